@@ -1,0 +1,54 @@
+"""Balanced co-clustering of user-item interaction graphs, and the embedding tables that it compresses.
+
+Public names are loaded on first use, so that `import baco_gpu` needs neither Numba, torch nor CuPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from baco_gpu.clustering.estimator import BalancedCoclustering
+    from baco_gpu.clustering.result import CoclusteringResult
+    from baco_gpu.codebook.embedding import CodebookEmbedding
+    from baco_gpu.data.interactions import Interactions, SplitInteractions
+    from baco_gpu.data.readers import load_interactions, load_split
+    from baco_gpu.graph.bipartite import BipartiteGraph
+
+__version__ = version("baco_gpu")
+
+_HOMES = {
+    "BalancedCoclustering": "baco_gpu.clustering.estimator",
+    "BipartiteGraph": "baco_gpu.graph.bipartite",
+    "CoclusteringResult": "baco_gpu.clustering.result",
+    "CodebookEmbedding": "baco_gpu.codebook.embedding",
+    "Interactions": "baco_gpu.data.interactions",
+    "SplitInteractions": "baco_gpu.data.interactions",
+    "load_interactions": "baco_gpu.data.readers",
+    "load_split": "baco_gpu.data.readers",
+}
+
+__all__ = [
+    "BalancedCoclustering",
+    "BipartiteGraph",
+    "CoclusteringResult",
+    "CodebookEmbedding",
+    "Interactions",
+    "SplitInteractions",
+    "__version__",
+    "load_interactions",
+    "load_split",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'baco_gpu' has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,17 @@
+"""The errors that baco_gpu raises on purpose. Each message is one line: what was expected, and what came."""
+
+
+class BacoError(Exception):
+    """Base of every error that baco_gpu raises on purpose."""
+
+
+class InputError(BacoError, ValueError):
+    """An argument, a file or a graph is not what it must be."""
+
+
+class BackendUnavailableError(BacoError, RuntimeError):
+    """The backend that was asked for cannot run on this machine."""
+
+
+class MissingExtraError(BacoError, ImportError):
+    """A package of an optional extra is needed and not installed."""

@@ -1,0 +1,1 @@
+"""CUDA C++ sources of the solver, shipped inside the wheel as `baco_gpu.kernels`."""
