@@ -1,4 +1,4 @@
-"""Checks of scalar arguments, shared by every public function: they name the argument, what was expected and what came."""
+"""Checks of scalar arguments, shared by every public function: the name, what was expected and what came."""
 
 from __future__ import annotations
 

@@ -1,0 +1,68 @@
+"""Interactions between users and items, as arrays of contiguous ids: what every reader returns and all else takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from baco_gpu.data.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Pairs of a user and an item, with optional weights and the raw ids they were read from.
+
+    Attributes
+    ----------
+    users, items : integer arrays of shape (n,), int32 (int64 where an id needs it), C-contiguous
+        Zero-based ids, `users[k] < num_users` and `items[k] < num_items`.
+    num_users, num_items : int
+        The declared sizes; users and items without any interaction count too.
+    weights : float64 array of shape (n,), or None
+        Finite and non-negative; None means 1 for every interaction.
+    user_vocabulary, item_vocabulary : Vocabulary or None
+        The raw id of every user and item; None where the ids are already contiguous integers.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    num_users: int
+    num_items: int
+    weights: np.ndarray | None = None
+    user_vocabulary: Vocabulary | None = None
+    item_vocabulary: Vocabulary | None = None
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, index: np.ndarray) -> Interactions:
+        """The interactions at `index` (integer or boolean array), of the same users, items and vocabularies."""
+        return Interactions(
+            users=self.users[index],
+            items=self.items[index],
+            num_users=self.num_users,
+            num_items=self.num_items,
+            weights=None if self.weights is None else self.weights[index],
+            user_vocabulary=self.user_vocabulary,
+            item_vocabulary=self.item_vocabulary,
+        )
+
+
+@dataclass(frozen=True)
+class SplitInteractions:
+    """Three disjoint parts of one set of interactions; all share the sizes and vocabularies."""
+
+    train: Interactions
+    validation: Interactions
+    test: Interactions
+
+    @property
+    def num_users(self) -> int:
+        return self.train.num_users
+
+    @property
+    def num_items(self) -> int:
+        return self.train.num_items
