@@ -1,0 +1,1 @@
+"""Interactions: reading, splitting, making up, and the raw ids behind them."""

@@ -1,0 +1,1 @@
+"""The bipartite graph of users and items."""
