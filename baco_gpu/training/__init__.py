@@ -1,0 +1,16 @@
+"""Training of recommendation models, the same for full tables and codebooks."""
+
+from baco_gpu.training.sampling import BprSampler
+from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
+from baco_gpu.training.trainer import DivergenceError, bpr_loss, reset_embeddings, train
+
+__all__ = [
+    "BprSampler",
+    "DivergenceError",
+    "EpochRecord",
+    "TrainingResult",
+    "TrainingSettings",
+    "bpr_loss",
+    "reset_embeddings",
+    "train",
+]

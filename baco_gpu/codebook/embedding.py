@@ -1,0 +1,265 @@
+"""An embedding table whose rows are shared: the module that stands where `torch.nn.Embedding` stood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from baco_gpu.checks import check_integer
+from baco_gpu.codebook.labels import (
+    Labels,
+    label_array,
+    mean_weights,
+    padding_index,
+    rows_of_labels,
+    secondary_rows,
+)
+from baco_gpu.codebook.lookup import NO_PADDING, codebook_lookup, sparse_codebook_lookup
+from baco_gpu.errors import InputError
+
+Device = torch.device | str | int | None
+
+
+class CodebookEmbedding(nn.Module):
+    """A table of `num_embeddings` rows, each of which is a row of a smaller codebook, or the mean of two.
+
+    Row `i` of the expanded table is `codebook[code_i]`, or `(codebook[code_i] + codebook[secondary_i]) / 2` where
+    secondary codes are given. Called like `torch.nn.Embedding`: indices of any shape in, (*shape, embedding_dim) out.
+    Source of the scheme: BACO, arXiv 2604.18351.
+
+    Parameters
+    ----------
+    codes : integers of shape (num_embeddings,)
+        The label of every id, in any non-negative label space: the rows of the codebook are the distinct labels, in
+        ascending order.
+    embedding_dim : int
+    secondary : integers of shape (num_embeddings,), optional
+        A second label of every id, or -1 for none: the row is then that of its code alone. A label must be one that
+        `codes` holds.
+    padding_idx : int, optional
+        The index whose embedding is zero and gets no gradient; counted from the end where negative.
+    sparse : bool
+        Whether the gradient of the codebook is a sparse tensor of the rows touched (for `torch.optim.SparseAdam`).
+    dtype, device : as of `torch.nn.Embedding`
+
+    Attributes
+    ----------
+    codebook : nn.Parameter of shape (num_rows, embedding_dim)
+        Drawn from N(0, 1), as in `torch.nn.Embedding`.
+    codes, secondary : int32 buffers of shape (num_embeddings,)
+        Row numbers of the codebook; `secondary` is None where none was given, and the code where it was -1.
+    labels : int64 buffer of shape (num_rows,)
+        The label that each row stands for, ascending. No lookup reads it; `with_new_ids` does.
+
+    Raises
+    ------
+    InputError
+        When codes are not non-negative integers, lengths differ, a secondary label is owned by no id, or a size is
+        not positive.
+    """
+
+    codebook: nn.Parameter
+    codes: Tensor
+    secondary: Tensor | None
+    labels: Tensor
+
+    def __init__(
+        self,
+        codes: Labels,
+        embedding_dim: int,
+        secondary: Labels | None = None,
+        *,
+        padding_idx: int | None = None,
+        sparse: bool = False,
+        dtype: torch.dtype | None = None,
+        device: Device = None,
+    ) -> None:
+        super().__init__()
+        self.embedding_dim = check_integer("embedding_dim", embedding_dim, minimum=1)
+        own = label_array("codes", codes, minimum=0)
+        labels, rows = np.unique(own, return_inverse=True)
+        second = None if secondary is None else secondary_rows(secondary, labels, rows)
+        self.num_embeddings = len(own)
+        self.padding_idx = padding_index(padding_idx, self.num_embeddings)
+        self.sparse = bool(sparse)
+        if dtype is not None and not dtype.is_floating_point:
+            raise InputError(f"dtype must be a floating-point dtype, got {dtype}")
+        self.codebook = nn.Parameter(torch.empty((len(labels), self.embedding_dim), dtype=dtype, device=device))
+        self._register_codes(labels, rows, second, device)
+        self.reset_parameters()
+
+    def _register_codes(
+        self,
+        labels: np.ndarray,
+        rows: np.ndarray,
+        secondary: np.ndarray | None,
+        device: Device,
+    ) -> None:
+        # int32 is what the size is counted at, and index operations take it as it is; a codebook of 2^31 rows is
+        # beyond any memory.
+        self.register_buffer("codes", torch.as_tensor(rows, dtype=torch.int32, device=device))
+        self.register_buffer(
+            "secondary", None if secondary is None else torch.as_tensor(secondary, dtype=torch.int32, device=device)
+        )
+        self.register_buffer("labels", torch.as_tensor(labels, dtype=torch.int64, device=device))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        table: Tensor | nn.Embedding,
+        codes: Labels,
+        secondary: Labels | None = None,
+        weights: Tensor | np.ndarray | Sequence[float] | None = None,
+        *,
+        padding_idx: int | None = None,
+        sparse: bool = False,
+    ) -> CodebookEmbedding:
+        """Compress a trained table: a row of the codebook is the weighted mean of the rows that share it.
+
+        Parameters
+        ----------
+        table : floating tensor of shape (num_embeddings, embedding_dim), or an `nn.Embedding`
+            The codebook takes its dtype and device.
+        codes, secondary, padding_idx, sparse : as of `CodebookEmbedding`
+            Secondary codes do not enter the means.
+        weights : non-negative numbers of shape (num_embeddings,), optional
+            The weight of every id in the mean of its row, its degree for instance; 1 by default. Where the weights
+            of a row sum to zero, its mean is the plain one.
+
+        Raises
+        ------
+        InputError
+            When shapes disagree, the table is no floating matrix, or weights are negative or not finite.
+        """
+        source = (table.weight if isinstance(table, nn.Embedding) else table).detach()
+        if source.ndim != 2 or not source.is_floating_point():
+            raise InputError(f"table must be a floating matrix, got {source.dtype} of shape {tuple(source.shape)}")
+        module = cls(
+            codes,
+            source.shape[1],
+            secondary,
+            padding_idx=padding_idx,
+            sparse=sparse,
+            dtype=source.dtype,
+            device=source.device,
+        )
+        if module.num_embeddings != len(source):
+            raise InputError(f"codes must have one entry a row of the table ({len(source)}), got {len(codes)}")
+        share = mean_weights(weights, module.codes, module.num_rows)
+        total = source.new_zeros((module.num_rows, source.shape[1]), dtype=torch.float64)
+        total.index_add_(0, module.codes, source.double() * share.unsqueeze(1))
+        with torch.no_grad():
+            module.codebook.copy_(total)
+        return module
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the codebook."""
+        return self.codebook.shape[0]
+
+    @property
+    def weight(self) -> Tensor:
+        """The expanded table of shape (num_embeddings, embedding_dim), through which gradients reach the codebook."""
+        return self._lookup(None)
+
+    @property
+    def parameter_count(self) -> int:
+        """Parameters as the BACO paper counts them: the codebook's entries, and one for each real secondary code."""
+        extra = 0 if self.secondary is None else int((self.secondary != self.codes).sum())
+        return self.codebook.numel() + extra
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a lookup reads from: the codebook at its dtype, and 4 for each code and each secondary code."""
+        indices = self.codes.nbytes + (0 if self.secondary is None else self.secondary.nbytes)
+        return self.codebook.nbytes + indices
+
+    def reset_parameters(self) -> None:
+        """Draw the codebook from N(0, 1), as `torch.nn.Embedding` does."""
+        nn.init.normal_(self.codebook)
+
+    def forward(self, indices: Tensor) -> Tensor:
+        """Embeddings of `indices` (int32 or int64, any shape): a tensor of shape (*indices.shape, embedding_dim).
+
+        Raises InputError when `indices` is no integer tensor or, on the CPU, holds an index out of range.
+        """
+        if not isinstance(indices, Tensor) or indices.dtype not in (torch.int32, torch.int64):
+            got = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
+            raise InputError(f"indices must be an int32 or int64 tensor, got {got}")
+        return self._lookup(indices)
+
+    def _lookup(self, indices: Tensor | None) -> Tensor:
+        lookup = sparse_codebook_lookup if self.sparse else codebook_lookup
+        padding = NO_PADDING if self.padding_idx is None else self.padding_idx
+        return lookup(self.codebook, self.codes, self.secondary, indices, padding)
+
+    def expand(self) -> nn.Embedding:
+        """An `nn.Embedding` with the expanded table as its own, independent weight."""
+        table = self.weight.detach().clone()
+        return nn.Embedding.from_pretrained(table, freeze=False, padding_idx=self.padding_idx, sparse=self.sparse)
+
+    def with_new_ids(self, codes: Labels, secondary: Labels | None = None) -> CodebookEmbedding:
+        """A module with further ids appended, whose labels the codebook already holds; nothing is retrained.
+
+        The new ids are `num_embeddings`, `num_embeddings + 1`, ... The codebook parameter is shared with this module:
+        what is trained in one is seen by both.
+
+        Parameters
+        ----------
+        codes, secondary : integers of shape (number of new ids,), in the label space of `labels`
+            A `secondary` of -1 means none.
+
+        Raises
+        ------
+        InputError
+            When a label is not one of the codebook.
+        """
+        labels = self.labels.cpu().numpy()
+        rows = rows_of_labels("codes", label_array("codes", codes, minimum=0), labels)
+        second = rows if secondary is None else secondary_rows(secondary, labels, rows)
+        old = self.codes.cpu().numpy()
+        merged = None
+        if self.secondary is not None or secondary is not None:
+            merged = np.concatenate([old if self.secondary is None else self.secondary.cpu().numpy(), second])
+        other = type(self).__new__(type(self))
+        nn.Module.__init__(other)
+        other.embedding_dim, other.padding_idx, other.sparse = self.embedding_dim, self.padding_idx, self.sparse
+        other.num_embeddings = self.num_embeddings + len(rows)
+        other.codebook = self.codebook
+        other._register_codes(labels, np.concatenate([old, rows]), merged, self.codebook.device)
+        return other.train(self.training)
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.num_embeddings}, {self.embedding_dim}, num_rows={self.num_rows}"]
+        if self.secondary is not None:
+            parts.append("secondary=True")
+        if self.padding_idx is not None:
+            parts.append(f"padding_idx={self.padding_idx}")
+        if self.sparse:
+            parts.append("sparse=True")
+        return ", ".join(parts)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        # Codes from a file index the codebook unchecked ever after, so they are checked once, here.
+        for name in ("codes", "secondary"):
+            stored = state_dict.get(prefix + name)
+            if isinstance(stored, Tensor) and stored.numel():
+                low, high = (int(bound) for bound in torch.aminmax(stored))
+                if low < 0 or high >= self.num_rows:
+                    error_msgs.append(f"{prefix}{name} must hold rows from 0 to {self.num_rows - 1}, got {low}..{high}")
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )

@@ -1,0 +1,80 @@
+"""Labels as callers bring them, checked and turned into row numbers of a codebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baco_gpu.checks import check_integer
+from baco_gpu.errors import InputError
+
+Labels = np.ndarray | Tensor | Sequence[int]
+
+NO_SECONDARY = -1
+
+
+def label_array(name: str, values: Labels, *, minimum: int) -> np.ndarray:
+    """`values` as an int64 array of one dimension, none below `minimum`."""
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.ndim != 1:
+        raise InputError(f"{name} must have one dimension, got shape {array.shape}")
+    if array.size == 0:
+        return np.empty(0, np.int64)
+    if array.dtype.kind not in "iu":
+        raise InputError(f"{name} must be integers, got {array.dtype}")
+    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
+        raise InputError(f"{name} must be below 2^63, got {array.max()}")
+    array = array.astype(np.int64)
+    if array.min() < minimum:
+        raise InputError(f"{name} must be at least {minimum}, got {array.min()}")
+    return array
+
+
+def rows_of_labels(name: str, wanted: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Position in the ascending `labels` of every wanted label; InputError names the first that is not there."""
+    if len(labels) == 0:
+        rows, known = np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+    else:
+        rows = np.minimum(np.searchsorted(labels, wanted), len(labels) - 1)
+        known = labels[rows] == wanted
+    if not known.all():
+        stranger = int(np.flatnonzero(~known)[0])
+        raise InputError(f"{name} must be labels that codes own, got {wanted[stranger]} at position {stranger}")
+    return rows
+
+
+def secondary_rows(secondary: Labels, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows of the secondary labels; where there is none, the row of the code itself, so that a mean needs no mask."""
+    second = label_array("secondary", secondary, minimum=NO_SECONDARY)
+    if len(second) != len(rows):
+        raise InputError(f"secondary must be as long as codes ({len(rows)}), got {len(second)}")
+    return rows_of_labels("secondary", np.where(second == NO_SECONDARY, labels[rows], second), labels)
+
+
+def padding_index(padding_idx: int | None, count: int) -> int | None:
+    """`padding_idx` from 0, where it may be counted from the end; InputError when it is out of range."""
+    if padding_idx is None:
+        return None
+    index = check_integer("padding_idx", padding_idx, minimum=-count, maximum=count - 1)
+    return index % count
+
+
+def mean_weights(weights: Tensor | np.ndarray | Sequence[float] | None, codes: Tensor, rows: int) -> Tensor:
+    """Float64 weights of shape (len(codes),) that sum to 1 within every row."""
+    ones = torch.ones(len(codes), dtype=torch.float64, device=codes.device)
+    if weights is None:
+        given = ones
+    else:
+        given = torch.as_tensor(weights, dtype=torch.float64, device=codes.device)
+        if given.shape != ones.shape:
+            raise InputError(f"weights must have shape ({len(codes)},), got {tuple(given.shape)}")
+        if not bool(torch.isfinite(given).all()) or bool((given < 0).any()):
+            raise InputError("weights must be finite and non-negative")
+    sums = torch.zeros(rows, dtype=torch.float64, device=codes.device).index_add_(0, codes, given)
+    weightless = (sums == 0)[codes]
+    given = torch.where(weightless, ones, given)
+    sums = torch.zeros_like(sums).index_add_(0, codes, given)
+    return given / sums[codes]

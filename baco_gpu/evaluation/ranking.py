@@ -1,0 +1,191 @@
+"""Full ranking: every item scored for every user with held-out items, and how high those items come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baco_gpu.checks import check_integer
+from baco_gpu.data.interactions import Interactions
+from baco_gpu.errors import InputError
+
+# Scores of one batch of users, in elements: 64 MB in float32.
+_SCORES = 1 << 24
+
+
+class _ItemsByUser(NamedTuple):
+    """Distinct items of every user, ascending: `items[offsets[u]:offsets[u + 1]]`."""
+
+    offsets: np.ndarray
+    items: np.ndarray
+
+
+@torch.no_grad()
+def evaluate_ranking(
+    user_repr: Tensor,
+    item_repr: Tensor,
+    exclude: Interactions | Sequence[Interactions],
+    held_out: Interactions,
+    ks: Iterable[int] = (10, 20, 50),
+    *,
+    batch_size: int | None = None,
+) -> dict[str, float]:
+    """Means over the users with held-out items of recall, capped recall and NDCG at every k.
+
+    With `hits` the held-out items among a user's k best, and `n` the number of its held-out items:
+
+    - `recall@k` = hits / n (the convention of LightGCN and RecBole),
+    - `recall_capped@k` = hits / min(k, n) (the convention of BACO and GraphHash),
+    - `ndcg@k` = sum of 1 / log2(1 + rank) over the hits, over the same sum for ranks 1..min(k, n).
+
+    Scores are inner products. Equal scores rank by ascending item id, so that the result depends on nothing else:
+    items that share a codebook row often score the same.
+
+    Parameters
+    ----------
+    user_repr, item_repr : floating tensors of shape (num_users, dim) and (num_items, dim)
+    exclude : Interactions, or several
+        Pairs that are not ranked. Published figures, on test too, leave out the training items and nothing else; add
+        the validation part for a ranking of what is truly new. An excluded pair cannot be a hit.
+    held_out : Interactions
+        What to find; repeated pairs count once.
+    ks : integers, each at least 1
+        One above the number of items ranks them all.
+    batch_size : int, optional
+        Users ranked at once; by default as many as keep the scores at 64 MB in float32.
+
+    Returns
+    -------
+    dict of float, keys `recall@k`, `recall_capped@k`, `ndcg@k` for every k.
+
+    Raises
+    ------
+    InputError
+        When sizes disagree, representations are not finite, nothing is held out, or a k is below 1.
+    """
+    excluded = [exclude] if isinstance(exclude, Interactions) else list(exclude)
+    num_users, num_items = _check_tables(user_repr, item_repr, [*excluded, held_out])
+    cutoffs = sorted({check_integer("ks", k, minimum=1) for k in ks})
+    if not cutoffs:
+        raise InputError("ks must not be empty")
+    if len(held_out) == 0:
+        raise InputError("there are no held-out interactions to rank")
+    batch = max(_SCORES // num_items, 1) if batch_size is None else check_integer("batch_size", batch_size, minimum=1)
+
+    device = user_repr.device
+    wanted, hidden = _by_user([held_out], num_users, num_items), _by_user(excluded, num_users, num_items)
+    ranked_users = np.flatnonzero(np.diff(wanted.offsets))
+    meter = _Meter(cutoffs, num_items, device)
+    for start in range(0, len(ranked_users), batch):
+        users = ranked_users[start : start + batch]
+        scores = user_repr[torch.as_tensor(users, device=device)] @ item_repr.T
+        rows, items = _flatten(hidden, users, device)
+        scores[rows, items] = -torch.inf
+        best = top_items(scores, min(cutoffs[-1], num_items))
+        rows, items = _flatten(wanted, users, device)
+        # Row-major keys are ascending, since users are and items are within a user.
+        keys = rows * num_items + items
+        found = best + torch.arange(len(users), device=device).unsqueeze(1) * num_items
+        place = torch.searchsorted(keys, found).clamp_(max=len(keys) - 1)
+        # A user with fewer rankable items than k has excluded ones at the end, which are no hits.
+        hits = (keys[place] == found) & (scores.gather(1, best) > -torch.inf)
+        meter.add(hits, torch.bincount(rows, minlength=len(users)))
+    return meter.means()
+
+
+def top_items(scores: Tensor, k: int) -> Tensor:
+    """The k best columns of every row, (rows, k), best first; equal scores by ascending column.
+
+    `torch.topk` leaves open which of several equal scores it takes. So where the last score taken occurs again further
+    on, the columns that have it are taken anew, lowest first.
+    """
+    values, columns = scores.topk(k)
+    last = values[:, -1:]
+    tied = torch.nonzero((scores >= last).sum(1) > k).squeeze(1)
+    if len(tied):
+        level = scores[tied] == last[tied]
+        above = (values[tied] > last[tied]).sum(1, keepdim=True)
+        backwards = torch.arange(scores.shape[1], 0, -1, device=scores.device, dtype=torch.int32)
+        lowest = torch.where(level, backwards, 0).topk(k).indices
+        position = torch.arange(k, device=scores.device).unsqueeze(0)
+        refill = lowest.gather(1, (position - above).clamp_(min=0))
+        columns[tied] = torch.where(position < above, columns[tied], refill)
+    columns = columns.sort(dim=1).values
+    order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True).indices
+    return columns.gather(1, order)
+
+
+class _Meter:
+    """Sums of the metrics over users, in float64 on the device; nothing is read back before the end."""
+
+    def __init__(self, cutoffs: list[int], num_items: int, device: torch.device) -> None:
+        ranks = torch.arange(1, min(cutoffs[-1], num_items) + 1, dtype=torch.float64, device=device)
+        self.cutoffs = cutoffs
+        self.discounts = 1 / torch.log2(ranks + 1)
+        self.ideal = self.discounts.cumsum(0)
+        self.last = torch.tensor(cutoffs, device=device).clamp_(max=num_items) - 1
+        self.sums = torch.zeros((3, len(cutoffs)), dtype=torch.float64, device=device)
+        self.users = 0
+
+    def add(self, hits: Tensor, counts: Tensor) -> None:
+        """Add users by their hits at every rank, bool (users, k), and their numbers of held-out items, (users,)."""
+        found = hits.cumsum(1)[:, self.last].double()
+        gain = (hits * self.discounts).cumsum(1)[:, self.last]
+        capped = torch.minimum(counts.unsqueeze(1), self.last + 1)
+        self.sums += torch.stack(
+            (
+                (found / counts.unsqueeze(1)).sum(0),
+                (found / capped).sum(0),
+                (gain / self.ideal[capped - 1]).sum(0),
+            )
+        )
+        self.users += len(hits)
+
+    def means(self) -> dict[str, float]:
+        table = (self.sums / self.users).tolist()
+        names = ("recall", "recall_capped", "ndcg")
+        return {
+            f"{name}@{k}": value
+            for name, row in zip(names, table, strict=True)
+            for k, value in zip(self.cutoffs, row, strict=True)
+        }
+
+
+def _check_tables(user_repr: Tensor, item_repr: Tensor, parts: list[Interactions]) -> tuple[int, int]:
+    for name, table in (("user_repr", user_repr), ("item_repr", item_repr)):
+        if table.ndim != 2 or not table.is_floating_point():
+            raise InputError(f"{name} must be a floating matrix, got {table.dtype} of shape {tuple(table.shape)}")
+        if not bool(torch.isfinite(table).all()):
+            raise InputError(f"{name} must be finite, it holds nan or infinity")
+    if user_repr.shape[1] != item_repr.shape[1]:
+        raise InputError(
+            f"user_repr and item_repr must have the same width, got {user_repr.shape[1]} and {item_repr.shape[1]}"
+        )
+    sizes = (len(user_repr), len(item_repr))
+    for part in parts:
+        if (part.num_users, part.num_items) != sizes:
+            raise InputError(
+                f"the representations are of {sizes[0]} users and {sizes[1]} items, "
+                f"the interactions of {part.num_users} and {part.num_items}"
+            )
+    return sizes
+
+
+def _by_user(parts: list[Interactions], num_users: int, num_items: int) -> _ItemsByUser:
+    keys = [part.users.astype(np.int64) * num_items + part.items for part in parts]
+    distinct = np.unique(np.concatenate([np.empty(0, np.int64), *keys]))
+    users, items = np.divmod(distinct, max(num_items, 1))
+    return _ItemsByUser(np.searchsorted(users, np.arange(num_users + 1)), items)
+
+
+def _flatten(lists: _ItemsByUser, users: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Row (position in `users`) and item of every entry of these users' lists, ascending by (row, item)."""
+    starts = lists.offsets[users]
+    counts = lists.offsets[users + 1] - starts
+    rows = np.repeat(np.arange(len(users)), counts)
+    positions = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(starts, counts)
+    return torch.as_tensor(rows, device=device), torch.as_tensor(lists.items[positions], device=device)

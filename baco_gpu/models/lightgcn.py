@@ -1,0 +1,62 @@
+"""LightGCN: embeddings averaged over the layers of a linear propagation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from baco_gpu.checks import check_integer
+from baco_gpu.errors import InputError
+from baco_gpu.models.adjacency import BipartiteAdjacency
+from baco_gpu.models.recommender import BprTerms, Recommender, Table, half_squared_norm
+
+
+class LightGCN(Recommender):
+    """Scores of embeddings propagated over the interaction graph (He et al., SIGIR 2020, arXiv 2002.02126).
+
+    Parameters
+    ----------
+    user_embedding, item_embedding : nn.Embedding or CodebookEmbedding
+        Layer 0, of the same width.
+    adjacency : BipartiteAdjacency
+        Of the training interactions.
+    num_layers : int
+        Propagation steps; the result is the mean of layers 0..num_layers.
+
+    Raises
+    ------
+    InputError
+        When the tables and the adjacency disagree on the number of users or items.
+    """
+
+    def __init__(
+        self, user_embedding: Table, item_embedding: Table, adjacency: BipartiteAdjacency, num_layers: int = 2
+    ) -> None:
+        super().__init__(user_embedding, item_embedding)
+        self.num_layers = check_integer("num_layers", num_layers, minimum=0)
+        if (self.num_users, self.num_items) != (adjacency.num_users, adjacency.num_items):
+            raise InputError(
+                f"the adjacency has {adjacency.num_users} users and {adjacency.num_items} items, "
+                f"the embeddings {self.num_users} and {self.num_items}"
+            )
+        self.adjacency = adjacency
+
+    def representations(self) -> tuple[Tensor, Tensor]:
+        """The propagated tables, (num_users, dim) and (num_items, dim)."""
+        return self.adjacency.propagate(self.user_embedding.weight, self.item_embedding.weight, self.num_layers)
+
+    def bpr_batch(self, users: Tensor, positives: Tensor, negatives: Tensor) -> BprTerms:
+        """Scores and penalty of a batch of triples, each an int64 tensor of shape (batch,).
+
+        The whole graph is propagated once; the penalty is on the rows of layer 0.
+        """
+        user_table, item_table = self.user_embedding.weight, self.item_embedding.weight
+        user_final, item_final = self.adjacency.propagate(user_table, item_table, self.num_layers)
+        items = torch.stack((positives, negatives))
+        scores = (functional.embedding(users, user_final) * functional.embedding(items, item_final)).sum(-1)
+        penalty = half_squared_norm(functional.embedding(users, user_table), functional.embedding(items, item_table))
+        return BprTerms(scores[0], scores[1], penalty)
+
+    def extra_repr(self) -> str:
+        return f"num_layers={self.num_layers}"

@@ -1,0 +1,113 @@
+"""What a training run is told, and what it reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from baco_gpu.checks import check_integer, check_number
+from baco_gpu.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of `train`.
+
+    Attributes
+    ----------
+    epochs : int
+        At most this many passes over the training interactions.
+    batch_size : int
+    learning_rate : float
+        Of Adam. 2e-3 suits sets of 1e5 interactions at the default batch size; larger sets take larger batches, and
+        5e-3 at 8192.
+    weight_decay : float
+        Factor of the batch's `penalty` (see `BprTerms`): 1e-4 as in LightGCN. It is no decay of Adam's.
+    evaluate_every : int
+        Epochs between two evaluations on the validation part; the last epoch is evaluated in any case.
+    patience : int or None
+        Training ends after this many evaluations in a row without a better validation recall@k; None never ends early.
+    k : int
+        The cutoff of the recall that decides.
+    ks : tuple of int
+        Cutoffs of the final metrics, next to `k`.
+    seed : int
+        Of the initial embeddings, the order of the interactions and the negatives.
+    embedding_std : float or None
+        Standard deviation of the initial embeddings, normal with mean zero; None starts from the model as it is.
+    device : str
+        Where the model is trained, and where it is left.
+
+    Raises
+    ------
+    InputError
+        When a value is out of its range.
+    """
+
+    epochs: int = 60
+    batch_size: int = 2048
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    evaluate_every: int = 1
+    patience: int | None = 10
+    k: int = 20
+    ks: tuple[int, ...] = (10, 20, 50)
+    seed: int = 0
+    embedding_std: float | None = 0.1
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "evaluate_every", "k"):
+            check_integer(name, getattr(self, name), minimum=1)
+        for k in self.ks:
+            check_integer("ks", k, minimum=1)
+        if self.patience is not None:
+            check_integer("patience", self.patience, minimum=1)
+        check_integer("seed", self.seed, minimum=0, maximum=2**63 - 2)
+        check_number("learning_rate", self.learning_rate, above=0.0)
+        check_number("weight_decay", self.weight_decay, minimum=0.0)
+        if self.embedding_std is not None:
+            check_number("embedding_std", self.embedding_std, above=0.0)
+        try:
+            device = torch.device(self.device)
+        except (RuntimeError, TypeError) as error:
+            raise InputError(f"device must name a torch device, got {self.device!r}") from error
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise InputError(f"device {self.device!r} was asked for, and torch sees no CUDA device")
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch: its number from 1, mean loss a triple, seconds of training, and metrics if it was evaluated."""
+
+    epoch: int
+    loss: float
+    seconds: float
+    validation: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came of a training run; the model itself holds the weights of `best_epoch`.
+
+    Attributes
+    ----------
+    history : list of EpochRecord
+    best_epoch : int
+        The epoch of the highest validation recall@k, the first of several; the last epoch where nothing was evaluated.
+    validation, test : dict of float
+        Metrics of the best epoch's weights, as of `evaluate_ranking`; empty where that part of the split is.
+    training_seconds, evaluation_seconds : float
+        Wall-clock time in training steps, and in evaluations (the final ones too).
+    samples : int
+        Triples trained on, over all epochs.
+    """
+
+    history: list[EpochRecord] = field(default_factory=list)
+    best_epoch: int = 0
+    validation: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
+    training_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    samples: int = 0
