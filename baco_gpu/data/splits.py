@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def random_split(
         If the fractions are not three non-negative numbers of sum 1, or the seed is out of range.
     """
     shares = check_fractions(fractions)
-    check_integer("seed", seed, minimum=0, maximum=_MASK)
+    check_seed(seed)
     total = len(interactions)
     validation_size = min(math.floor(shares[1] * total + 0.5), total)
     test_size = min(math.floor(shares[2] * total + 0.5), total - validation_size)
@@ -48,6 +49,25 @@ def random_split(
     part[order[:validation_size]] = 1
     part[order[validation_size : validation_size + test_size]] = 2
     return SplitInteractions(*(interactions.take(np.flatnonzero(part == number)) for number in range(3)))
+
+
+def merge_repeated(interactions: Interactions) -> Interactions:
+    """Keep the first interaction of every pair, with the sum of the pair's weights (if there are weights)."""
+    keys = interactions.users.astype(np.int64) * interactions.num_items + interactions.items
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    if len(first) == len(keys):
+        return interactions
+    order = np.sort(first)
+    merged = interactions.take(order)
+    if interactions.weights is None:
+        return merged
+    sums = np.bincount(group, weights=interactions.weights)
+    return replace(merged, weights=sums[group[order]])
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed from 0 to 2**64 - 1; raise InputError for anything else."""
+    return check_integer("seed", seed, minimum=0, maximum=_MASK)
 
 
 def check_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:

@@ -1,0 +1,201 @@
+"""Made-up interactions whose co-clusters are known: for tests, demonstrations and measurements at any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from baco_gpu.checks import check_integer, check_number
+from baco_gpu.data.interactions import Interactions
+from baco_gpu.data.splits import check_seed
+from baco_gpu.errors import InputError
+
+_CHUNK = 1 << 22  # pairs drawn at once: bounds the temporaries
+_SKEWED_ROUNDS = 12
+_MOST_ROUNDS = 400
+_LEAST_DRAW = 1 << 16
+
+
+def planted_coclusters(
+    num_users: int,
+    num_items: int,
+    num_edges: int,
+    num_clusters: int,
+    *,
+    noise: float = 0.1,
+    exponent: float = 2.5,
+    seed: int = 0,
+) -> tuple[Interactions, np.ndarray, np.ndarray]:
+    """Draw interactions that mostly stay within planted co-clusters, with power-law degrees on both sides.
+
+    Users and items are dealt at random to clusters of equal size (up to one). An interaction picks a user, then an item
+    of the user's cluster or, with probability `noise`, of a cluster picked at random. Which user, and which item within
+    a cluster, follows a power law: the one of rank r is picked in proportion to (r + 1) ** (-1 / (exponent - 1)), so
+    that the degrees have the density exponent `exponent`. Repeated pairs are drawn again, which flattens the law where
+    a cluster is nearly full; if they keep repeating, the last pairs are picked without the power law.
+
+    Parameters
+    ----------
+    num_users, num_items : int
+    num_edges : int
+        The number of distinct pairs, met exactly.
+    num_clusters : int
+        From 1 to the size of the smaller side.
+    noise : float
+        From 0 (every pair within a cluster) to 1 (clusters mean nothing).
+    exponent : float
+        Above 2, which keeps the mean degree finite; the smaller, the more skewed.
+    seed : int
+        The same seed, sizes and NumPy give the same pairs.
+
+    Returns
+    -------
+    interactions : Interactions
+        Distinct pairs without weights, sorted by user and item.
+    user_clusters, item_clusters : int32 arrays of shape (num_users,) and (num_items,)
+        The planted cluster of every user and item.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range, or so many distinct pairs do not exist or cannot be drawn.
+    """
+    check_integer("num_users", num_users, minimum=1, maximum=2**31 - 1)
+    check_integer("num_items", num_items, minimum=1, maximum=2**31 - 1)
+    check_integer("num_edges", num_edges, minimum=0)
+    check_integer("num_clusters", num_clusters, minimum=1, maximum=min(num_users, num_items))
+    check_number("noise", noise, minimum=0, maximum=1)
+    check_number("exponent", exponent, above=2)
+    generator = np.random.default_rng(check_seed(seed))
+    users, items = _Side.deal(num_users, num_clusters, generator), _Side.deal(num_items, num_clusters, generator)
+    possible = num_users * num_items if noise > 0 else int((users.sizes * items.sizes).sum())
+    if num_edges > possible:
+        raise InputError(f"num_edges must be at most {possible}, the number of possible pairs, got {num_edges}")
+    pairs = _distinct_pairs(users, items, num_edges, noise, exponent, generator)
+    interactions = Interactions(
+        users=_quotient(pairs, num_items),
+        items=_remainder(pairs, num_items),
+        num_users=num_users,
+        num_items=num_items,
+    )
+    return interactions, users.clusters, items.clusters
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The nodes of one side, dealt to clusters.
+
+    `clusters` (size,) is the cluster of every node, `members` (size,) the nodes cluster by cluster, most popular first;
+    cluster c owns `members[starts[c] : starts[c] + sizes[c]]`.
+    """
+
+    clusters: np.ndarray
+    members: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def deal(cls, size: int, num_clusters: int, generator: np.random.Generator) -> _Side:
+        members = generator.permutation(size).astype(np.int32)
+        sizes = np.full(num_clusters, size // num_clusters, dtype=np.int64)
+        sizes[: size % num_clusters] += 1
+        clusters = np.empty(size, dtype=np.int32)
+        clusters[members] = np.repeat(np.arange(num_clusters, dtype=np.int32), sizes)
+        return cls(clusters, members, np.cumsum(sizes) - sizes, sizes)
+
+
+def _distinct_pairs(
+    users: _Side, items: _Side, count: int, noise: float, exponent: float, generator: np.random.Generator
+) -> np.ndarray:
+    """`count` distinct pairs as sorted int64 keys user * num_items + item."""
+    kept = np.empty(0, dtype=np.int64)
+    fresh = 0.9  # the share of a round's draws that were new pairs: how many to draw in the next
+    # A stable random order of users, by popularity, that does not depend on the clusters.
+    by_popularity = generator.permutation(len(users.clusters)).astype(np.int32)
+    for turn in range(_MOST_ROUNDS):
+        missing = count - len(kept)
+        if missing <= 0:
+            break
+        draws = min(int(missing / max(fresh, 0.2) * 1.02), 2 * count) + _LEAST_DRAW
+        skew = 1 / (exponent - 1) if turn < _SKEWED_ROUNDS else 0.0
+        drawn = _draw(users, items, by_popularity, draws, noise, skew, generator)
+        before = len(kept)
+        kept = _union(kept, drawn)
+        fresh = (len(kept) - before) / draws
+    if len(kept) < count:
+        raise InputError(
+            f"num_edges must leave more pairs free: {len(kept)} distinct pairs came out of {_MOST_ROUNDS} rounds, "
+            f"got {count}"
+        )
+    if len(kept) > count:  # without regard to the pairs, so that the law stays
+        keep = np.ones(len(kept), dtype=bool)
+        keep[generator.choice(len(kept), len(kept) - count, replace=False)] = False
+        kept = kept[keep]
+    return kept
+
+
+def _draw(
+    users: _Side,
+    items: _Side,
+    by_popularity: np.ndarray,
+    count: int,
+    noise: float,
+    skew: float,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """`count` pairs, possibly repeated, as int64 keys in no particular order."""
+    keys = np.empty(count, dtype=np.int64)
+    for start in range(0, count, _CHUNK):
+        length = min(_CHUNK, count - start)
+        user = by_popularity[_ranks(generator.random(length), len(by_popularity), skew)]
+        cluster = users.clusters[user]
+        if noise > 0:
+            stray = np.flatnonzero(generator.random(length) < noise)
+            cluster[stray] = generator.integers(0, len(items.sizes), len(stray), dtype=np.int32)
+        rank = _ranks(generator.random(length), items.sizes[cluster], skew)
+        item = items.members[items.starts[cluster] + rank]
+        np.multiply(user, np.int64(len(items.clusters)), out=keys[start : start + length], dtype=np.int64)
+        keys[start : start + length] += item
+    return keys
+
+
+def _ranks(uniform: np.ndarray, size: int | np.ndarray, skew: float) -> np.ndarray:
+    """Turn uniform numbers into ranks 0 .. size - 1, rank r about in proportion to (r + 1) ** -skew.
+
+    Inverts the integral of x ** -skew from 1 to size + 1: no table and no search, whatever the size.
+    """
+    power = 1 - skew
+    top = np.power(np.add(size, 1.0), power)
+    uniform *= top - 1
+    uniform += 1
+    np.power(uniform, 1 / power, out=uniform)
+    ranks = uniform.astype(np.int64)
+    ranks -= 1
+    return np.minimum(ranks, size - 1, out=ranks)  # rounding may reach the upper end
+
+
+def _union(kept: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Sorted distinct keys of both; `kept` is sorted and distinct already, `drawn` is used up."""
+    drawn.sort()
+    if len(kept):
+        drawn = np.concatenate([kept, drawn])
+        drawn.sort(kind="stable")  # merges the two runs in linear time
+    first = np.empty(len(drawn), dtype=bool)
+    first[:1] = True
+    np.not_equal(drawn[1:], drawn[:-1], out=first[1:])
+    return drawn[first]
+
+
+def _quotient(keys: np.ndarray, divisor: int) -> np.ndarray:
+    result = np.empty(len(keys), dtype=np.int32)
+    for start in range(0, len(keys), _CHUNK):
+        result[start : start + _CHUNK] = keys[start : start + _CHUNK] // divisor
+    return result
+
+
+def _remainder(keys: np.ndarray, divisor: int) -> np.ndarray:
+    result = np.empty(len(keys), dtype=np.int32)
+    for start in range(0, len(keys), _CHUNK):
+        result[start : start + _CHUNK] = keys[start : start + _CHUNK] % divisor
+    return result
