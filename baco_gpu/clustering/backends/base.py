@@ -1,0 +1,138 @@
+"""What a backend is: a handful of primitives on arrays that live on its device. The solvers know nothing else of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from baco_gpu.clustering.weights import NodeWeights
+from baco_gpu.graph.bipartite import BipartiteGraph
+
+Array = Any  # numpy.ndarray on the CPU, cupy.ndarray on a GPU
+
+USERS, ITEMS = 0, 1
+
+
+class Side(NamedTuple):
+    """One side of the bipartite graph: the edges of its nodes, and the nodes' weights.
+
+    Attributes
+    ----------
+    offsets : int64 array of shape (nodes + 1,)
+    neighbors : int32 or int64 array of shape (edges,): ids on the other side
+    edge_weights : int64 array of shape (edges,) in fixed point, or None for 1 everywhere
+    node_weights : int64 array of shape (nodes,) in fixed point
+    """
+
+    offsets: Array
+    neighbors: Array
+    edge_weights: Array | None
+    node_weights: Array
+
+
+class Problem(NamedTuple):
+    """The graph and its weights on the device: users first, items second."""
+
+    sides: tuple[Side, Side]
+    num_users: int
+    num_items: int
+
+
+@dataclass
+class Partition:
+    """The state of a solver: labels that users and items share, and what is kept about them, exact at every moment.
+
+    Attributes
+    ----------
+    labels : pair of integer arrays (users, items), values in [0, num_labels)
+    volumes : pair of int64 arrays of shape (num_labels,): the summed node weights of every label's users and items
+    within : int, the summed weight of the edges whose ends share a label, in fixed point
+    """
+
+    labels: tuple[Array, Array]
+    volumes: tuple[Array, Array]
+    within: int
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.volumes[USERS])
+
+    def copy(self) -> Partition:
+        users, items = self.labels
+        user_volumes, item_volumes = self.volumes
+        return Partition((users.copy(), items.copy()), (user_volumes.copy(), item_volumes.copy()), self.within)
+
+
+class ClusterGraph(NamedTuple):
+    """The weighted graph of clusters: what is left when every cluster is contracted to a point.
+
+    The neighbours of cluster c are `neighbors[rows[c] : rows[c] + counts[c]]`, each once, never c itself, in no
+    particular order; `weights` are the summed weights of the edges between the two, in both directions of the
+    bipartite graph, so the graph is symmetric.
+    """
+
+    rows: Array
+    counts: Array
+    neighbors: Array
+    weights: Array
+    volumes: tuple[Array, Array]
+    occupied: tuple[Array, Array]  # bool: does the cluster have users, items
+
+    @property
+    def num_clusters(self) -> int:
+        return len(self.counts)
+
+
+class Partners(NamedTuple):
+    """For every cluster the neighbour whose merge gains most: its id (-1 for none), the gain, the weight between."""
+
+    cluster: Array
+    gain: Array
+    between: Array
+
+
+class Backend(Protocol):
+    """The primitives. `penalty` is gamma in the units of the fixed-point weights; `stream` names a family of hashes."""
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+
+    @property
+    def xp(self) -> Any:
+        """The array module: numpy or cupy."""
+
+    def load(self, graph: BipartiteGraph, weights: NodeWeights) -> Problem:
+        """Put the graph and its weights on the device."""
+
+    def volumes(self, problem: Problem, labels: tuple[Array, Array], num_labels: int) -> tuple[Array, Array]:
+        """The exact int64 volume of every label on both sides."""
+
+    def weight_within(self, problem: Problem, labels: tuple[Array, Array]) -> int:
+        """The exact weight of the edges whose ends share a label."""
+
+    def blocks(self, problem: Problem, side: int, stream: int, num_blocks: int) -> list[Array]:
+        """Deal the nodes of a side into blocks by hash, each in ascending order of ids."""
+
+    def anchors(self, partition: Partition, side: int, stream: int) -> Array:
+        """For every label one member of the side, chosen by hash; -1 where the label has none there."""
+
+    def move(
+        self, problem: Problem, partition: Partition, side: int, nodes: Array, penalty: float, anchors: Array | None
+    ) -> int:
+        """Give the nodes their best labels, in place, anchors excepted; returns how many moved."""
+
+    def second_best(self, problem: Problem, partition: Partition, side: int, penalty: float) -> Array:
+        """The second-best label of every node of a side, -1 for none."""
+
+    def contract(self, problem: Problem, partition: Partition) -> ClusterGraph:
+        """The graph of clusters of a partition whose labels are 0..K-1, each with at least one member."""
+
+    def contract_again(self, clusters: ClusterGraph, relabel: Array, num_clusters: int) -> ClusterGraph:
+        """The graph of groups of clusters: cluster c becomes part of group `relabel[c]`."""
+
+    def best_partners(self, clusters: ClusterGraph, penalty: float) -> Partners:
+        """For every cluster the merge that gains most."""
+
+    def to_host(self, array: Array) -> Any:
+        """The array as a NumPy array."""

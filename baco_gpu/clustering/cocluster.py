@@ -1,0 +1,224 @@
+"""From a graph to a result: choose gamma, solve within the budget, find the secondary clusters, account for it all."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import baco_gpu
+from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, Partition, Problem
+from baco_gpu.clustering.budget import Budget, TableSize, solve_within
+from baco_gpu.clustering.merging import compact
+from baco_gpu.clustering.multilevel import Observer, Schedule, multilevel
+from baco_gpu.clustering.objective import objective
+from baco_gpu.clustering.paper import search_gamma, sweeps_only
+from baco_gpu.clustering.result import NO_LABEL, Assignment, CoclusteringResult
+from baco_gpu.clustering.sweeps import count_rows
+from baco_gpu.clustering.weights import NodeWeights, integer_weights
+from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.progress import Progress
+
+
+GAMMA_PER_ROOT = 3.7e-4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The checked parameters of `BalancedCoclustering`; see there."""
+
+    solver: str
+    budget: Budget | None
+    gamma: float | None
+    scheme: str
+    secondary: tuple[bool, bool]
+    seed: int
+    embedding_dim: int
+    value_bytes: int
+    schedule: Schedule
+    backend: Backend
+
+
+class Solution(NamedTuple):
+    """A partition under labels 0..K-1, the secondary labels of each side (or None), gamma, and the trace of Q."""
+
+    partition: Partition
+    secondary: tuple[Any, Any]
+    gamma: float
+    trace: list[float]
+
+
+def cocluster(
+    graph: BipartiteGraph, settings: Settings, parameters: dict[str, Any], progress: Progress
+) -> CoclusteringResult:
+    """Co-cluster `graph`; `parameters` are kept in the result as they were given.
+
+    Raises
+    ------
+    InputError
+        If the budget cannot be met on this graph, or its weights cannot be held exactly.
+    """
+    seconds: dict[str, float] = {}
+    host = graph.to("cpu")
+    table = TableSize(host.num_users, host.num_items, settings.embedding_dim, settings.value_bytes)
+    with _timed(seconds, "load"):
+        weights = integer_weights(host, settings.scheme)
+        problem = settings.backend.load(graph, weights)
+    run = _Run(host, problem, weights, settings, seconds, progress)
+
+    def solve(rows: int | None) -> tuple[Solution, int, int]:
+        solution = run.solve(run.gamma(rows), rows)
+        indices = sum(int((side != NO_LABEL).sum()) for side in solution.secondary if side is not None)
+        return solution, count_rows(settings.backend, solution.partition), indices
+
+    if settings.budget is None:
+        solution, _, _ = solve(None)
+    else:
+        # A node without an edge has no second-best label.
+        connected = [int((degrees > 0).sum()) for degrees in (host.user_degrees, host.item_degrees)]
+        slots = sum(count for count, wanted in zip(connected, settings.secondary, strict=True) if wanted)
+        fewest = int(host.num_users > 0) + int(host.num_items > 0)
+        solution = solve_within(settings.budget, table, slots, fewest, solve)
+    return _result(host, weights, settings, parameters, solution, seconds)
+
+
+class _Run:
+    """The steps of one call, with its clock and its progress."""
+
+    def __init__(
+        self,
+        graph: BipartiteGraph,
+        problem: Problem,
+        weights: NodeWeights,
+        settings: Settings,
+        seconds: dict[str, float],
+        progress: Progress,
+    ) -> None:
+        self.graph = graph
+        self.problem = problem
+        self.weights = weights
+        self.settings = settings
+        self.seconds = seconds
+        self.progress = progress
+
+    def gamma(self, rows: int | None) -> float:
+        """The gamma given, or the one searched (solver="paper"), or the default one."""
+        settings = self.settings
+        if settings.gamma is not None:
+            return settings.gamma
+        if settings.solver == "multilevel" or rows is None:
+            return default_gamma(self.graph, rows, settings.scheme)
+
+        def rows_at(gamma: float) -> int:
+            partition = self._sweeps_only(gamma, lambda stage, partition: None)
+            self.progress("searching gamma", 0, 0, f"gamma {gamma:.4g}")
+            return count_rows(settings.backend, partition)
+
+        with _timed(self.seconds, "search"):
+            return search_gamma(rows_at, rows)
+
+    def solve(self, gamma: float, rows: int | None) -> Solution:
+        """Solve at this gamma for at most so many codebook rows."""
+        settings, backend = self.settings, self.settings.backend
+        penalty = gamma * self.weights.penalty_per_gamma
+        trace: list[float] = []
+
+        def observe(stage: str, partition: Partition) -> None:
+            trace.append(objective(partition.within, partition.volumes, penalty, self.weights.unit))
+            stages = settings.schedule.stages if settings.solver == "multilevel" else settings.schedule.sweeps
+            self.progress("clustering", len(trace), stages, f"{stage}, Q = {trace[-1]:.6g}")
+
+        with _timed(self.seconds, "solve"):
+            if settings.solver == "paper":
+                partition = self._sweeps_only(gamma, observe)
+            else:
+                partition = multilevel(
+                    backend,
+                    self.problem,
+                    penalty,
+                    rows,
+                    seed=settings.seed,
+                    schedule=settings.schedule,
+                    observe=observe,
+                )
+            partition = compact(backend, partition)
+        with _timed(self.seconds, "secondary"):
+            users, items = (
+                backend.second_best(self.problem, partition, side, penalty) if wanted else None
+                for side, wanted in zip((USERS, ITEMS), settings.secondary, strict=True)
+            )
+        return Solution(partition, (users, items), gamma, trace)
+
+    def _sweeps_only(self, gamma: float, observe: Observer) -> Partition:
+        settings = self.settings
+        penalty = gamma * self.weights.penalty_per_gamma
+        return sweeps_only(
+            settings.backend,
+            self.problem,
+            penalty,
+            seed=settings.seed,
+            sweeps=settings.schedule.sweeps,
+            observe=observe,
+        )
+
+
+def default_gamma(graph: BipartiteGraph, rows: int | None, scheme: str) -> float:
+    """The resolution used where none is given: modularity's 1, raised with the edges and rows there are to share.
+
+    gamma = max(1, 3.7e-4 * sqrt(edges * rows)), a rule fitted on validation recall: within a factor of two of the best
+    gamma tried on three interaction sets of 80 thousand to 820 thousand edges, whose best gammas differ tenfold; recall
+    is flat over such a factor (benchmarks/results/gamma.md). Under "paper" the number is rescaled so that the volume of a
+    cluster costs the same as under "degree".
+    """
+    gamma = 1.0 if rows is None else max(1.0, GAMMA_PER_ROOT * math.sqrt(graph.num_edges * rows))
+    if scheme == "paper" and graph.num_edges:
+        gamma *= math.sqrt(graph.num_items / graph.num_edges)
+    return gamma
+
+
+def _result(
+    graph: BipartiteGraph,
+    weights: NodeWeights,
+    settings: Settings,
+    parameters: dict[str, Any],
+    solution: Solution,
+    seconds: dict[str, float],
+) -> CoclusteringResult:
+    partition, host = solution.partition, settings.backend.to_host
+    sides = [
+        Assignment(host(labels), None if secondary is None else host(secondary), vocabulary)
+        for labels, secondary, vocabulary in zip(
+            partition.labels, solution.secondary, (graph.user_vocabulary, graph.item_vocabulary), strict=True
+        )
+    ]
+    user_volumes, item_volumes = (host(volumes).astype(np.float64) for volumes in partition.volumes)
+    penalty = solution.gamma * weights.penalty_per_gamma
+    return CoclusteringResult(
+        users=sides[USERS],
+        items=sides[ITEMS],
+        gamma=solution.gamma,
+        objective=objective(partition.within, partition.volumes, penalty, weights.unit),
+        objective_trace=np.array(solution.trace, dtype=np.float64),
+        num_edges=graph.num_edges,
+        volumes=(user_volumes / weights.node_unit, item_volumes / weights.node_unit),
+        embedding_dim=settings.embedding_dim,
+        value_bytes=settings.value_bytes,
+        seed=settings.seed,
+        settings=parameters,
+        graph_checksum=graph.checksum(),
+        version=baco_gpu.__version__,
+        seconds=seconds,
+    )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    """Add the wall-clock seconds of a block to `seconds[phase]`."""
+    start = time.perf_counter()
+    yield
+    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start

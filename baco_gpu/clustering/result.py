@@ -1,0 +1,197 @@
+"""What a clustering is once it is done: labels on the host, where they came from, and what they cost."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from baco_gpu.clustering.budget import TableSize
+from baco_gpu.data.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import os
+
+    import pandas
+
+NO_LABEL = -1
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One side's co-cluster labels.
+
+    Attributes
+    ----------
+    labels : int32 or int64 array of shape (nodes,)
+        The co-cluster of every node, in [0, num_clusters); users and items share the label space.
+    secondary : array of the same shape and dtype, or None
+        The second-best co-cluster of every node, always one that another node of this side has as its label; -1 for
+        none. None where the side has no secondary clusters.
+    vocabulary : Vocabulary or None
+        The raw id of every node.
+    """
+
+    labels: np.ndarray
+    secondary: np.ndarray | None = None
+    vocabulary: Vocabulary | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def rows(self) -> int:
+        """The codebook rows of this side: the labels that it uses."""
+        return len(np.unique(self.labels))
+
+    @property
+    def secondary_indices(self) -> int:
+        """How many nodes have a secondary cluster."""
+        return 0 if self.secondary is None else int((self.secondary != NO_LABEL).sum())
+
+    def sizes(self, num_clusters: int) -> np.ndarray:
+        """How many nodes of this side every co-cluster has, int64 of shape (num_clusters,)."""
+        return np.bincount(self.labels, minlength=num_clusters)
+
+    def label_of(self, raw_ids: Any) -> np.ndarray:
+        """The labels of nodes named by raw id (by index where there is no vocabulary); InputError for unknown ids."""
+        index = np.asarray(raw_ids) if self.vocabulary is None else self.vocabulary.lookup(raw_ids)
+        return self.labels[index]
+
+    def raw_ids(self, index: np.ndarray) -> np.ndarray:
+        """The raw ids of the nodes at `index` (the indices themselves where there is no vocabulary)."""
+        return np.asarray(index) if self.vocabulary is None else self.vocabulary.decode(index)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A table with one line a node: id (raw), cluster, and secondary where the side has them (-1 for none)."""
+        import pandas
+
+        columns = {"id": self.raw_ids(np.arange(len(self))), "cluster": self.labels}
+        if self.secondary is not None:
+            columns["secondary"] = self.secondary
+        return pandas.DataFrame(columns)
+
+
+@dataclass(frozen=True)
+class CoclusteringResult:
+    """The outcome of `BalancedCoclustering.fit`, which saves to and loads from one file.
+
+    Attributes
+    ----------
+    users, items : Assignment
+    gamma : float
+        The resolution used, whether given or chosen.
+    objective : float
+        Q of the labels, in units of edge weight.
+    objective_trace : float64 array
+        Q after every sweep and merging step. It never falls in a sweep; a merging step may lower it to meet a budget.
+    num_edges : int
+        Distinct edges of the graph.
+    volumes : pair of float64 arrays of shape (num_clusters,)
+        The summed node weights of every co-cluster's users and items, in units of the weight scheme.
+    embedding_dim, value_bytes : int
+        What the accounting of parameters and bytes assumes.
+    seed : int
+    settings : dict
+        The estimator's parameters, as given.
+    graph_checksum : str
+        SHA-256 of the graph.
+    seconds : dict
+        Wall-clock seconds by phase.
+    version : str
+        The version of baco_gpu that made it.
+    """
+
+    users: Assignment
+    items: Assignment
+    gamma: float
+    objective: float
+    objective_trace: np.ndarray
+    num_edges: int
+    volumes: tuple[np.ndarray, np.ndarray]
+    embedding_dim: int
+    value_bytes: int
+    seed: int
+    settings: dict[str, Any]
+    graph_checksum: str
+    version: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def num_clusters(self) -> int:
+        """Co-clusters, of users, items or both."""
+        return len(self.volumes[0])
+
+    @property
+    def codebook_rows(self) -> int:
+        return self.users.rows + self.items.rows
+
+    @property
+    def table(self) -> TableSize:
+        """The full table that the result compresses."""
+        return TableSize(len(self.users), len(self.items), self.embedding_dim, self.value_bytes)
+
+    @property
+    def parameters_compressed(self) -> int:
+        """Codebook rows * embedding_dim, plus one for each secondary index."""
+        return self.table.compressed_parameters(
+            self.codebook_rows, self.users.secondary_indices + self.items.secondary_indices
+        )
+
+    @property
+    def bytes_compressed(self) -> int:
+        """The codebook at its dtype and every index array at 4 bytes an entry."""
+        slots = sum(len(side) for side in (self.users, self.items) if side.secondary is not None)
+        return self.table.compressed_bytes(self.codebook_rows, slots)
+
+    @property
+    def labels_sha256(self) -> str:
+        """SHA-256 of the labels of users, then items, then the secondary ones, as little-endian int64."""
+        digest = hashlib.sha256()
+        for part in (self.users.labels, self.items.labels, self.users.secondary, self.items.secondary):
+            if part is not None:
+                digest.update(np.ascontiguousarray(part, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of the result under the names that `baco compress --json` prints."""
+        return {
+            "num_users": len(self.users),
+            "num_items": len(self.items),
+            "num_edges": self.num_edges,
+            "clusters": self.num_clusters,
+            "user_clusters": self.users.rows,
+            "item_clusters": self.items.rows,
+            "codebook_rows": self.codebook_rows,
+            "secondary_users": self.users.secondary_indices,
+            "secondary_items": self.items.secondary_indices,
+            "embedding_dim": self.embedding_dim,
+            "parameters_full": self.table.full_parameters,
+            "parameters_compressed": self.parameters_compressed,
+            "bytes_full": self.table.full_bytes,
+            "bytes_compressed": self.bytes_compressed,
+            "gamma": self.gamma,
+            "objective": self.objective,
+            "labels_sha256": self.labels_sha256,
+            "largest_user_cluster": int(self.users.sizes(self.num_clusters).max(initial=0)),
+            "largest_item_cluster": int(self.items.sizes(self.num_clusters).max(initial=0)),
+            "seed": self.seed,
+            "seconds": {phase: round(value, 6) for phase, value in self.seconds.items()},
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the result to one safetensors file, whole or not at all; see `baco_gpu.clustering.result_file`."""
+        from baco_gpu.clustering.result_file import save_result
+
+        return save_result(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CoclusteringResult:
+        """Read what `save` wrote; InputError for any other file."""
+        from baco_gpu.clustering.result_file import load_result
+
+        return load_result(path)

@@ -1,0 +1,126 @@
+"""The file of a result: safetensors, with the settings as JSON in its metadata. Arrays only, nothing to execute."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+from safetensors.numpy import save_file
+
+from baco_gpu.atomic import replacing
+from baco_gpu.clustering.result import NO_LABEL, Assignment, CoclusteringResult
+from baco_gpu.data.vocabulary import Vocabulary
+from baco_gpu.errors import InputError
+
+FORMAT = "baco_gpu.coclustering"
+FORMAT_VERSION = 1
+
+_SCALARS = (
+    "gamma",
+    "objective",
+    "num_edges",
+    "embedding_dim",
+    "value_bytes",
+    "seed",
+    "settings",
+    "graph_checksum",
+    "version",
+    "seconds",
+)
+
+
+def save_result(result: CoclusteringResult, path: str | os.PathLike[str]) -> Path:
+    """Write `result` under `path`, which is replaced only once the new file is complete; returns the path.
+
+    Tensors: {users,items}.labels, {users,items}.secondary, {users,items}.volumes, {users,items}.vocabulary.*, and
+    objective_trace. Metadata: format, format_version, labels_sha256, and the scalars as one JSON object.
+    """
+    tensors: dict[str, np.ndarray] = {"objective_trace": result.objective_trace}
+    for name, side, volumes in zip(("users", "items"), (result.users, result.items), result.volumes, strict=True):
+        tensors[f"{name}.labels"] = side.labels
+        tensors[f"{name}.volumes"] = volumes
+        if side.secondary is not None:
+            tensors[f"{name}.secondary"] = side.secondary
+        if side.vocabulary is not None:
+            for part, array in side.vocabulary.to_arrays().items():
+                tensors[f"{name}.vocabulary.{part}"] = array
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "labels_sha256": result.labels_sha256,
+        "result": json.dumps({name: getattr(result, name) for name in _SCALARS}),
+    }
+    target = Path(path)
+    with replacing(target) as temporary:
+        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary, metadata)
+    return target
+
+
+def load_result(path: str | os.PathLike[str]) -> CoclusteringResult:
+    """Read a result from `path`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, no safetensors file, another program's, of a newer format, or damaged.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise InputError(f"{source}: no such file; expected one written by `baco compress` or CoclusteringResult.save")
+    try:
+        with safetensors.safe_open(source, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise InputError(f"{source}: expected a co-clustering saved by baco_gpu, got another safetensors file")
+            if metadata.get("format_version") != str(FORMAT_VERSION):
+                raise InputError(
+                    f"{source}: expected format version {FORMAT_VERSION}, got {metadata.get('format_version')}"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except safetensors.SafetensorError as error:
+        raise InputError(f"{source}: not a readable safetensors file ({error})") from error
+    try:
+        result = _assemble(tensors, json.loads(metadata["result"]))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"{source}: damaged co-clustering ({type(error).__name__}: {error})") from error
+    if result.labels_sha256 != metadata.get("labels_sha256"):
+        raise InputError(f"{source}: damaged co-clustering (its labels do not match their checksum)")
+    return result
+
+
+def _assemble(tensors: dict[str, np.ndarray], scalars: dict[str, Any]) -> CoclusteringResult:
+    sides, volumes = [], []
+    for name in ("users", "items"):
+        prefix = f"{name}.vocabulary."
+        parts = {key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)}
+        side = Assignment(
+            tensors[f"{name}.labels"],
+            tensors.get(f"{name}.secondary"),
+            Vocabulary.from_arrays(parts) if parts else None,
+        )
+        _check_side(name, side, len(tensors[f"{name}.volumes"]))
+        sides.append(side)
+        volumes.append(tensors[f"{name}.volumes"])
+    return CoclusteringResult(
+        users=sides[0],
+        items=sides[1],
+        objective_trace=tensors["objective_trace"],
+        volumes=(volumes[0], volumes[1]),
+        **{name: scalars[name] for name in _SCALARS},
+    )
+
+
+def _check_side(name: str, side: Assignment, num_clusters: int) -> None:
+    for what, labels, lowest in (("labels", side.labels, 0), ("secondary", side.secondary, NO_LABEL)):
+        if labels is None:
+            continue
+        if labels.dtype.kind != "i" or labels.shape != (len(side),):
+            raise ValueError(f"{name}.{what} has dtype {labels.dtype} and shape {labels.shape}")
+        if len(labels) and not lowest <= labels.min() <= labels.max() < num_clusters:
+            raise ValueError(f"{name}.{what} holds labels outside {lowest}..{num_clusters - 1}")
+    if side.vocabulary is not None and len(side.vocabulary) != len(side):
+        raise ValueError(f"{name}.vocabulary has {len(side.vocabulary)} ids for {len(side)} labels")

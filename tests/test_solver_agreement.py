@@ -1,0 +1,82 @@
+"""The compiled solver equals the slow reference solver, label for label, without tolerance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import reference_solver as reference
+from baco_gpu.clustering.backends import get_backend
+from baco_gpu.clustering.merging import merge_to
+from baco_gpu.clustering.objective import objective
+from baco_gpu.clustering.sweeps import singletons, sweep
+from baco_gpu.clustering.weights import SCHEMES
+from graphs import bipartite_graphs, random_graph, reference_of
+
+gammas = st.sampled_from([0.0, 0.25, 1.0, 3.7, 40.0, 1e6])
+
+
+def labels_of(partition):
+    return [labels.tolist() for labels in partition.labels]
+
+
+def start(graph, scheme, gamma):
+    backend = get_backend("cpu")
+    slow, weights = reference_of(graph, scheme)
+    problem = backend.load(graph, weights)
+    return backend, problem, slow, weights, gamma * weights.penalty_per_gamma
+
+
+@given(bipartite_graphs(), st.sampled_from(SCHEMES), gammas, st.integers(0, 2**63 - 1), st.integers(1, 5))
+def test_sweeps(graph, scheme, gamma, seed, num_blocks):
+    backend, problem, slow, weights, penalty = start(graph, scheme, gamma)
+    partition, expected = singletons(backend, problem), reference.singletons(slow)
+    assert labels_of(partition) == expected
+    for number in range(3):
+        hold = number == 2
+        sweep(backend, problem, partition, penalty, seed=seed, number=number, num_blocks=num_blocks, hold_rows=hold)
+        reference.sweep(slow, expected, penalty, seed, number, num_blocks, hold_rows=hold)
+        assert labels_of(partition) == expected
+        exact = reference.objective(slow, expected, penalty)
+        measured = objective(partition.within, partition.volumes, penalty, weights.unit) * weights.unit
+        assert measured == pytest.approx(float(exact), rel=1e-12, abs=1e-9)
+
+
+@given(bipartite_graphs(), st.sampled_from(SCHEMES), gammas, st.integers(0, 3), st.integers(1, 30) | st.none())
+def test_merging(graph, scheme, gamma, sweeps, target):
+    backend, problem, slow, _, penalty = start(graph, scheme, gamma)
+    partition = singletons(backend, problem)
+    for number in range(sweeps):
+        sweep(backend, problem, partition, penalty, seed=5, number=number)
+    expected = reference.merge_to(slow, labels_of(partition), penalty, target)
+    merged = merge_to(backend, problem, partition, penalty, target)
+    assert labels_of(merged) == expected
+
+
+@given(bipartite_graphs(), st.sampled_from(SCHEMES), gammas, st.sampled_from([0, 1]))
+def test_second_best(graph, scheme, gamma, side):
+    backend, problem, slow, _, penalty = start(graph, scheme, gamma)
+    partition = singletons(backend, problem)
+    sweep(backend, problem, partition, penalty, seed=1, number=0)
+    second = backend.second_best(problem, partition, side, penalty)
+    assert second.tolist() == reference.second_best(slow, labels_of(partition), side, penalty)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_whole_pipeline_on_a_larger_graph(weighted):
+    graph = random_graph(120, 90, 700, seed=3, weighted=weighted)
+    backend, problem, slow, _, penalty = start(graph, "degree", 4.0)
+    partition, expected = singletons(backend, problem), reference.singletons(slow)
+    for number in range(3):
+        sweep(backend, problem, partition, penalty, seed=9, number=number)
+        reference.sweep(slow, expected, penalty, 9, number)
+    for step, target in enumerate((80, 50)):
+        partition = merge_to(backend, problem, partition, penalty, target)
+        expected = reference.merge_to(slow, expected, penalty, target)
+        sweep(backend, problem, partition, penalty, seed=9, number=3 + step, hold_rows=True)
+        reference.sweep(slow, expected, penalty, 9, 3 + step, hold_rows=True)
+        assert labels_of(partition) == expected
+        assert reference.rows(expected) in (target - 1, target)
+    assert np.unique(partition.labels[0]).size > 1
