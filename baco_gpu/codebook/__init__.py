@@ -1,6 +1,6 @@
 """Embedding tables whose rows are shared between the members of a cluster."""
 
 from baco_gpu.codebook.embedding import CodebookEmbedding
-from baco_gpu.codebook.lookup import codebook_gradient, codebook_lookup
+from baco_gpu.codebook.lookup import codebook_expand, codebook_lookup
 
-__all__ = ["CodebookEmbedding", "codebook_gradient", "codebook_lookup"]
+__all__ = ["CodebookEmbedding", "codebook_expand", "codebook_lookup"]

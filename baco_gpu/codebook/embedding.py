@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,14 @@ from baco_gpu.codebook.labels import (
     rows_of_labels,
     secondary_rows,
 )
-from baco_gpu.codebook.lookup import NO_PADDING, codebook_lookup, sparse_codebook_lookup
+from baco_gpu.codebook.lookup import (
+    NO_PADDING,
+    Members,
+    codebook_expand,
+    codebook_lookup,
+    list_members,
+    sparse_codebook_lookup,
+)
 from baco_gpu.errors import InputError
 
 Device = torch.device | str | int | None
@@ -106,6 +114,7 @@ class CodebookEmbedding(nn.Module):
             "secondary", None if secondary is None else torch.as_tensor(secondary, dtype=torch.int32, device=device)
         )
         self.register_buffer("labels", torch.as_tensor(labels, dtype=torch.int64, device=device))
+        self._members: tuple[Members, list[Tensor], list[int]] | None = None
 
     @classmethod
     def from_pretrained(
@@ -164,7 +173,9 @@ class CodebookEmbedding(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The expanded table of shape (num_embeddings, embedding_dim), through which gradients reach the codebook."""
-        return self._lookup(None)
+        if self.sparse or torch.compiler.is_compiling():
+            return self._lookup(torch.arange(self.num_embeddings, device=self.codes.device))
+        return codebook_expand(self.codebook, self.codes, self.secondary, self._padding, *self._listed_members())
 
     @property
     def parameter_count(self) -> int:
@@ -192,10 +203,25 @@ class CodebookEmbedding(nn.Module):
             raise InputError(f"indices must be an int32 or int64 tensor, got {got}")
         return self._lookup(indices)
 
-    def _lookup(self, indices: Tensor | None) -> Tensor:
+    def _lookup(self, indices: Tensor) -> Tensor:
         lookup = sparse_codebook_lookup if self.sparse else codebook_lookup
-        padding = NO_PADDING if self.padding_idx is None else self.padding_idx
-        return lookup(self.codebook, self.codes, self.secondary, indices, padding)
+        return lookup(self.codebook, self.codes, self.secondary, indices, self._padding)
+
+    @property
+    def _padding(self) -> int:
+        return NO_PADDING if self.padding_idx is None else self.padding_idx
+
+    def _listed_members(self) -> Members:
+        """The members of every row, listed anew when the codes are other tensors or were written to."""
+        sources = [tensor for tensor in (self.codes, self.secondary) if tensor is not None]
+        versions = [tensor._version for tensor in sources]
+        if self._members is not None:
+            listed, known, then = self._members
+            if len(known) == len(sources) and all(map(operator.is_, known, sources)) and then == versions:
+                return listed
+        listed = list_members(self.codes, self.secondary, self._padding, self.num_rows)
+        self._members = (listed, sources, versions)
+        return listed
 
     def expand(self) -> nn.Embedding:
         """An `nn.Embedding` with the expanded table as its own, independent weight."""

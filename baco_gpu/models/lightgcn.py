@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError
@@ -51,12 +50,15 @@ class LightGCN(Recommender):
 
         The whole graph is propagated once; the penalty is on the rows of layer 0.
         """
-        user_table, item_table = self.user_embedding.weight, self.item_embedding.weight
-        user_final, item_final = self.adjacency.propagate(user_table, item_table, self.num_layers)
-        items = torch.stack((positives, negatives))
-        scores = (functional.embedding(users, user_final) * functional.embedding(items, item_final)).sum(-1)
-        penalty = half_squared_norm(functional.embedding(users, user_table), functional.embedding(items, item_table))
-        return BprTerms(scores[0], scores[1], penalty)
+        user_final, item_final, user_initial, item_initial = self.adjacency.propagate_rows(
+            self.user_embedding.weight,
+            self.item_embedding.weight,
+            self.num_layers,
+            users,
+            torch.stack((positives, negatives)),
+        )
+        scores = (user_final * item_final).sum(-1)
+        return BprTerms(scores[0], scores[1], half_squared_norm(user_initial, item_initial))
 
     def extra_repr(self) -> str:
         return f"num_layers={self.num_layers}"

@@ -1,0 +1,297 @@
+"""Training: it learns, repeats bit by bit, stops when it should, and leaves the best weights whatever happens."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from baco_gpu.codebook import CodebookEmbedding
+from baco_gpu.data.interactions import Interactions, SplitInteractions
+from baco_gpu.errors import BacoError, InputError
+from baco_gpu.evaluation import evaluate_ranking
+from baco_gpu.models import build_model, full_table
+from baco_gpu.models.recommender import BprTerms
+from baco_gpu.training import DivergenceError, TrainingSettings, bpr_loss, reset_embeddings, train
+
+USERS, ITEMS, GROUPS = 60, 40, 4
+QUICK = TrainingSettings(epochs=4, batch_size=64, learning_rate=1e-2, seed=3)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tables this small are faster on one thread, and on a busy machine several wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def planted_split(seed=0):
+    """Users choose seven of the ten items of their own group: five to train on, one for each of the other parts."""
+    rng = np.random.default_rng(seed)
+    parts = [[], [], []]
+    for user in range(USERS):
+        chosen = rng.permutation(np.arange(user % GROUPS, ITEMS, GROUPS))[:7]
+        for part, items in zip(parts, np.split(chosen, [5, 6]), strict=True):
+            part.extend((user, item) for item in items)
+    return SplitInteractions(*(interactions(part) for part in parts))
+
+
+def interactions(pairs):
+    users, items = np.array(pairs, np.int32).reshape(-1, 2).T
+    return Interactions(np.ascontiguousarray(users), np.ascontiguousarray(items), USERS, ITEMS)
+
+
+def make(method="lightgcn", split=None, *, compressed=False):
+    tables = full_table(USERS, 8), full_table(ITEMS, 8)
+    if compressed:
+        # Two rows a group: users of one group share them.
+        codes = np.arange(USERS) % (2 * GROUPS)
+        tables = CodebookEmbedding(codes, 8, (codes + GROUPS) % (2 * GROUPS)), tables[1]
+    return build_model(method, *tables, planted_split() if split is None else split)
+
+
+def weights(model):
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def same(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("method", ["mf", "lightgcn"])
+def test_training_finds_the_planted_groups(method, compressed):
+    split = planted_split()
+    model = make(method, split, compressed=compressed)
+    result = train(model, split, TrainingSettings(epochs=20, batch_size=32, learning_rate=2e-2, k=5, ks=(5,)))
+    # Five of 35 unseen items by chance; of the five unseen ones of the own group for who knows the groups.
+    assert result.test["recall@5"] > 0.6
+    losses = [record.loss for record in result.history]
+    assert losses[-1] < losses[0] < 0.75
+    users, items = model.representations()
+    assert evaluate_ranking(users, items, split.train, split.test, (5,)) == result.test
+    assert not model.training
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("method", ["mf", "lightgcn"])
+def test_same_seed_same_bits(method, compressed):
+    split = planted_split()
+    runs = []
+    for _ in range(2):
+        torch.rand(3)  # the global generator has no say
+        model = make(method, split, compressed=compressed)
+        runs.append((train(model, split, QUICK), weights(model)))
+    assert same(runs[0][1], runs[1][1])
+    assert [record.loss for record in runs[0][0].history] == [record.loss for record in runs[1][0].history]
+    assert runs[0][0].test == runs[1][0].test
+    other = make(method, split, compressed=compressed)
+    train(other, split, TrainingSettings(epochs=4, batch_size=64, learning_rate=1e-2, seed=4))
+    assert not same(weights(other), runs[0][1])
+
+
+def test_result_tells_the_run():
+    split = planted_split()
+    calls = []
+    settings = TrainingSettings(epochs=5, batch_size=64, evaluate_every=2, k=3, ks=(2, 50))
+    result = train(make(split=split), split, settings, progress=lambda *call: calls.append(call))
+    assert [record.epoch for record in result.history] == [1, 2, 3, 4, 5]
+    assert [record.validation is not None for record in result.history] == [False, True, False, True, True]
+    best = max((record for record in result.history if record.validation), key=lambda r: r.validation["recall@3"])
+    assert result.best_epoch == best.epoch
+    assert result.validation["recall@3"] == best.validation["recall@3"]
+    assert {name.split("@")[1] for name in result.test} == {"2", "3", "50"}
+    assert result.samples == 5 * len(split.train)
+    assert result.training_seconds == pytest.approx(sum(record.seconds for record in result.history))
+    assert result.evaluation_seconds > 0
+    assert [(phase, done, total) for phase, done, total, _ in calls] == [("training", n, 5) for n in range(1, 6)]
+    assert "validation recall@3" in calls[1][3]
+    assert "validation" not in calls[0][3]
+
+
+def scripted_evaluation(monkeypatch, scores):
+    """Let validation recall take the given values in turn, and then the last one."""
+    remaining = list(scores)
+
+    def evaluate(users, items, exclude, held_out, ks, **_):
+        value = remaining.pop(0) if len(remaining) > 1 else remaining[0]
+        return {f"recall@{k}": value for k in ks}
+
+    monkeypatch.setattr("baco_gpu.training.trainer.evaluate_ranking", evaluate)
+
+
+def test_early_stopping_restores_the_best_epoch(monkeypatch):
+    scripted_evaluation(monkeypatch, [0.1, 0.3, 0.2, 0.3, 0.1, 0.9])
+    split = planted_split()
+    model, seen = make(split=split), []
+    result = train(
+        model,
+        split,
+        TrainingSettings(epochs=20, batch_size=64, patience=3),
+        progress=lambda *_: seen.append(weights(model)),
+    )
+    # Epoch 4 equals epoch 2 and is no improvement; three evaluations after epoch 2 it is over.
+    assert len(result.history) == 5
+    assert result.best_epoch == 2
+    assert same(weights(model), seen[1])
+    assert not same(weights(model), seen[-1])
+
+
+def test_without_patience_every_epoch_runs(monkeypatch):
+    scripted_evaluation(monkeypatch, [0.5, 0.4])
+    split = planted_split()
+    result = train(make(split=split), split, TrainingSettings(epochs=15, batch_size=256, patience=None))
+    assert len(result.history) == 15
+    assert result.best_epoch == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_interrupt_leaves_the_best_weights_and_passes_on(monkeypatch, error):
+    scripted_evaluation(monkeypatch, [0.1, 0.5, 0.2])
+    split = planted_split()
+    model, seen = make(split=split), []
+
+    def interrupt(phase, done, total, note):
+        seen.append(weights(model))
+        if done == 4:
+            raise error
+
+    with pytest.raises(error):
+        train(model, split, TrainingSettings(epochs=20, batch_size=64), progress=interrupt)
+    assert same(weights(model), seen[1])
+    assert not model.training
+
+
+def test_divergence_is_an_error_that_says_so(monkeypatch):
+    split = planted_split()
+    model = make(split=split)
+    finite = model.bpr_batch
+    calls = []
+
+    def poisoned(*batch):
+        calls.append(1)
+        terms = finite(*batch)
+        return BprTerms(terms.positive * (float("nan") if len(calls) > 5 else 1.0), *terms[1:])
+
+    monkeypatch.setattr(model, "bpr_batch", poisoned)
+    with pytest.raises(
+        DivergenceError, match=r"loss of epoch 2 is nan; a learning rate below 0\.002 may help"
+    ) as caught:
+        train(model, split, TrainingSettings(epochs=3, batch_size=64))
+    assert isinstance(caught.value, BacoError)
+    # Epoch 1 was evaluated: its weights are finite, and they are what is left.
+    assert all(bool(torch.isfinite(table).all()) for table in weights(model))
+
+
+def test_weights_that_are_there_can_be_the_start():
+    split = planted_split()
+    model = make(split=split)
+    train(model, split, QUICK)
+    before = evaluate_ranking(*model.representations(), split.train, split.validation, (20,))
+    tiny = TrainingSettings(epochs=1, batch_size=64, learning_rate=1e-12, embedding_std=None)
+    result = train(model, split, tiny)
+    assert result.validation["recall@20"] == pytest.approx(before["recall@20"], abs=0.02)
+
+
+def test_initial_embeddings_have_the_deviation_asked_for():
+    model = nn.ModuleList(
+        [nn.Embedding(400, 64, padding_idx=5), CodebookEmbedding(np.arange(400) % 300, 64), nn.Linear(2, 2)]
+    )
+    untouched = model[2].weight.clone()
+    reset_embeddings(model, 0.1, seed=1)
+    for table in (model[0].weight, model[1].codebook):
+        assert abs(float(table.detach().std()) - 0.1) < 0.002
+    assert not model[0].weight[5].any()
+    assert torch.equal(model[2].weight, untouched)
+
+
+def test_loss_is_bpr_with_the_penalty():
+    terms = BprTerms(torch.tensor([2.0, 0.0]), torch.tensor([1.0, 1.0]), torch.tensor(3.0))
+    wanted = -np.mean(np.log(1 / (1 + np.exp(-np.array([1.0, -1.0]))))) + 0.01 * 3
+    assert float(bpr_loss(terms, 0.01)) == pytest.approx(wanted)
+
+
+def test_empty_parts():
+    split = planted_split()
+    empty = split.train.take(np.arange(0))
+    model = make(split=split)
+    without_validation = SplitInteractions(split.train, empty, split.test)
+    with pytest.raises(InputError, match="validation part is empty"):
+        train(model, without_validation, QUICK)
+    result = train(model, without_validation, TrainingSettings(epochs=3, batch_size=64, patience=None))
+    assert (result.best_epoch, result.validation) == (3, {})
+    assert result.test
+    result = train(model, SplitInteractions(split.train, split.validation, empty), QUICK)
+    assert result.test == {}
+    with pytest.raises(InputError, match="no training interaction"):
+        train(model, SplitInteractions(empty, split.validation, empty), QUICK)
+
+
+def test_what_does_not_fit_is_refused():
+    split = planted_split()
+    small = SplitInteractions(*(Interactions(np.array([0]), np.array([0]), 3, 4) for _ in range(3)))
+    with pytest.raises(InputError, match="the model has 60 users and 40 items, the split 3 and 4"):
+        train(make(split=split), small, QUICK)
+    sparse = build_model("mf", CodebookEmbedding(range(USERS), 8, sparse=True), full_table(ITEMS, 8), split)
+    with pytest.raises(InputError, match="dense gradients"):
+        train(sparse, split, QUICK)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", 1.5),
+        ("batch_size", 0),
+        ("evaluate_every", 0),
+        ("patience", 0),
+        ("k", 0),
+        ("ks", (0,)),
+        ("seed", -1),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("weight_decay", -1e-4),
+        ("embedding_std", 0.0),
+        ("device", "abacus"),
+    ],
+)
+def test_bad_settings_are_refused(name, value):
+    with pytest.raises(InputError, match=f"{name} must"):
+        TrainingSettings(**{name: value})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_missing_gpu_is_an_error():
+    with pytest.raises(InputError, match="torch sees no CUDA device"):
+        TrainingSettings(device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("method", ["mf", "lightgcn"])
+def test_gpu_runs_repeat_bit_by_bit(method):
+    split = planted_split()
+    settings = TrainingSettings(epochs=4, batch_size=64, learning_rate=1e-2, device="cuda")
+    runs = []
+    for _ in range(2):
+        model = make(method, split, compressed=True)
+        train(model, split, settings)
+        runs.append(weights(model))
+    assert same(*runs)
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif("BACO_DATA" not in os.environ, reason="BACO_DATA names no folder of interaction sets")
+def test_one_epoch_on_beauty_ranks_far_above_chance():
+    with np.load(Path(os.environ["BACO_DATA"]) / "beauty.npz") as stored:
+        sizes = int(stored["num_users"]), int(stored["num_items"])
+        parts = [Interactions(*np.ascontiguousarray(stored[name]), *sizes) for name in ("train", "val", "test")]
+    split = SplitInteractions(*parts)
+    model = build_model("lightgcn", full_table(sizes[0], 64), full_table(sizes[1], 64), split)
+    result = train(model, split, TrainingSettings(epochs=1))
+    # Chance is 20 of 12,101 items, 0.0017; several implementations reach 0.05 to 0.06 after one epoch.
+    assert result.test["recall_capped@20"] > 0.045
