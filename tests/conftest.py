@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Examples that call compiled code for the first time take seconds; the machine, not the code, decides how long others do.
+# The first example that calls a compiled loop waits for its compilation.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
 

@@ -12,7 +12,7 @@ from reference_solver import ReferenceGraph
 
 @st.composite
 def bipartite_graphs(draw, max_side=14, max_edges=50, weighted=None):
-    """Graphs with hubs, isolated nodes, single-sided and empty ones among them; integer or fractional weights or none."""
+    """Graphs with hubs, isolated nodes, one-sided and empty ones among them; with integer, fractional or no weights."""
     num_users = draw(st.integers(0, max_side))
     num_items = draw(st.integers(0, max_side))
     pairs = []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numba
 import numpy as np
 
@@ -9,6 +12,10 @@ from baco_gpu.clustering.backends import cpu_kernels as kernels
 from baco_gpu.clustering.backends.base import ITEMS, USERS, ClusterGraph, Partition, Partners, Problem, Side
 from baco_gpu.clustering.weights import NodeWeights
 from baco_gpu.graph.bipartite import BipartiteGraph
+
+# What visiting a node costs beside its edges, in edges; and how many edges are worth a second thread.
+_NODE_COST = 4
+_PARALLEL_COST = 20_000
 
 _EVERY_NODE = np.empty(0, np.int64)
 
@@ -41,8 +48,8 @@ class CpuBackend:
 
     def weight_within(self, problem: Problem, labels: tuple[np.ndarray, np.ndarray]) -> int:
         users = problem.sides[USERS]
-        bounds = _bounds(np.diff(users.offsets))
-        return int(kernels.weight_within(bounds, *users[:3], labels[USERS], labels[ITEMS]))
+        with _chunks(np.diff(users.offsets)) as bounds:
+            return int(kernels.weight_within(bounds, *users[:3], labels[USERS], labels[ITEMS]))
 
     def blocks(self, problem: Problem, side: int, stream: int, num_blocks: int) -> list[np.ndarray]:
         num_nodes = len(problem.sides[side].node_weights)
@@ -62,18 +69,18 @@ class CpuBackend:
         anchors: np.ndarray | None,
     ) -> int:
         here, labels = problem.sides[side], partition.labels[side]
-        bounds = _bounds(here.offsets[nodes + 1] - here.offsets[nodes])
-        previous, gained = kernels.best_labels(
-            nodes,
-            bounds,
-            *here,
-            labels,
-            _EVERY_NODE if anchors is None else anchors,
-            partition.labels[1 - side],
-            partition.volumes[1 - side],
-            penalty,
-            self._zeros(len(bounds) - 1, partition.num_labels),
-        )
+        with _chunks(here.offsets[nodes + 1] - here.offsets[nodes]) as bounds:
+            previous, gained = kernels.best_labels(
+                nodes,
+                bounds,
+                *here,
+                labels,
+                _EVERY_NODE if anchors is None else anchors,
+                partition.labels[1 - side],
+                partition.volumes[1 - side],
+                penalty,
+                self._zeros(len(bounds) - 1, partition.num_labels),
+            )
         partition.within += int(gained)
         return int(kernels.move_volumes(nodes, previous, labels, here.node_weights, partition.volumes[side]))
 
@@ -81,17 +88,17 @@ class CpuBackend:
         here, labels = problem.sides[side], partition.labels[side]
         owned = np.zeros(partition.num_labels, np.bool_)
         owned[labels] = True
-        bounds = _bounds(np.diff(here.offsets))
-        return kernels.second_best_labels(
-            bounds,
-            *here,
-            labels,
-            owned,
-            partition.labels[1 - side],
-            partition.volumes[1 - side],
-            penalty,
-            self._zeros(len(bounds) - 1, partition.num_labels),
-        )
+        with _chunks(np.diff(here.offsets)) as bounds:
+            return kernels.second_best_labels(
+                bounds,
+                *here,
+                labels,
+                owned,
+                partition.labels[1 - side],
+                partition.volumes[1 - side],
+                penalty,
+                self._zeros(len(bounds) - 1, partition.num_labels),
+            )
 
     def contract(self, problem: Problem, partition: Partition) -> ClusterGraph:
         num_clusters = partition.num_labels
@@ -113,8 +120,9 @@ class CpuBackend:
         return self._gather([group], [lists], (relabel,), num_clusters, (users, items), (occupied[0], occupied[1]))
 
     def best_partners(self, clusters: ClusterGraph, penalty: float) -> Partners:
-        partners = kernels.best_partners(_bounds(clusters.counts), *clusters[:4], *clusters.volumes, penalty)
-        return Partners._make(partners)
+        rows, counts, neighbors, weights, (users, items), _ = clusters
+        with _chunks(counts) as bounds:
+            return Partners(*kernels.best_partners(bounds, rows, counts, neighbors, weights, users, items, penalty))
 
     def to_host(self, array: np.ndarray) -> np.ndarray:
         return array
@@ -128,10 +136,12 @@ class CpuBackend:
         counts = np.zeros(num_clusters, np.int64)
         neighbors = np.empty(rows[-1], relabels[0].dtype)
         sums = np.empty(rows[-1], np.int64)
-        bounds = _bounds(room)
-        scratch = self._zeros(len(bounds) - 1, num_clusters)
-        for (members, starts), member_lists, relabel in zip(groups, lists, relabels, strict=True):
-            kernels.gather_rows(bounds, rows, counts, members, starts, *member_lists, relabel, neighbors, sums, scratch)
+        with _chunks(room) as bounds:
+            scratch = self._zeros(len(bounds) - 1, num_clusters)
+            for (members, starts), member_lists, relabel in zip(groups, lists, relabels, strict=True):
+                kernels.gather_rows(
+                    bounds, rows, counts, members, starts, *member_lists, relabel, neighbors, sums, scratch
+                )
         return ClusterGraph(rows, counts, neighbors, sums, volumes, occupied)
 
     def _zeros(self, chunks: int, num_labels: int) -> np.ndarray:
@@ -140,6 +150,16 @@ class CpuBackend:
         return self._scratch
 
 
-def _bounds(costs: np.ndarray) -> np.ndarray:
-    """Chunk bounds, one chunk a thread; a node costs a little even without edges."""
-    return kernels.chunk_bounds(costs + 4, numba.get_num_threads())
+@contextmanager
+def _chunks(costs: np.ndarray) -> Iterator[np.ndarray]:
+    """Bounds of one chunk of about equal cost a thread, with Numba set to as many threads for the block.
+
+    Work that is done before a second thread has woken up gets one chunk.
+    """
+    allowed = numba.get_num_threads()
+    used = allowed if costs.sum() + _NODE_COST * len(costs) >= _PARALLEL_COST else 1
+    numba.set_num_threads(used)
+    try:
+        yield kernels.chunk_bounds(costs + _NODE_COST, used)
+    finally:
+        numba.set_num_threads(allowed)
