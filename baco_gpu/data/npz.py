@@ -34,7 +34,8 @@ def read_npz(path: Path) -> SplitInteractions:
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise InputError(f"{path}: expected an .npz archive, got a single array")
             missing = [name for name in (*_PARTS, *_SIZES) if name not in archive]

@@ -42,7 +42,7 @@ class Vocabulary:
         if isinstance(values, np.ndarray):
             self._set_integers(np.unique(values))
         else:
-            self._set_strings(sort_strings(values.unique()))
+            self._set_strings(values.unique().sort())
 
     @classmethod
     def from_sorted_integers(cls, integers: np.ndarray) -> Vocabulary:
@@ -209,11 +209,6 @@ class Vocabulary:
     def _set_strings(self, strings: pa.LargeStringArray) -> None:
         utf8, offsets = _string_arrays(strings)
         self._arrays = {"utf8": utf8, "offsets": offsets}
-
-
-def sort_strings(strings: pa.Array) -> pa.LargeStringArray:
-    """Sort an Arrow array of strings by code point."""
-    return strings.take(strings.sort())
 
 
 def _as_raw(ids: Any, name: str) -> Any:

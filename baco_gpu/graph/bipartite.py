@@ -331,9 +331,14 @@ def _size(side: str, ids: np.ndarray, declared: int | None, vocabulary: Vocabula
         if declared is not None and declared != len(vocabulary):
             raise InputError(f"{name} must equal the {len(vocabulary)} ids of the vocabulary, got {declared}")
         declared = len(vocabulary)
-    if declared is None:
-        return largest + 1
-    size = check_integer(name, declared, minimum=0)
+    size = largest + 1 if declared is None else check_integer(name, declared, minimum=0)
+    try:
+        np.empty(size + 1, dtype=np.int64)  # what the offsets will take; reserves nothing
+    except (MemoryError, ValueError) as error:
+        raise InputError(
+            f"{side} must be contiguous ids (number sparse raw ids with a Vocabulary), got {size - 1} as the largest "
+            "id, and no memory holds that many rows"
+        ) from error
     if largest >= size:
         raise InputError(f"{side} must be below {name} = {size}, got {largest} at position {int(ids.argmax())}")
     return size

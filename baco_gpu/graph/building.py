@@ -34,11 +34,16 @@ def compress(
     if weights is not None and len(weights) and not weights.all():
         present = weights > 0
         users, items, weights = users[present], items[present], weights[present]
-    dtype = np.int32 if num_users + num_items < 2**31 else np.int64
+    dtype = id_dtype(num_users, num_items)
     users = np.ascontiguousarray(users, dtype=dtype)
     items = np.ascontiguousarray(items, dtype=dtype)
     csr = _merge_duplicates(_sorted_rows(users, items, weights, num_users, num_items), duplicates)
     return csr, transpose(csr, num_items)
+
+
+def id_dtype(num_users: int, num_items: int) -> type[np.signedinteger]:
+    """The dtype of neighbour ids: int32 while users and items, numbered together, fit into it."""
+    return np.int32 if num_users + num_items < 2**31 else np.int64
 
 
 def transpose(adjacency: Adjacency, num_columns: int) -> Adjacency:
@@ -100,7 +105,8 @@ def _merge_duplicates(csr: Adjacency, duplicates: str) -> Adjacency:
     elif csr.weights is None:
         weights = np.diff(starts, append=len(first)).astype(np.float64)
     else:
-        weights = np.add.reduceat(csr.weights, starts)
+        with np.errstate(over="ignore"):  # the next check says it better
+            weights = np.add.reduceat(csr.weights, starts)
         if not np.isfinite(weights).all():
             raise InputError("weights of repeated edges must have a finite sum, got inf")
     return Adjacency(offsets, csr.neighbors[starts], weights)
