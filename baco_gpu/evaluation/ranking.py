@@ -13,7 +13,7 @@ from baco_gpu.checks import check_integer
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
 
-# Scores of one batch of users, in elements: 64 MB in float32.
+# Scores of one batch of users, in elements: 64 MB in float32, whatever the number of items.
 _SCORES = 1 << 24
 
 
@@ -74,9 +74,9 @@ def evaluate_ranking(
         raise InputError("ks must not be empty")
     if len(held_out) == 0:
         raise InputError("there are no held-out interactions to rank")
+    device = user_repr.device
     batch = max(_SCORES // num_items, 1) if batch_size is None else check_integer("batch_size", batch_size, minimum=1)
 
-    device = user_repr.device
     wanted, hidden = _by_user([held_out], num_users, num_items), _by_user(excluded, num_users, num_items)
     ranked_users = np.flatnonzero(np.diff(wanted.offsets))
     meter = _Meter(cutoffs, num_items, device)
@@ -100,16 +100,18 @@ def evaluate_ranking(
 def top_items(scores: Tensor, k: int) -> Tensor:
     """The k best columns of every row, (rows, k), best first; equal scores by ascending column.
 
-    `torch.topk` leaves open which of several equal scores it takes. So where the last score taken occurs again further
-    on, the columns that have it are taken anew, lowest first.
+    `torch.topk` leaves open which of several equal scores it takes. So one more is taken than asked for: where it
+    equals the last of the k, the columns that have that score are taken anew, lowest first.
     """
-    values, columns = scores.topk(k)
-    last = values[:, -1:]
-    tied = torch.nonzero((scores >= last).sum(1) > k).squeeze(1)
+    width = scores.shape[1]
+    values, columns = scores.topk(min(k + 1, width))
+    last = values[:, k - 1 : k]
+    tied = torch.nonzero(values[:, k] == last.squeeze(1)).squeeze(1) if k < width else columns.new_empty(0)
+    values, columns = values[:, :k], columns[:, :k].contiguous()
     if len(tied):
         level = scores[tied] == last[tied]
         above = (values[tied] > last[tied]).sum(1, keepdim=True)
-        backwards = torch.arange(scores.shape[1], 0, -1, device=scores.device, dtype=torch.int32)
+        backwards = torch.arange(width, 0, -1, device=scores.device, dtype=torch.int32)
         lowest = torch.where(level, backwards, 0).topk(k).indices
         position = torch.arange(k, device=scores.device).unsqueeze(0)
         refill = lowest.gather(1, (position - above).clamp_(min=0))

@@ -1,0 +1,239 @@
+"""How many training triples a second: MF and LightGCN over full tables and codebooks, and torch_geometric's LightGCN.
+
+All candidates train on the same batches of one set, in turns, so that a busy moment of the machine meets them all; a
+repeat is a number of whole training steps (forward, backward, fused Adam), and the median of the repeats counts. A
+codebook of a quarter of the rows stands for any assignment: codes are drawn at random, which costs what others cost.
+
+torch_geometric's model runs twice where it is installed: over the edge list, as in its example, and over a CSR tensor
+normalised beforehand, which is the most one can do for it. Its initial loss is compared with that of the LightGCN here.
+
+    python benchmarks/training.py path/to/beauty.npz --output benchmarks/results/training.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import importlib.metadata
+import importlib.util
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baco_gpu import CodebookEmbedding, SplitInteractions, load_split
+from baco_gpu.models import BipartiteAdjacency, Recommender, Table, build_model, full_table
+from baco_gpu.training import BprSampler, bpr_loss, reset_embeddings
+
+LAYERS = 2
+WEIGHT_DECAY = 1e-4
+SHARE = 0.25
+
+Batch = tuple[Tensor, Tensor, Tensor]
+Loss = Callable[[Batch], Tensor]
+
+
+class Candidate(NamedTuple):
+    name: str
+    table: str
+    module: nn.Module
+    loss: Loss
+
+
+def random_codebook(count: int, dim: int, seed: int, *, secondary: bool) -> CodebookEmbedding:
+    """A codebook of a quarter of `count` rows, each of which some id owns."""
+    rng = np.random.default_rng(seed)
+    rows = max(int(count * SHARE), 1)
+    codes = rng.permutation(np.concatenate([np.arange(rows), rng.integers(0, rows, count - rows)]))
+    return CodebookEmbedding(codes, dim, rng.integers(0, rows, count) if secondary else None)
+
+
+def tables(split: SplitInteractions, dim: int) -> Iterator[tuple[str, Table, Table]]:
+    sizes = split.num_users, split.num_items
+    yield "full", full_table(sizes[0], dim), full_table(sizes[1], dim)
+    for name, secondary in (("codebook", False), ("codebook and secondary", True)):
+        user_table, item_table = (
+            random_codebook(size, dim, seed, secondary=secondary) for seed, size in enumerate(sizes)
+        )
+        yield name, user_table, item_table
+
+
+def own_candidates(split: SplitInteractions, dim: int) -> Iterator[Candidate]:
+    for method in ("mf", "lightgcn"):
+        for table, users, items in tables(split, dim):
+            model = build_model(method, users, items, split, num_layers=LAYERS)
+            reset_embeddings(model, 0.1, seed=0)
+            yield Candidate(method, table, model, own_loss(model))
+
+
+def own_loss(model: Recommender) -> Loss:
+    return lambda batch: bpr_loss(model.bpr_batch(*batch), WEIGHT_DECAY)
+
+
+def torch_geometric_candidates(split: SplitInteractions, dim: int, device: torch.device) -> Iterator[Candidate]:
+    if importlib.util.find_spec("torch_geometric") is None:
+        print("torch_geometric is not installed: its LightGCN is left out", flush=True)
+        return
+    from torch_geometric.nn import LightGCN
+
+    users, items = torch.from_numpy(split.train.users).long(), torch.from_numpy(split.train.items).long()
+    first_item, count = split.num_users, split.num_users + split.num_items
+    pairs = torch.stack((users, items + first_item))
+    edges = torch.cat((pairs, pairs.flip(0)), dim=1).to(device)
+    graphs = (("edge list", edges, {}), ("normalised CSR", normalised_csr(split, device), {"normalize": False}))
+    for name, graph, arguments in graphs:
+        model = LightGCN(count, dim, LAYERS, **arguments)
+        initial = build_model("mf", full_table(split.num_users, dim), full_table(split.num_items, dim), split)
+        reset_embeddings(initial, 0.1, seed=0)
+        with torch.no_grad():
+            model.embedding.weight.copy_(torch.cat(initial.representations()))
+        yield Candidate(f"torch_geometric, {name}", "full", model, torch_geometric_loss(model, graph, first_item))
+
+
+def normalised_csr(split: SplitInteractions, device: torch.device) -> Tensor:
+    """The joint adjacency with the weights that LightGCN gives it, from the same numbers as the model's here."""
+    adjacency = BipartiteAdjacency(split.train)
+    offsets = torch.cat((adjacency.user_offsets, adjacency.item_offsets[1:] + adjacency.user_offsets[-1]))
+    columns = torch.cat((adjacency.user_columns + split.num_users, adjacency.item_columns))
+    values = torch.cat((adjacency.user_values, adjacency.item_values))
+    count = split.num_users + split.num_items
+    return torch.sparse_csr_tensor(offsets, columns, values, (count, count)).to(device)
+
+
+def torch_geometric_loss(model: nn.Module, graph: Tensor, first_item: int) -> Loss:
+    def loss(batch: Batch) -> Tensor:
+        users, positives, negatives = batch
+        out = model.get_embedding(graph)
+        chosen = functional.embedding(users, out)
+        positive, negative = (
+            (chosen * functional.embedding(items + first_item, out)).sum(-1) for items in (positives, negatives)
+        )
+        nodes = torch.cat((users, positives + first_item, negatives + first_item))
+        # Its penalty is the whole squared norm where the authors' code takes half.
+        return model.recommendation_loss(positive, negative, nodes, lambda_reg=WEIGHT_DECAY / 2)
+
+    return loss
+
+
+def seconds_of(candidate: Candidate, optimizer: torch.optim.Optimizer, batches: list[Batch]) -> float:
+    synchronise = torch.cuda.synchronize if batches[0][0].is_cuda else lambda: None
+    synchronise()
+    started = time.perf_counter()
+    for batch in batches:
+        optimizer.zero_grad(set_to_none=True)
+        candidate.loss(batch).backward()
+        optimizer.step()
+    synchronise()
+    return time.perf_counter() - started
+
+
+def sampling_seconds(split: SplitInteractions, batch_size: int, device: torch.device, repeats: int) -> list[float]:
+    sampler = BprSampler(split.train, batch_size, device=device)
+    seconds = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        for batch in sampler.epoch():
+            last = batch
+        last[2].cpu()
+        seconds.append(time.perf_counter() - started)
+    return seconds[1:]
+
+
+def check_agreement(candidates: list[Candidate], batch: Batch) -> None:
+    """Over full tables that start alike, the two implementations of LightGCN must start with the same loss."""
+    losses = {
+        candidate.name: float(candidate.loss(batch).detach())
+        for candidate in candidates
+        if candidate.table == "full" and candidate.name != "mf"
+    }
+    if max(losses.values()) - min(losses.values()) > 1e-4:
+        raise SystemExit(f"the candidates disagree on the first loss: {losses}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="a set with a split, as baco_gpu.load_split reads it")
+    parser.add_argument("--batch-size", type=int, default=2048)
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=20, help="training steps a repeat")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, help="of torch on the CPU; all by default")
+    parser.add_argument("--output", type=Path, help="write the rows to this CSV file, too")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    split = load_split(arguments.data)
+    sampler = BprSampler(split.train, arguments.batch_size, device=device)
+    # Whole batches alone, so that every step is the same work.
+    batches = [batch for batch in sampler.epoch() if len(batch[0]) == arguments.batch_size][: arguments.steps]
+    if not batches:
+        raise SystemExit(f"{arguments.data} has fewer than {arguments.batch_size} training interactions")
+    candidates = [
+        *own_candidates(split, arguments.dim),
+        *torch_geometric_candidates(split, arguments.dim, device),
+    ]
+    for candidate in candidates:
+        candidate.module.to(device)
+    check_agreement(candidates, batches[0])
+    optimizers = [torch.optim.Adam(each.module.parameters(), lr=1e-3, fused=True) for each in candidates]
+    seconds: list[list[float]] = [[] for _ in candidates]
+    for repeat in range(arguments.repeats + 1):
+        for number, (candidate, optimizer) in enumerate(zip(candidates, optimizers, strict=True)):
+            taken = seconds_of(candidate, optimizer, batches)
+            if repeat:  # the first warms up
+                seconds[number].append(taken)
+
+    names = [(each.name, each.table, sum(p.numel() for p in each.module.parameters())) for each in candidates]
+    runs = [(*name, taken, len(batches) * arguments.batch_size) for name, taken in zip(names, seconds, strict=True)]
+    sampled = sampling_seconds(split, arguments.batch_size, device, arguments.repeats)
+    runs.append(("sampling alone", "", 0, sampled, sampler.num_samples))
+    rows = []
+    for name, table, parameters, taken, samples in runs:
+        rates = sorted(samples / each for each in taken)
+        p20, p80 = rates[int(0.2 * (len(rates) - 1))], rates[-1 - int(0.2 * (len(rates) - 1))]
+        median = statistics.median(rates)
+        print(f"{name:32} {table:24} {median:12,.0f} triples/s  ({p20:,.0f} to {p80:,.0f})", flush=True)
+        rows.append(
+            {
+                "set": arguments.data.stem,
+                "candidate": name,
+                "table": table,
+                "parameters": parameters,
+                "triples_per_second": round(median),
+                "p20": round(p20),
+                "p80": round(p80),
+                "repeats": arguments.repeats,
+                "steps": len(batches),
+                "batch_size": arguments.batch_size,
+                "dim": arguments.dim,
+                "layers": 0 if name in ("mf", "sampling alone") else LAYERS,
+                "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+                "torch_geometric": version_of("torch_geometric"),
+                "date": datetime.date.today().isoformat(),
+            }
+        )
+    if arguments.output:
+        with arguments.output.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def version_of(package: str) -> str:
+    return importlib.metadata.version(package) if importlib.util.find_spec(package) else ""
+
+
+if __name__ == "__main__":
+    main()
