@@ -336,6 +336,9 @@ def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
 def test_missing_paths_and_wrong_options_are_refused(tmp_path: Path, split_folder: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.csv: expected a file .* 'movielens-100k'.* there is none"):
         load_interactions(tmp_path / "nowhere.csv")
+    for load in (load_interactions, load_split):
+        with pytest.raises(InputError, match="path must be a string or a path, got int"):
+            load(3)
     with pytest.raises(InputError, match="there is none"):
         load_split(tmp_path / "nowhere.npz")
     with pytest.raises(InputError, match=r"format must be one of 'csv', .* got 'xml'"):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,6 +72,12 @@ def test_the_ids_of_a_vocabulary_cannot_be_changed() -> None:
     assert vocabulary.decode(0) == 1
     with pytest.raises(ValueError, match="read-only"):
         vocabulary.to_arrays()["integers"][0] = 5
+
+
+def test_columns_of_other_libraries_are_taken() -> None:
+    assert Vocabulary(pd.Series([3, 1])).lookup(pd.Series([3, 3])).tolist() == [1, 1]
+    assert Vocabulary(pd.Series(["b", "a"])).lookup(pd.Series(["b"])).tolist() == [1]
+    assert Vocabulary([7, 9]).lookup(torch.tensor([9, 7])).tolist() == [1, 0]
 
 
 def test_numpy_strings_and_small_integers_are_taken() -> None:

@@ -79,7 +79,7 @@ def load_interactions(
         If "movielens-100k" is asked for and not installed.
     """
     names = ColumnNames(user_column, item_column, weight_column)
-    if os.fspath(path) == MOVIELENS and not Path(path).exists():
+    if path == MOVIELENS and not Path(MOVIELENS).exists():
         _refuse_names(MOVIELENS, names)
         return movielens_100k()
     file, kind = _identify(path, format)
@@ -129,7 +129,7 @@ def load_split(
     shares = check_fractions(fractions)
     check_seed(seed)
     names = ColumnNames(user_column, item_column, weight_column)
-    if Path(path).exists():
+    if path != MOVIELENS or Path(MOVIELENS).exists():
         file, kind = _identify(path, format)
         if kind == "npz":
             _refuse_names(kind, names)
@@ -173,6 +173,8 @@ def interactions_of(columns: RawColumns, progress: Progress = silent) -> Interac
 
 def _identify(path: str | os.PathLike[str], format: str | None) -> tuple[Path, str]:
     """The path and its format; InputError where there is none."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"path must be a string or a path, got {type(path).__name__}")
     file = Path(path)
     if format is not None:
         check_choice("format", format, FORMATS)

@@ -213,7 +213,7 @@ class Vocabulary:
 
 def _as_raw(ids: Any, name: str) -> Any:
     """Return `ids` as an int64 array or as an Arrow array of strings; an empty iterable is an empty int64 array."""
-    array = ids if isinstance(ids, np.ndarray) else np.asarray(_listed(ids), dtype=object)
+    array = np.asarray(ids) if hasattr(ids, "__array__") else np.asarray(_listed(ids), dtype=object)
     if array.ndim != 1:
         raise InputError(f"{name} must be one-dimensional, got shape {array.shape}")
     if array.size == 0:
