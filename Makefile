@@ -1,0 +1,62 @@
+# Needs Python 3.11 or later (with pip and venv) and make; fetches packages from the package index and nothing else.
+# `make PYTHON=python3.12 demo` picks another interpreter.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO = compare movielens-100k --budget 0.25 --methods full,random,codebook --epochs 30 --out demo
+
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+MOVIELENS = $(PIP) --no-deps recbole==1.2.1
+REQUIREMENTS = setup.cfg pyproject.toml constraints.txt
+
+# The benchmarks that run without being told of a data set: those that take no positional argument.
+BENCHMARKS = $(sort $(shell grep -LE 'add_argument\("[a-z]' benchmarks/*.py))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help: ## Print this text
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/demo-installed ## Compress MovieLens-100K to a quarter, train on it, and write the comparison to demo/
+	$(BIN)/baco $(DEMO)
+
+test: $(VENV)/test-installed ## Install what the tests need, check style and types, run all tests with coverage
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+
+lint: $(VENV)/test-installed ## Check style and types, without running a test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/test-installed ## Format the sources, and mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/test-installed ## Run the benchmarks that need no data set; they print what they measure
+	@for script in $(BENCHMARKS); do echo "$$script"; $(BIN)/python $$script || exit 1; done
+
+clean: ## Remove caches, builds and demo/; keeps .venv
+	rm -rf build dist demo .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find baco_gpu benchmarks kernels tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"baco_gpu needs Python 3.11 or later, got {sys.version.split()[0]}; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+# The two stamps keep a second run from installing again; a change of the requirements makes them old.
+$(VENV)/demo-installed: $(REQUIREMENTS) | $(BIN)/pip
+	@echo "Installing baco_gpu into $(VENV): a few minutes the first time, most of them for PyTorch"
+	$(PIP) -c constraints.txt -e .
+	$(MOVIELENS)
+	@touch $@
+
+$(VENV)/test-installed: $(REQUIREMENTS) | $(BIN)/pip
+	@echo "Installing baco_gpu and the test tools into $(VENV): a few minutes the first time, most of them for PyTorch"
+	$(PIP) -c constraints.txt -e '.[dev]'
+	$(MOVIELENS)
+	@touch $@ $(VENV)/demo-installed
