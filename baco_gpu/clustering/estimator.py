@@ -119,7 +119,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         BackendUnavailableError
             If the backend asked for cannot run here.
         """
-        settings = self._checked_settings()
+        settings = self.check_parameters()
         self.result_ = cocluster(as_graph(X), settings, self.get_params(), progress)
         self.row_labels_, self.column_labels_ = self.result_.users.labels, self.result_.items.labels
         self.secondary_row_labels_ = self.result_.users.secondary
@@ -130,8 +130,8 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         self.n_features_in_ = len(self.column_labels_)
         return self
 
-    def _checked_settings(self) -> Settings:
-        """The parameters, checked before any work."""
+    def check_parameters(self) -> Settings:
+        """The parameters, checked; InputError or BackendUnavailableError for the first that is not right."""
         check_choice("solver", self.solver, SOLVERS)
         check_choice("secondary", self.secondary, SECONDARY)
         scheme = self.weights if self.weights is not None else "paper" if self.solver == "paper" else "degree"

@@ -1,0 +1,104 @@
+"""What commands print: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from baco_gpu.progress import Progress as ProgressFunction
+from baco_gpu.progress import silent
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    print(json.dumps(value, indent=2))
+
+
+def print_pairs(pairs: dict[str, Any], title: str) -> None:
+    """Print names and values, a line each."""
+    table = Table(title=Text(title), title_justify="left", show_header=False, box=None, pad_edge=False)
+    for name, value in pairs.items():
+        table.add_row(name, Text(str(value)))
+    Console().print(table)
+
+
+def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
+    """Print a table whose first column is text and whose others are numbers."""
+    table = Table(title=Text(title), title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+class ProgressDisplay:
+    """Shows progress on stderr: a bar on a terminal, plain lines elsewhere, nothing when hidden.
+
+    Use as a context manager; `display.report` is the function to hand to the library, `display.named(prefix)` the
+    same with a name before every phase.
+    """
+
+    def __init__(self, hidden: bool) -> None:
+        self.hidden = hidden
+        self._bar: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line = ("", 0.0)
+
+    def __enter__(self) -> ProgressDisplay:
+        if not self.hidden and sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:g}/{task.total:g}"),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            self._bar = Progress(*columns, console=Console(stderr=True))
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def report(self) -> ProgressFunction:
+        return silent if self.hidden else self._report
+
+    def named(self, prefix: str) -> ProgressFunction:
+        """The progress function with `prefix` before every phase."""
+        report = self.report
+
+        def named(phase: str, done: int, total: int, note: str = "") -> None:
+            report(f"{prefix}: {phase}", done, total, note)
+
+        return named
+
+    def _report(self, phase: str, done: int, total: int, note: str = "") -> None:
+        if self._bar is None:
+            self._line(phase, done, total, note)
+        elif phase in self._tasks:
+            self._bar.update(self._tasks[phase], completed=done, total=total, note=note)
+        else:
+            self._tasks[phase] = self._bar.add_task(phase, completed=done, total=total, note=note)
+
+    def _line(self, phase: str, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if phase == self._last_line[0] and done != total and now - self._last_line[1] < _SECONDS_BETWEEN_LINES:
+            return
+        self._last_line = (phase, now)
+        count = f" {done}/{total}" if total else ""
+        print(f"{phase}{count}{': ' + note if note else ''}", file=sys.stderr, flush=True)

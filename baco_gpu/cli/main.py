@@ -1,0 +1,81 @@
+"""The command `baco`: the commands put together, and how errors end."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+import baco_gpu
+from baco_gpu.cli.compare import compare
+from baco_gpu.cli.compress import compress
+from baco_gpu.cli.env import env
+from baco_gpu.cli.inspect import inspect
+from baco_gpu.cli.train import train
+from baco_gpu.errors import BacoError
+
+USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+
+app = typer.Typer(
+    name="baco",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Compress the embedding tables of recommenders by balanced co-clustering.",
+)
+for command in (compress, train, compare, inspect, env):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"baco_gpu {baco_gpu.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    pass
+
+
+def run() -> None:
+    """Entry point: exit code 0 for success, 2 for a user's mistake, 1 for a failure, 130 for Ctrl-C."""
+    arguments = sys.argv[1:]
+    # Where the option stands does not matter: whoever debugs a command appends it.
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    sys.exit(main(arguments, debug=debug))
+
+
+def main(arguments: list[str], *, debug: bool = False) -> int:
+    """Run a command line and return its exit code; errors are one line on stderr, or raised with `debug`."""
+    try:
+        code = app(arguments, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except TyperException as error:
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        # Without any argument the help has been printed, and there is nothing to add.
+        return _fail(message, USER_ERROR, error, debug) if message else USER_ERROR
+    except (KeyboardInterrupt, typer.Abort) as error:
+        return _fail("interrupted; no output was written", INTERRUPTED, error, debug)
+    except BacoError as error:
+        return _fail(str(error), USER_ERROR, error, debug)
+    except OSError as error:
+        full = " (no space is left on the device)" if error.errno == errno.ENOSPC else ""
+        return _fail(f"{error}{full}; no output was written", FAILURE, error, debug)
+    except MemoryError as error:
+        return _fail(f"not enough memory: {error}", FAILURE, error, debug)
+
+
+def _fail(message: str, code: int, error: BaseException, debug: bool) -> int:
+    if debug:
+        raise error
+    print(f"baco: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
