@@ -75,6 +75,13 @@ def test_parquet_comes_back(tmp_path: Path, users: list, items: list, dictionary
     assert interactions.weights.dtype == np.float64
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.int8(), pa.uint32()])
+def test_parquet_columns_of_every_kind_of_id(tmp_path: Path, kind: pa.DataType) -> None:
+    users = [3, 1, 3] if pa.types.is_integer(kind) else ["ü", "a", "ü"]
+    pq.write_table(pa.table({"u": pa.array(users, kind), "i": [5, 6, 7]}), tmp_path / "x.pq")
+    assert decoded(load_interactions(tmp_path / "x.pq")) == (users, [5, 6, 7])
+
+
 @RELAXED
 @given(lists=st.dictionaries(st.integers(0, 9), st.lists(st.integers(0, 9), max_size=5), min_size=1))
 def test_lightgcn_text_comes_back(tmp_path: Path, lists: dict[int, list[int]]) -> None:
@@ -256,10 +263,11 @@ def test_the_format_may_be_named(tmp_path: Path) -> None:
         ("x.csv", "user,item\n", "below the header, got none"),
         ("x.tsv", "a,b\n", "expected at least two columns separated by '.t', got one: 'a,b'"),
         ("x.csv", "user\n1\n", "expected at least two columns"),
-        ("x.csv", "1,2\n1,2,3\n", "expected 2 cells a line .*line 2"),
+        ("x.csv", "1,2\n1,2,3\n", r"2 cells a line .*Row #2: Expected 2 columns, got 3"),
+        ("x.csv", "user,item\n1,2\n3\n", r"2 cells a line .*Row #3: Expected 2 columns, got 1"),
+        ("x.csv", b"a,b\n" * 20_000 + b"\xff,c\n", "expected UTF-8 text of 2 cells a line .*invalid UTF8"),
         ("x.csv", "1,2\n3,\n", "column '2' must have an id in every row, data row 2 has none"),
         ("x.csv", "user,item\n1,2\n,3\n", "column 'user' must have an id in every row, data row 2 has none"),
-        ("x.csv", "1,2\n3\n", "data row 2 has none"),
         ("x.csv", b"a,b\n\xff,c\n", "expected UTF-8 text, got byte 0xff at 4"),
         ("x.csv", b"PK\x03\x04" + bytes(range(256)), "x.csv: expected "),
         ("x.txt", "", "got no interaction"),

@@ -1,7 +1,7 @@
-"""Columns of raw ids and weights from CSV, TSV and Parquet files, read with pandas.
+"""Columns of raw ids and weights from CSV, TSV and Parquet files, read with Arrow.
 
-pandas was measured against pyarrow, polars and duckdb (benchmarks/loading.py): reading 20 million rows and numbering
-both columns, none was clearly ahead of it, and it is at hand wherever PyTorch images are.
+Arrow was measured against pandas, polars and duckdb (benchmarks/loading.py): with strings made into dictionaries while
+they are read it is the fastest or close to it for every file, in less memory than most.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from __future__ import annotations
 import csv
 import io
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from baco_gpu.errors import InputError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _PEEK_BYTES = 1 << 16
-_INTEGER = re.compile(r"\s*[+-]?\d{1,19}\s*")
+_BLOCK_BYTES = 1 << 24  # what one thread parses at once, and the longest line; measured best for strings
+_INTEGER = re.compile(r"\s*-?\d{1,19}\s*")
 # Column names that mark a first row as a header where nothing else does: both rows are text.
 _HEADER_WORD = re.compile(
     r"\W*(user|item|customer|visitor|session|reader|reviewer|product|article|movie|book|song|artist|track|business|"
@@ -43,10 +46,12 @@ class ColumnNames:
 
 @dataclass(frozen=True)
 class RawColumns:
-    """What a table holds: two pandas Series of integers or strings without gaps, and float64 weights or None."""
+    """What a table holds: two Arrow columns of int64 or strings (or dictionaries of strings), without gaps; and float64
+    weights or None.
+    """
 
-    users: Any
-    items: Any
+    users: pa.ChunkedArray
+    items: pa.ChunkedArray
     weights: np.ndarray | None
 
 
@@ -63,26 +68,24 @@ def read_delimited(path: Path, delimiter: str, names: ColumnNames) -> RawColumns
         For an empty file, a header alone, fewer than two columns, a missing column, a line of too many cells, an empty
         id, a weight that is no finite non-negative number, or bytes that are no UTF-8.
     """
-    sample = _first_rows(path, delimiter)
+    sample, header_lines = _first_rows(path, delimiter)
     if not sample:
         raise InputError(f"{path}: expected interactions, got an empty file")
     width = len(sample[0])
     if width < 2:
         raise InputError(f"{path}: expected at least two columns separated by {delimiter!r}, got one: {sample[0][0]!r}")
     has_header = names.any_named or _has_header(sample)
-    positions = _positions(path, sample[0] if has_header else None, width, names)
+    positions = _positions(path, sample[0] if has_header else None, names)
     rows = sample[has_header:]
     if not rows:
         raise InputError(f"{path}: expected interactions below the header, got none")
     integer = [all(len(row) > at and _INTEGER.fullmatch(row[at]) for row in rows) for at in positions[:2]]
-    frame = _read_frame(path, delimiter, has_header, width, positions, integer)
-    if len(frame) == 0:
-        raise InputError(f"{path}: expected interactions below the header, got none")
+    columns = _parse(path, delimiter, header_lines if has_header else 0, width, positions, integer)
     labels = [sample[0][at] if has_header else str(at + 1) for at in positions]
-    for at, label in zip(positions[:2], labels[:2], strict=True):
-        _refuse_missing(path, label, frame[at].isna().to_numpy())
-    weights = _checked_weights(path, labels[2], frame[positions[2]].to_numpy()) if len(positions) == 3 else None
-    return RawColumns(frame[positions[0]], frame[positions[1]], weights)
+    for column, label in zip(columns[:2], labels[:2], strict=True):
+        _refuse_missing(path, label, column)
+    weights = _checked_weights(path, labels[2], _numbers(columns[2])) if len(columns) == 3 else None
+    return RawColumns(columns[0], columns[1], weights)
 
 
 def read_parquet(path: Path, names: ColumnNames) -> RawColumns:
@@ -101,7 +104,7 @@ def read_parquet(path: Path, names: ColumnNames) -> RawColumns:
         header = pyarrow.parquet.read_schema(path).names
         if len(header) < 2:
             raise InputError(f"{path}: expected at least two columns, got {len(header)}")
-        positions = _positions(path, header, len(header), names)
+        positions = _positions(path, header, names)
         labels = [header[at] for at in positions]
         table = pyarrow.parquet.read_table(path, columns=labels)
     except (pa.ArrowException, OSError) as error:
@@ -118,26 +121,29 @@ def read_parquet(path: Path, names: ColumnNames) -> RawColumns:
     return RawColumns(ids[0], ids[1], weights)
 
 
-def _parquet_ids(path: Path, label: str, column: Any) -> Any:
+def _parquet_ids(path: Path, label: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
-    if column.null_count:
-        _refuse_missing(path, label, column.is_null().to_numpy())
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return column.to_pandas()
+    _refuse_missing(path, label, column)
+    if (pa.types.is_string(kind) and column.nbytes < 2**31) or pa.types.is_large_string(kind):
+        return column
+    if pa.types.is_string(kind) or pa.types.is_string_view(kind):
+        return column.cast(pa.large_string())  # whose one chunk may hold more than 2 GiB
     if not pa.types.is_integer(kind):
         raise InputError(f"{path}: column {label!r} must hold integer or string ids, got {kind}")
     try:
-        return column.cast(pa.int64()).to_pandas()
+        return column.cast(pa.int64())
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: column {label!r} must fit in 64-bit signed integers ({error})") from error
 
 
-def _first_rows(path: Path, delimiter: str) -> list[list[str]]:
-    """The rows that begin the file, without blank ones and without one that the sample cuts in two."""
+def _first_rows(path: Path, delimiter: str) -> tuple[list[list[str]], int]:
+    """The rows that begin the file, without blank ones and without one that the sample cuts in two; and how many lines
+    the first of them ends after.
+    """
     with path.open("rb") as stream:
         data = stream.read(_PEEK_BYTES)
         whole = len(data) < _PEEK_BYTES
@@ -147,12 +153,18 @@ def _first_rows(path: Path, delimiter: str) -> list[list[str]]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: expected UTF-8 text, got byte 0x{data[error.start]:02x} at {error.start}") from error
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows, first_line = [], 0
     try:
-        return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
+        for row in reader:
+            if row:
+                first_line = first_line or reader.line_num
+                rows.append(row)
     except csv.Error as error:
         raise InputError(
             f"{path}: expected text separated by {delimiter!r}, but it cannot be read ({error})"
         ) from error
+    return rows, first_line
 
 
 def _has_header(sample: list[list[str]]) -> bool:
@@ -170,7 +182,7 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _positions(path: Path, header: list[str] | None, width: int, names: ColumnNames) -> list[int]:
+def _positions(path: Path, header: list[str] | None, names: ColumnNames) -> list[int]:
     """Positions of the user, the item and, if there are weights, the weight column."""
     wanted = [(names.user, 0), (names.item, 1)]
     positions = [default if name is None else _find(path, header, name) for name, default in wanted]
@@ -192,53 +204,70 @@ def _find(path: Path, header: list[str] | None, name: str) -> int:
     return header.index(name)
 
 
-def _read_frame(
-    path: Path, delimiter: str, has_header: bool, width: int, positions: list[int], integer: list[bool]
-) -> Any:
-    import pandas as pd
+def _parse(
+    path: Path, delimiter: str, skip: int, width: int, positions: list[int], integer: list[bool]
+) -> list[pa.ChunkedArray]:
+    """The columns at `positions`, ids as int64 or as dictionaries of strings; empty cells are null."""
+    import pyarrow as pa
+    import pyarrow.csv
 
-    id_types = ["int64" if whole else "str" for whole in integer]
-    types: dict[int, str] = dict(zip(positions[:2], id_types, strict=True))
-    if len(positions) == 3:
-        types[positions[2]] = "float64"
+    text = pa.dictionary(pa.int32(), pa.large_string())
 
-    def read(**options: Any) -> Any:
-        return pd.read_csv(
+    def parse(types: list[pa.DataType], threads: bool) -> list[pa.ChunkedArray]:
+        names = [str(at) for at in range(width)]
+        wanted = [names[at] for at in positions]
+        table = pyarrow.csv.read_csv(
             path,
-            sep=delimiter,
-            header=None,
-            names=list(range(width)),
-            index_col=False,
-            usecols=sorted(types) if len(types) < width else None,
-            skiprows=int(has_header),
-            keep_default_na=False,
-            na_values=[""],
-            encoding="utf-8-sig",
-            **options,
+            read_options=pyarrow.csv.ReadOptions(
+                column_names=names, skip_rows=skip, block_size=_BLOCK_BYTES, use_threads=threads
+            ),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(
+                include_columns=wanted,
+                column_types=dict(zip(wanted, types, strict=True)),
+                null_values=[""],
+                strings_can_be_null=True,
+            ),
         )
+        return [table.column(name) for name in wanted]
+
+    expected = [pa.int64() if whole else text for whole in integer] + [pa.float64()] * (len(positions) - 2)
+    try:
+        try:
+            return parse(expected, threads=True)
+        except pa.ArrowInvalid:
+            # The sample promised integers or numbers, and further down something else may have come: read text, convert
+            # what can be. What is wrong in another way fails once more; a single thread knows the row.
+            columns = parse([text] * len(positions), threads=False)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: expected UTF-8 text of {width} cells a line ({_first_line(error)})") from error
+    return [
+        _as_integers(column) if whole else column for column, whole in zip(columns, [*integer, False], strict=False)
+    ]
+
+
+def _as_integers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A dictionary of strings as int64, if every one is an integer; otherwise as it is."""
+    import pyarrow as pa
 
     try:
-        return read(dtype=types)
-    except pd.errors.ParserError as error:
-        raise InputError(f"{path}: expected {width} cells a line ({_first_line(error)})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected UTF-8 text, but it cannot be read ({error})") from error
-    except (ValueError, OverflowError):
-        # The sample promised integers or numbers, and further down something else came: read text, convert what can be.
-        frame = read(dtype="str")
-    for at, whole in zip(positions, integer, strict=False):
-        if whole:
-            with suppress(ValueError, OverflowError):
-                frame[at] = frame[at].astype("int64")
-    for at in positions[2:]:
-        numbers = pd.to_numeric(frame[at], errors="coerce")
-        frame[at] = numbers.to_numpy(dtype="float64", na_value=np.nan)
-    return frame
+        return column.cast(pa.large_string()).cast(pa.int64())
+    except pa.ArrowInvalid:
+        return column
 
 
-def _refuse_missing(path: Path, label: str, missing: np.ndarray) -> None:
-    if missing.any():
-        row = int(missing.argmax()) + 1
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers, or of strings that may be numbers, as float64; NaN for what is none."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        return column.to_numpy()
+    return np.array([float(cell) if cell and _is_number(cell) else np.nan for cell in column.to_pylist()])
+
+
+def _refuse_missing(path: Path, label: str, column: pa.ChunkedArray) -> None:
+    if column.null_count:
+        row = int(column.is_null().to_numpy().argmax()) + 1
         raise InputError(f"{path}: column {label!r} must have an id in every row, data row {row} has none")
 
 
