@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from baco_gpu.errors import InputError
 
 
 @contextmanager
@@ -14,20 +16,26 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well it takes that name, otherwise it is removed.
 
     Whatever stood under `path` before stays untouched until the new file is complete and on the disk, so that a
-    full disk, an error or an interrupt loses nothing.
+    full disk, an error or an interrupt loses nothing. A symbolic link stays one: the file that it points to is
+    replaced.
+
+    Raises
+    ------
+    InputError
+        If `path` is a folder, or lies in a folder that does not exist.
     """
-    target = Path(path)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise InputError(f"{path}: expected the name of a file to write, got a folder")
+    if not target.parent.is_dir():
+        raise InputError(f"{path}: the folder {target.parent} does not exist")
+    temporary = target.with_name(f".{target.stem[:100]}.{secrets.token_hex(8)}{target.suffix}")
     try:
+        # Exclusively, and with the permissions that an ordinary new file gets.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files that only the owner may read; the result gets what an ordinary new file gets.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)

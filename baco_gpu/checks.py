@@ -8,15 +8,17 @@ from collections.abc import Iterable
 
 from baco_gpu.errors import InputError
 
+_SHOWN = 80  # characters of a value in a message
+
 
 def check_integer(name: str, value: object, *, minimum: int, maximum: int | None = None) -> int:
     """Return `value` as an int in [minimum, maximum]; raise InputError otherwise. A bool is no integer."""
     bounds = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise InputError(f"{name} must be an integer {bounds}, got {value!r}")
+        raise InputError(f"{name} must be an integer {bounds}, got {shown(value)}")
     integer = int(value)
     if integer < minimum or (maximum is not None and integer > maximum):
-        raise InputError(f"{name} must be an integer {bounds}, got {integer}")
+        raise InputError(f"{name} must be an integer {bounds}, got {shown(integer)}")
     return integer
 
 
@@ -28,9 +30,14 @@ def check_number(
     upper = f"at most {maximum:g}" if math.isfinite(maximum) else ""
     bounds = " and ".join(part for part in (lower, upper) if part)
     expected = f"a finite number {bounds}".rstrip()
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise InputError(f"{name} must be {expected}, got {value!r}")
-    number = float(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InputError(f"{name} must be {expected}, got {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:  # an integer or fraction beyond every float
+        number = math.inf
+    if not math.isfinite(number):
+        raise InputError(f"{name} must be {expected}, got {shown(value)}")
     if (above is not None and number <= above) or (minimum is not None and number < minimum) or number > maximum:
         raise InputError(f"{name} must be {expected}, got {number:g}")
     return number
@@ -39,5 +46,15 @@ def check_number(
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     """Raise InputError unless `value` is one of `choices`."""
     known = list(choices)
-    if value not in known:
-        raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+    # The type first: comparing an array with a string gives an array, or fails.
+    if not any(isinstance(value, type(choice)) and value == choice for choice in known):
+        raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """The repr of a value on one line, cut where it is long."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python writes out no integer of more than 4300 digits
+        return f"a huge {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

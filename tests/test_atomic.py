@@ -1,0 +1,117 @@
+"""Files are whole or not there: whatever goes wrong, the old file stays and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from baco_gpu.atomic import replacing
+from baco_gpu.errors import InputError
+
+
+@pytest.fixture
+def umask():
+    """Set the umask for one test."""
+    before = os.umask(0)
+    yield os.umask
+    os.umask(before)
+
+
+def test_a_new_file_appears_only_when_complete(tmp_path):
+    target = tmp_path / "new.json"
+    with replacing(target) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".json"
+        temporary.write_text("new")
+        assert not target.exists()
+    assert target.read_text() == "new"
+    assert os.listdir(tmp_path) == ["new.json"]
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    target = tmp_path / "old.json"
+    target.write_text("old")
+
+    def write_half():
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["old.json"]
+
+
+def test_a_writer_may_replace_or_remove_the_temporary_itself(tmp_path):
+    target = tmp_path / "file.bin"
+    with replacing(target) as temporary:
+        temporary.unlink()
+        temporary.write_bytes(b"again")
+    assert target.read_bytes() == b"again"
+
+    def remove():
+        with replacing(target) as temporary:
+            temporary.unlink()
+
+    with pytest.raises(FileNotFoundError):
+        remove()
+    assert target.read_bytes() == b"again"
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_follow_the_umask(tmp_path, umask, mask, mode):
+    umask(mask)
+    target = tmp_path / "file"
+    with replacing(target) as temporary:
+        temporary.write_text("x")
+    assert stat.S_IMODE(target.stat().st_mode) == mode
+
+
+def test_a_symbolic_link_stays_one(tmp_path):
+    (tmp_path / "store").mkdir()
+    real, link = tmp_path / "store" / "real.json", tmp_path / "link.json"
+    real.write_text("old")
+    link.symlink_to(real)
+    with replacing(link) as temporary:
+        assert temporary.parent == real.parent  # the rename must not cross file systems
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    assert os.listdir(real.parent) == ["real.json"]
+
+
+def test_a_dangling_link_gets_its_file(tmp_path):
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "later.json")
+    with replacing(link) as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "later.json").read_text() == "new"
+
+
+def test_relative_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with replacing("plain.txt") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "plain.txt").read_text() == "x"
+
+
+def test_names_as_long_as_the_file_system_allows(tmp_path):
+    target = tmp_path / ("n" * 250 + ".json")
+    with replacing(target) as temporary:
+        temporary.write_text("x")
+    assert target.read_text() == "x"
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"the folder .*absent does not exist$"), replacing(tmp_path / "absent" / "f"):
+        pytest.fail("the block must not run")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(InputError, match="got a folder"), replacing(tmp_path):
+        pytest.fail("the block must not run")
