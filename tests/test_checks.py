@@ -58,9 +58,9 @@ def test_what_is_no_finite_number_is_refused(value):
     assert "a finite number above 0, got " in refusal(check_number, value, above=0)
 
 
-@pytest.mark.parametrize("value", [10**400, -(10**400), Fraction(10**400, 3), 10**5000])
-def test_numbers_beyond_every_float_are_refused(value):
-    refusal(check_number, value)
+def test_numbers_beyond_every_float_are_refused():
+    for value in (10**400, -(10**400), Fraction(10**400, 3), 10**5000):
+        refusal(check_number, value)
 
 
 def test_bounds_of_numbers():
