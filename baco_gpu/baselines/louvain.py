@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse
 
 from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.graph.bipartite import BipartiteGraph
@@ -38,7 +39,8 @@ def louvain(graph: BipartiteGraph, resolution: float, seed: int) -> LouvainClust
     except ImportError as error:
         raise MissingExtraError("louvain needs scikit-network: pip install 'baco_gpu[baselines]'") from error
     model = Louvain(resolution=resolution, modularity="dugue", random_state=seed)
-    model.fit(graph.to_scipy().astype(np.float64), force_bipartite=True)
+    # It takes SciPy's older matrix interface only.
+    model.fit(scipy.sparse.csr_matrix(graph.to_scipy(), dtype=np.float64), force_bipartite=True)
     return LouvainClustering(model.labels_row_, model.labels_col_, resolution)
 
 
