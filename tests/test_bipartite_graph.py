@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -362,6 +363,66 @@ def test_without_cupy_a_device_is_refused_with_the_remedy(monkeypatch: pytest.Mo
 
     with pytest.raises(BackendUnavailableError, match="CuPy"):
         arrays.as_numpy("users", OnDevice())
+
+
+class Elsewhere:
+    """An array in a memory that NumPy cannot see, as CuPy's is."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array.copy()
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def get(self) -> np.ndarray:
+        return self.array
+
+
+def stand_in_for_cupy(devices: int) -> SimpleNamespace:
+    return SimpleNamespace(
+        cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=lambda: devices)),
+        asarray=lambda source: Elsewhere(getattr(source, "array", source)),
+        asnumpy=lambda source: source.array.copy(),
+        from_dlpack=lambda source: Elsewhere(source.array),
+    )
+
+
+def test_every_array_moves_to_a_device_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", stand_in_for_cupy(devices=1))
+    vocabulary = Vocabulary(["a", "b", "c"])
+    graph = BipartiteGraph.from_edges([0, 2, 2], [1, 0, 1], [1, 2, 3], user_vocabulary=vocabulary)
+    there = graph.to("cuda")
+    assert there.device == "cuda"
+    assert there.to("cuda") is there
+    assert there.user_vocabulary is vocabulary
+    assert (there.num_users, there.num_items, there.num_edges) == (3, 2, 3)
+    assert all(isinstance(a, Elsewhere) for side in (there.csr, there.csc) for a in (side.offsets, side.weights))
+    assert there.checksum() == graph.checksum()
+    back = there.to("cpu")
+    assert entries(back.csr) == entries(graph.csr)
+    assert not back.csc.neighbors.flags.writeable
+
+
+def test_arrays_of_a_device_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", stand_in_for_cupy(devices=1))
+
+    class WithDLPack(Elsewhere):
+        def __dlpack__(self) -> None: ...
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return 2, 0
+
+    class WithInterface(Elsewhere):
+        __cuda_array_interface__: Any = {}  # noqa: RUF012
+
+    for kind in (WithDLPack, WithInterface):
+        assert arrays.as_numpy("users", kind(np.array([3, 1]))).tolist() == [3, 1]
+
+
+def test_a_machine_without_a_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", stand_in_for_cupy(devices=0))
+    with pytest.raises(BackendUnavailableError, match="need a CUDA device, and CuPy finds none"):
+        BipartiteGraph.from_edges([0], [0]).to("cuda")
 
 
 def test_importing_the_graph_loads_no_compiler_and_no_framework() -> None:
