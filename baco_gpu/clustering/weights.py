@@ -13,11 +13,10 @@ from baco_gpu.graph.bipartite import Adjacency, BipartiteGraph
 
 SCHEMES = ("degree", "sqrt", "log", "unit", "paper")
 
-# Fractional bits of the square roots and logarithms of degrees.
-_NODE_FRACTION_BITS = 16
-# Sums of edge weights stay below 2**52, where float64 still tells neighbouring integers apart.
-_EDGE_SUM_BITS = 52
-_EDGE_FRACTION_BITS = 32
+# Sums of weights stay below 2**52, where float64 tells neighbouring integers apart; 51 bits leave room for rounding.
+_SUM_BITS = 51
+# Beyond these powers of two a weight or a unit nears the ends of what float64 holds.
+_EXPONENTS = (-900, 900)
 
 
 class NodeWeights(NamedTuple):
@@ -27,8 +26,8 @@ class NodeWeights(NamedTuple):
     ----------
     edges : pair of int64 arrays (in the order of the users' and of the items' edges), or pair of None for 1 everywhere
     nodes : pair of int64 arrays (users, items); a node without edges weighs 0 under every scheme
-    unit : float, the integer that stands for an edge weight of 1
-    node_unit : float, the integer that stands for a node weight of 1
+    unit : float, what stands for an edge weight of 1, a power of two
+    node_unit : float, what stands for a node weight of 1, a power of two
     penalty_per_gamma : float, what gamma is multiplied by to price a product of two integer volumes in edge units
     """
 
@@ -51,14 +50,12 @@ def integer_weights(graph: BipartiteGraph, scheme: str = "degree") -> NodeWeight
     Raises
     ------
     InputError
-        For an unknown scheme, or weights so uneven that a positive one would be rounded to zero.
+        For an unknown scheme, for weights whose sum is beyond 2**-900 to 2**900, or so uneven that a positive one
+        would be rounded to zero.
     """
     check_choice("weights", scheme, SCHEMES)
     edges, unit = _integer_edges(graph)
-    nodes = (
-        _node_weights(graph.csr, edges[0], scheme, unit),
-        _node_weights(graph.csc, edges[1], scheme, unit),
-    )
+    nodes, node_unit = _integer_nodes((graph.csr, graph.csc), edges, scheme, unit)
     total = float(graph.num_edges if edges[0] is None else edges[0].sum(dtype=np.int64))
     if total == 0.0:
         penalty = 0.0
@@ -66,7 +63,6 @@ def integer_weights(graph: BipartiteGraph, scheme: str = "degree") -> NodeWeight
         penalty = 1.0 / (unit * math.sqrt((total / unit) * graph.num_items))
     else:
         penalty = total / (float(nodes[0].sum()) * float(nodes[1].sum()))
-    node_unit = {"degree": unit, "paper": unit, "unit": 1.0}.get(scheme, 2.0**_NODE_FRACTION_BITS)
     return NodeWeights(edges, nodes, unit, node_unit, penalty)
 
 
@@ -74,32 +70,40 @@ def _integer_edges(graph: BipartiteGraph) -> tuple[tuple[Any, Any], float]:
     by_user, by_item = graph.csr.weights, graph.csc.weights
     if by_user is None or by_item is None or not graph.num_edges:
         return (None, None), 1.0
-    if (by_user == np.rint(by_user)).all() and by_user.sum() < 2.0**_EDGE_SUM_BITS:
-        fraction_bits = 0
-    else:
-        integer_bits = max(0, math.frexp(math.fsum(by_user))[1])
-        fraction_bits = min(_EDGE_FRACTION_BITS, _EDGE_SUM_BITS - integer_bits)
-    unit = 2.0**fraction_bits
-    edges = tuple(np.rint(values * unit).astype(np.int64) for values in (by_user, by_item))
-    if edges[0].min() <= 0:
-        smallest = by_user.min()
+    largest = math.frexp(by_user.max())[1]
+    exponent = largest + math.frexp(np.ldexp(by_user, -largest).sum())[1]  # a plain sum could overflow
+    if not _EXPONENTS[0] <= exponent <= _EXPONENTS[1]:
         raise InputError(
-            f"edge weights must lie within {2.0**-fraction_bits:g} to 2**{_EDGE_SUM_BITS} once summed, "
-            f"got a smallest weight of {smallest:g} beside a sum of {by_user.sum():g}"
+            f"edge weights must sum to between 2**{_EXPONENTS[0]} and 2**{_EXPONENTS[1]}, got about 2**{exponent - 1}"
         )
-    return (edges[0], edges[1]), unit
+    exact = exponent <= _SUM_BITS and (by_user == np.rint(by_user)).all()
+    unit = 1.0 if exact else 2.0 ** (_SUM_BITS - exponent)
+    users_edges, items_edges = (np.rint(values * unit).astype(np.int64) for values in (by_user, by_item))
+    if users_edges.min() == 0:
+        raise InputError(
+            f"edge weights must be at least 2**-{_SUM_BITS + 1} of their sum, "
+            f"got {by_user.min():g} beside a sum of {by_user.sum():g}"
+        )
+    return (users_edges, items_edges), unit
 
 
-def _node_weights(adjacency: Adjacency, edges: np.ndarray | None, scheme: str, unit: float) -> np.ndarray:
-    offsets = adjacency.offsets
-    if edges is None:
-        degrees = np.diff(offsets)
-    else:
-        running = np.concatenate(([0], np.cumsum(edges, dtype=np.int64)))
-        degrees = running[offsets[1:]] - running[offsets[:-1]]
+def _integer_nodes(
+    sides: tuple[Adjacency, Adjacency], edges: tuple[Any, Any], scheme: str, unit: float
+) -> tuple[tuple[np.ndarray, np.ndarray], float]:
+    users, items = (_degrees(side, weights) for side, weights in zip(sides, edges, strict=True))
     if scheme in ("degree", "paper"):
-        return degrees
+        return (users, items), unit
     if scheme == "unit":
-        return (degrees > 0).astype(np.int64)
+        return ((users > 0).astype(np.int64), (items > 0).astype(np.int64)), 1.0
     transform = np.sqrt if scheme == "sqrt" else np.log1p
-    return np.rint(transform(degrees / unit) * 2.0**_NODE_FRACTION_BITS).astype(np.int64)
+    users, items = transform(users / unit), transform(items / unit)
+    node_unit = 2.0 ** (_SUM_BITS - math.frexp(max(users.sum(), items.sum()))[1])
+    return (np.rint(users * node_unit).astype(np.int64), np.rint(items * node_unit).astype(np.int64)), node_unit
+
+
+def _degrees(adjacency: Adjacency, edges: np.ndarray | None) -> np.ndarray:
+    """The summed integer weights of every node's edges."""
+    if edges is None:
+        return np.diff(adjacency.offsets)
+    running = np.concatenate(([0], np.cumsum(edges, dtype=np.int64)))
+    return running[adjacency.offsets[1:]] - running[adjacency.offsets[:-1]]
