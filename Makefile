@@ -45,7 +45,8 @@ clean: ## Remove caches, builds and demo/; keeps .venv
 	find baco_gpu benchmarks kernels tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"baco_gpu needs Python 3.11 or later, got {sys.version.split()[0]}; try make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("baco_gpu needs Python 3.11 or later, got " \
+		+ sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
 # The two stamps keep a second run from installing again; a change of the requirements makes them old.
