@@ -8,10 +8,11 @@ clusters.
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.errors import InputError
@@ -19,9 +20,9 @@ from baco_gpu.errors import InputError
 MEASURES = ("parameters", "bytes")
 INDEX_BYTES = 4
 
-# A result this far below its budget has wasted rows on secondary indices that turned out not to exist.
+# A result further below its budget has left rows to secondary indices that turned out not to exist.
 _SLACK = 0.99
-_ATTEMPTS = 5
+_ATTEMPTS = 12
 
 Solution = TypeVar("Solution")
 
@@ -83,61 +84,84 @@ class Budget:
         assert self.ratio is not None
         if self.measure == "bytes":
             indices = table.compressed_bytes(0, secondary_slots)
-            return int(self.ratio * table.full_bytes - indices) // (table.embedding_dim * table.value_bytes)
-        return int(self.ratio * table.full_parameters - secondary_indices) // table.embedding_dim
+            return math.floor(self.ratio * table.full_bytes - indices) // (table.embedding_dim * table.value_bytes)
+        return math.floor(self.ratio * table.full_parameters - secondary_indices) // table.embedding_dim
 
-    def check_reachable(self, rows: int, fewest: int, table: TableSize) -> None:
-        """Raise InputError unless `rows`, what the budget buys, is at least `fewest`."""
-        if rows >= fewest:
-            return
-        spent = "" if self.rows is not None else f" (a ratio of {self.ratio:g} of the full table's {self.measure})"
-        raise InputError(
-            f"budget of {rows} codebook rows{spent} is below what this graph can reach: "
-            f"{fewest} to {table.full_rows} rows"
-        )
+
+class Reach(NamedTuple):
+    """What solutions of one graph can cost.
+
+    Attributes
+    ----------
+    fewest, most : int, codebook rows
+    indices : int, the most secondary indices there can be
+    slots : int, the entries of the arrays that hold them: one for every node of a side with secondary clusters
+    """
+
+    fewest: int
+    most: int
+    indices: int
+    slots: int
 
 
 def solve_within(
-    budget: Budget,
-    table: TableSize,
-    secondary_slots: int,
-    fewest: int,
-    solve: Callable[[int], tuple[Solution, int, int]],
+    budget: Budget, table: TableSize, reach: Reach, solve: Callable[[int], tuple[Solution, int, int]]
 ) -> Solution:
     """Solve for the most rows that meet the budget, whose secondary indices are counted only afterwards.
 
+    The first attempt leaves room for all secondary indices there can be, and so meets the budget; while it wastes more
+    than 1% of it, others follow for more rows.
+
     Parameters
     ----------
-    secondary_slots : int
-        The most secondary indices there can be.
-    fewest : int
-        The fewest rows that any solution has.
     solve : function
         Takes a number of rows; returns a solution, its rows (at most that number) and its secondary indices.
+
+    Raises
+    ------
+    InputError
+        If the budget buys fewer rows than any solution has, naming what can be reached.
     """
 
     def affordable(indices: int) -> int:
-        return budget.rows_for(table, secondary_indices=indices, secondary_slots=secondary_slots)
+        return min(budget.rows_for(table, secondary_indices=indices, secondary_slots=reach.slots), reach.most)
 
-    lowest, highest = affordable(secondary_slots), affordable(0)
-    # Where only a full set of secondary indices breaks the budget, fewer of them may still meet it.
-    budget.check_reachable(max(lowest, min(highest, fewest)), fewest, table)
-    wanted = max(lowest, fewest)
+    if affordable(0) < reach.fewest:
+        raise _unreachable(budget, table, reach)
     best: Solution | None = None
+    met, exceeded = reach.fewest - 1, affordable(0) + 1
+    wanted = max(affordable(reach.indices), reach.fewest)
     for _ in range(_ATTEMPTS):
         solution, rows, indices = solve(wanted)
         limit = affordable(indices)
         if rows <= limit:
-            best, lowest = solution, wanted
-            if rows >= limit * _SLACK or wanted >= min(limit, table.full_rows):
-                break
-            wanted = limit
+            best, met = solution, wanted
         else:
-            highest = wanted - 1
-            wanted = (lowest + highest) // 2
-        if highest < fewest or wanted < fewest:
+            exceeded = wanted
+        if limit * _SLACK <= rows <= limit or exceeded - met <= 1:
             break
-    if best is None:
-        budget.check_reachable(affordable(secondary_slots), fewest, table)
-        raise InputError(f"budget cannot be met: {fewest} codebook rows and their secondary indices exceed it")
+        # A near number of rows has about as many secondary indices.
+        wanted = limit if met < limit < exceeded else (met + exceeded) // 2
+    assert best is not None
     return best
+
+
+def _unreachable(budget: Budget, table: TableSize, reach: Reach) -> InputError:
+    if budget.rows is not None:
+        return InputError(
+            f"budget of {budget.rows} codebook rows is below what this graph can reach: "
+            f"{reach.fewest} to {reach.most} rows"
+        )
+    if budget.measure == "bytes":
+        low, high = (
+            table.compressed_bytes(rows, reach.slots) / table.full_bytes for rows in (reach.fewest, reach.most)
+        )
+    else:
+        low, high = (
+            table.compressed_parameters(rows, 0) / table.full_parameters for rows in (reach.fewest, reach.most)
+        )
+    low = math.ceil(low * 1e6) / 1e6  # so that the number as shown can be met
+    return InputError(
+        f"budget of {budget.ratio:g} of the full table's {budget.measure} is below what this graph can reach: "
+        f"{low:g} ({reach.fewest} codebook rows) to {high:g} ({reach.most} rows)"
+    )

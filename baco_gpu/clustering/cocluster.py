@@ -13,7 +13,7 @@ import numpy as np
 
 import baco_gpu
 from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, Partition, Problem
-from baco_gpu.clustering.budget import Budget, TableSize, solve_within
+from baco_gpu.clustering.budget import Budget, Reach, TableSize, solve_within
 from baco_gpu.clustering.merging import compact
 from baco_gpu.clustering.multilevel import Observer, Schedule, multilevel
 from baco_gpu.clustering.objective import objective
@@ -78,12 +78,20 @@ def cocluster(
     if settings.budget is None:
         solution, _, _ = solve(None)
     else:
-        # A node without an edge has no second-best label.
-        connected = [int((degrees > 0).sum()) for degrees in (host.user_degrees, host.item_degrees)]
-        slots = sum(count for count, wanted in zip(connected, settings.secondary, strict=True) if wanted)
-        fewest = int(host.num_users > 0) + int(host.num_items > 0)
-        solution = solve_within(settings.budget, table, slots, fewest, solve)
+        solution = solve_within(settings.budget, table, _reach(host, settings.secondary), solve)
     return _result(host, weights, settings, parameters, solution, seconds)
+
+
+def _reach(graph: BipartiteGraph, secondary: tuple[bool, bool]) -> Reach:
+    """Nodes without an edge share one row on each side, and have no secondary clusters."""
+    sizes = (graph.num_users, graph.num_items)
+    connected = [int((degrees > 0).sum()) for degrees in (graph.user_degrees, graph.item_degrees)]
+    return Reach(
+        fewest=sum(size > 0 for size in sizes),
+        most=sum(count + (count < size) for count, size in zip(connected, sizes, strict=True)),
+        indices=sum(count for count, wanted in zip(connected, secondary, strict=True) if wanted),
+        slots=sum(size for size, wanted in zip(sizes, secondary, strict=True) if wanted),
+    )
 
 
 class _Run:
@@ -125,11 +133,11 @@ class _Run:
         """Solve at this gamma for at most so many codebook rows."""
         settings, backend = self.settings, self.settings.backend
         penalty = gamma * self.weights.penalty_per_gamma
+        stages = settings.schedule.stages if settings.solver == "multilevel" else settings.schedule.sweeps
         trace: list[float] = []
 
         def observe(stage: str, partition: Partition) -> None:
             trace.append(objective(partition.within, partition.volumes, penalty, self.weights.unit))
-            stages = settings.schedule.stages if settings.solver == "multilevel" else settings.schedule.sweeps
             self.progress("clustering", len(trace), stages, f"{stage}, Q = {trace[-1]:.6g}")
 
         with _timed(self.seconds, "solve"):
@@ -146,6 +154,7 @@ class _Run:
                     observe=observe,
                 )
             partition = compact(backend, partition)
+        self.progress("clustering", stages, stages, f"{partition.num_labels} co-clusters")
         with _timed(self.seconds, "secondary"):
             users, items = (
                 backend.second_best(self.problem, partition, side, penalty) if wanted else None
