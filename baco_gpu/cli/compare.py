@@ -84,7 +84,8 @@ def compare(
     if json:
         print_json(comparison)
         return
-    columns = ["method", "rows", "parameters", "bytes", "saved", "clustering s", "training s", "recall@20", "ndcg@20"]
+    columns = ["method", "rows", "params", "bytes", "saved", "cluster\nseconds", "train\nseconds"]
+    columns += ["recall\n@20", "ndcg\n@20"]
     print_table(columns, [_cells(row) for row in rows], title=f"{model} on {data}, seed {seed}")
     if out is not None:
         typer.echo(f"picture: {out / 'comparison.png'}")

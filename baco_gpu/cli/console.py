@@ -8,6 +8,7 @@ import time
 from types import TracebackType
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -34,7 +35,7 @@ def print_pairs(pairs: dict[str, Any], title: str) -> None:
 
 def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
     """Print a table whose first column is text and whose others are numbers."""
-    table = Table(title=Text(title), title_justify="left")
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right")
     for row in rows:

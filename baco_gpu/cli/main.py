@@ -58,12 +58,17 @@ def main(arguments: list[str], *, debug: bool = False) -> int:
     """Run a command line and return its exit code; errors are one line on stderr, or raised with `debug`."""
     try:
         code = app(arguments, standalone_mode=False)
+        if code == INTERRUPTED:  # what Typer makes of Ctrl-C
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         # Without any argument the help has been printed, and there is nothing to add.
         return _fail(message, USER_ERROR, error, debug) if message else USER_ERROR
-    except (KeyboardInterrupt, typer.Abort) as error:
+    except (KeyboardInterrupt, typer.Abort, SystemError) as error:
+        # A compiled loop hands an interrupt on inside a SystemError.
+        if isinstance(error, SystemError) and not isinstance(error.__cause__, KeyboardInterrupt):
+            raise
         return _fail("interrupted; no output was written", INTERRUPTED, error, debug)
     except BacoError as error:
         return _fail(str(error), USER_ERROR, error, debug)

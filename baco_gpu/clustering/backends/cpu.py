@@ -161,5 +161,10 @@ def _chunks(costs: np.ndarray) -> Iterator[np.ndarray]:
     numba.set_num_threads(used)
     try:
         yield kernels.chunk_bounds(costs + _NODE_COST, used)
+    except SystemError as error:
+        # Ctrl-C in a compiled loop: the loop ends as it should, and Numba wraps the interrupt on its way out.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
     finally:
         numba.set_num_threads(allowed)

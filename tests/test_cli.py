@@ -1,0 +1,281 @@
+"""The command line, as a user meets it: what it prints, what it writes, how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from baco_gpu.cli import main as cli
+from baco_gpu.clustering.result import CoclusteringResult
+from baco_gpu.data.synthetic import planted_coclusters
+
+COMPRESS_KEYS = {
+    "num_users",
+    "num_items",
+    "num_edges",
+    "user_clusters",
+    "item_clusters",
+    "codebook_rows",
+    "secondary_users",
+    "parameters_full",
+    "parameters_compressed",
+    "bytes_compressed",
+    "gamma",
+    "objective",
+    "labels_sha256",
+    "largest_user_cluster",
+    "seconds",
+}
+TRAIN_KEYS = {
+    "method",
+    "codebook_rows",
+    "parameters",
+    "epochs",
+    "recall@20",
+    "recall_capped@20",
+    "ndcg@20",
+    "seconds_clustering",
+    "seconds_training",
+}
+
+
+@pytest.fixture(scope="module")
+def clicks(tmp_path_factory):
+    """A CSV of 3,000 clicks with string ids, in planted co-clusters."""
+    interactions, _, _ = planted_coclusters(300, 200, 3000, 10, noise=0.1, seed=3)
+    path = tmp_path_factory.mktemp("data") / "clicks.csv"
+    users, items = (
+        np.char.add(prefix, ids.astype(str)) for prefix, ids in (("u", interactions.users), ("i", interactions.items))
+    )
+    pd.DataFrame({"user": users, "item": items}).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def baco(capsys):
+    """Run a command line in this process; returns exit code, stdout, stderr."""
+
+    def run(*arguments, **options):
+        code = cli.main([str(argument) for argument in arguments], **options)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_compress_prints_one_json_object_and_writes_the_same_labels(baco, clicks, tmp_path):
+    out, labels = tmp_path / "codes.safetensors", tmp_path / "labels.parquet"
+    code, stdout, stderr = baco("compress", clicks, "--budget", 0.25, "--out", out, "--labels", labels, "--json")
+    summary = json.loads(stdout)
+    assert (code, stderr) == (0, "")
+    assert summary.keys() >= COMPRESS_KEYS
+    assert summary["parameters_compressed"] <= 0.25 * summary["parameters_full"]
+    result = CoclusteringResult.load(out)
+    assert result.labels_sha256 == summary["labels_sha256"]
+    frame = pd.read_parquet(labels)
+    assert list(frame.columns) == ["side", "id", "cluster", "secondary"]
+    user = frame[(frame.side == "user") & (frame.id == "u7")].iloc[0]
+    assert user.cluster == result.users.label_of("u7")
+    assert frame[frame.side == "item"].secondary.isna().all()
+
+
+def test_compress_repeats_and_the_seed_matters(baco, clicks):
+    digests = [json.loads(baco("compress", clicks, "--json", "--seed", seed)[1])["labels_sha256"] for seed in (0, 0, 1)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_compress_meets_a_number_of_rows(baco, clicks):
+    summary = json.loads(baco("compress", clicks, "--budget-rows", 90, "--json")[1])
+    assert summary["codebook_rows"] in (89, 90)
+
+
+def test_compress_prints_a_summary_for_people(baco, clicks):
+    code, stdout, stderr = baco("compress", clicks)
+    assert code == 0
+    assert "user clusters" in stdout
+    assert "clustering" in stderr
+    assert baco("compress", clicks, "--quiet")[2] == ""
+
+
+@pytest.mark.parametrize("method", ["codebook", "full", "random", "louvain"])
+def test_train_prints_one_json_object(baco, clicks, tmp_path, method):
+    if method == "louvain":
+        pytest.importorskip("sknetwork")
+    out = tmp_path / "model.safetensors"
+    arguments = ["--method", method, "--epochs", 2, "--dim", 8, "--batch-size", 512, "--out", out, "--json"]
+    code, stdout, stderr = baco("train", clicks, "--model", "mf", *arguments)
+    summary = json.loads(stdout)
+    assert (code, stderr) == (0, "")
+    assert summary.keys() >= TRAIN_KEYS
+    assert summary["method"] == method
+    assert summary["epochs"] == 2
+    if method != "full":
+        assert summary["parameters"] <= 0.25 * summary["parameters_full"]
+    assert out.stat().st_size > 0
+
+
+def test_train_uses_codes_of_the_same_training_part_only(baco, clicks, tmp_path):
+    split = tmp_path / "split.npz"
+    rng = np.random.default_rng(0)
+    pairs = np.unique(np.stack([rng.integers(0, 60, 900), rng.integers(0, 40, 900)]), axis=1)
+    order = rng.permutation(pairs.shape[1])
+    train, val, test = (np.sort(part) for part in np.split(order, [400, 500]))
+    np.savez_compressed(
+        split,
+        train=pairs[:, train].astype(np.int32),
+        val=pairs[:, val].astype(np.int32),
+        test=pairs[:, test].astype(np.int32),
+        num_users=60,
+        num_items=40,
+    )
+    codes = tmp_path / "codes.safetensors"
+    assert baco("compress", split, "--out", codes, "--dim", 8, "-q")[0] == 0
+    common = ["--codes", codes, "--epochs", 1, "--dim", 8, "--json"]
+    code, stdout, _ = baco("train", split, *common)
+    assert code == 0
+    assert json.loads(stdout)["codebook_rows"] == CoclusteringResult.load(codes).codebook_rows
+    code, stdout, stderr = baco("train", clicks, *common)
+    assert (code, stdout) == (2, "")
+    assert "another graph" in stderr
+
+
+def test_compare_prints_a_table_and_draws_a_picture(baco, clicks, tmp_path):
+    out = tmp_path / "comparison"
+    code, stdout, _ = baco("compare", clicks, "--epochs", 2, "--dim", 8, "--out", out, "-q")
+    assert code == 0
+    for word in ("full", "random", "codebook", "params", "bytes", "saved", "seconds", "recall", "ndcg"):
+        assert word in stdout
+    assert {path.name for path in out.iterdir()} == {"comparison.json", "comparison.png"}
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    methods = json.loads((out / "comparison.json").read_text())["methods"]
+    assert [row["method"] for row in methods] == ["full", "random", "codebook"]
+
+
+def test_inspect_names_the_largest_clusters_by_raw_id(baco, clicks, tmp_path):
+    out = tmp_path / "codes.safetensors"
+    baco("compress", clicks, "--out", out, "-q")
+    description = json.loads(baco("inspect", out, "--largest", 2, "--members", 3, "--json")[1])
+    assert len(description["largest"]) == 2
+    assert all(user.startswith("u") for user in description["largest"][0]["some_users"])
+    assert 0 <= description["balance"]["users"]["gini_sizes"] < 1
+    code, stdout, _ = baco("inspect", out)
+    assert code == 0
+    assert "largest clusters" in stdout
+
+
+def test_env_lists_versions(baco):
+    facts = json.loads(baco("env", "--json")[1])
+    assert facts["packages"]["baco_gpu"]
+    assert facts["backend"] == "cpu"
+    assert baco("env")[0] == 0
+
+
+MISTAKES = {
+    "no such command": (["shrink"], "No such command"),
+    "no such option": (["compress", "CLICKS", "--colour", "red"], "No such option"),
+    "no such file": (["compress", "nowhere.csv"], "nowhere.csv: expected a file"),
+    "unknown suffix": (["compress", "FOLDER/data.xls"], "data.xls"),
+    "budget of zero": (["compress", "CLICKS", "--budget", "0"], "budget must be a finite number above 0"),
+    "budget above one": (["compress", "CLICKS", "--budget", "1.5"], "at most 1"),
+    "budget not a number": (["compress", "CLICKS", "--budget", "half"], "Invalid value for '--budget'"),
+    "budget out of reach": (["compress", "CLICKS", "--budget", "0.001"], "below what this graph can reach: 0.004 (2"),
+    "two budgets": (["compress", "CLICKS", "--budget", "0.2", "--budget-rows", "9"], "got both"),
+    "no rows": (["compress", "CLICKS", "--budget-rows", "0"], "at least 1"),
+    "unknown solver": (["compress", "CLICKS", "--solver", "magic"], "solver must be one of 'multilevel', 'paper'"),
+    "negative gamma": (["compress", "CLICKS", "--gamma", "-1"], "gamma must be"),
+    "gamma and budget": (
+        ["compress", "CLICKS", "--solver", "paper", "--gamma", "1", "--budget", "0.3"],
+        "either gamma",
+    ),
+    "unknown column": (["compress", "CLICKS", "--user-column", "who"], "who"),
+    "no CUDA": (["compress", "CLICKS", "--backend", "cuda"], "backend='cuda' is not available"),
+    "unknown backend": (["compress", "CLICKS", "--backend", "tpu"], "backend must be one of"),
+    "output in no folder": (["compress", "CLICKS", "--out", "FOLDER/no/codes.safetensors"], "does not exist"),
+    "output is a folder": (["compress", "CLICKS", "--out", "FOLDER"], "got a folder"),
+    "labels of another kind": (["compress", "CLICKS", "--labels", "FOLDER/labels.xls"], ".parquet or .csv"),
+    "negative seed": (["compress", "CLICKS", "--seed", "-1"], "random_state must be"),
+    "unknown method": (["train", "CLICKS", "--method", "magic"], "method must be one of"),
+    "unknown model": (["train", "CLICKS", "--model", "bert"], "model must be one of"),
+    "no epochs": (["train", "CLICKS", "--epochs", "0"], "epochs must be"),
+    "unknown device": (["train", "CLICKS", "--device", "abacus"], "device must name a torch device"),
+    "codes from nowhere": (["train", "CLICKS", "--codes", "FOLDER/none.safetensors"], "no such file"),
+    "codes of another kind": (["train", "CLICKS", "--codes", "CLICKS"], "not a readable safetensors file"),
+    "twice the same method": (["compare", "CLICKS", "--methods", "full,full"], "different names"),
+    "inspect something else": (["inspect", "CLICKS"], "not a readable safetensors file"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_end_in_one_line_and_code_2(baco, clicks, tmp_path, mistake):
+    words, expected = MISTAKES[mistake]
+    (tmp_path / "data.xls").write_text("x")
+    arguments = [word.replace("CLICKS", str(clicks)).replace("FOLDER", str(tmp_path)) for word in words]
+    code, stdout, stderr = baco(*arguments, "--json" if arguments[0] != "shrink" else "-q")
+    assert (code, stdout) == (2, "")
+    assert expected in stderr
+    assert stderr.startswith("baco: error: ")
+    assert stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["data.xls"]
+
+
+def test_debug_shows_the_traceback(clicks):
+    command = [sys.executable, "-m", "baco_gpu", "compress", str(clicks), "--budget", "2", "--debug"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "InputError" in done.stderr
+
+
+def test_a_full_disk_is_a_failure_that_leaves_the_old_file(baco, clicks, tmp_path, monkeypatch):
+    out = tmp_path / "codes.safetensors"
+    baco("compress", clicks, "--out", out, "-q")
+    before = out.read_bytes()
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("baco_gpu.clustering.result_file.save_file", full)
+    code, stdout, stderr = baco("compress", clicks, "--out", out, "--seed", 1, "--json")
+    assert (code, stdout) == (1, "")
+    assert "No space left on device" in stderr
+    assert out.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("command", ["compress", "train"])
+def test_ctrl_c_ends_with_130_and_writes_nothing(tmp_path, command):
+    interactions, _, _ = planted_coclusters(60_000, 40_000, 1_000_000, 500, noise=0.2, seed=1)
+    data, out = tmp_path / "clicks.csv", tmp_path / "out.safetensors"
+    pd.DataFrame({"user": interactions.users, "item": interactions.items}).to_csv(data, index=False)
+    arguments = [sys.executable, "-m", "baco_gpu", command, str(data), "--out", str(out)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    for line in process.stderr:  # the first line about the long phase says that it has begun
+        if line.startswith("clustering"):
+            break
+    time.sleep(0.05 if command == "compress" else 1.0)
+    process.send_signal(signal.SIGINT)
+    stderr, stdout = process.stderr.read(), process.stdout.read()
+    assert process.wait(timeout=60) == 130, stderr
+    assert stdout == ""
+    assert "interrupted; no output was written" in stderr
+    assert "Traceback" not in stderr
+    assert [path.name for path in tmp_path.iterdir()] == [data.name]
+
+
+def test_version_and_help(baco):
+    code, stdout, _ = baco("--version")
+    assert code == 0
+    assert stdout.startswith("baco_gpu ")
+    for command in ("compress", "train", "compare", "inspect", "env"):
+        code, stdout, _ = baco(command, "--help")
+        assert code == 0
+        assert "--json" in stdout
