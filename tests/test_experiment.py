@@ -1,0 +1,100 @@
+"""Experiments: every method is charged by the same accounting, and what is saved is what was trained."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from baco_gpu import experiment
+from baco_gpu.clustering.estimator import BalancedCoclustering
+from baco_gpu.data.splits import random_split
+from baco_gpu.data.synthetic import planted_coclusters
+from baco_gpu.errors import InputError
+from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.training.settings import TrainingSettings
+
+SETTINGS = TrainingSettings(epochs=2, batch_size=512, patience=None)
+
+
+@pytest.fixture(scope="module")
+def split():
+    interactions, _, _ = planted_coclusters(200, 120, 2500, 8, noise=0.1, seed=5)
+    return random_split(interactions, (0.8, 0.1, 0.1), 0)
+
+
+def clustering(**parameters):
+    return BalancedCoclustering(embedding_dim=8, **parameters)
+
+
+@pytest.mark.parametrize("budget", [0.25, 80])
+@pytest.mark.parametrize("method", ["random", "codebook"])
+def test_parameters_are_within_the_budget(split, method, budget):
+    compression = experiment.compress(split, method, clustering(budget=budget))
+    trained = sum(parameter.numel() for table in tables(compression) for parameter in table.parameters())
+    if budget == 0.25:
+        assert 0.9 * 0.25 * 320 * 8 <= compression.parameters <= 0.25 * 320 * 8
+    else:
+        assert compression.rows <= 80
+    secondary = 0 if compression.result is None else compression.result.users.secondary_indices
+    assert compression.parameters == trained + secondary
+    assert compression.bytes >= 4 * trained
+
+
+def tables(compression):
+    return compression.user_table, compression.item_table
+
+
+def test_the_full_table_costs_itself(split):
+    compression = experiment.compress(split, "full", clustering())
+    assert compression.rows == 320
+    assert compression.parameters == 320 * 8
+    assert compression.bytes == 320 * 8 * 4
+
+
+def test_codebook_clusters_the_training_part_only(split):
+    compression = experiment.compress(split, "codebook", clustering(random_state=3))
+    direct = clustering(random_state=3).fit(BipartiteGraph.from_interactions(split.train)).result_
+    assert compression.result.labels_sha256 == direct.labels_sha256
+
+
+def test_runs_repeat_and_report(split):
+    outcomes = [
+        experiment.run(split, experiment.compress(split, "codebook", clustering()), "lightgcn", SETTINGS)
+        for _ in range(2)
+    ]
+    first, second = (outcome.summary() for outcome in outcomes)
+    for key in ("recall@20", "recall_capped@20", "ndcg@20", "validation", "parameters"):
+        assert first[key] == second[key]
+    assert [epoch for epoch, _ in outcomes[0].curve] == [1, 2]
+    json.dumps(first)
+
+
+def test_a_saved_model_holds_the_trained_tables(split, tmp_path):
+    outcome = experiment.run(split, experiment.compress(split, "codebook", clustering()), "mf", SETTINGS)
+    path = experiment.save_model(outcome, tmp_path / "model.safetensors")
+    with safe_open(path, framework="pt") as file:
+        codebook, codes = file.get_tensor("users.codebook"), file.get_tensor("users.codes").long()
+        secondary = file.get_tensor("users.secondary").long()
+        summary = json.loads(file.metadata()["summary"])
+    expanded = (codebook[codes] + codebook[secondary]) / 2
+    table = outcome.compression.user_table
+    assert torch.allclose(expanded, table(torch.arange(200)).detach())
+    assert summary["recall@20"] == outcome.training.test["recall@20"]
+
+
+def test_mistakes(split):
+    with pytest.raises(InputError, match="method must be one of"):
+        experiment.compress(split, "magic", clustering())
+    with pytest.raises(InputError, match="model must be one of"):
+        experiment.run(split, experiment.compress(split, "full", clustering()), "bert", SETTINGS)
+    with pytest.raises(InputError, match="budget must be given for method 'random'"):
+        experiment.compress(split, "random", clustering(budget=None))
+    result = clustering().fit(BipartiteGraph.from_edges(np.arange(5), np.arange(5))).result_
+    with pytest.raises(InputError, match="another graph"):
+        experiment.compress(split, "codebook", clustering(), result=result)
+    with pytest.raises(InputError, match="'codebook' alone, got method 'full'"):
+        experiment.compress(split, "full", clustering(), result=result)
