@@ -185,7 +185,8 @@ def default_gamma(graph: BipartiteGraph, rows: int | None, scheme: str) -> float
     """
     gamma = 1.0 if rows is None else max(1.0, GAMMA_PER_ROOT * math.sqrt(graph.num_edges * rows))
     if scheme == "paper" and graph.num_edges:
-        gamma *= math.sqrt(graph.num_items / graph.num_edges)
+        total = graph.num_edges if graph.csr.weights is None else float(graph.csr.weights.sum())
+        gamma *= math.sqrt(graph.num_items / total)
     return gamma
 
 
