@@ -142,6 +142,30 @@ def merge_gains(graph, labels, penalty):
     return gains
 
 
+def followers(pairs, partner, penalty, both_volumes):
+    """Clusters whose best partner is in a merging pair, and who surely gain by joining: (gain, kept, absorbed)."""
+    users, items = both_volumes
+    paired = {one for _, a, b in pairs for one in (a, b)}
+    joining = []
+    for _, a, b in pairs:
+        candidates = sorted(
+            (negative_gain, c)
+            for c, (negative_gain, best_partner) in partner.items()
+            if best_partner in (a, b) and c not in paired and negative_gain < 0
+        )
+        taken = []
+        for negative_gain, c in candidates:
+            rest = [b if partner[c][1] == a else a, *taken]
+            rest_users = float(sum(users[r] for r in rest))
+            rest_items = float(sum(items[r] for r in rest))
+            price = penalty * (float(users[c]) * rest_items + float(items[c]) * rest_users)
+            if -negative_gain - price <= 0:
+                break
+            taken.append(c)
+            joining.append((-negative_gain, a, c))
+    return joining
+
+
 def merge_to(graph, labels, penalty, target):
     """Rounds of mutual best merges down to `target` rows (None: while Q rises)."""
     labels = compacted(labels)
@@ -168,20 +192,30 @@ def merge_to(graph, labels, penalty, target):
         if not pairs:
             break
         pairs.sort(key=lambda pair: (-pair[0], pair[1]))
+        merges = []
+        if pairs[0][0] > 0:
+            merges = followers(pairs, partner, penalty, volumes(graph, labels))
 
         def saved(pair, labels=labels):
             return sum(pair[1] in side and pair[2] in side for side in labels)
 
         chosen = pairs
-        if target is not None and sum(map(saved, pairs)) > rows(labels) - target:
-            left, chosen = rows(labels) - target, []
-            rest = list(pairs)
-            while rest and saved(rest[0]) <= left:
-                left -= saved(rest[0])
-                chosen.append(rest.pop(0))
-            if left:
-                chosen += [pair for pair in rest if saved(pair) == 1][:1]
-            chosen = chosen or pairs[:1]
-        absorbed_by = {b: a for _, a, b in chosen}
-        labels = compacted([[absorbed_by.get(label, label) for label in side] for side in labels])
+        if target is not None:
+            excess = rows(labels) - target
+            total = sum(map(saved, pairs))
+            merges.sort(key=lambda merge: (-merge[0], merge[2]))
+            merges = merges[: max(excess - total, 0) // 2]
+            if total > excess:
+                left, chosen = excess, []
+                rest = list(pairs)
+                while rest and saved(rest[0]) <= left:
+                    left -= saved(rest[0])
+                    chosen.append(rest.pop(0))
+                if left:
+                    chosen += [pair for pair in rest if saved(pair) == 1][:1]
+                chosen = chosen or pairs[:1]
+        absorbed_by = {absorbed: kept for _, kept, absorbed in chosen + merges}
+        kept = sorted({*labels[0], *labels[1]} - set(absorbed_by))
+        position = {label: place for place, label in enumerate(kept)}
+        labels = [[position[absorbed_by.get(label, label)] for label in side] for side in labels]
     return labels
