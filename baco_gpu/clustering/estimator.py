@@ -31,8 +31,9 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
     Parameters
     ----------
     budget : float, int or None
-        A float in (0, 1] is a share of the full table; an integer is a number of codebook rows. None lets Q alone
-        decide (for solver="paper": gamma).
+        A float in (0, 1] is a share of the full table; an integer is a number of codebook rows, which the result has
+        (one less where only merges that save two are left; fewer where the graph has no more, since all users
+        without an edge share one row, and so do all items). None lets Q alone decide (for solver="paper": gamma).
     gamma : float, optional
         The resolution: higher means smaller, more even clusters. By default `default_gamma` of the graph and budget
         for solver="multilevel"; for solver="paper" it is searched to meet the budget.
@@ -141,7 +142,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         settings = Settings(
             solver=self.solver,
             budget=None if self.budget is None else Budget.of(self.budget, self.budget_measure),
-            gamma=None if self.gamma is None else check_number("gamma", self.gamma, minimum=0),
+            gamma=None if self.gamma is None else check_number("gamma", self.gamma, minimum=0, maximum=1e100),
             scheme=scheme,
             secondary=(self.secondary in ("users", "both"), self.secondary in ("items", "both")),
             seed=check_integer("random_state", seed, minimum=0, maximum=2**63 - 1),
@@ -178,7 +179,8 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         return _indicators(self.column_labels_, self.result_.num_clusters)
 
     def get_indices(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """The users and the items of co-cluster `i`."""
+        """The users and the items of co-cluster `i`; InputError if there is no such co-cluster."""
+        check_integer("i", i, minimum=0, maximum=self.result_.num_clusters - 1)
         return np.flatnonzero(self.row_labels_ == i), np.flatnonzero(self.column_labels_ == i)
 
 
