@@ -16,8 +16,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well it takes that name, otherwise it is removed.
 
     Whatever stood under `path` before stays untouched until the new file is complete and on the disk, so that a
-    full disk, an error or an interrupt loses nothing. A symbolic link stays one: the file that it points to is
-    replaced.
+    full disk, an error or an interrupt loses nothing. It gets the permissions of an ordinary new file. A symbolic
+    link stays one: the file that it points to is replaced.
 
     Raises
     ------
@@ -31,9 +31,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(f"{path}: the folder {target.parent} does not exist")
     temporary = target.with_name(f".{target.stem[:100]}.{secrets.token_hex(8)}{target.suffix}")
     try:
-        # Exclusively, and with the permissions that an ordinary new file gets.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        permissions = temporary.stat().st_mode
         yield temporary
+        # A writer that puts a file of its own in this place may have made it one that only the owner can read.
+        temporary.chmod(permissions)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)

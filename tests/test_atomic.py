@@ -63,10 +63,14 @@ def test_a_writer_may_replace_or_remove_the_temporary_itself(tmp_path):
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_permissions_follow_the_umask(tmp_path, umask, mask, mode):
+@pytest.mark.parametrize("private_writer", [False, True])
+def test_permissions_follow_the_umask(tmp_path, umask, mask, mode, private_writer):
     umask(mask)
     target = tmp_path / "file"
     with replacing(target) as temporary:
+        if private_writer:
+            temporary.unlink()
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
         temporary.write_text("x")
     assert stat.S_IMODE(target.stat().st_mode) == mode
 

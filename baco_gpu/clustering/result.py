@@ -12,6 +12,7 @@ import numpy as np
 
 from baco_gpu.clustering.budget import TableSize
 from baco_gpu.data.vocabulary import Vocabulary
+from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
     import os
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 NO_LABEL = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Assignment:
     """One side's co-cluster labels.
 
@@ -59,8 +60,15 @@ class Assignment:
 
     def label_of(self, raw_ids: Any) -> np.ndarray:
         """The labels of nodes named by raw id (by index where there is no vocabulary); InputError for unknown ids."""
-        index = np.asarray(raw_ids) if self.vocabulary is None else self.vocabulary.lookup(raw_ids)
-        return self.labels[index]
+        if self.vocabulary is not None:
+            return self.labels[self.vocabulary.lookup(raw_ids)]
+        index = np.asarray(raw_ids)
+        if index.size and index.dtype.kind not in "iu":
+            raise InputError(f"ids must be integers where no raw ids are known, got {index.dtype}")
+        unknown = (index < 0) | (index >= len(self))
+        if unknown.any():
+            raise InputError(f"ids must be from 0 to {len(self) - 1}, got {index[unknown][0]}")
+        return self.labels[index.astype(np.int64)]
 
     def raw_ids(self, index: np.ndarray) -> np.ndarray:
         """The raw ids of the nodes at `index` (the indices themselves where there is no vocabulary)."""
@@ -76,9 +84,11 @@ class Assignment:
         return pandas.DataFrame(columns)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CoclusteringResult:
     """The outcome of `BalancedCoclustering.fit`, which saves to and loads from one file.
+
+    Two results say the same where their `labels_sha256` are equal; == asks whether they are one object.
 
     Attributes
     ----------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import numbers
 import os
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,15 @@ def save_result(result: CoclusteringResult, path: str | os.PathLike[str]) -> Pat
     """Write `result` under `path`, which is replaced only once the new file is complete; returns the path.
 
     Tensors: {users,items}.labels, {users,items}.secondary, {users,items}.volumes, {users,items}.vocabulary.*, and
-    objective_trace. Metadata: format, format_version, labels_sha256, and the scalars as one JSON object.
+    objective_trace. Metadata: format, format_version, result (the scalars as one JSON object), and sha256 (the checksum
+    of the tensors and the scalars).
+
+    Raises
+    ------
+    InputError
+        If `path` is a folder, or lies in a folder that does not exist.
+    OSError
+        If the file cannot be written.
     """
     tensors: dict[str, np.ndarray] = {"objective_trace": result.objective_trace}
     for name, side, volumes in zip(("users", "items"), (result.users, result.items), result.volumes, strict=True):
@@ -48,15 +58,20 @@ def save_result(result: CoclusteringResult, path: str | os.PathLike[str]) -> Pat
         if side.vocabulary is not None:
             for part, array in side.vocabulary.to_arrays().items():
                 tensors[f"{name}.vocabulary.{part}"] = array
+    tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    scalars = json.dumps({name: getattr(result, name) for name in _SCALARS}, default=_plain)
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
-        "labels_sha256": result.labels_sha256,
-        "result": json.dumps({name: getattr(result, name) for name in _SCALARS}),
+        "result": scalars,
+        "sha256": _checksum(tensors, scalars),
     }
     target = Path(path)
     with replacing(target) as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary, metadata)
+        try:
+            save_file(tensors, temporary, metadata)
+        except safetensors.SafetensorError as error:
+            raise OSError(f"{target}: cannot be written ({error})") from error
     return target
 
 
@@ -81,15 +96,31 @@ def load_result(path: str | os.PathLike[str]) -> CoclusteringResult:
                     f"{source}: expected format version {FORMAT_VERSION}, got {metadata.get('format_version')}"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, OSError) as error:
         raise InputError(f"{source}: not a readable safetensors file ({error})") from error
     try:
-        result = _assemble(tensors, json.loads(metadata["result"]))
+        if _checksum(tensors, metadata["result"]) != metadata["sha256"]:
+            raise ValueError("its contents do not match their checksum")
+        return _assemble(tensors, json.loads(metadata["result"]))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(f"{source}: damaged co-clustering ({type(error).__name__}: {error})") from error
-    if result.labels_sha256 != metadata.get("labels_sha256"):
-        raise InputError(f"{source}: damaged co-clustering (its labels do not match their checksum)")
-    return result
+
+
+def _checksum(tensors: dict[str, np.ndarray], scalars: str) -> str:
+    digest = hashlib.sha256(scalars.encode())
+    for name, array in sorted(tensors.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _plain(value: object) -> int | float:
+    """A parameter given as a NumPy scalar or a fraction, as JSON can hold it."""
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    raise TypeError(f"cannot save a {type(value).__name__}")
 
 
 def _assemble(tensors: dict[str, np.ndarray], scalars: dict[str, Any]) -> CoclusteringResult:
@@ -105,6 +136,8 @@ def _assemble(tensors: dict[str, np.ndarray], scalars: dict[str, Any]) -> Coclus
         _check_side(name, side, len(tensors[f"{name}.volumes"]))
         sides.append(side)
         volumes.append(tensors[f"{name}.volumes"])
+    if volumes[0].shape != volumes[1].shape:
+        raise ValueError(f"volumes of shapes {volumes[0].shape} and {volumes[1].shape}")
     return CoclusteringResult(
         users=sides[0],
         items=sides[1],
