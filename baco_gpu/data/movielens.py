@@ -6,6 +6,7 @@ import importlib.metadata
 from pathlib import Path
 
 from baco_gpu.data.interactions import Interactions
+from baco_gpu.data.tables import ColumnNames, interactions_of, read_delimited
 from baco_gpu.errors import MissingExtraError
 
 NAME = "movielens-100k"
@@ -28,9 +29,6 @@ def movielens_100k(*, weights: bool = False) -> Interactions:
     InputError
         If the file is damaged.
     """
-    from baco_gpu.data.readers import interactions_of
-    from baco_gpu.data.tables import ColumnNames, read_delimited
-
     names = ColumnNames("user_id:token", "item_id:token", "rating:float" if weights else None)
     return interactions_of(read_delimited(movielens_100k_path(), "\t", names))
 

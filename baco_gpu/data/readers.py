@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-
 from baco_gpu.checks import check_choice
-from baco_gpu.data.columns import factorize
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.data.lightgcn import read_lightgcn
 from baco_gpu.data.movielens import NAME as MOVIELENS
 from baco_gpu.data.movielens import movielens_100k
 from baco_gpu.data.npz import read_npz
 from baco_gpu.data.splits import check_fractions, check_seed, merge_repeated, random_split
-from baco_gpu.data.tables import ColumnNames, RawColumns, read_delimited, read_parquet
+from baco_gpu.data.tables import ColumnNames, interactions_of, read_delimited, read_parquet
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent
 
@@ -151,24 +148,6 @@ def load_split(
         progress=progress,
     )
     return random_split(merge_repeated(interactions), shares, seed)
-
-
-def interactions_of(columns: RawColumns, progress: Progress = silent) -> Interactions:
-    """Number the raw ids of a table."""
-    progress("read", 1, 3, "number the users")
-    users, user_vocabulary = factorize(columns.users)
-    progress("read", 2, 3, "number the items")
-    items, item_vocabulary = factorize(columns.items)
-    progress("read", 3, 3, f"{len(users)} interactions")
-    return Interactions(
-        users=np.ascontiguousarray(users),
-        items=np.ascontiguousarray(items),
-        num_users=len(user_vocabulary),
-        num_items=len(item_vocabulary),
-        weights=columns.weights,
-        user_vocabulary=user_vocabulary,
-        item_vocabulary=item_vocabulary,
-    )
 
 
 def _identify(path: str | os.PathLike[str], format: str | None) -> tuple[Path, str]:

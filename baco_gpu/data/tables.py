@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from baco_gpu.data.columns import factorize
+from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
+from baco_gpu.progress import Progress, silent
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,6 +57,24 @@ class RawColumns:
     users: pa.ChunkedArray
     items: pa.ChunkedArray
     weights: np.ndarray | None
+
+
+def interactions_of(columns: RawColumns, progress: Progress = silent) -> Interactions:
+    """Number the raw ids of a table."""
+    progress("read", 1, 3, "number the users")
+    users, user_vocabulary = factorize(columns.users)
+    progress("read", 2, 3, "number the items")
+    items, item_vocabulary = factorize(columns.items)
+    progress("read", 3, 3, f"{len(users)} interactions")
+    return Interactions(
+        users=np.ascontiguousarray(users),
+        items=np.ascontiguousarray(items),
+        num_users=len(user_vocabulary),
+        num_items=len(item_vocabulary),
+        weights=columns.weights,
+        user_vocabulary=user_vocabulary,
+        item_vocabulary=item_vocabulary,
+    )
 
 
 def read_delimited(path: Path, delimiter: str, names: ColumnNames) -> RawColumns:
