@@ -121,6 +121,17 @@ class TestSearch:
         assert rows == 46
         assert len(calls) == len(set(calls))
 
+    def test_a_solver_whose_rows_jump_is_not_asked_for_ever(self):
+        calls = []
+
+        def solve(rows):
+            calls.append(rows)
+            reached = 30 if rows < 60 else 60
+            return reached, reached, 20
+
+        assert solve_within(Budget(ratio=0.5), TABLE, Reach(2, 100, 60, 60), solve) == 30
+        assert calls == [44, 48]
+
     @given(st.lists(st.integers(0, 60), min_size=101, max_size=101), st.floats(0.03, 1), st.integers(0, 1))
     def test_the_budget_holds_whatever_the_indices(self, indices, ratio, short):
         indices[2] = 0  # as in every solution of one cluster

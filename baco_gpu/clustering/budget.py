@@ -128,16 +128,18 @@ def solve_within(
 
     if affordable(0) < reach.fewest:
         raise _unreachable(budget, table, reach)
-    best: Solution | None = None
+    best, best_rows = None, -1
     met, exceeded = reach.fewest - 1, affordable(0) + 1
     wanted = max(affordable(reach.indices), reach.fewest)
     for _ in range(_ATTEMPTS):
         solution, rows, indices = solve(wanted)
         limit = affordable(indices)
-        if rows <= limit:
-            best, met = solution, wanted
-        else:
+        if rows > limit:
             exceeded = wanted
+        elif rows > best_rows:
+            best, best_rows, met = solution, rows, wanted
+        else:
+            break  # there is nothing between these rows and those that were too many
         if limit * _SLACK <= rows <= limit or exceeded - met <= 1:
             break
         # A near number of rows has about as many secondary indices.

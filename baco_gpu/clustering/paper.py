@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from baco_gpu.clustering.backends.base import Backend, Partition, Problem
@@ -12,6 +13,7 @@ from baco_gpu.errors import InputError
 PUBLISHED_SWEEPS = 5
 
 _GAMMA_RANGE = (1e-6, 1e9)
+_RESOLUTION = 1e-4
 _SOLVES = 40
 
 
@@ -29,31 +31,49 @@ def sweeps_only(
 
 
 def search_gamma(rows_at: Callable[[float], int], target_rows: int, tolerance: float = 1e-3) -> float:
-    """The gamma whose rows come nearest to the target from below, by bisection on a logarithmic scale.
+    """A gamma whose rows are at most the target, and within `tolerance` below it unless the rows jump there.
 
-    The number of rows is nearly, not strictly, monotone in gamma; the best of all values tried is returned.
+    The number of rows is nearly, not strictly, monotone in gamma, and jumps where a small change tips many nodes; the
+    best of all values tried is returned. Steps are made of exactly rounded operations alone, so that every machine
+    finds the same gamma.
 
     Raises
     ------
     InputError
         If even the smallest gamma leaves more rows than the target.
     """
-    low, high = _GAMMA_RANGE
-    fewest, most = rows_at(low), rows_at(high)
-    if fewest > target_rows:
-        raise InputError(
-            f"budget of {target_rows} codebook rows cannot be met by sweeps alone: they reach {fewest} to {most} rows "
-            f"on this graph; use solver='multilevel', which merges on"
-        )
-    best = (most, high) if most <= target_rows else (fewest, low)
-    for _ in range(_SOLVES):
-        if best[0] >= target_rows * (1 - tolerance) or high / low < 1 + 1e-9:
+    lowest, highest = _GAMMA_RANGE
+    rows, gamma, factor = rows_at(1.0), 1.0, 8.0
+    below = above = (rows, gamma)
+    while below[0] > target_rows:
+        if gamma == lowest:
+            raise InputError(
+                f"budget of {target_rows} codebook rows cannot be met by sweeps alone: they reach {rows} to "
+                f"{rows_at(highest)} rows on this graph; use solver='multilevel', which merges on"
+            )
+        gamma, factor, above = max(gamma / factor, lowest), factor**2, below
+        rows = rows_at(gamma)
+        below = (rows, gamma)
+    while above[0] <= target_rows:
+        if gamma == highest or above[0] >= target_rows * (1 - tolerance):
+            return gamma
+        gamma, factor, below = min(gamma * factor, highest), factor**2, above
+        rows = rows_at(gamma)
+        above = (rows, gamma)
+
+    best = below
+    for turn in range(_SOLVES):
+        if best[0] >= target_rows * (1 - tolerance) or above[1] / below[1] < 1 + _RESOLUTION:
             break
-        gamma = (low * high) ** 0.5
+        if turn % 2:
+            gamma = math.sqrt(below[1] * above[1])
+        else:  # along the straight line between the two, to just below the target, but clear of its ends
+            share = (target_rows * (1 - tolerance / 2) - below[0]) / (above[0] - below[0])
+            gamma = below[1] + (above[1] - below[1]) * min(max(share, 0.05), 0.95)
         rows = rows_at(gamma)
         if rows <= target_rows:
-            low = gamma
-            best = max(best, (rows, gamma))
+            below = (rows, gamma)
+            best = max(best, below)
         else:
-            high = gamma
+            above = (rows, gamma)
     return best[1]
