@@ -244,6 +244,17 @@ def test_secondary_clusters_of_awkward_graphs(graph, secondary, gamma, rows):
             assert found[side].tolist() == reference.second_best(slow, labels, side, penalty)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_secondary_clusters_are_the_second_best_at_the_gamma_of_the_fit(weighted):
+    graph = random_graph(120, 90, 700, seed=3, weighted=weighted)
+    model = BalancedCoclustering(budget=60, gamma=8.0, secondary="both").fit(graph)
+    labels = [model.row_labels_.tolist(), model.column_labels_.tolist()]
+    slow, weights = reference_of(graph)
+    for side, found in enumerate((model.secondary_row_labels_, model.secondary_column_labels_)):
+        assert found.tolist() == reference.second_best(slow, labels, side, 8.0 * weights.penalty_per_gamma)
+        assert found.tolist() != reference.second_best(slow, labels, side, 0.0)
+
+
 def test_secondary_clusters_change_no_label():
     graph = random_graph(300, 200, 1500, seed=9)
     labels = {
