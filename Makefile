@@ -11,7 +11,7 @@ MOVIELENS = $(PIP) --no-deps recbole==1.2.1
 REQUIREMENTS = setup.cfg pyproject.toml constraints.txt
 
 # The benchmarks that run without being told of a data set: those that take no positional argument.
-BENCHMARKS = $(sort $(shell grep -LE 'add_argument\("[a-z]' benchmarks/*.py))
+BENCHMARKS = $(basename $(notdir $(shell grep -L 'add_argument."[a-z]' $$(grep -l ArgumentParser benchmarks/*.py))))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench clean
@@ -38,7 +38,7 @@ format: $(VENV)/test-installed ## Format the sources, and mend what ruff can men
 	$(BIN)/ruff format
 
 bench: $(VENV)/test-installed ## Run the benchmarks that need no data set; they print what they measure
-	@for script in $(BENCHMARKS); do echo "$$script"; $(BIN)/python $$script || exit 1; done
+	@for name in $(BENCHMARKS); do echo "benchmarks/$$name.py"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean: ## Remove caches, builds and demo/; keeps .venv
 	rm -rf build dist demo .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -170,3 +170,11 @@ def test_the_installed_kernels_are_found():
     from importlib.resources import files
 
     assert files("baco_gpu.kernels").joinpath("__init__.py").is_file()
+
+
+def test_make_bench_runs_what_needs_no_data():
+    dry_run = subprocess.run(["make", "-n", "bench"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    names = re.search(r"^for name in (.*?);", dry_run, re.MULTILINE)
+    assert names is not None
+    assert {"growth", "loading"} <= set(names[1].split())
+    assert not {"__init__", "machine", "quality", "training"} & set(names[1].split())
