@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from baco_gpu.atomic import replacing
+from baco_gpu.atomic import save_tensors
 from baco_gpu.baselines.hashing import random_hashing
 from baco_gpu.baselines.louvain import louvain_at_rows
 from baco_gpu.checks import check_choice, check_integer
@@ -189,10 +189,7 @@ def save_model(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
         for name, tensor in table.state_dict().items()
     }
     metadata = {"format": "baco_gpu.model", "format_version": "1", "summary": json.dumps(outcome.summary())}
-    target = Path(path)
-    with replacing(target) as temporary:
-        save_file(tensors, temporary, metadata)
-    return target
+    return save_tensors(save_file, tensors, path, metadata)
 
 
 def _baseline_codes(

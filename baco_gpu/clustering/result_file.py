@@ -13,7 +13,7 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
-from baco_gpu.atomic import replacing
+from baco_gpu.atomic import save_tensors
 from baco_gpu.clustering.result import NO_LABEL, Assignment, CoclusteringResult
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
@@ -66,13 +66,7 @@ def save_result(result: CoclusteringResult, path: str | os.PathLike[str]) -> Pat
         "result": scalars,
         "sha256": _checksum(tensors, scalars),
     }
-    target = Path(path)
-    with replacing(target) as temporary:
-        try:
-            save_file(tensors, temporary, metadata)
-        except safetensors.SafetensorError as error:
-            raise OSError(f"{target}: cannot be written ({error})") from error
-    return target
+    return save_tensors(save_file, tensors, path, metadata)
 
 
 def load_result(path: str | os.PathLike[str]) -> CoclusteringResult:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _PEEK_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 24  # what one thread parses at once, and the longest line; measured best for strings
+_WHOLE = re.compile(r"\s*-?\d+\s*")
 _INTEGER = re.compile(r"\s*-?\d{1,19}\s*")
 # Column names that mark a first row as a header where nothing else does: both rows are text.
 _HEADER_WORD = re.compile(
@@ -87,8 +88,8 @@ def read_delimited(path: Path, delimiter: str, names: ColumnNames) -> RawColumns
     Raises
     ------
     InputError
-        For an empty file, a header alone, fewer than two columns, a missing column, a line of too many cells, an empty
-        id, a weight that is no finite non-negative number, or bytes that are no UTF-8.
+        For an empty file, a header alone, fewer than two columns, a missing column, a line of too many cells, an empty,
+        negative or fractional id, a weight that is no finite non-negative number, or bytes that are no UTF-8.
     """
     sample, header_lines = _first_rows(path, delimiter)
     if not sample:
@@ -101,11 +102,17 @@ def read_delimited(path: Path, delimiter: str, names: ColumnNames) -> RawColumns
     rows = sample[has_header:]
     if not rows:
         raise InputError(f"{path}: expected interactions below the header, got none")
-    integer = [all(len(row) > at and _INTEGER.fullmatch(row[at]) for row in rows) for at in positions[:2]]
-    columns = _parse(path, delimiter, header_lines if has_header else 0, width, positions, integer)
     labels = [sample[0][at] if has_header else str(at + 1) for at in positions]
+    cells = [[row[at] for row in rows if len(row) > at] for at in positions[:2]]
+    integer = [all(map(_INTEGER.fullmatch, column)) for column in cells]
+    for label, column, whole in zip(labels[:2], cells, integer, strict=True):
+        fraction = next((cell for cell in column if not _WHOLE.fullmatch(cell)), None)
+        if not whole and fraction is not None and all(map(_is_number, column)):
+            raise InputError(f"{path}: column {label!r} must hold integer or string ids, got {fraction}")
+    columns = _parse(path, delimiter, header_lines if has_header else 0, width, positions, integer)
     for column, label in zip(columns[:2], labels[:2], strict=True):
         _refuse_missing(path, label, column)
+        _refuse_negative(path, label, column)
     weights = _checked_weights(path, labels[2], _numbers(columns[2])) if len(columns) == 3 else None
     return RawColumns(columns[0], columns[1], weights)
 
@@ -157,9 +164,11 @@ def _parquet_ids(path: Path, label: str, column: pa.ChunkedArray) -> pa.ChunkedA
     if not pa.types.is_integer(kind):
         raise InputError(f"{path}: column {label!r} must hold integer or string ids, got {kind}")
     try:
-        return column.cast(pa.int64())
+        integers = column.cast(pa.int64())
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: column {label!r} must fit in 64-bit signed integers ({error})") from error
+    _refuse_negative(path, label, integers)
+    return integers
 
 
 def _first_rows(path: Path, delimiter: str) -> tuple[list[list[str]], int]:
@@ -291,6 +300,19 @@ def _refuse_missing(path: Path, label: str, column: pa.ChunkedArray) -> None:
     if column.null_count:
         row = int(column.is_null().to_numpy().argmax()) + 1
         raise InputError(f"{path}: column {label!r} must have an id in every row, data row {row} has none")
+
+
+def _refuse_negative(path: Path, label: str, column: pa.ChunkedArray) -> None:
+    """Negative integers are refused: they mark missing ids more often than they name anything."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_integer(column.type) or not len(column) or pc.min(column).as_py() >= 0:
+        return
+    row = int(pc.index(pc.less(column, 0), True).as_py())
+    raise InputError(
+        f"{path}: column {label!r} must hold non-negative integer or string ids, data row {row + 1} has {column[row]}"
+    )
 
 
 def _checked_weights(path: Path, label: str, values: np.ndarray) -> np.ndarray:
