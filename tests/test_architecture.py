@@ -23,9 +23,10 @@ LONGEST_FILE = 400
 TOOLS = ("atomic", "checks", "errors", "progress")
 ROOMS: dict[str, tuple[str, ...]] = {
     "kernels": (),
+    "cuda": ("kernels",),
     "data": (),
     "graph": ("data",),
-    "clustering": ("data", "graph"),
+    "clustering": ("data", "graph", "cuda"),
     "baselines": ("data", "graph", "clustering"),
     "codebook": (),
     "models": ("data", "codebook"),
@@ -42,7 +43,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 
 # Packages that only some rooms may import.
 ONLY_IN = {
-    "cupy": ("graph", "clustering", "cli"),
+    "cupy": ("graph", "clustering", "cuda", "cli"),
     "matplotlib": ("plots",),
     "numba": ("graph", "clustering", "baselines", "cli"),
     "rich": ("cli",),

@@ -1,0 +1,293 @@
+"""The primitives over the CUDA kernels, for an array module and a launcher that belong together.
+
+Temporary memory is known beforehand: `baco_gpu.cuda.plan` has `move_bytes` and `contraction_bytes`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from baco_gpu.clustering.backends.base import (
+    ITEMS,
+    USERS,
+    Array,
+    ClusterGraph,
+    Partition,
+    Partners,
+    Problem,
+    Side,
+)
+from baco_gpu.clustering.weights import NodeWeights
+from baco_gpu.cuda.launch import Launcher
+from baco_gpu.cuda.plan import LISTS, SidePlan, blocks_for, hub_tables, plan_side, shared_grid
+from baco_gpu.errors import InputError
+from baco_gpu.graph.bipartite import BipartiteGraph
+
+_NO_PAIR = (1 << 63) - 1
+# Two ids of clusters are sorted as one int64.
+_MOST_CLUSTERS = 3_037_000_499
+
+
+class DeviceProblem(Problem):
+    """A problem, and what its kernels will meet on each side."""
+
+    plans: tuple[SidePlan, SidePlan]
+
+
+class DeviceBackend:
+    """See `Backend`. It holds no state: all arrays come from the array module's allocator, and go back to it."""
+
+    def __init__(self, xp: Any, launch: Launcher, name: str = "cuda") -> None:
+        self.name = name
+        self.xp = xp
+        self._launch = launch
+
+    def load(self, graph: BipartiteGraph, weights: NodeWeights) -> DeviceProblem:
+        put = self.xp.asarray
+        host = graph.to("cpu")
+        users, items = (
+            Side(put(adjacency.offsets), put(adjacency.neighbors), None if edges is None else put(edges), put(nodes))
+            for adjacency, edges, nodes in zip((host.csr, host.csc), weights.edges, weights.nodes, strict=True)
+        )
+        problem = DeviceProblem((users, items), host.num_users, host.num_items)
+        limits = self._launch.limits
+        problem.plans = (plan_side(self.xp, users.offsets, limits), plan_side(self.xp, items.offsets, limits))
+        return problem
+
+    def volumes(self, problem: Problem, labels: tuple[Array, Array], num_labels: int) -> tuple[Array, Array]:
+        users, items = (
+            self._sums(side_labels, side.node_weights, num_labels)
+            for side_labels, side in zip(labels, problem.sides, strict=True)
+        )
+        return users, items
+
+    def weight_within(self, problem: Problem, labels: tuple[Array, Array]) -> int:
+        users = problem.sides[USERS]
+        within = self.xp.zeros(1, dtype=self.xp.int64)
+        self._launch(
+            "weight_within",
+            (_id(users.neighbors), _flag(users.edge_weights is not None)),
+            self._warps_grid(problem.num_users),
+            [*users[:3], problem.num_users, labels[USERS], labels[ITEMS], within],
+        )
+        return int(within[0])
+
+    def blocks(self, problem: Problem, side: int, stream: int, num_blocks: int) -> list[Array]:
+        num_nodes = len(problem.sides[side].node_weights)
+        block = self.xp.empty(num_nodes, dtype=self.xp.int32)
+        self._launch("block_of_node", (), self._threads_grid(num_nodes), [stream, num_nodes, num_blocks, block])
+        return [self.xp.flatnonzero(block == b) for b in range(num_blocks)]
+
+    def anchors(self, partition: Partition, side: int, stream: int) -> Array:
+        labels, xp = partition.labels[side], self.xp
+        smallest = ~xp.zeros(partition.num_labels, dtype=xp.uint64)  # the greatest word
+        anchors = xp.full(partition.num_labels, -1, dtype=xp.int64)
+        grid = self._threads_grid(len(labels))
+        self._launch("smallest_hash", (_id(labels),), grid, [labels, len(labels), stream, smallest])
+        self._launch("anchor_of_label", (_id(labels),), grid, [labels, len(labels), stream, smallest, anchors])
+        return anchors
+
+    def move(
+        self,
+        problem: Problem,
+        partition: Partition,
+        side: int,
+        nodes: Array,
+        penalty: float,
+        anchors: Array | None,
+    ) -> int:
+        if not len(nodes):
+            return 0
+        labels = partition.labels[side]
+        previous = self.xp.empty(len(nodes), dtype=labels.dtype)
+        totals = self.xp.zeros(2, dtype=self.xp.int64)
+        self._visit("MOVE", problem, partition, side, nodes, penalty, anchors, previous, totals[:1])
+        self._launch(
+            "move_volumes",
+            (_id(labels),),
+            self._threads_grid(len(nodes)),
+            [
+                *(nodes, len(nodes), previous, labels, problem.sides[side].node_weights),
+                *(partition.volumes[side], totals[1:]),
+            ],
+        )
+        gained, moved = self.to_host(totals).tolist()
+        partition.within += gained
+        return moved
+
+    def second_best(self, problem: Problem, partition: Partition, side: int, penalty: float) -> Array:
+        labels, xp = partition.labels[side], self.xp
+        owned = xp.full(partition.num_labels, -1, dtype=xp.int64)
+        owned[labels] = 0
+        second = xp.empty(len(labels), dtype=labels.dtype)
+        if len(labels):
+            self._visit("SECOND", problem, partition, side, None, penalty, owned, second, None)
+        return second
+
+    def contract(self, problem: Problem, partition: Partition) -> ClusterGraph:
+        users, labels = problem.sides[USERS], partition.labels
+        pairs = self._pairs(
+            (users.offsets[:-1], users.offsets[1:]), users.neighbors, labels, partition.num_labels, symmetric=False
+        )
+        occupied = [self._marked(side_labels, partition.num_labels) for side_labels in labels]
+        return self._cluster_graph(
+            pairs,
+            users.edge_weights,
+            partition.num_labels,
+            labels[USERS].dtype,
+            partition.volumes,
+            (occupied[USERS], occupied[ITEMS]),
+        )
+
+    def contract_again(self, clusters: ClusterGraph, relabel: Array, num_clusters: int) -> ClusterGraph:
+        begins = clusters.rows[:-1]
+        pairs = self._pairs(
+            (begins, begins + clusters.counts), clusters.neighbors, (relabel, relabel), num_clusters, symmetric=True
+        )
+        users, items = (self._sums(relabel, volumes, num_clusters) for volumes in clusters.volumes)
+        occupied = [self._marked(relabel[before], num_clusters) for before in clusters.occupied]
+        return self._cluster_graph(
+            pairs, clusters.weights, num_clusters, relabel.dtype, (users, items), (occupied[USERS], occupied[ITEMS])
+        )
+
+    def best_partners(self, clusters: ClusterGraph, penalty: float) -> Partners:
+        xp, size = self.xp, clusters.num_clusters
+        partners = Partners(
+            xp.empty(size, dtype=xp.int64), xp.empty(size, dtype=xp.float64), xp.empty(size, dtype=xp.int64)
+        )
+        self._launch(
+            "best_partners",
+            (_id(clusters.neighbors),),
+            self._warps_grid(size),
+            [
+                *(clusters.rows, clusters.counts, size, clusters.neighbors, clusters.weights, *clusters.volumes),
+                *(penalty, *partners),
+            ],
+        )
+        return partners
+
+    def to_host(self, array: Array) -> Any:
+        return array.get() if hasattr(array, "get") else array
+
+    def _visit(
+        self,
+        task: str,
+        problem: Problem,
+        partition: Partition,
+        side: int,
+        nodes: Array | None,
+        penalty: float,
+        marks: Array | None,
+        output: Array,
+        gained: Array | None,
+    ) -> None:
+        """Run the four kernels of label_move.cu over some nodes of a side, or all of them."""
+        xp, limits, here = self.xp, self._launch.limits, problem.sides[side]
+        labels = partition.labels[side]
+        instance = (_id(labels), _flag(here.edge_weights is not None), task)
+        plan = problem.plans[side] if isinstance(problem, DeviceProblem) else plan_side(xp, here.offsets, limits)
+        count = len(output)
+        lists = xp.empty(LISTS * count, dtype=labels.dtype)
+        lengths = xp.zeros(LISTS, dtype=xp.int64)
+        common = [*here, labels, marks, partition.labels[1 - side], partition.volumes[1 - side], penalty]
+        common += [output, gained]
+        self._launch("label_tiny", instance, self._threads_grid(count), [nodes, count, *common, lists, lengths])
+        for number, kernel in enumerate(("label_warp", "label_block", "label_hub")):
+            # No more than there are on the whole side; how many of them are here stays on the device.
+            expected = min(plan.longer[number], count)
+            if not expected:
+                continue
+            found = [lists[number * count : (number + 1) * count], lengths[number : number + 1]]
+            if kernel != "label_hub":
+                per_block = limits.warps if kernel == "label_warp" else 1
+                grid = shared_grid(expected, per_block, self._launch.processors)
+                self._launch(kernel, instance, grid, [nodes, *common, *found])
+                continue
+            tables = hub_tables(plan, partition.num_labels, labels.dtype.itemsize, limits, self._launch.processors)
+            size = tables.blocks * tables.slots
+            room = [xp.empty(size, dtype=labels.dtype), xp.empty(size, dtype=xp.int64), tables.slots]
+            self._launch(
+                kernel, instance, tables.blocks, [nodes, *common, *found, partition.num_labels, limits.probes, *room]
+            )
+
+    def _sums(self, labels: Array, values: Array, num_labels: int) -> Array:
+        sums = self.xp.zeros(num_labels, dtype=self.xp.int64)
+        grid = self._threads_grid(len(labels))
+        self._launch("sums_by_label", (_id(labels),), grid, [labels, values, len(labels), sums])
+        return sums
+
+    def _marked(self, labels: Array, num_labels: int) -> Array:
+        marked = self.xp.zeros(num_labels, dtype=bool)
+        marked[labels] = True
+        return marked
+
+    def _pairs(
+        self,
+        rows: tuple[Array, Array],
+        neighbors: Array,
+        labels: tuple[Array, Array],
+        num_clusters: int,
+        symmetric: bool,
+    ) -> Array:
+        """For every place the pair of clusters that its edge joins, as one number; `_NO_PAIR` for none."""
+        if num_clusters > _MOST_CLUSTERS:
+            raise InputError(f"the graph of clusters must have at most {_MOST_CLUSTERS} clusters, got {num_clusters}")
+        pairs = self.xp.full(len(neighbors), _NO_PAIR, dtype=self.xp.int64)
+        begins, ends = rows
+        self._launch(
+            "pairs_of_edges",
+            (_id(neighbors), _flag(symmetric)),
+            self._warps_grid(len(begins)),
+            [begins, ends, len(begins), neighbors, *labels, num_clusters, pairs],
+        )
+        return pairs
+
+    def _cluster_graph(
+        self,
+        pairs: Array,
+        weights: Array | None,
+        num_clusters: int,
+        dtype: Any,
+        volumes: tuple[Array, Array],
+        occupied: tuple[Array, Array],
+    ) -> ClusterGraph:
+        """Sum the weights of equal pairs, and list each pair from both ends."""
+        xp = self.xp
+        order = self._order(pairs)
+        ordered = pairs[order]
+        starts = xp.flatnonzero(ordered != xp.concatenate([xp.full(1, -1, dtype=xp.int64), ordered[:-1]]))
+        kinds = ordered[starts]
+        # Sums as differences of running sums: exact, and any sum of weights is below 2**52.
+        if weights is None:
+            running = xp.arange(len(ordered) + 1, dtype=xp.int64)
+        else:
+            running = xp.concatenate([xp.zeros(1, dtype=xp.int64), xp.cumsum(weights[order])])
+        ends = xp.concatenate([starts[1:], xp.full(1, len(ordered), dtype=starts.dtype)])[: len(starts)]
+        sums = running[ends] - running[starts]
+        joined = kinds != _NO_PAIR
+        kinds, sums = kinds[joined], sums[joined]
+        smaller, larger = kinds // max(num_clusters, 1), kinds % max(num_clusters, 1)
+        row, neighbor = xp.concatenate([smaller, larger]), xp.concatenate([larger, smaller])
+        by_row = self._order(row)
+        counts = self._sums(row.astype(dtype), xp.ones(len(row), dtype=xp.int64), num_clusters)
+        rows = xp.concatenate([xp.zeros(1, dtype=xp.int64), xp.cumsum(counts)])
+        neighbors, between = neighbor[by_row].astype(dtype), xp.concatenate([sums, sums])[by_row]
+        return ClusterGraph(rows, counts, neighbors, between, volumes, occupied)
+
+    def _order(self, keys: Array) -> Array:
+        return self.xp.argsort(keys) if len(keys) else self.xp.arange(0)
+
+    def _threads_grid(self, count: int) -> int:
+        return blocks_for(count, self._launch.limits.threads)
+
+    def _warps_grid(self, count: int) -> int:
+        return shared_grid(count, self._launch.limits.warps, self._launch.processors)
+
+
+def _id(array: Array) -> str:
+    """The C++ type of ids, for an array of labels or neighbours."""
+    return "int" if array.dtype.itemsize == 4 else "long long"
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"

@@ -1,0 +1,123 @@
+"""What kernels there are: their template parameters, their arguments, their sources. Plain facts, no CUDA library."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from itertools import product
+from typing import NamedTuple
+
+# The values of every template parameter, as C++ writes them.
+AXES = {
+    "id": ("int", "long long"),
+    "weighted": ("false", "true"),
+    "task": ("MOVE", "SECOND"),
+    "symmetric": ("false", "true"),
+}
+ID_BYTES = {"int": 4, "long long": 8}
+
+_LISTS = "nodes:long*? {}offsets:long* neighbors:id* weights:long*? node_weights:long* labels:id* marks:long*? "
+_LISTS += "other_labels:id* other_volumes:long* penalty:double output:id* gained:long*? {}"
+
+
+class Kernel(NamedTuple):
+    """A kernel: the file it is in, the names of its template parameters, and its arguments as (name, type).
+
+    Types are long (int64), word (uint64), int (int32), double, id (the template's), with * for an array and *? for
+    one that may be null.
+    """
+
+    source: str
+    axes: tuple[str, ...]
+    arguments: tuple[tuple[str, str], ...]
+
+
+def _kernel(source: str, axes: str, arguments: str) -> Kernel:
+    pairs = (argument.partition(":") for argument in arguments.split())
+    return Kernel(source, tuple(axes.split()), tuple((name, kind) for name, _, kind in pairs))
+
+
+_RUN = "list:id* length:long*"
+
+KERNELS = {
+    "label_tiny": _kernel(
+        "label_move.cu", "id weighted task", _LISTS.format("num_nodes:long ", "lists:id* lengths:long*")
+    ),
+    "label_warp": _kernel("label_move.cu", "id weighted task", _LISTS.format("", _RUN)),
+    "label_block": _kernel("label_move.cu", "id weighted task", _LISTS.format("", _RUN)),
+    "label_hub": _kernel(
+        "label_move.cu",
+        "id weighted task",
+        _LISTS.format("", _RUN) + " num_labels:long probes:long hub_labels:id* hub_sums:long* hub_slots:long",
+    ),
+    "sums_by_label": _kernel("volumes.cu", "id", "labels:id* values:long* count:long sums:long*"),
+    "move_volumes": _kernel(
+        "volumes.cu",
+        "id",
+        "nodes:long* num_nodes:long previous:id* labels:id* node_weights:long* volumes:long* moved:long*",
+    ),
+    "weight_within": _kernel(
+        "volumes.cu",
+        "id weighted",
+        "offsets:long* neighbors:id* weights:long*? num_nodes:long labels:id* other_labels:id* within:long*",
+    ),
+    "block_of_node": _kernel("hashing.cu", "", "stream:word num_nodes:long num_blocks:word blocks:int*"),
+    "smallest_hash": _kernel("hashing.cu", "id", "labels:id* num_nodes:long stream:word smallest:word*"),
+    "anchor_of_label": _kernel(
+        "hashing.cu", "id", "labels:id* num_nodes:long stream:word smallest:word* anchors:long*"
+    ),
+    "pairs_of_edges": _kernel(
+        "merge.cu",
+        "id symmetric",
+        "begins:long* ends:long* num_rows:long neighbors:id* row_clusters:id* neighbor_clusters:id* "
+        "num_clusters:long pairs:long*",
+    ),
+    "best_partners": _kernel(
+        "merge.cu",
+        "id",
+        "rows:long* counts:long* num_clusters:long neighbors:id* weights:long* user_volumes:long* "
+        "item_volumes:long* penalty:double partner:long* gain:double* between:long*",
+    ),
+}
+
+SOURCES = tuple(sorted({kernel.source for kernel in KERNELS.values()}))
+
+_INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
+
+
+def instance(kernel: str, values: tuple[str, ...]) -> str:
+    """The name expression of an instance, such as `label_tiny<int, false, MOVE>`."""
+    axes = KERNELS[kernel].axes
+    if len(values) != len(axes) or any(value not in AXES[axis] for axis, value in zip(axes, values, strict=True)):
+        raise ValueError(f"{kernel} has the template parameters {axes}, got {values}")
+    return f"{kernel}<{', '.join(values)}>" if values else kernel
+
+
+def instances(source: str) -> list[str]:
+    """The name expressions of all instances of all kernels of a file."""
+    return [
+        instance(name, values)
+        for name, kernel in KERNELS.items()
+        if kernel.source == source
+        for values in product(*(AXES[axis] for axis in kernel.axes))
+    ]
+
+
+def source_text(source: str) -> str:
+    """A source with its own headers put in the place of their includes, each once; errors still name the right file."""
+    seen: set[str] = set()
+
+    def expanded(name: str) -> str:
+        seen.add(name)
+        text = files("baco_gpu.kernels").joinpath(name).read_text(encoding="utf-8").replace("#pragma once\n", "\n")
+        parts, position = [f'#line 1 "{name}"\n'], 0
+        for match in _INCLUDE.finditer(text):
+            parts.append(text[position : match.start()])
+            if match[1] not in seen:
+                parts.append(expanded(match[1]))
+            line = text.count("\n", 0, match.end()) + 2
+            parts.append(f'\n#line {line} "{name}"')
+            position = match.end()
+        return "".join([*parts, text[position:]])
+
+    return expanded(source)

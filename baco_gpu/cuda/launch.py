@@ -1,0 +1,114 @@
+"""Launching kernels through CuPy: checked and typed arguments, grids, and the caller's stream."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from baco_gpu.cuda.catalogue import KERNELS, instance
+from baco_gpu.cuda.plan import Limits
+
+_DTYPES = {"long": np.int64, "word": np.uint64, "int": np.int32, "double": np.float64}
+_IDS = {"int": np.int32, "long long": np.int64}
+
+
+class Launcher(Protocol):
+    """Whatever runs a kernel by name on arrays of its own kind."""
+
+    @property
+    def limits(self) -> Limits:
+        """What the kernels were compiled for."""
+
+    @property
+    def processors(self) -> int:
+        """The multiprocessors of the device."""
+
+    def __call__(self, kernel: str, values: tuple[str, ...], blocks: int, arguments: Sequence[Any]) -> None:
+        """Run an instance of a kernel on so many thread blocks."""
+
+
+def typed(kernel: str, values: tuple[str, ...], arguments: Sequence[Any]) -> list[Any]:
+    """The arguments of a launch: arrays as they are, numbers as NumPy scalars of just the type that C++ expects.
+
+    Raises
+    ------
+    TypeError
+        If there are too many or too few, or an array is not a contiguous one of the expected dtype. Past this point
+        nothing would notice, and the kernel would read beyond the array.
+    """
+    expected = KERNELS[kernel].arguments
+    if len(arguments) != len(expected):
+        raise TypeError(f"{kernel} takes {len(expected)} arguments, got {len(arguments)}")
+    template = dict(zip(KERNELS[kernel].axes, values, strict=True))
+    dtypes = {**_DTYPES, "id": _IDS[template.get("id", "int")]}
+    result: list[Any] = []
+    for (name, kind), argument in zip(expected, arguments, strict=True):
+        dtype = np.dtype(dtypes[kind.rstrip("*?")])
+        if "*" not in kind:
+            result.append(dtype.type(argument))
+        elif argument is None:
+            missing = not kind.endswith("?") or (name == "weights" and template.get("weighted") == "true")
+            if missing:
+                raise TypeError(f"{kernel}: {name} must be an array, got None")
+            result.append(None)
+        elif getattr(argument, "dtype", None) != dtype or not argument.flags.c_contiguous:
+            found = getattr(argument, "dtype", type(argument).__name__)
+            raise TypeError(f"{kernel}: {name} must be a contiguous array of {dtype}, got {found}")
+        else:
+            result.append(argument)
+    return result
+
+
+class CudaLauncher:
+    """Runs kernels on CuPy's current device and stream; `load` gives the compiled kernels of the device."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        import cupy
+
+        from baco_gpu.cuda.loader import load
+
+        self.limits = limits or Limits()
+        self._kernels = load(self.limits)
+        self.processors = int(cupy.cuda.Device().attributes["MultiProcessorCount"])
+
+    def __call__(self, kernel: str, values: tuple[str, ...], blocks: int, arguments: Sequence[Any]) -> None:
+        null = np.uintp(0)
+        packed = tuple(null if value is None else value for value in typed(kernel, values, arguments))
+        self._kernels[instance(kernel, values)]((blocks,), (self.limits.threads,), packed)
+
+
+# CuPy keeps no reference of its own to the stream in use.
+_followed: dict[int, Any] = {}
+
+
+def follow_torch_stream() -> None:
+    """Make torch's current stream CuPy's, if torch is at work on CuPy's current device; otherwise change nothing.
+
+    CuPy's own operations and the kernels share CuPy's current stream, so the two never wait for one another.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return
+    import cupy
+
+    device = cupy.cuda.Device().id
+    pointer = torch.cuda.current_stream(device).cuda_stream
+    if torch.cuda.current_device() == device and cupy.cuda.get_current_stream().ptr != pointer:
+        stream = cupy.cuda.Stream
+        if hasattr(stream, "from_external"):  # CuPy 14
+            _followed[device] = stream.from_external(_TorchStream(pointer))
+        else:
+            _followed[device] = cupy.cuda.ExternalStream(pointer, device)
+        _followed[device].use()
+
+
+class _TorchStream(NamedTuple):
+    """A stream under the CUDA stream protocol, which torch's own streams follow only in late versions."""
+
+    pointer: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer

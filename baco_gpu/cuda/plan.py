@@ -1,0 +1,138 @@
+"""Host logic around the kernels: which nodes go to which kernel, how many thread blocks, how much memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+WARP = 32
+LISTS = 3  # of nodes for a warp, for a thread block, and of hubs
+_MAX_BLOCKS = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the kernels are compiled for.
+
+    Attributes
+    ----------
+    tiny_degree : int
+        The longest neighbour list that a single thread takes; its labels are kept in registers.
+    warp_slots, block_slots : int
+        Slots of the shared hash tables of a warp and of a thread block, powers of two. A table takes every list of
+        half as many edges; a longer one may overflow the table of a thread block, and then goes to global memory.
+    warps : int
+        Warps of a thread block.
+    probes : int
+        How far a hub's label looks for a free slot in the shared table before the hub goes to global memory.
+    hub_bytes : int
+        What the tables in global memory of all thread blocks may take together; one table may take more.
+    """
+
+    tiny_degree: int = 8
+    warp_slots: int = 256
+    block_slots: int = 2048
+    warps: int = 8
+    probes: int = 64
+    hub_bytes: int = 1 << 28
+
+    @property
+    def threads(self) -> int:
+        """Threads of a thread block."""
+        return self.warps * WARP
+
+    @property
+    def longest(self) -> tuple[int, int, int]:
+        """The longest lists of a thread, a warp, and a thread block whose table cannot overflow."""
+        return self.tiny_degree, self.warp_slots // 2, self.block_slots // 2
+
+    def macros(self) -> dict[str, int]:
+        """What the sources are compiled with."""
+        return {
+            "BACO_TINY_DEGREE": self.tiny_degree,
+            "BACO_WARP_SLOTS": self.warp_slots,
+            "BACO_BLOCK_SLOTS": self.block_slots,
+            "BACO_WARPS": self.warps,
+        }
+
+    def shared_bytes(self, kernel: str, id_bytes: int) -> int:
+        """Bytes of the shared tables of a thread block of one of the kernels that have some; 0 for others."""
+        slots = {"label_warp": self.warps * self.warp_slots, "label_block": self.block_slots}
+        slots["label_hub"] = self.block_slots
+        return slots.get(kernel, 0) * (id_bytes + 8)
+
+
+@dataclass(frozen=True)
+class SidePlan:
+    """How many nodes of a side each kernel can meet at most, and its longest list.
+
+    Attributes
+    ----------
+    nodes : int
+    longer : tuple of int
+        Nodes beyond the reach of a single thread: for a warp, for a thread block, hubs.
+    largest_degree : int
+    """
+
+    nodes: int
+    longer: tuple[int, int, int]
+    largest_degree: int
+
+
+@dataclass(frozen=True)
+class HubTables:
+    """The tables in global memory: one of `slots` slots for each of `blocks` thread blocks."""
+
+    blocks: int
+    slots: int
+
+    def nbytes(self, id_bytes: int) -> int:
+        """Bytes of all tables."""
+        return self.blocks * self.slots * (id_bytes + 8)
+
+
+def plan_side(xp: Any, offsets: Any, limits: Limits) -> SidePlan:
+    """Count the nodes of a side by kernel, on the device of `offsets`."""
+    degrees = xp.diff(offsets)
+    if not len(degrees):
+        return SidePlan(0, (0, 0, 0), 0)
+    beyond = [int((degrees > longest).sum()) for longest in limits.longest]
+    return SidePlan(len(degrees), (beyond[0] - beyond[1], beyond[1] - beyond[2], beyond[2]), int(degrees.max()))
+
+
+def slots_for(labels: int) -> int:
+    """The smallest power of two that leaves half of a table of so many labels free (as in label_move.cu)."""
+    return 1 << max(1, (2 * labels - 1).bit_length())
+
+
+def hub_tables(side: SidePlan, num_labels: int, id_bytes: int, limits: Limits, processors: int) -> HubTables:
+    """Tables for as many hubs at a time as there are multiprocessors, within `hub_bytes`; one table at least."""
+    slots = slots_for(min(side.largest_degree, num_labels))
+    fitting = limits.hub_bytes // (slots * (id_bytes + 8))
+    return HubTables(max(1, min(side.longer[2], processors, fitting)), slots)
+
+
+def blocks_for(count: int, per_block: int) -> int:
+    """Thread blocks for `count` things, `per_block` to each: one at least."""
+    blocks = max(1, -(-count // per_block))
+    if blocks > _MAX_BLOCKS:
+        raise OverflowError(f"a grid has at most {_MAX_BLOCKS} thread blocks, got {blocks}")
+    return blocks
+
+
+def shared_grid(count: int, per_block: int, processors: int, rounds: int = 32) -> int:
+    """Thread blocks that share a list among them whatever its length: enough to keep every multiprocessor busy."""
+    return min(blocks_for(count, per_block), processors * rounds)
+
+
+def move_bytes(nodes: int, tables: HubTables, id_bytes: int) -> int:
+    """Temporary bytes of a move of a block of so many nodes, or of the second labels of a side: previous (or second)
+    labels, three lists of places, tables of hubs, and 40 bytes of counters."""
+    return nodes * (1 + LISTS) * id_bytes + tables.nbytes(id_bytes) + 40
+
+
+def contraction_bytes(edges: int, weighted: bool) -> int:
+    """Temporary bytes, at most, of a contraction: 8 each of pairs, order, sorted pairs, places where a pair begins,
+    what the sort needs beside (twice 8), and with weights 16 more for their running sums; then 40 for every distinct
+    pair in its two directions, of which there are no more than edges."""
+    return edges * (8 * 6 + (16 if weighted else 0) + 2 * 40)

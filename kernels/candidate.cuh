@@ -1,0 +1,92 @@
+// The best label so far: the highest score wins, and a tie goes to the smallest label, so that the order in which
+// candidates are seen leaves no trace.
+#pragma once
+
+#include "common.cuh"
+
+enum Task { MOVE, SECOND };
+
+template <class Id>
+struct Candidate {
+    double score;
+    Int64 strength;  // summed weight of the edges to the label
+    Id label;
+
+    __device__ __forceinline__ void consider(const Candidate& other) {
+        if (other.score > score || (other.score == score && other.label < label)) *this = other;
+    }
+};
+
+// What scores are made of, the same for all nodes of a launch.
+template <class Id>
+struct Scoring {
+    const Int64* marks;  // null, or per label: negative for a label that is no candidate
+    const Int64* other_volumes;
+    double penalty;
+
+    __device__ __forceinline__ double factor(Int64 node_weight) const {
+        return __dmul_rn(penalty, (double)node_weight);
+    }
+
+    // strength - penalty * w_x * V(label), rounded after every step.
+    __device__ __forceinline__ Candidate<Id> candidate(double factor, Id label, Int64 strength) const {
+        double price = __dmul_rn(factor, (double)other_volumes[label]);
+        return Candidate<Id>{__dsub_rn((double)strength, price), strength, label};
+    }
+
+    // A move starts from the present label, which always is a candidate; a second label starts from none.
+    template <Task task>
+    __device__ __forceinline__ Candidate<Id> start(double factor, Id own, Int64 own_strength) const {
+        if constexpr (task == MOVE) {
+            return candidate(factor, own, own_strength);
+        } else {
+            return Candidate<Id>{-__longlong_as_double(0x7ff0000000000000ll), 0, (Id)NONE};
+        }
+    }
+
+    template <Task task>
+    __device__ __forceinline__ bool admits(Id label, Id own) const {
+        return label != own && (marks == nullptr || marks[label] >= 0);
+    }
+};
+
+template <class Id>
+__device__ __forceinline__ Candidate<Id> best_of_warp(Candidate<Id> best) {
+    for (int offset = WARP / 2; offset > 0; offset /= 2) {
+        Candidate<Id> other;
+        other.score = __shfl_xor_sync(FULL_WARP, best.score, offset);
+        other.strength = __shfl_xor_sync(FULL_WARP, best.strength, offset);
+        other.label = __shfl_xor_sync(FULL_WARP, best.label, offset);
+        best.consider(other);
+    }
+    return best;
+}
+
+// Threads that look at a node together. `warps` has room for a candidate of every warp of the thread block.
+template <class Id>
+struct WarpTeam {
+    static constexpr int size = WARP;
+    __device__ __forceinline__ int rank() const { return lane_of_thread(); }
+    __device__ __forceinline__ void wait() const { __syncwarp(); }
+    __device__ __forceinline__ Candidate<Id> best(Candidate<Id> mine) const { return best_of_warp(mine); }
+};
+
+template <class Id>
+struct BlockTeam {
+    static constexpr int size = THREADS;
+    Candidate<Id>* warps;
+
+    __device__ __forceinline__ int rank() const { return threadIdx.x; }
+    __device__ __forceinline__ void wait() const { __syncthreads(); }
+
+    // The answer is valid in the thread of rank 0.
+    __device__ __forceinline__ Candidate<Id> best(Candidate<Id> mine) const {
+        mine = best_of_warp(mine);
+        if (lane_of_thread() == 0) warps[threadIdx.x / WARP] = mine;
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            for (int warp = 1; warp < BACO_WARPS; ++warp) mine.consider(warps[warp]);
+        }
+        return mine;
+    }
+};

@@ -1,0 +1,256 @@
+// The best label of every node of a block (MOVE), and the second-best label of every node of a side (SECOND).
+//
+// The score of a node x for a label c is  sum of its edge weights to c - penalty * w_x * V(c),  with labels and volumes
+// of the other side, which stand still: nodes are independent. Nodes go by the length of their lists:
+//   label_tiny     a thread a node, its labels in registers; the other nodes are handed on in three lists
+//   label_warp     a warp a node, counting in a shared table that cannot overflow
+//   label_block    a thread block a node, likewise
+//   label_hub      a thread block a node; where its distinct labels overflow the shared table, it counts once more in
+//                  the thread block's table in global memory, which has room for all of them
+// The lengths of the three lists stay on the device, and the threads of a grid share a list whatever its length.
+#include "candidate.cuh"
+#include "table.cuh"
+
+// Everything about one side, as the kernels get it.
+template <class Id>
+struct Visit {
+    const Int64* nodes;  // null for all nodes of the side
+    const Int64* offsets;
+    const Id* neighbors;
+    const Int64* weights;
+    const Int64* node_weights;
+    Id* labels;
+    const Id* other_labels;
+    Id* output;  // MOVE: the label before, by place in the block; SECOND: the second label
+    Scoring<Id> scoring;
+
+    __device__ __forceinline__ Int64 node(Int64 place) const { return nodes == nullptr ? place : nodes[place]; }
+
+    // A node that holds its label for the others does not move.
+    template <Task task>
+    __device__ __forceinline__ bool held(Int64 node, Id own) const {
+        return task == MOVE && scoring.marks != nullptr && scoring.marks[own] == node;
+    }
+
+    // Returns what the weight inside clusters gains.
+    template <Task task>
+    __device__ __forceinline__ Int64 finish(Int64 place, Int64 node, const Candidate<Id>& best, Int64 own_strength) {
+        if constexpr (task == MOVE) {
+            labels[node] = best.label;
+            return best.strength - own_strength;
+        } else {
+            output[place] = best.label;
+            return 0;
+        }
+    }
+};
+
+template <class Id, bool Weighted, Task task>
+__device__ Int64 visit_alone(Visit<Id>& visit, Int64 place, Int64 node) {
+    const Id own = visit.labels[node];
+    if constexpr (task == MOVE) visit.output[place] = own;
+    if (visit.template held<task>(node, own)) return 0;
+    const Int64 first = visit.offsets[node];
+    const Int64 degree = visit.offsets[node + 1] - first;
+    Id label[BACO_TINY_DEGREE];
+    Int64 weight[BACO_TINY_DEGREE];
+    Int64 own_strength = 0;
+#pragma unroll
+    for (int i = 0; i < BACO_TINY_DEGREE; ++i) {
+        const bool there = i < degree;
+        label[i] = there ? visit.other_labels[visit.neighbors[first + i]] : (Id)NONE;
+        weight[i] = there ? weight_of_edge<Weighted>(visit.weights, first + i) : 0;
+        if (label[i] == own) own_strength += weight[i];
+    }
+    const double factor = visit.scoring.factor(visit.node_weights[node]);
+    Candidate<Id> best = visit.scoring.template start<task>(factor, own, own_strength);
+#pragma unroll
+    for (int i = 0; i < BACO_TINY_DEGREE; ++i) {
+        bool first_of_label = label[i] != (Id)NONE;
+        Int64 strength = 0;
+#pragma unroll
+        for (int j = 0; j < BACO_TINY_DEGREE; ++j) {
+            if (label[j] == label[i]) {
+                strength += weight[j];
+                first_of_label = first_of_label && j >= i;
+            }
+        }
+        if (first_of_label && visit.scoring.template admits<task>(label[i], own)) {
+            best.consider(visit.scoring.candidate(factor, label[i], strength));
+        }
+    }
+    return visit.template finish<task>(place, node, best, own_strength);
+}
+
+// Adds the labels of a node's neighbours to a table; false in a thread that found it full.
+template <class Id, bool Weighted, class Team>
+__device__ bool count_labels(
+    const Visit<Id>& visit, Int64 node, const Team& team, Table<Id>& table, Int64 probes, const int* overflow
+) {
+    for (Int64 edge = visit.offsets[node] + team.rank(); edge < visit.offsets[node + 1]; edge += Team::size) {
+        if (overflow != nullptr && *(volatile const int*)overflow) return false;
+        const Id label = visit.other_labels[visit.neighbors[edge]];
+        if (!table.add(label, weight_of_edge<Weighted>(visit.weights, edge), probes)) return false;
+    }
+    return true;
+}
+
+// Chooses among the labels that a table has counted; the gain is returned to the thread of rank 0, 0 to the others.
+template <class Id, Task task, class Team>
+__device__ Int64 choose(Visit<Id>& visit, Int64 place, Int64 node, Id own, const Team& team, const Table<Id>& table) {
+    const Int64 own_strength = table.sum(own);
+    const double factor = visit.scoring.factor(visit.node_weights[node]);
+    Candidate<Id> best = visit.scoring.template start<task>(factor, own, own_strength);
+    for (Int64 slot = team.rank(); slot < table.slots; slot += Team::size) {
+        const Id label = table.labels[slot];
+        if (label != (Id)NONE && visit.scoring.template admits<task>(label, own)) {
+            best.consider(visit.scoring.candidate(factor, label, table.sums[slot]));
+        }
+    }
+    best = team.best(best);
+    return team.rank() == 0 ? visit.template finish<task>(place, node, best, own_strength) : 0;
+}
+
+// The smallest power of two that leaves half of the table free.
+__device__ __forceinline__ Int64 slots_for(Int64 labels) {
+    Int64 slots = 2;
+    while (slots < 2 * labels) slots *= 2;
+    return slots;
+}
+
+// A node with a table that has room for all its labels.
+template <class Id, bool Weighted, Task task, class Team>
+__device__ Int64 visit_together(Visit<Id>& visit, Int64 place, const Team& team, Id* labels, Int64* sums) {
+    const Int64 node = visit.node(place);
+    const Id own = visit.labels[node];
+    if (task == MOVE && team.rank() == 0) visit.output[place] = own;
+    if (visit.template held<task>(node, own)) return 0;
+    Table<Id> table{labels, sums, slots_for(visit.offsets[node + 1] - visit.offsets[node])};
+    team.wait();  // for those that still look at the node before
+    table.clear(team.rank(), Team::size);
+    team.wait();
+    count_labels<Id, Weighted>(visit, node, team, table, table.slots, nullptr);
+    team.wait();
+    return choose<Id, task>(visit, place, node, own, team, table);
+}
+
+#define BACO_VISIT                                                                                                    \
+    Visit<Id> visit {                                                                                                 \
+        nodes, offsets, neighbors, weights, node_weights, labels, other_labels, output, {                             \
+            marks, other_volumes, penalty                                                                             \
+        }                                                                                                             \
+    }
+
+template <class Id, bool Weighted, Task task>
+__global__ void __launch_bounds__(THREADS) label_tiny(
+    const Int64* nodes, Int64 num_nodes, const Int64* offsets, const Id* neighbors, const Int64* weights,
+    const Int64* node_weights, Id* labels, const Int64* marks, const Id* other_labels, const Int64* other_volumes,
+    double penalty, Id* output, Int64* gained, Id* lists, Int64* lengths
+) {
+    BACO_VISIT;
+    const Int64 place = index_of_thread();
+    Int64 gain = 0;
+    int list = -1;
+    if (place < num_nodes) {
+        const Int64 node = visit.node(place);
+        const Int64 degree = offsets[node + 1] - offsets[node];
+        if (degree <= BACO_TINY_DEGREE) {
+            gain = visit_alone<Id, Weighted, task>(visit, place, node);
+        } else {
+            list = degree <= BACO_WARP_SLOTS / 2 ? 0 : degree <= BACO_BLOCK_SLOTS / 2 ? 1 : 2;
+        }
+    }
+    for (int l = 0; l < 3; ++l) {  // one atomic a warp and list
+        const unsigned joining = __ballot_sync(FULL_WARP, list == l);
+        if (joining == 0) continue;
+        Int64 base = 0;
+        if (lane_of_thread() == 0) base = (Int64)atomicAdd((Word*)&lengths[l], (Word)__popc(joining));
+        base = __shfl_sync(FULL_WARP, base, 0);
+        const unsigned before = joining & ((1u << lane_of_thread()) - 1);
+        if (list == l) lists[l * num_nodes + base + __popc(before)] = (Id)place;
+    }
+    gain = warp_sum(gain);
+    if (task == MOVE && lane_of_thread() == 0 && gain != 0) add_exactly(gained, gain);
+}
+
+template <class Id, bool Weighted, Task task>
+__global__ void __launch_bounds__(THREADS) label_warp(
+    const Int64* nodes, const Int64* offsets, const Id* neighbors, const Int64* weights, const Int64* node_weights,
+    Id* labels, const Int64* marks, const Id* other_labels, const Int64* other_volumes, double penalty, Id* output,
+    Int64* gained, const Id* list, const Int64* length
+) {
+    __shared__ Id table_labels[BACO_WARPS * BACO_WARP_SLOTS];
+    __shared__ Int64 table_sums[BACO_WARPS * BACO_WARP_SLOTS];
+    BACO_VISIT;
+    const WarpTeam<Id> team;
+    const int warp = threadIdx.x / WARP;
+    Int64 gain = 0;
+    for (Int64 k = (Int64)blockIdx.x * BACO_WARPS + warp; k < *length; k += (Int64)gridDim.x * BACO_WARPS) {
+        gain += visit_together<Id, Weighted, task>(
+            visit, list[k], team, table_labels + warp * BACO_WARP_SLOTS, table_sums + warp * BACO_WARP_SLOTS
+        );
+    }
+    if (task == MOVE && team.rank() == 0 && gain != 0) add_exactly(gained, gain);
+}
+
+template <class Id, bool Weighted, Task task>
+__global__ void __launch_bounds__(THREADS) label_block(
+    const Int64* nodes, const Int64* offsets, const Id* neighbors, const Int64* weights, const Int64* node_weights,
+    Id* labels, const Int64* marks, const Id* other_labels, const Int64* other_volumes, double penalty, Id* output,
+    Int64* gained, const Id* list, const Int64* length
+) {
+    __shared__ Id table_labels[BACO_BLOCK_SLOTS];
+    __shared__ Int64 table_sums[BACO_BLOCK_SLOTS];
+    __shared__ Candidate<Id> warps[BACO_WARPS];
+    BACO_VISIT;
+    const BlockTeam<Id> team{warps};
+    Int64 gain = 0;
+    for (Int64 k = blockIdx.x; k < *length; k += gridDim.x) {
+        gain += visit_together<Id, Weighted, task>(visit, list[k], team, table_labels, table_sums);
+    }
+    if (task == MOVE && team.rank() == 0 && gain != 0) add_exactly(gained, gain);
+}
+
+// `hub_labels` and `hub_sums` hold a table of `hub_slots` slots for every thread block, enough for half as many labels
+// as any hub has edges or there are labels; `probes` is how far a label looks for a slot in the shared table.
+template <class Id, bool Weighted, Task task>
+__global__ void __launch_bounds__(THREADS) label_hub(
+    const Int64* nodes, const Int64* offsets, const Id* neighbors, const Int64* weights, const Int64* node_weights,
+    Id* labels, const Int64* marks, const Id* other_labels, const Int64* other_volumes, double penalty, Id* output,
+    Int64* gained, const Id* list, const Int64* length, Int64 num_labels, Int64 probes, Id* hub_labels,
+    Int64* hub_sums, Int64 hub_slots
+) {
+    __shared__ Id table_labels[BACO_BLOCK_SLOTS];
+    __shared__ Int64 table_sums[BACO_BLOCK_SLOTS];
+    __shared__ Candidate<Id> warps[BACO_WARPS];
+    __shared__ int overflow;
+    BACO_VISIT;
+    const BlockTeam<Id> team{warps};
+    Int64 gain = 0;
+    for (Int64 k = blockIdx.x; k < *length; k += gridDim.x) {
+        const Int64 place = list[k];
+        const Int64 node = visit.node(place);
+        const Id own = labels[node];
+        if (task == MOVE && team.rank() == 0) output[place] = own;
+        if (visit.template held<task>(node, own)) continue;
+        Table<Id> table{table_labels, table_sums, BACO_BLOCK_SLOTS};
+        team.wait();
+        if (team.rank() == 0) overflow = 0;
+        table.clear(team.rank(), team.size);
+        team.wait();
+        // Threads that find the table full say so, and the others stop early; all of them look once all have stopped.
+        if (!count_labels<Id, Weighted>(visit, node, team, table, probes, &overflow)) atomicExch(&overflow, 1);
+        team.wait();
+        if (overflow) {
+            const Int64 degree = offsets[node + 1] - offsets[node];
+            const Int64 slots = slots_for(degree < num_labels ? degree : num_labels);
+            table = Table<Id>{hub_labels + blockIdx.x * hub_slots, hub_sums + blockIdx.x * hub_slots, slots};
+            table.clear(team.rank(), team.size);
+            team.wait();
+            count_labels<Id, Weighted>(visit, node, team, table, slots, nullptr);
+            team.wait();
+        }
+        gain += choose<Id, task>(visit, place, node, own, team, table);
+    }
+    if (task == MOVE && team.rank() == 0 && gain != 0) add_exactly(gained, gain);
+}

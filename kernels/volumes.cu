@@ -1,0 +1,50 @@
+// Exact sums of integers: volumes of labels, weight inside clusters. Atomics of integers add up alike in any order.
+#include "common.cuh"
+
+// sums[labels[i]] += values[i]; a label below zero counts nowhere.
+template <class Id>
+__global__ void __launch_bounds__(THREADS) sums_by_label(
+    const Id* labels, const Int64* values, Int64 count, Int64* sums
+) {
+    const Int64 i = index_of_thread();
+    if (i < count && labels[i] >= 0) add_exactly(&sums[labels[i]], values[i]);
+}
+
+// Carries the weights of the nodes that changed label to their new clusters, and counts those nodes.
+template <class Id>
+__global__ void __launch_bounds__(THREADS) move_volumes(
+    const Int64* nodes, Int64 num_nodes, const Id* previous, const Id* labels, const Int64* node_weights,
+    Int64* volumes, Int64* moved
+) {
+    const Int64 k = index_of_thread();
+    bool moves = false;
+    if (k < num_nodes) {
+        const Int64 node = nodes[k];
+        const Id before = previous[k];
+        const Id after = labels[node];
+        moves = before != after;
+        if (moves) {
+            add_exactly(&volumes[before], -node_weights[node]);
+            add_exactly(&volumes[after], node_weights[node]);
+        }
+    }
+    const unsigned movers = __ballot_sync(FULL_WARP, moves);
+    if (lane_of_thread() == 0 && movers != 0) add_exactly(moved, __popc(movers));
+}
+
+// The weight of the edges whose two ends share a label: a warp a node, one atomic a warp.
+template <class Id, bool Weighted>
+__global__ void __launch_bounds__(THREADS) weight_within(
+    const Int64* offsets, const Id* neighbors, const Int64* weights, Int64 num_nodes, const Id* labels,
+    const Id* other_labels, Int64* within
+) {
+    Int64 sum = 0;
+    for (Int64 node = index_of_thread() / WARP; node < num_nodes; node += threads_in_grid() / WARP) {
+        const Id own = labels[node];
+        for (Int64 edge = offsets[node] + lane_of_thread(); edge < offsets[node + 1]; edge += WARP) {
+            if (other_labels[neighbors[edge]] == own) sum += weight_of_edge<Weighted>(weights, edge);
+        }
+    }
+    sum = warp_sum(sum);
+    if (lane_of_thread() == 0 && sum != 0) add_exactly(within, sum);
+}

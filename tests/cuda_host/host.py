@@ -1,0 +1,147 @@
+"""Builds the CUDA sources with g++ and runs them on NumPy arrays: a launcher like that of the GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baco_gpu.clustering.backends.base import Partition
+from baco_gpu.clustering.backends.device import DeviceBackend, DeviceProblem
+from baco_gpu.cuda.catalogue import SOURCES, instance, instances, source_text
+from baco_gpu.cuda.launch import typed
+from baco_gpu.cuda.plan import Limits
+
+HERE = Path(__file__).parent
+FLAGS = ("-std=c++20", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-ffp-contract=off")
+SANITIZERS = ("-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
+
+# Tables so small that tiny graphs overflow every one of them.
+SMALL = Limits(tiny_degree=3, warp_slots=16, block_slots=32, warps=2, probes=4, hub_bytes=4096)
+
+
+def compiler() -> str | None:
+    return shutil.which("g++")
+
+
+def build(
+    folder: Path, limits: Limits, sources: Sequence[str] = SOURCES, extra: Sequence[str] = (), without: str = "?"
+) -> None:
+    """Compile sources of the package, each into `folder`/<source>.so; no instances with `without` in their names."""
+    for source in sources:
+        names = [name for name in instances(source) if without not in name]
+        build_text(folder, limits, source, source_text(source), names, extra)
+
+
+def build_text(
+    folder: Path, limits: Limits, source: str, text: str, names: Sequence[str], extra: Sequence[str] = ()
+) -> Path:
+    """Compile a text with the instances of these names into `folder`/<source>.so, and return that path."""
+    code, listing, library = folder / source, folder / f"{source}.instances", folder / f"{source}.so"
+    code.write_text(text, encoding="utf-8")
+    listing.write_text("".join(f'INSTANCE("{name}", {name})\n' for name in names), encoding="utf-8")
+    macros = {**limits.macros(), "CUDA_HOST_SOURCE": f'"{code}"', "CUDA_HOST_INSTANCES": f'"{listing}"'}
+    defines = [f"-D{name}={value}" for name, value in macros.items()]
+    command = [compiler() or "g++", *FLAGS, *extra, "-Wall", "-Wextra", "-Wno-unknown-pragmas", *defines]
+    done = subprocess.run(
+        [*command, str(HERE / "library.cpp"), "-o", str(library)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, done.stderr
+    return library
+
+
+class HostLauncher:
+    """Runs kernels on the CPU, thread blocks and threads in an order that a seed draws anew for every launch."""
+
+    processors = 3
+
+    def __init__(self, libraries: Iterable[Path], limits: Limits, *, seed: int = 1, interrupt: int = 0) -> None:
+        self.limits = limits
+        self.seed = seed
+        self.interrupt = interrupt
+        self.launched: set[str] = set()
+        self.types: dict[str, str] = {}
+        self._entries: dict[str, tuple[Any, int]] = {}
+        for path in libraries:
+            library = ctypes.CDLL(str(path))
+            for function in (library.cuda_host_name, library.cuda_host_types, library.cuda_host_launch):
+                function.restype = ctypes.c_char_p
+            library.cuda_host_launch.argtypes = [
+                *(ctypes.c_int, ctypes.POINTER(ctypes.c_void_p), ctypes.c_uint, ctypes.c_uint),
+                *(ctypes.c_ulonglong, ctypes.c_uint),
+            ]
+            for index in range(library.cuda_host_count()):
+                name = library.cuda_host_name(index).decode()
+                self._entries[name] = (library, index)
+                self.types[name] = library.cuda_host_types(index).decode()
+
+    def __call__(self, kernel: str, values: tuple[str, ...], blocks: int, arguments: Sequence[Any]) -> None:
+        self.run(instance(kernel, values), blocks, typed(kernel, values, arguments))
+
+    def run(self, name: str, blocks: int, arguments: Sequence[Any]) -> None:
+        """Launch by name expression, with arguments of the right types."""
+        cells = [_cell(value) for value in arguments]
+        pointers = (ctypes.c_void_p * len(cells))(*(cell.ctypes.data for cell in cells))
+        library, index = self._entries[name]
+        self.seed += 1
+        self.launched.add(name)
+        failure = library.cuda_host_launch(index, pointers, blocks, self.limits.threads, self.seed, self.interrupt)
+        if failure is not None:
+            raise RuntimeError(f"{name}: {failure.decode()}")
+
+
+def _cell(value: Any) -> np.ndarray:
+    """An argument's bytes in memory of their own: an array's address, or the scalar itself."""
+    if value is None:
+        return np.zeros(1, np.uintp)
+    if isinstance(value, np.ndarray):
+        return np.array([value.ctypes.data], np.uintp)
+    return np.array([value])
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="cuda_host_")
+
+
+@functools.cache
+def small_libraries() -> tuple[Path, ...]:
+    """All kernels with the tables of SMALL."""
+    folder = Path(_folder().name, "small")
+    folder.mkdir()
+    build(folder, SMALL)
+    return tuple(sorted(folder.glob("*.so")))
+
+
+@functools.cache
+def full_libraries() -> tuple[Path, ...]:
+    """The label kernels with the tables that a GPU gets; the others have none."""
+    folder = Path(_folder().name, "full")
+    folder.mkdir()
+    build(folder, Limits(), ["label_move.cu"])
+    others = [path for path in small_libraries() if path.name != "label_move.cu.so"]
+    return (*folder.glob("*.so"), *others)
+
+
+def host_backend(limits: Limits = SMALL, *, seed: int = 1, interrupt: int = 0) -> DeviceBackend:
+    """A backend on the kernels of SMALL, or of the limits that a GPU gets."""
+    libraries = small_libraries() if limits == SMALL else full_libraries()
+    return DeviceBackend(np, HostLauncher(libraries, limits, seed=seed, interrupt=interrupt), "host")
+
+
+def with_ids(problem: DeviceProblem, partition: Partition, dtype: Any) -> tuple[DeviceProblem, Partition]:
+    """The same problem and partition under another type of ids."""
+    users, items = (side._replace(neighbors=side.neighbors.astype(dtype)) for side in problem.sides)
+    wide = DeviceProblem((users, items), problem.num_users, problem.num_items)
+    wide.plans = problem.plans
+    labels = (partition.labels[0].astype(dtype), partition.labels[1].astype(dtype))
+    volumes = (partition.volumes[0].copy(), partition.volumes[1].copy())
+    return wide, Partition(labels, volumes, partition.within)

@@ -1,0 +1,36 @@
+"""Whole solves on kernels built with sanitizers: a process of its own, started with the sanitizers' library."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from baco_gpu.clustering.backends.device import DeviceBackend
+from baco_gpu.clustering.merging import compact, merge_to
+from baco_gpu.clustering.sweeps import singletons, sweep
+from baco_gpu.clustering.weights import integer_weights
+from cuda_host.host import SMALL, HostLauncher
+from graphs import random_graph
+
+
+def solve(backend, graph, rows=40):
+    """Sweeps, merging, a sweep that holds rows, secondary labels: labels, volumes and sums."""
+    weights = integer_weights(graph)
+    penalty = 3 * weights.penalty_per_gamma
+    problem = backend.load(graph, weights)
+    partition = singletons(backend, problem)
+    moved = [sweep(backend, problem, partition, penalty, seed=5, number=number) for number in range(2)]
+    partition = compact(backend, merge_to(backend, problem, partition, penalty, rows))
+    moved.append(sweep(backend, problem, partition, penalty, seed=5, number=2, hold_rows=True))
+    second = [backend.second_best(problem, partition, side, penalty) for side in (0, 1)]
+    arrays = (*partition.labels, *partition.volumes, *second)
+    return [partition.within, moved, *(array.tolist() for array in arrays)]
+
+
+if __name__ == "__main__":
+    launcher = HostLauncher(sorted(Path(sys.argv[1]).glob("*.so")), SMALL, interrupt=5)
+    for weighted in (False, True):
+        result = solve(DeviceBackend(np, launcher), random_graph(150, 100, 1500, seed=2, weighted=weighted))
+        print(sum(sum(part) for part in result[2:]), result[0], *result[1])
