@@ -48,7 +48,7 @@ def compare(
 ) -> None:
     """Train the same recommender over the tables of several methods and compare what they keep and cost.
 
-    Example: baco compare movielens-100k --budget 0.25 --epochs 30 --out demo
+    Example: baco compare movielens-100k --budget 0.25 --epochs 60 --out demo
     """
     estimator = options.clustering_of(context.params)
     settings = options.training_of(context.params)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from typing import Annotated
 
@@ -47,6 +48,9 @@ def _options(
 
 def run() -> None:
     """Entry point: exit code 0 for success, 2 for a user's mistake, 1 for a failure, 130 for Ctrl-C."""
+    # Threads that wait for work by spinning slow everything down several times over on a machine with other work to do.
+    # OpenMP reads this when PyTorch or Numba first load it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:]
     # Where the option stands does not matter: whoever debugs a command appends it.
     debug = "--debug" in arguments
