@@ -142,7 +142,7 @@ __device__ Int64 visit_together(Visit<Id>& visit, Int64 place, const Team& team,
     }
 
 template <class Id, bool Weighted, Task task>
-__global__ void __launch_bounds__(THREADS) label_tiny(
+__global__ void __launch_bounds__(THREADS, 3) label_tiny(
     const Int64* nodes, Int64 num_nodes, const Int64* offsets, const Id* neighbors, const Int64* weights,
     const Int64* node_weights, Id* labels, const Int64* marks, const Id* other_labels, const Int64* other_volumes,
     double penalty, Id* output, Int64* gained, Id* lists, Int64* lengths
@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(THREADS) label_tiny(
 }
 
 template <class Id, bool Weighted, Task task>
-__global__ void __launch_bounds__(THREADS) label_warp(
+__global__ void __launch_bounds__(THREADS, 4) label_warp(
     const Int64* nodes, const Int64* offsets, const Id* neighbors, const Int64* weights, const Int64* node_weights,
     Id* labels, const Int64* marks, const Id* other_labels, const Int64* other_volumes, double penalty, Id* output,
     Int64* gained, const Id* list, const Int64* length
@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(THREADS) label_warp(
 }
 
 template <class Id, bool Weighted, Task task>
-__global__ void __launch_bounds__(THREADS) label_block(
+__global__ void __launch_bounds__(THREADS, 4) label_block(
     const Int64* nodes, const Int64* offsets, const Id* neighbors, const Int64* weights, const Int64* node_weights,
     Id* labels, const Int64* marks, const Id* other_labels, const Int64* other_volumes, double penalty, Id* output,
     Int64* gained, const Id* list, const Int64* length
@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(THREADS) label_block(
 // `hub_labels` and `hub_sums` hold a table of `hub_slots` slots for every thread block, enough for half as many labels
 // as any hub has edges or there are labels; `probes` is how far a label looks for a slot in the shared table.
 template <class Id, bool Weighted, Task task>
-__global__ void __launch_bounds__(THREADS) label_hub(
+__global__ void __launch_bounds__(THREADS, 4) label_hub(
     const Int64* nodes, const Int64* offsets, const Id* neighbors, const Int64* weights, const Int64* node_weights,
     Id* labels, const Int64* marks, const Id* other_labels, const Int64* other_volumes, double penalty, Id* output,
     Int64* gained, const Id* list, const Int64* length, Int64 num_labels, Int64 probes, Id* hub_labels,

@@ -142,11 +142,10 @@ def _read(path: Path) -> Compiled | None:
     try:
         header, _, binary = path.read_bytes().partition(b"\n")
         facts = json.loads(header)
-    except (OSError, ValueError):
+        digest, symbols = facts["sha256"], facts["symbols"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    if facts["sha256"] != hashlib.sha256(binary).hexdigest():
-        return None
-    return Compiled(binary, facts["symbols"], "")
+    return Compiled(binary, symbols, "") if digest == hashlib.sha256(binary).hexdigest() else None
 
 
 class Kernels:

@@ -126,13 +126,37 @@ def shared_grid(count: int, per_block: int, processors: int, rounds: int = 32) -
 
 
 def move_bytes(nodes: int, tables: HubTables, id_bytes: int) -> int:
-    """Temporary bytes of a move of a block of so many nodes, or of the second labels of a side: previous (or second)
-    labels, three lists of places, tables of hubs, and 40 bytes of counters."""
-    return nodes * (1 + LISTS) * id_bytes + tables.nbytes(id_bytes) + 40
+    """Temporary bytes of a move of a block of so many nodes: the labels before, three lists of places, the tables of
+    hubs, and counters."""
+    return nodes * (1 + LISTS) * id_bytes + tables.nbytes(id_bytes) + 8 * (LISTS + 2)
 
 
-def contraction_bytes(edges: int, weighted: bool) -> int:
-    """Temporary bytes, at most, of a contraction: 8 each of pairs, order, sorted pairs, places where a pair begins,
-    what the sort needs beside (twice 8), and with weights 16 more for their running sums; then 40 for every distinct
-    pair in its two directions, of which there are no more than edges."""
-    return edges * (8 * 6 + (16 if weighted else 0) + 2 * 40)
+def second_bytes(nodes: int, num_labels: int, tables: HubTables, id_bytes: int) -> int:
+    """Temporary bytes of the second labels of a side: those of a move, and a mark a label."""
+    return move_bytes(nodes, tables, id_bytes) + 8 * num_labels
+
+
+def contraction_bytes(edges: int, weighted: bool, pairs: int | None = None) -> int:
+    """Bytes of a contraction of so many edges between so many distinct pairs of clusters (at most as many), with the
+    graph of clusters that it leaves.
+
+    8 an edge throughout: the pair of its clusters. Then first 58 an edge: the pairs of two clusters among those, a
+    mask, what sorting needs (twice 8), a running count, where pairs begin and end; with weights 24 more: their order,
+    and the weights in it. Later 128 a pair: its clusters, weight and place in both directions, in two orders.
+    """
+    later = 128 * (edges if pairs is None else pairs)
+    return 8 * edges + max(edges * (58 + 24 * weighted), later)
+
+
+def problem_bytes(users: int, items: int, edges: int, weighted: bool, id_bytes: int) -> int:
+    """Bytes of a loaded problem and of the labels and volumes of two partitions with a label a node."""
+    nodes = users + items
+    graph = 2 * edges * (id_bytes + 8 * weighted) + 16 * nodes + 16
+    return graph + 2 * nodes * (id_bytes + 16)
+
+
+def least_bytes(users: int, items: int, edges: int, weighted: bool, id_bytes: int) -> int:
+    """What a solve of such a graph cannot do without: the problem, and the larger of a move and a contraction."""
+    # A block of a sweep has some of the nodes; second labels take a side at once. Hubs add what `hub_bytes` allows.
+    move = second_bytes(max(users, items), users + items, HubTables(0, 0), id_bytes)
+    return problem_bytes(users, items, edges, weighted, id_bytes) + max(move, contraction_bytes(edges, weighted, 0))

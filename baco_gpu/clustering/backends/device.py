@@ -253,26 +253,31 @@ class DeviceBackend:
     ) -> ClusterGraph:
         """Sum the weights of equal pairs, and list each pair from both ends."""
         xp = self.xp
-        order = self._order(pairs)
-        ordered = pairs[order]
-        starts = xp.flatnonzero(ordered != xp.concatenate([xp.full(1, -1, dtype=xp.int64), ordered[:-1]]))
-        kinds = ordered[starts]
-        # Sums as differences of running sums: exact, and any sum of weights is below 2**52.
-        if weights is None:
-            running = xp.arange(len(ordered) + 1, dtype=xp.int64)
-        else:
-            running = xp.concatenate([xp.zeros(1, dtype=xp.int64), xp.cumsum(weights[order])])
-        ends = xp.concatenate([starts[1:], xp.full(1, len(ordered), dtype=starts.dtype)])[: len(starts)]
-        sums = running[ends] - running[starts]
-        joined = kinds != _NO_PAIR
-        kinds, sums = kinds[joined], sums[joined]
-        smaller, larger = kinds // max(num_clusters, 1), kinds % max(num_clusters, 1)
-        row, neighbor = xp.concatenate([smaller, larger]), xp.concatenate([larger, smaller])
-        by_row = self._order(row)
+        kinds, sums = self._summed(pairs, weights)
+        size = max(num_clusters, 1)
+        row = xp.concatenate([kinds // size, kinds % size])
+        neighbor = xp.concatenate([kinds % size, kinds // size]).astype(dtype)
+        order = self._order(row)
         counts = self._sums(row.astype(dtype), xp.ones(len(row), dtype=xp.int64), num_clusters)
         rows = xp.concatenate([xp.zeros(1, dtype=xp.int64), xp.cumsum(counts)])
-        neighbors, between = neighbor[by_row].astype(dtype), xp.concatenate([sums, sums])[by_row]
-        return ClusterGraph(rows, counts, neighbors, between, volumes, occupied)
+        return ClusterGraph(rows, counts, neighbor[order], xp.concatenate([sums, sums])[order], volumes, occupied)
+
+    def _summed(self, pairs: Array, weights: Array | None) -> tuple[Array, Array]:
+        """Every pair once, and the summed weights of its edges."""
+        xp = self.xp
+        joined = pairs != _NO_PAIR
+        pairs = pairs[joined]
+        # Sums as differences of running sums: exact, and any sum of weights is below 2**52.
+        if weights is None:
+            pairs = xp.sort(pairs) if len(pairs) else pairs
+            running = xp.arange(len(pairs) + 1, dtype=xp.int64)
+        else:
+            order = self._order(pairs)
+            pairs = pairs[order]
+            running = xp.concatenate([xp.zeros(1, dtype=xp.int64), xp.cumsum(weights[joined][order])])
+        starts = xp.flatnonzero(pairs != xp.concatenate([xp.full(1, -1, dtype=xp.int64), pairs[:-1]]))
+        ends = xp.concatenate([starts[1:], xp.full(1, len(pairs), dtype=starts.dtype)])[: len(starts)]
+        return pairs[starts], running[ends] - running[starts]
 
     def _order(self, keys: Array) -> Array:
         return self.xp.argsort(keys) if len(keys) else self.xp.arange(0)

@@ -1,0 +1,188 @@
+"""What stands between Python and a launch: the kernels by name, typed arguments, streams, the choice of backend."""
+
+from __future__ import annotations
+
+import sys
+from importlib.resources import files
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from baco_gpu.clustering import backends
+from baco_gpu.clustering.backends import base, cuda
+from baco_gpu.clustering.backends.device import DeviceBackend
+from baco_gpu.clustering.weights import integer_weights
+from baco_gpu.cuda.catalogue import KERNELS, SOURCES, instance, instances, source_text
+from baco_gpu.cuda.launch import follow_torch_stream, typed
+from baco_gpu.cuda.plan import Limits
+from baco_gpu.errors import BackendUnavailableError
+from graphs import random_graph
+
+
+class TestCatalogue:
+    def test_name_expressions(self):
+        assert instance("label_tiny", ("int", "false", "MOVE")) == "label_tiny<int, false, MOVE>"
+        assert instance("block_of_node", ()) == "block_of_node"
+        assert len(instances("label_move.cu")) == 4 * 2 * 2 * 2
+        assert len({name for source in SOURCES for name in instances(source)}) == 32 + 2 + 2 + 4 + 5 + 4 + 2
+
+    @pytest.mark.parametrize("values", [(), ("int",), ("int", "false", "STAY"), ("int", "false", "MOVE", "x")])
+    def test_no_other_instances(self, values):
+        with pytest.raises(ValueError, match=r"label_tiny has the template parameters"):
+            instance("label_tiny", values)
+
+    @pytest.mark.parametrize("source", SOURCES)
+    def test_sources_need_no_other_file(self, source):
+        text = source_text(source)
+        assert "#include" not in text
+        assert text.startswith(f'#line 1 "{source}"\n')
+        assert text.count('#line 1 "common.cuh"') == 1
+        for name, kernel in KERNELS.items():
+            assert (f" {name}(" in text) == (kernel.source == source)
+
+    def test_lines_are_those_of_the_files(self):
+        """Whatever stands on a line of a file is announced as that line of that file."""
+        here, line, seen = "", 0, {}
+        for row in source_text("label_move.cu").splitlines():
+            if row.startswith("#line "):
+                _, number, name = row.split()
+                here, line = name.strip('"'), int(number)
+            else:
+                seen[here, line] = row
+                line += 1
+        for name in ("label_move.cu", "candidate.cuh", "table.cuh", "common.cuh"):
+            original = files("baco_gpu.kernels").joinpath(name).read_text(encoding="utf-8")
+            for number, row in enumerate(original.splitlines(), 1):
+                assert seen.get((name, number), "") in (row, ""), (name, number)
+
+
+class TestTypes:
+    def arguments(self):
+        labels = np.zeros(3, np.int32)
+        return [labels, np.zeros(3, np.int64), 3, np.zeros(5, np.int64)]
+
+    def test_numbers_get_the_type_that_the_kernel_expects(self):
+        labels, values, count, sums = typed("sums_by_label", ("int",), self.arguments())
+        assert (type(count), count) == (np.int64, 3)
+        assert labels.dtype == np.int32
+        hashed = typed("block_of_node", (), [2**64 - 1, 4, np.int64(2), np.zeros(4, np.int32)])
+        assert [type(number) for number in hashed[:3]] == [np.uint64, np.int64, np.uint64]
+        assert values.dtype == sums.dtype == np.int64
+
+    @pytest.mark.parametrize(
+        ("place", "wrong", "message"),
+        [
+            (0, np.zeros(3, np.int64), "labels must be a contiguous array of int32, got int64"),
+            (1, np.zeros(3, np.float64), "values must be a contiguous array of int64, got float64"),
+            (1, [1, 2, 3], "values must be a contiguous array of int64, got list"),
+            (1, np.zeros(6, np.int64)[::2], "values must be a contiguous array of int64"),
+            (3, None, "sums must be an array, got None"),
+        ],
+    )
+    def test_wrong_arrays_are_refused(self, place, wrong, message):
+        arguments = self.arguments()
+        arguments[place] = wrong
+        with pytest.raises(TypeError, match=f"sums_by_label: {message}"):
+            typed("sums_by_label", ("int",), arguments)
+
+    def test_too_few_arguments_are_refused(self):
+        with pytest.raises(TypeError, match="sums_by_label takes 4 arguments, got 3"):
+            typed("sums_by_label", ("int",), self.arguments()[:3])
+
+    def test_only_kernels_without_weights_do_without_them(self):
+        ids, longs = np.zeros(3, np.int32), np.zeros(4, np.int64)
+        arguments = [longs, ids, None, 3, ids, ids, longs]
+        assert typed("weight_within", ("int", "false"), arguments)[2] is None
+        with pytest.raises(TypeError, match="weight_within: weights must be an array, got None"):
+            typed("weight_within", ("int", "true"), arguments)
+
+
+def fake_cupy(*, devices=1, from_external=True):
+    """As much of CuPy as stands between the backend and a device; `used` lists the streams made current."""
+    used = []
+
+    class ExternalStream:
+        def __init__(self, pointer, device):
+            self.pointer = pointer
+
+        def use(self):
+            used.append(self.pointer)
+
+    class Stream:
+        pass
+
+    if from_external:
+        Stream.from_external = staticmethod(lambda stream: ExternalStream(stream.__cuda_stream__()[1], 0))
+    cupy = ModuleType("cupy")
+    cupy.used = used
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 1000)
+    cupy.cuda = SimpleNamespace(
+        Device=lambda: SimpleNamespace(id=0),
+        Stream=Stream,
+        ExternalStream=ExternalStream,
+        get_current_stream=lambda: SimpleNamespace(ptr=used[-1] if used else 0),
+        runtime=SimpleNamespace(
+            getDeviceCount=lambda: devices, memGetInfo=lambda: (50_000, 10**9), CUDARuntimeError=RuntimeError
+        ),
+    )
+    return cupy
+
+
+def fake_torch(*, pointer=77, device=0, initialized=True):
+    current = SimpleNamespace(cuda_stream=pointer)
+    return SimpleNamespace(
+        cuda=SimpleNamespace(
+            is_initialized=lambda: initialized,
+            current_device=lambda: device,
+            current_stream=lambda device: current,
+        )
+    )
+
+
+class TestStreams:
+    @pytest.mark.parametrize("from_external", [True, False])
+    def test_torchs_stream_becomes_cupys_once(self, monkeypatch, from_external):
+        cupy = fake_cupy(from_external=from_external)
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setitem(sys.modules, "torch", fake_torch())
+        follow_torch_stream()
+        follow_torch_stream()
+        assert cupy.used == [77]
+
+    @pytest.mark.parametrize(
+        "torch", [None, fake_torch(initialized=False), fake_torch(device=1), fake_torch(pointer=0)]
+    )
+    def test_nothing_changes_where_torch_is_not_at_work(self, monkeypatch, torch):
+        cupy = fake_cupy()
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        if torch is None:
+            monkeypatch.delitem(sys.modules, "torch", raising=False)
+        else:
+            monkeypatch.setitem(sys.modules, "torch", torch)
+        follow_torch_stream()
+        assert cupy.used == []
+
+
+class TestTheBackend:
+    def test_it_has_every_primitive(self):
+        names = {name for name in vars(base.Backend) if not name.startswith("_")} - {"name", "xp"}
+        assert all(callable(getattr(DeviceBackend, name)) for name in names)
+
+    @pytest.fixture
+    def backend(self, monkeypatch):
+        cupy = fake_cupy()
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: cupy)
+        monkeypatch.setattr(cuda, "CudaLauncher", lambda: SimpleNamespace(limits=Limits(), processors=132))
+        return backends.get_backend("cuda")
+
+    def test_it_is_found_where_there_is_a_device(self, backend):
+        assert backend.name == "cuda"
+        assert backend.xp is sys.modules["cupy"]
+
+    def test_a_graph_that_does_not_fit_is_refused_with_its_needs(self, backend):
+        graph = random_graph(100, 100, 2000, seed=0)
+        expected = rf"graph of {graph.num_edges} edges needs at least 0\.0 GB on the device, which has 0\.0 GB free"
+        with pytest.raises(BackendUnavailableError, match=expected):
+            backend.load(graph, integer_weights(graph))

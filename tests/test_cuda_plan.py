@@ -1,0 +1,124 @@
+"""Host logic around the kernels: which node goes where, grids, tables, and how much memory all that takes."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baco_gpu.clustering.sweeps import singletons
+from baco_gpu.clustering.weights import integer_weights
+from baco_gpu.cuda.plan import (
+    HubTables,
+    Limits,
+    SidePlan,
+    blocks_for,
+    contraction_bytes,
+    hub_tables,
+    least_bytes,
+    move_bytes,
+    plan_side,
+    problem_bytes,
+    second_bytes,
+    shared_grid,
+    slots_for,
+)
+from cuda_host.host import SMALL, compiler, host_backend
+from graphs import random_graph
+
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="needs g++ to build the CUDA sources for the CPU")
+MOST_SHARED = 48 * 1024  # what a thread block gets without asking for more
+SLACK = 1 << 15  # Python's own objects
+
+
+def test_the_lists_of_each_kernel():
+    limits = Limits()
+    assert limits.longest == (8, 128, 1024)
+    degrees = [0, 1, 8, 9, 128, 129, 1024, 1025, 70_000]
+    plan = plan_side(np, np.concatenate([[0], np.cumsum(degrees)]), limits)
+    assert plan == SidePlan(nodes=9, longer=(2, 2, 2), largest_degree=70_000)
+
+
+def test_a_side_without_nodes():
+    assert plan_side(np, np.zeros(1, np.int64), Limits()) == SidePlan(0, (0, 0, 0), 0)
+
+
+@pytest.mark.parametrize("id_bytes", [4, 8])
+@pytest.mark.parametrize("kernel", ["label_tiny", "label_warp", "label_block", "label_hub"])
+def test_shared_tables_fit_every_device(kernel, id_bytes):
+    assert Limits().shared_bytes(kernel, id_bytes) <= MOST_SHARED - 1024
+
+
+@given(st.integers(0, 2**40))
+def test_half_of_a_table_stays_free(labels):
+    slots = slots_for(labels)
+    assert slots & (slots - 1) == 0
+    assert slots >= max(2, 2 * labels)
+    assert slots < max(4, 4 * labels)
+
+
+def test_tables_of_hubs_stay_within_their_memory():
+    limits = Limits(hub_bytes=1 << 20)
+    side = SidePlan(nodes=10**6, longer=(0, 0, 500), largest_degree=5000)
+    tables = hub_tables(side, num_labels=10**6, id_bytes=4, limits=limits, processors=132)
+    assert tables == HubTables(blocks=(1 << 20) // (16_384 * 12), slots=16_384)
+    assert tables.nbytes(4) <= limits.hub_bytes
+    # No more tables than hubs, or than multiprocessors; labels bound the slots as well.
+    assert hub_tables(side, 100, 8, limits, 132) == HubTables(132, 256)
+    assert hub_tables(SidePlan(9, (0, 0, 2), 5000), 100, 8, limits, 132).blocks == 2
+    # One table there must be.
+    giant = SidePlan(nodes=1, longer=(0, 0, 1), largest_degree=10**8)
+    assert hub_tables(giant, 10**9, 8, limits, 132).blocks == 1
+
+
+def test_grids():
+    assert [blocks_for(count, 256) for count in (0, 1, 256, 257)] == [1, 1, 1, 2]
+    assert shared_grid(10**9, 8, processors=132) == 132 * 32
+    assert shared_grid(17, 8, processors=132) == 3
+    with pytest.raises(OverflowError, match=r"at most 2147483647 thread blocks, got 4294967296"):
+        blocks_for(2**40, 256)
+
+
+def peak(action):
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@needs_compiler
+@pytest.mark.parametrize("weighted", [False, True])
+def test_measured_memory_is_below_the_estimate(weighted):
+    graph = random_graph(9000, 9000, 60_000, seed=3, weighted=weighted)
+    weights = integer_weights(graph)
+    backend = host_backend()
+    problem = backend.load(graph, weights)
+    partition = singletons(backend, problem)
+    tables = hub_tables(problem.plans[0], partition.num_labels, 4, SMALL, backend._launch.processors)
+    nodes = np.arange(graph.num_users)
+    backend.move(problem, partition.copy(), 0, nodes, 1.0, None)  # builds, and whatever happens once
+
+    moved = peak(lambda: backend.move(problem, partition, 0, nodes, 1e-4, None))
+    assert moved <= move_bytes(len(nodes), tables, 4) + SLACK
+    second = peak(lambda: backend.second_best(problem, partition, 0, 1e-4))
+    assert second <= second_bytes(len(nodes), partition.num_labels, tables, 4) + SLACK
+    for labels in (partition.num_labels, 70):
+        coarse = partition.copy()
+        for side in (0, 1):
+            coarse.labels[side][:] %= labels
+        pairs = len(backend.contract(problem, coarse).neighbors) // 2
+        marks = 2 * labels + 3 * 8 * labels + 8 * graph.num_users  # occupied, rows, and what indexing with labels takes
+        contracted = peak(lambda coarse=coarse: backend.contract(problem, coarse))
+        assert contracted <= contraction_bytes(graph.num_edges, weighted, pairs) + marks + SLACK
+
+
+def test_the_least_memory_of_a_solve():
+    plain = least_bytes(10**6, 10**6, 10**8, weighted=False, id_bytes=4)
+    assert plain > problem_bytes(10**6, 10**6, 10**8, False, 4) > 8 * 10**8
+    assert least_bytes(10**6, 10**6, 10**8, weighted=True, id_bytes=4) > plain + 16 * 10**8
+    assert least_bytes(0, 0, 0, weighted=False, id_bytes=4) < 100
