@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from baco_gpu.errors import InputError
 
@@ -43,26 +42,3 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def save_tensors(
-    save_file: Callable[..., None], tensors: dict[str, Any], path: str | os.PathLike[str], metadata: dict[str, str]
-) -> Path:
-    """Write a safetensors file with the `save_file` of one of its modules, whole or not at all; returns the path.
-
-    Raises
-    ------
-    InputError
-        If `path` is a folder, or lies in a folder that does not exist.
-    OSError
-        If the file cannot be written.
-    """
-    from safetensors import SafetensorError
-
-    target = Path(path)
-    with replacing(target) as temporary:
-        try:
-            save_file(tensors, temporary, metadata)
-        except SafetensorError as error:
-            raise OSError(f"{target}: cannot be written ({error})") from error
-    return target

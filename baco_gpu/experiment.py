@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from baco_gpu.atomic import save_tensors
 from baco_gpu.baselines.hashing import random_hashing
 from baco_gpu.baselines.louvain import louvain_at_rows
 from baco_gpu.checks import check_choice, check_integer
@@ -25,6 +24,7 @@ from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.models.build import build_model, full_table
 from baco_gpu.models.recommender import Recommender, Table
 from baco_gpu.progress import Progress, silent
+from baco_gpu.tensor_file import save_tensors
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
 from baco_gpu.training.trainer import train
 

@@ -22,17 +22,21 @@ LONGEST_FILE = 400
 # The rooms in the order data flows, and what each may import beside itself and the small tools.
 TOOLS = ("atomic", "checks", "errors", "progress")
 ROOMS: dict[str, tuple[str, ...]] = {
+    "tensor_file": (),
     "kernels": (),
     "cuda": ("kernels",),
     "data": (),
     "graph": ("data",),
-    "clustering": ("data", "graph", "cuda"),
+    "clustering": ("tensor_file", "data", "graph", "cuda"),
     "baselines": ("data", "graph", "clustering"),
     "codebook": (),
     "models": ("data", "codebook"),
     "evaluation": ("data", "models"),
     "training": ("data", "codebook", "models", "evaluation"),
-    "experiment": ("data", "graph", "clustering", "baselines", "codebook", "models", "evaluation", "training"),
+    "experiment": (
+        *("tensor_file", "data", "graph", "clustering", "baselines", "codebook", "models", "evaluation"),
+        "training",
+    ),
     "plots": ("data", "graph", "clustering"),
     "cli": (
         *("data", "graph", "clustering", "baselines", "codebook", "models", "evaluation", "training"),

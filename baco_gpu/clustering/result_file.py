@@ -13,10 +13,10 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
-from baco_gpu.atomic import save_tensors
 from baco_gpu.clustering.result import NO_LABEL, Assignment, CoclusteringResult
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
+from baco_gpu.tensor_file import save_tensors
 
 FORMAT = "baco_gpu.coclustering"
 FORMAT_VERSION = 1
