@@ -13,8 +13,9 @@ from baco_gpu.clustering import backends
 from baco_gpu.clustering.backends import base, cuda
 from baco_gpu.clustering.backends.device import DeviceBackend
 from baco_gpu.clustering.weights import integer_weights
+from baco_gpu.cuda import loader
 from baco_gpu.cuda.catalogue import KERNELS, SOURCES, instance, instances, source_text
-from baco_gpu.cuda.launch import follow_torch_stream, typed
+from baco_gpu.cuda.launch import CudaLauncher, follow_torch_stream, typed
 from baco_gpu.cuda.plan import Limits
 from baco_gpu.errors import BackendUnavailableError
 from graphs import random_graph
@@ -138,6 +139,36 @@ def fake_torch(*, pointer=77, device=0, initialized=True):
             current_stream=lambda device: current,
         )
     )
+
+
+class TestLauncher:
+    def test_kernels_get_grids_and_typed_arguments(self, monkeypatch):
+        launched = []
+        kernels = {
+            "block_of_node": lambda *launch: launched.append(launch),
+            "weight_within<int, false>": lambda *launch: launched.append(launch),
+        }
+        cupy = fake_cupy()
+        device = SimpleNamespace(id=3, attributes={"MultiProcessorCount": 132}, compute_capability="90")
+        cupy.cuda.Device = lambda: device
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setattr(loader, "_nvrtc", lambda architecture: None)
+        monkeypatch.setattr(loader, "Kernels", lambda architecture, limits: kernels)
+        loader._kernels_of.cache_clear()
+        try:
+            launcher = CudaLauncher(Limits(warps=4))
+        finally:
+            loader._kernels_of.cache_clear()
+        assert launcher.processors == 132
+        blocks = np.zeros(9, np.int32)
+        launcher("block_of_node", (), 7, [5, 9, 4, blocks])
+        ids, longs = np.zeros(3, np.int32), np.zeros(4, np.int64)
+        launcher("weight_within", ("int", "false"), 2, [longs, ids, None, 3, ids, ids, longs])
+        (grid, block, arguments), (_, _, without_weights) = launched
+        assert (grid, block) == ((7,), (128,))
+        assert [type(argument) for argument in arguments] == [np.uint64, np.int64, np.uint64, np.ndarray]
+        assert arguments[3] is blocks
+        assert (type(without_weights[2]), without_weights[2]) == (np.uintp, 0)
 
 
 class TestStreams:

@@ -156,10 +156,11 @@ class TestTheBuild:
             expected = [kind.rstrip("?").replace("id", ids) for _, kind in KERNELS[kernel].arguments]
             assert found.split() == expected, name
 
-    def test_faults_of_kernels_show(self, tmp_path):
+    @pytest.mark.parametrize("extra", [(), ("-DCUDA_HOST_PORTABLE",)], ids=["by-hand", "portable"])
+    def test_faults_of_kernels_show(self, tmp_path, extra):
         text = (Path(sanitized.__file__).parent / "faults.cu").read_text(encoding="utf-8")
         names = ["divergent_barrier", "mixed_barriers", "part_of_a_warp", "last_one_wins", "lost_update"]
-        library = build_text(tmp_path, SMALL, "faults.cu", text, names)
+        library = build_text(tmp_path, SMALL, "faults.cu", text, names, extra)
         launcher = HostLauncher([library], SMALL, interrupt=2)
         result = np.zeros(2, np.int32)
         with pytest.raises(RuntimeError, match="deadlock"):
