@@ -64,8 +64,8 @@ def compare(
     solvers: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
         "louvain (scikit-network)": lambda: louvain(graph, gamma, seed)[:2],
         "ours": lambda: labels(BalancedCoclustering(budget=tuned.rows, gamma=gamma, **common), graph),
-        "ours, no refinement": lambda: labels(
-            BalancedCoclustering(budget=tuned.rows, gamma=gamma, levels=1, refinements=0, **common), graph
+        "ours, levels=1, refinements=1": lambda: labels(
+            BalancedCoclustering(budget=tuned.rows, gamma=gamma, levels=1, refinements=1, **common), graph
         ),
         "ours, default gamma": lambda: labels(BalancedCoclustering(budget=tuned.rows, **common), graph),
         "paper's sweeps": lambda: labels(
