@@ -78,8 +78,9 @@ def _merges_of_round(
         saved = _rows_saved(clusters, first, second)
         # A follower may save two rows. Near the budget pairs go alone, and stop at the very row.
         room = max(excess - int(saved.sum()), 0) // 2
-        strongest = xp.lexsort(xp.stack([follower.astype(float), -affinity]))[:room]
-        leader, follower = leader[strongest], follower[strongest]
+        if len(follower) > room:
+            strongest = xp.lexsort(xp.stack([follower.astype(float), -affinity]))[:room]
+            leader, follower = leader[strongest], follower[strongest]
         chosen = _within_excess(xp, saved, gain, first, excess)
         first, second = first[chosen], second[chosen]
     return xp.concatenate([first, leader]), xp.concatenate([second, follower])
