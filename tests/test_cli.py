@@ -209,6 +209,7 @@ MISTAKES = {
     "codes from nowhere": (["train", "CLICKS", "--codes", "FOLDER/none.safetensors"], "no such file"),
     "codes of another kind": (["train", "CLICKS", "--codes", "CLICKS"], "not a readable safetensors file"),
     "twice the same method": (["compare", "CLICKS", "--methods", "full,full"], "different names"),
+    "inspect without CUDA": (["inspect", "CLICKS", "--backend", "cuda"], "backend='cuda' is not available"),
     "inspect something else": (["inspect", "CLICKS"], "not a readable safetensors file"),
 }
 
@@ -278,4 +279,4 @@ def test_version_and_help(baco):
     for command in ("compress", "train", "compare", "inspect", "env"):
         code, stdout, _ = baco(command, "--help")
         assert code == 0
-        assert "--json" in stdout
+        assert all(option in stdout for option in ("--seed", "--backend", "--quiet", "--json"))
