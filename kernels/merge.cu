@@ -22,12 +22,12 @@ __global__ void __launch_bounds__(THREADS) pairs_of_edges(
     }
 }
 
-// For every cluster the neighbour whose merge gains most (ties to the smallest id), the gain and the weight between;
-// -1, minus infinity and 0 for a cluster without neighbours. A warp a cluster.
+// For every cluster the neighbour whose merge gains most (ties to the smallest id), and the gain; -1 and
+// minus infinity for a cluster without neighbours. A warp a cluster.
 template <class Id>
 __global__ void __launch_bounds__(THREADS) best_partners(
     const Int64* rows, const Int64* counts, Int64 num_clusters, const Id* neighbors, const Int64* weights,
-    const Int64* user_volumes, const Int64* item_volumes, double penalty, Int64* partner, double* gain, Int64* between
+    const Int64* user_volumes, const Int64* item_volumes, double penalty, Int64* partner, double* gain
 ) {
     for (Int64 cluster = index_of_thread() / WARP; cluster < num_clusters; cluster += threads_in_grid() / WARP) {
         const double users = (double)user_volumes[cluster];
@@ -41,13 +41,12 @@ __global__ void __launch_bounds__(THREADS) best_partners(
                 __dmul_rn(users, (double)item_volumes[other]), __dmul_rn(items, (double)user_volumes[other])
             );
             const double value = __dsub_rn((double)weights[place], __dmul_rn(penalty, crossing));
-            best.consider(Candidate<Int64>{value, weights[place], other});
+            best.consider(Candidate<Int64>{value, 0, other});
         }
         best = best_of_warp(best);
         if (lane_of_thread() == 0) {
             partner[cluster] = best.label;
             gain[cluster] = best.score;
-            between[cluster] = best.strength;
         }
     }
 }

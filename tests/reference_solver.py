@@ -128,7 +128,7 @@ def compacted(labels):
 
 
 def merge_gains(graph, labels, penalty):
-    """For every pair of clusters with an edge between them: (gain of merging them, weight between them)."""
+    """For every pair of clusters with an edge between them: the gain of merging them."""
     between = defaultdict(int)
     for (user, item), weight in graph.edges.items():
         a, b = labels[0][user], labels[1][item]

@@ -76,7 +76,7 @@ KERNELS = {
         "merge.cu",
         "id",
         "rows:long* counts:long* num_clusters:long neighbors:id* weights:long* user_volumes:long* "
-        "item_volumes:long* penalty:double partner:long* gain:double* between:long*",
+        "item_volumes:long* penalty:double partner:long* gain:double*",
     ),
 }
 

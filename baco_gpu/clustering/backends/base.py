@@ -84,11 +84,10 @@ class ClusterGraph(NamedTuple):
 
 
 class Partners(NamedTuple):
-    """For every cluster the neighbour whose merge gains most: its id (-1 for none), the gain, the weight between."""
+    """For every cluster the neighbour whose merge gains most: its id (-1 for none), and the gain."""
 
     cluster: Array
     gain: Array
-    between: Array
 
 
 class Backend(Protocol):

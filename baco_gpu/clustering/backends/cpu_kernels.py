@@ -256,11 +256,10 @@ def gather_rows(bounds, rows, counts, members, starts, first, last, neighbors, w
 
 @njit(cache=True, parallel=True)
 def best_partners(bounds, rows, counts, ids, sums, user_volumes, item_volumes, penalty):
-    """The neighbour of every cluster whose merge gains most (ties to the smallest id; -1 for none), gain and weight."""
+    """The neighbour of every cluster whose merge gains most (ties to the smallest id; -1 for none), and the gain."""
     num_clusters = len(counts)
     partner = np.full(num_clusters, -1, np.int64)
     gain = np.full(num_clusters, -np.inf)
-    between = np.zeros(num_clusters, np.int64)
     for chunk in prange(len(bounds) - 1):
         for cluster in range(bounds[chunk], bounds[chunk + 1]):
             users = np.float64(user_volumes[cluster])
@@ -271,5 +270,5 @@ def best_partners(bounds, rows, counts, ids, sums, user_volumes, item_volumes, p
                 crossing = users * np.float64(item_volumes[other]) + items * np.float64(user_volumes[other])
                 value = np.float64(sums[place]) - penalty * crossing
                 if value > gain[cluster] or (value == gain[cluster] and other < partner[cluster]):
-                    partner[cluster], gain[cluster], between[cluster] = other, value, sums[place]
-    return partner, gain, between
+                    partner[cluster], gain[cluster] = other, value
+    return partner, gain

@@ -152,9 +152,7 @@ class DeviceBackend:
 
     def best_partners(self, clusters: ClusterGraph, penalty: float) -> Partners:
         xp, size = self.xp, clusters.num_clusters
-        partners = Partners(
-            xp.empty(size, dtype=xp.int64), xp.empty(size, dtype=xp.float64), xp.empty(size, dtype=xp.int64)
-        )
+        partners = Partners(xp.empty(size, dtype=xp.int64), xp.empty(size, dtype=xp.float64))
         self._launch(
             "best_partners",
             (_id(clusters.neighbors),),
