@@ -21,7 +21,7 @@ from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.models.build import build_model, full_table
+from baco_gpu.models.build import MODELS, build_model, full_table
 from baco_gpu.models.recommender import Recommender, Table
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tensor_file import save_tensors
@@ -29,7 +29,6 @@ from baco_gpu.training.settings import TrainingResult, TrainingSettings
 from baco_gpu.training.trainer import train
 
 METHODS = ("full", "random", "louvain", "codebook")
-MODELS = ("lightgcn", "mf")
 
 
 @dataclass(frozen=True)

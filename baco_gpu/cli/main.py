@@ -55,7 +55,14 @@ def run() -> None:
     # Where the option stands does not matter: whoever debugs a command appends it.
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    sys.exit(main(arguments, debug=debug))
+    code = main(arguments, debug=debug)
+    if code == INTERRUPTED:
+        # An interrupt amid an exec of a string (as in the imports of PyTorch) is remembered by Python as unhandled, no
+        # matter who has caught it since, and an ordinary exit would then end by SIGINT instead of with the code.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(arguments: list[str], *, debug: bool = False) -> int:

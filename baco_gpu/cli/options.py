@@ -107,20 +107,19 @@ def split_of(params: Mapping[str, Any], progress: Progress) -> SplitInteractions
     return split
 
 
-def check_output(path: Path | None) -> Path | None:
+def check_output(path: Path | None) -> None:
     """Raise InputError unless a file can be made at `path`: found out before the work, not after it."""
     if path is not None:
         if path.is_dir():
             raise InputError(f"output {path}: expected a file name, got a folder")
         if not path.parent.is_dir():
             raise InputError(f"output {path}: the folder {path.parent} does not exist")
-    return path
 
 
-def check_labels_output(path: Path | None) -> Path | None:
+def check_labels_output(path: Path | None) -> None:
     """As `check_output`, for a file of labels."""
     from baco_gpu.data.labels import check_labels_path
 
     if path is not None:
         check_labels_path(path)
-    return check_output(path)
+    check_output(path)

@@ -12,7 +12,7 @@ from baco_gpu.models.lightgcn import LightGCN
 from baco_gpu.models.matrix_factorization import MatrixFactorization
 from baco_gpu.models.recommender import Recommender, Table
 
-METHODS = ("lightgcn", "mf")
+MODELS = ("lightgcn", "mf")
 
 
 def build_model(
@@ -29,7 +29,7 @@ def build_model(
     num_layers : int
         Propagation layers; "mf" has none and ignores it.
     """
-    check_choice("method", method, METHODS)
+    check_choice("method", method, MODELS)
     sizes = (user_table.num_embeddings, item_table.num_embeddings)
     if sizes != (split.num_users, split.num_items):
         raise InputError(
