@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from baco_gpu.models.build import MODELS, build_model, full_table
 from baco_gpu.models.recommender import Recommender, Table
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tensor_file import save_tensors
+from baco_gpu.training.callbacks import Callback, ReportProgress
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
 from baco_gpu.training.trainer import train
 
@@ -160,8 +162,11 @@ def run(
     *,
     num_layers: int = 2,
     progress: Progress = silent,
+    callbacks: Sequence[Callback] = (),
 ) -> Outcome:
     """Train `model` ("lightgcn" or "mf") over the tables of `compression`, and rank the test part.
+
+    `callbacks` follow the training (see `baco_gpu.training.Callback`), after the report of progress.
 
     Raises
     ------
@@ -170,7 +175,8 @@ def run(
     """
     check_choice("model", model, MODELS)
     recommender = build_model(model, compression.user_table, compression.item_table, split, num_layers=num_layers)
-    return Outcome(compression, recommender, model, train(recommender, split, settings, progress))
+    training = train(recommender, split, settings, (ReportProgress(progress), *callbacks))
+    return Outcome(compression, recommender, model, training)
 
 
 def save_model(outcome: Outcome, path: str | os.PathLike[str]) -> Path:

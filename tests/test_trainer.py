@@ -14,7 +14,7 @@ from baco_gpu.errors import BacoError, InputError
 from baco_gpu.evaluation import evaluate_ranking
 from baco_gpu.models import build_model, full_table
 from baco_gpu.models.recommender import BprTerms
-from baco_gpu.training import DivergenceError, TrainingSettings, bpr_loss, reset_embeddings, train
+from baco_gpu.training import DivergenceError, ReportProgress, TrainingSettings, bpr_loss, reset_embeddings, train
 
 USERS, ITEMS, GROUPS = 60, 40, 4
 QUICK = TrainingSettings(epochs=4, batch_size=64, learning_rate=1e-2, seed=3)
@@ -98,7 +98,7 @@ def test_result_tells_the_run():
     split = planted_split()
     calls = []
     settings = TrainingSettings(epochs=5, batch_size=64, evaluate_every=2, k=3, ks=(2, 50))
-    result = train(make(split=split), split, settings, progress=lambda *call: calls.append(call))
+    result = train(make(split=split), split, settings, [ReportProgress(lambda *call: calls.append(call))])
     assert [record.epoch for record in result.history] == [1, 2, 3, 4, 5]
     assert [record.validation is not None for record in result.history] == [False, True, False, True, True]
     best = max((record for record in result.history if record.validation), key=lambda r: r.validation["recall@3"])
@@ -121,7 +121,7 @@ def scripted_evaluation(monkeypatch, scores):
         value = remaining.pop(0) if len(remaining) > 1 else remaining[0]
         return {f"recall@{k}": value for k in ks}
 
-    monkeypatch.setattr("baco_gpu.training.trainer.evaluate_ranking", evaluate)
+    monkeypatch.setattr("baco_gpu.training.run.evaluate_ranking", evaluate)
 
 
 def test_early_stopping_restores_the_best_epoch(monkeypatch):
@@ -132,7 +132,7 @@ def test_early_stopping_restores_the_best_epoch(monkeypatch):
         model,
         split,
         TrainingSettings(epochs=20, batch_size=64, patience=3),
-        progress=lambda *_: seen.append(weights(model)),
+        [ReportProgress(lambda *_: seen.append(weights(model)))],
     )
     # Epoch 4 equals epoch 2 and is no improvement; three evaluations after epoch 2 it is over.
     assert len(result.history) == 5
@@ -161,7 +161,7 @@ def test_interrupt_leaves_the_best_weights_and_passes_on(monkeypatch, error):
             raise error
 
     with pytest.raises(error):
-        train(model, split, TrainingSettings(epochs=20, batch_size=64), progress=interrupt)
+        train(model, split, TrainingSettings(epochs=20, batch_size=64), [ReportProgress(interrupt)])
     assert same(weights(model), seen[1])
     assert not model.training
 

@@ -1,14 +1,19 @@
 """Training of recommendation models, the same for full tables and codebooks."""
 
+from baco_gpu.training.callbacks import Callback, ReportProgress
+from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.sampling import BprSampler
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
 from baco_gpu.training.trainer import DivergenceError, bpr_loss, reset_embeddings, train
 
 __all__ = [
     "BprSampler",
+    "Callback",
     "DivergenceError",
     "EpochRecord",
+    "ReportProgress",
     "TrainingResult",
+    "TrainingRun",
     "TrainingSettings",
     "bpr_loss",
     "reset_embeddings",

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from baco_gpu.codebook.embedding import CodebookEmbedding
-from baco_gpu.data.interactions import Interactions, SplitInteractions
+from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import BacoError, InputError
-from baco_gpu.evaluation.ranking import evaluate_ranking
 from baco_gpu.models.recommender import BprTerms, Recommender
-from baco_gpu.progress import Progress, silent
+from baco_gpu.training.callbacks import Callback
+from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.sampling import BprSampler
-from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
+from baco_gpu.training.settings import TrainingResult, TrainingSettings
 
 
 class DivergenceError(BacoError, ArithmeticError):
@@ -24,7 +25,7 @@ class DivergenceError(BacoError, ArithmeticError):
 
 
 def train(
-    model: Recommender, split: SplitInteractions, settings: TrainingSettings, progress: Progress = silent
+    model: Recommender, split: SplitInteractions, settings: TrainingSettings, callbacks: Sequence[Callback] = ()
 ) -> TrainingResult:
     """Train `model` in place on the training part, and leave it with the weights of its best epoch.
 
@@ -39,8 +40,8 @@ def train(
         The validation part decides the best epoch, with the training items masked; the test part is ranked once at
         the end, with the training items masked too. An empty test part is not ranked.
     settings : TrainingSettings
-    progress : function (phase, done, total, note)
-        Called with phase "training" after every epoch.
+    callbacks : sequence of Callback
+        Told of the run's start, every epoch and its end, in this order; see `Callback`.
 
     Raises
     ------
@@ -52,8 +53,8 @@ def train(
 
     Notes
     -----
-    An error or an interrupt during training leaves the model with the best weights so far (if an epoch was evaluated),
-    and passes on.
+    An error or an interrupt during training, or in a callback, leaves the model with the best weights so far (if an
+    epoch was evaluated), and passes on.
     """
     _check(model, split, settings)
     device = torch.device(settings.device)
@@ -64,27 +65,29 @@ def train(
     sampler = BprSampler(split.train, settings.batch_size, seed=settings.seed + 1, device=device)
     # The fused step takes a third of the time of the default one on two cores.
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
-    run = _Run(model)
+    run = TrainingRun(model, split, settings, optimizer)
     try:
-        for epoch in range(1, settings.epochs + 1):
+        for callback in callbacks:
+            callback.on_start(run)
+        while not run.finished:
             started = time.perf_counter()
             loss = _train_epoch(model, sampler, optimizer, settings.weight_decay)
             seconds = time.perf_counter() - started
             if not math.isfinite(loss):
                 raise DivergenceError(
-                    f"the loss of epoch {epoch} is {loss}; a learning rate below {settings.learning_rate:g} may help"
+                    f"the loss of epoch {run.epoch + 1} is {loss}; "
+                    f"a learning rate below {settings.learning_rate:g} may help"
                 )
-            metrics = None
-            if len(split.validation) and (epoch % settings.evaluate_every == 0 or epoch == settings.epochs):
-                metrics = run.evaluate(split.train, split.validation, (settings.k,))
-            run.note(EpochRecord(epoch, loss, seconds, metrics), f"recall@{settings.k}")
-            progress("training", epoch, settings.epochs, _describe(run.history[-1], settings.k))
-            if settings.patience is not None and run.stale >= settings.patience:
-                break
+            record = run.note(loss, seconds)
+            for callback in callbacks:
+                callback.on_epoch(run, record)
     finally:
         run.restore()
         model.eval()
-    return run.finish(split, sorted({*settings.ks, settings.k}), sampler.num_samples)
+    result = run.finish(sampler.num_samples)
+    for callback in callbacks:
+        callback.on_end(run, result)
+    return result
 
 
 def bpr_loss(terms: BprTerms, weight_decay: float) -> Tensor:
@@ -108,60 +111,6 @@ def reset_embeddings(model: nn.Module, std: float, seed: int) -> None:
             table[module.padding_idx] = 0
 
 
-class _Run:
-    """The state of a training run: its history, the clock of its evaluations and its best weights."""
-
-    def __init__(self, model: Recommender) -> None:
-        self.model = model
-        self.history: list[EpochRecord] = []
-        self.best_epoch = 0
-        self.best_score = -math.inf
-        self.stale = 0
-        self.evaluation_seconds = 0.0
-        self._best: list[Tensor] | None = None
-
-    def evaluate(self, train_part: Interactions, held_out: Interactions, ks: tuple[int, ...]) -> dict[str, float]:
-        started = time.perf_counter()
-        with torch.no_grad():
-            users, items = self.model.representations()
-        metrics = evaluate_ranking(users, items, train_part, held_out, ks)
-        self.evaluation_seconds += time.perf_counter() - started
-        return metrics
-
-    def note(self, record: EpochRecord, criterion: str) -> None:
-        """Take down an epoch, and keep its weights if it is the best so far."""
-        self.history.append(record)
-        if record.validation is None:
-            return
-        self.stale += 1
-        if record.validation[criterion] > self.best_score:
-            self.best_score, self.best_epoch, self.stale = record.validation[criterion], record.epoch, 0
-            current = [parameter.detach() for parameter in self.model.parameters()]
-            if self._best is None:
-                self._best = [torch.empty_like(tensor) for tensor in current]
-            torch._foreach_copy_(self._best, current)
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        if self._best is not None:
-            for parameter, tensor in zip(self.model.parameters(), self._best, strict=True):
-                parameter.copy_(tensor)
-
-    def finish(self, split: SplitInteractions, ks: list[int], samples_per_epoch: int) -> TrainingResult:
-        validation, test = (
-            self.evaluate(split.train, part, tuple(ks)) if len(part) else {} for part in (split.validation, split.test)
-        )
-        return TrainingResult(
-            history=self.history,
-            best_epoch=self.best_epoch or len(self.history),
-            validation=validation,
-            test=test,
-            training_seconds=sum(record.seconds for record in self.history),
-            evaluation_seconds=self.evaluation_seconds,
-            samples=samples_per_epoch * len(self.history),
-        )
-
-
 def _train_epoch(
     model: Recommender, sampler: BprSampler, optimizer: torch.optim.Optimizer, weight_decay: float
 ) -> float:
@@ -174,11 +123,6 @@ def _train_epoch(
         optimizer.step()
         total += loss.detach() * len(users)
     return float(total) / sampler.num_samples
-
-
-def _describe(record: EpochRecord, k: int) -> str:
-    loss, metric = f"loss {record.loss:.4f}", f"recall@{k}"
-    return loss if record.validation is None else f"{loss}, validation {metric} {record.validation[metric]:.4f}"
 
 
 def _check(model: Recommender, split: SplitInteractions, settings: TrainingSettings) -> None:

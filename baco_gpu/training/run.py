@@ -1,0 +1,120 @@
+"""A training run between two epochs: what it has done, and the best weights so far."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from baco_gpu.data.interactions import Interactions, SplitInteractions
+from baco_gpu.evaluation.ranking import evaluate_ranking
+from baco_gpu.models.recommender import Recommender
+from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
+
+
+class TrainingRun:
+    """The state of a training run, which callbacks may read.
+
+    Attributes
+    ----------
+    model : Recommender
+        With the weights of the last epoch, until the end of the run.
+    split : SplitInteractions
+    settings : TrainingSettings
+    optimizer : torch.optim.Optimizer
+    history : list of EpochRecord
+        The epochs so far.
+    best_epoch : int
+        The epoch of the highest validation recall so far, 0 where none was evaluated.
+    best_score : float
+        Its validation recall.
+    stale : int
+        Evaluations since then.
+    evaluation_seconds : float
+    """
+
+    def __init__(
+        self,
+        model: Recommender,
+        split: SplitInteractions,
+        settings: TrainingSettings,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self.model = model
+        self.split = split
+        self.settings = settings
+        self.optimizer = optimizer
+        self.history: list[EpochRecord] = []
+        self.best_epoch = 0
+        self.best_score = -math.inf
+        self.stale = 0
+        self.evaluation_seconds = 0.0
+        self.best: dict[str, Tensor] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The number of the last epoch; 0 before the first."""
+        return len(self.history)
+
+    @property
+    def criterion(self) -> str:
+        """The name of the metric that decides the best epoch."""
+        return f"recall@{self.settings.k}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether there were enough epochs, or too many evaluations in a row without a better one."""
+        patience = self.settings.patience
+        return self.epoch >= self.settings.epochs or (patience is not None and self.stale >= patience)
+
+    def note(self, loss: float, seconds: float) -> EpochRecord:
+        """Take down the epoch just trained, evaluated if it is its turn, and keep its weights if they are the best."""
+        epoch, settings = self.epoch + 1, self.settings
+        metrics = None
+        if len(self.split.validation) and (epoch % settings.evaluate_every == 0 or epoch == settings.epochs):
+            metrics = self.evaluate(self.split.validation, (settings.k,))
+            self.stale += 1
+            if metrics[self.criterion] > self.best_score:
+                self.best_score, self.best_epoch, self.stale = metrics[self.criterion], epoch, 0
+                self._keep()
+        self.history.append(EpochRecord(epoch, loss, seconds, metrics))
+        return self.history[-1]
+
+    def evaluate(self, held_out: Interactions, ks: tuple[int, ...]) -> dict[str, float]:
+        """Metrics of the model as it is on `held_out`, with the training items masked."""
+        started = time.perf_counter()
+        with torch.no_grad():
+            users, items = self.model.representations()
+        metrics = evaluate_ranking(users, items, self.split.train, held_out, ks)
+        self.evaluation_seconds += time.perf_counter() - started
+        return metrics
+
+    def _keep(self) -> None:
+        # Codes and other buffers too: a callback may have changed them.
+        current = self.model.state_dict()
+        if self.best is None:
+            self.best = {name: torch.empty_like(tensor) for name, tensor in current.items()}
+        torch._foreach_copy_([self.best[name] for name in current], list(current.values()))
+
+    def restore(self) -> None:
+        """Give the model its best weights, where an epoch was evaluated."""
+        if self.best is not None:
+            self.model.load_state_dict(self.best)
+
+    def finish(self, samples_per_epoch: int) -> TrainingResult:
+        """Rank the validation and the test part with the weights that the model has, and report."""
+        ks = tuple(sorted({*self.settings.ks, self.settings.k}))
+        validation, test = (
+            self.evaluate(part, ks) if len(part) else {} for part in (self.split.validation, self.split.test)
+        )
+        return TrainingResult(
+            history=self.history,
+            best_epoch=self.best_epoch or len(self.history),
+            validation=validation,
+            test=test,
+            training_seconds=sum(record.seconds for record in self.history),
+            evaluation_seconds=self.evaluation_seconds,
+            samples=samples_per_epoch * len(self.history),
+        )
