@@ -105,7 +105,9 @@ class TestScratch:
         shared = CpuBackend()
         for graph in graphs:
             assert self.solve(shared, graph, 10) == self.solve(CpuBackend(), graph, 10)
-            assert not shared._scratch.any()
+            keys, totals, _ = shared._table
+            assert (keys == -1).all()
+            assert not totals.any()
 
     def test_is_not_shared(self):
         assert get_backend("cpu") is not get_backend("cpu")

@@ -117,7 +117,9 @@ def _followers(
     )
     leader = pair[partners.cluster[follower]]
     gain = partners.gain[follower]
-    order = xp.lexsort(xp.stack([follower.astype(float), -gain, leader.astype(float)]))
+    # Both sorts are stable: by leader, then by descending gain, then by id, in which order the followers came.
+    order = xp.argsort(-gain, kind="stable")
+    order = order[xp.argsort(leader[order], kind="stable")]
     follower, leader, gain = follower[order], leader[order], gain[order]
     if not len(follower):
         return leader, follower, gain

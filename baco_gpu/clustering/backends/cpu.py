@@ -21,13 +21,13 @@ _EVERY_NODE = np.empty(0, np.int64)
 
 
 class CpuBackend:
-    """See `Backend`. It holds no state but scratch memory: threads x labels x 8 bytes, grown as needed."""
+    """See `Backend`. It holds no state but the memory of a hash table a thread, as large as the longest list needs."""
 
     name = "cpu"
     xp = np
 
     def __init__(self) -> None:
-        self._scratch = np.zeros((0, 0), np.int64)
+        self._table = _table(0, 0, np.dtype(np.int32))
 
     def load(self, graph: BipartiteGraph, weights: NodeWeights) -> Problem:
         host = graph.to("cpu")
@@ -69,7 +69,8 @@ class CpuBackend:
         anchors: np.ndarray | None,
     ) -> int:
         here, labels = problem.sides[side], partition.labels[side]
-        with _chunks(here.offsets[nodes + 1] - here.offsets[nodes]) as bounds:
+        lengths = here.offsets[nodes + 1] - here.offsets[nodes]
+        with _chunks(lengths) as bounds:
             previous, gained = kernels.best_labels(
                 nodes,
                 bounds,
@@ -79,7 +80,7 @@ class CpuBackend:
                 partition.labels[1 - side],
                 partition.volumes[1 - side],
                 penalty,
-                self._zeros(len(bounds) - 1, partition.num_labels),
+                *self._tables(bounds, lengths, partition.num_labels, labels.dtype),
             )
         partition.within += int(gained)
         return int(kernels.move_volumes(nodes, previous, labels, here.node_weights, partition.volumes[side]))
@@ -88,7 +89,8 @@ class CpuBackend:
         here, labels = problem.sides[side], partition.labels[side]
         owned = np.zeros(partition.num_labels, np.bool_)
         owned[labels] = True
-        with _chunks(np.diff(here.offsets)) as bounds:
+        lengths = np.diff(here.offsets)
+        with _chunks(lengths) as bounds:
             return kernels.second_best_labels(
                 bounds,
                 *here,
@@ -97,57 +99,87 @@ class CpuBackend:
                 partition.labels[1 - side],
                 partition.volumes[1 - side],
                 penalty,
-                self._zeros(len(bounds) - 1, partition.num_labels),
+                *self._tables(bounds, lengths, partition.num_labels, labels.dtype),
             )
 
     def contract(self, problem: Problem, partition: Partition) -> ClusterGraph:
         num_clusters = partition.num_labels
-        groups = [kernels.group_by_label(labels, num_clusters) for labels in partition.labels]
-        lists = [(side.offsets[:-1], side.offsets[1:], side.neighbors, side.edge_weights) for side in problem.sides]
-        relabels = (partition.labels[ITEMS], partition.labels[USERS])
-        occupied = tuple(np.diff(starts) > 0 for _, starts in groups)
-        return self._gather(groups, lists, relabels, num_clusters, partition.volumes, (occupied[0], occupied[1]))
+        users, items = (
+            kernels.Members(
+                kernels.group_by_label(partition.labels[k], num_clusters),
+                side.offsets[:-1],
+                side.offsets[1:],
+                side.neighbors,
+                side.edge_weights,
+                partition.labels[1 - k],
+            )
+            for k, side in enumerate(problem.sides)
+        )
+        occupied = (np.diff(users.group[1]) > 0, np.diff(items.group[1]) > 0)
+        return self._gather((users, items), num_clusters, partition.volumes, occupied)
 
     def contract_again(self, clusters: ClusterGraph, relabel: np.ndarray, num_clusters: int) -> ClusterGraph:
+        begins, counts, neighbors, weights = clusters[:4]
         group = kernels.group_by_label(relabel, num_clusters)
-        lists = (clusters.rows[:-1], clusters.rows[:-1] + clusters.counts, clusters.neighbors, clusters.weights)
+        members = kernels.Members(group, begins, begins + counts, neighbors, weights, relabel)
         users, items = (kernels.sums_by_label(relabel, volumes, num_clusters) for volumes in clusters.volumes)
         occupied = []
         for before in clusters.occupied:
             after = np.zeros(num_clusters, np.bool_)
             after[relabel[before]] = True
             occupied.append(after)
-        return self._gather([group], [lists], (relabel,), num_clusters, (users, items), (occupied[0], occupied[1]))
+        return self._gather((members, members.none()), num_clusters, (users, items), (occupied[USERS], occupied[ITEMS]))
 
     def best_partners(self, clusters: ClusterGraph, penalty: float) -> Partners:
-        rows, counts, neighbors, weights, (users, items), _ = clusters
+        begins, counts, neighbors, weights, volumes, _ = clusters
         with _chunks(counts) as bounds:
-            return Partners(*kernels.best_partners(bounds, rows, counts, neighbors, weights, users, items, penalty))
+            # Side by side, so that both volumes of a neighbour come with one fetch.
+            both = np.column_stack(volumes)
+            return Partners(*kernels.best_partners(bounds, begins, counts, neighbors, weights, both, penalty))
 
     def to_host(self, array: np.ndarray) -> np.ndarray:
         return array
 
-    def _gather(self, groups, lists, relabels, num_clusters, volumes, occupied) -> ClusterGraph:  # type: ignore[no-untyped-def]
-        """One row a cluster, from one or two kinds of members (users and items, or clusters)."""
+    def _gather(
+        self,
+        kinds: tuple[kernels.Members, kernels.Members],
+        num_clusters: int,
+        volumes: tuple[np.ndarray, np.ndarray],
+        occupied: tuple[np.ndarray, np.ndarray],
+    ) -> ClusterGraph:
+        """One row a cluster, from two kinds of members: users and items, or clusters and none."""
         room = np.zeros(num_clusters, np.int64)
-        for (members, starts), (first, last, _, _) in zip(groups, lists, strict=True):
-            kernels.add_member_costs(room, members, starts, first, last)
-        rows = np.concatenate(([0], np.cumsum(room)))
+        for kind in kinds:
+            kernels.add_member_costs(room, *kind.group, kind.first, kind.last)
+        begins = np.cumsum(room) - room
         counts = np.zeros(num_clusters, np.int64)
-        neighbors = np.empty(rows[-1], relabels[0].dtype)
-        sums = np.empty(rows[-1], np.int64)
+        dtype = kinds[0].relabel.dtype
+        # Memory that is never written to is never taken: equal ids are summed, and most of the room stays free.
+        neighbors = np.empty(room.sum(), dtype)
+        sums = np.empty(room.sum(), np.int64)
         with _chunks(room) as bounds:
-            scratch = self._zeros(len(bounds) - 1, num_clusters)
-            for (members, starts), member_lists, relabel in zip(groups, lists, relabels, strict=True):
-                kernels.gather_rows(
-                    bounds, rows, counts, members, starts, *member_lists, relabel, neighbors, sums, scratch
-                )
-        return ClusterGraph(rows, counts, neighbors, sums, volumes, occupied)
+            table = self._tables(bounds, room, num_clusters, dtype)
+            kernels.gather_rows(bounds, begins, counts, num_clusters, neighbors, sums, *table, *kinds[0], *kinds[1])
+        return ClusterGraph(begins, counts, neighbors, sums, volumes, occupied)
 
-    def _zeros(self, chunks: int, num_labels: int) -> np.ndarray:
-        if self._scratch.shape[0] < chunks or self._scratch.shape[1] < num_labels:
-            self._scratch = np.zeros((chunks, num_labels), np.int64)
-        return self._scratch
+    def _tables(
+        self, bounds: np.ndarray, lengths: np.ndarray, num_labels: int, dtype: np.dtype
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`keys`, `totals` and `used` of an empty hash table a chunk, for lists of these lengths."""
+        distinct = min(int(lengths.max(initial=0)), num_labels)
+        keys, totals, used = self._table
+        if len(keys) < len(bounds) - 1 or used.shape[1] <= distinct or keys.dtype != dtype:
+            self._table = keys, totals, used = _table(len(bounds) - 1, distinct, dtype)
+        return keys, totals, used
+
+
+def _table(chunks: int, distinct: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    num_slots = max(4, 1 << (2 * distinct - 1).bit_length())
+    return (
+        np.full((chunks, num_slots), -1, dtype),
+        np.zeros((chunks, num_slots), np.int64),
+        np.empty((chunks, distinct + 1), np.uint64),  # one more, to write the slot of a label that is not new
+    )
 
 
 @contextmanager

@@ -6,16 +6,44 @@ plain float64 products and differences (Numba contracts nothing into fused multi
 label, so the result does not depend on the number of chunks.
 
 `weights` is an int64 array or None, which stands for 1 on every edge; Numba compiles a version without the look-up.
-`scratch` has shape (threads, labels) and holds zeros on entry and on return.
+
+Edges are summed by label in a hash table no larger than the list at hand, which stays in the nearest cache however many
+labels there are. Its memory has one row a chunk: `keys` (labels, -1 where empty), `totals` (int64) and `used` (the
+slots taken). On entry and on return every slot is empty and every total 0.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit, prange
 
+
+class Members(NamedTuple):
+    """The members of every cluster, and the neighbour list of every member.
+
+    `group` are the members in the order of their clusters, and where each cluster starts among them. The list of member
+    x is neighbors[first[x]:last[x]], with the edge weights at the same places (None for 1), and `relabel` has the
+    cluster of each neighbour.
+    """
+
+    group: tuple[np.ndarray, np.ndarray]
+    first: np.ndarray
+    last: np.ndarray
+    neighbors: np.ndarray
+    weights: np.ndarray | None
+    relabel: np.ndarray
+
+    def none(self) -> Members:
+        """No members at all, of the same kind."""
+        members, starts = self.group
+        return self._replace(group=(members[:0], np.zeros_like(starts)))
+
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _NO_LABEL = -1
+_TILE = 64
 
 
 @njit(inline="always")
@@ -29,6 +57,49 @@ def _mix(x):
 @njit(inline="always")
 def _node_hash(stream, node):
     return _mix(stream ^ (np.uint64(node) * _GOLDEN))
+
+
+@njit
+def _mask_for(bound):
+    """The greatest slot of a table in which `bound` labels take at most half of the slots."""
+    size = 4
+    while size < 2 * bound:
+        size *= 2
+    return np.uint64(size - 1)
+
+
+@njit
+def _add_edges(first, last, neighbors, weights, label_of, left_out, mask, keys, totals, used, near, distinct):
+    """Add edges to the table under the labels of their ends, without those at label `left_out`.
+
+    `distinct` is how many labels there were before; returned is how many there are now.
+    """
+    for begin in range(first, last, _TILE):
+        size = min(_TILE, last - begin)
+        # All labels first: while nothing waits for them they are fetched side by side, however far away they are.
+        for k in range(size):
+            near[k] = label_of[neighbors[begin + k]]
+        for k in range(size):
+            label = near[k]
+            if label != left_out:
+                slot = ((np.uint64(label) * _GOLDEN) >> np.uint64(32)) & mask
+                while (keys[slot] != label) & (keys[slot] != _NO_LABEL):
+                    slot = (slot + np.uint64(1)) & mask
+                # Without a branch, since which labels are new cannot be foretold.
+                used[distinct] = slot
+                distinct += keys[slot] == _NO_LABEL
+                keys[slot] = label
+                totals[slot] += 1 if weights is None else weights[begin + k]
+    return distinct
+
+
+@njit
+def _take(place, keys, totals, used):
+    """The label at a place and what its edges sum to; its slot is empty again."""
+    slot = used[place]
+    label, total = keys[slot], totals[slot]
+    keys[slot], totals[slot] = _NO_LABEL, 0
+    return label, total
 
 
 @njit(cache=True)
@@ -91,7 +162,9 @@ def best_labels(
     other_labels,
     other_volumes,
     penalty,
-    scratch,
+    keys,
+    totals,
+    used,
 ):
     """Give every node of a block its best label; returns the labels before, and what the edges inside clusters gained.
 
@@ -103,9 +176,11 @@ def best_labels(
     previous = np.empty(len(nodes), labels.dtype)
     chunks = len(bounds) - 1
     held = len(anchors) > 0
+    num_labels = len(other_volumes)
     gained = np.zeros(chunks, np.int64)
     for chunk in prange(chunks):
-        strength = scratch[chunk]
+        table = keys[chunk], totals[chunk], used[chunk]
+        near = np.empty(_TILE, keys.dtype)
         gain = 0
         for k in range(bounds[chunk], bounds[chunk + 1]):
             node = nodes[k]
@@ -114,22 +189,23 @@ def best_labels(
             if held and anchors[own] == node:
                 continue
             first, last = offsets[node], offsets[node + 1]
-            for e in range(first, last):
-                strength[other_labels[neighbors[e]]] += 1 if weights is None else weights[e]
+            mask = _mask_for(min(last - first, num_labels))
+            distinct = _add_edges(first, last, neighbors, weights, other_labels, _NO_LABEL, mask, *table, near, 0)
+            own_strength = 0
+            for place in range(distinct):
+                if keys[chunk, used[chunk, place]] == own:
+                    own_strength = totals[chunk, used[chunk, place]]
             factor = penalty * np.float64(node_weights[node])
-            own_strength = strength[own]
             best, best_strength = own, own_strength
             best_score = np.float64(own_strength) - factor * np.float64(other_volumes[own])
-            for e in range(first, last):
-                label = other_labels[neighbors[e]]
-                towards = strength[label]
-                if towards != 0:  # the first edge to this label
-                    strength[label] = 0
-                    if held and anchors[label] < 0:
-                        continue
-                    score = np.float64(towards) - factor * np.float64(other_volumes[label])
-                    if score > best_score or (score == best_score and label < best):
-                        best, best_strength, best_score = label, towards, score
+            for place in range(distinct):
+                label, strength = _take(place, *table)
+                # Volumes can only lower a score: those of a label too weak for the best need not be fetched.
+                if np.float64(strength) < best_score or (held and anchors[label] < 0):
+                    continue
+                score = np.float64(strength) - factor * np.float64(other_volumes[label])
+                if score > best_score or (score == best_score and label < best):
+                    best, best_strength, best_score = label, strength, score
             labels[node] = best
             gain += best_strength - own_strength
         gained[chunk] = gain
@@ -151,29 +227,40 @@ def move_volumes(nodes, previous, labels, node_weights, volumes):
 
 @njit(cache=True, parallel=True)
 def second_best_labels(
-    bounds, offsets, neighbors, weights, node_weights, labels, owned, other_labels, other_volumes, penalty, scratch
+    bounds,
+    offsets,
+    neighbors,
+    weights,
+    node_weights,
+    labels,
+    owned,
+    other_labels,
+    other_volumes,
+    penalty,
+    keys,
+    totals,
+    used,
 ):
     """The best label of every node other than its own among the neighbours' labels that `owned` marks; -1 for none."""
     second = np.full(len(labels), _NO_LABEL, labels.dtype)
+    num_labels = len(other_volumes)
     for chunk in prange(len(bounds) - 1):
-        strength = scratch[chunk]
+        table = keys[chunk], totals[chunk], used[chunk]
+        near = np.empty(_TILE, keys.dtype)
         for node in range(bounds[chunk], bounds[chunk + 1]):
             own = labels[node]
             first, last = offsets[node], offsets[node + 1]
-            for e in range(first, last):
-                strength[other_labels[neighbors[e]]] += 1 if weights is None else weights[e]
+            mask = _mask_for(min(last - first, num_labels))
+            distinct = _add_edges(first, last, neighbors, weights, other_labels, _NO_LABEL, mask, *table, near, 0)
             factor = penalty * np.float64(node_weights[node])
             best = second[node]
             best_score = -np.inf
-            for e in range(first, last):
-                label = other_labels[neighbors[e]]
-                towards = strength[label]
-                if towards != 0:
-                    strength[label] = 0
-                    if label != own and owned[label]:
-                        score = np.float64(towards) - factor * np.float64(other_volumes[label])
-                        if score > best_score or (score == best_score and label < best):
-                            best, best_score = label, score
+            for place in range(distinct):
+                label, strength = _take(place, *table)
+                if label != own and owned[label]:
+                    score = np.float64(strength) - factor * np.float64(other_volumes[label])
+                    if score > best_score or (score == best_score and label < best):
+                        best, best_score = label, score
             second[node] = best
     return second
 
@@ -226,48 +313,76 @@ def add_member_costs(costs, members, starts, first, last):
 
 
 @njit(cache=True, parallel=True)
-def gather_rows(bounds, rows, counts, members, starts, first, last, neighbors, weights, relabel, ids, sums, scratch):
-    """Append to every row of a contracted graph the relabelled neighbour lists of its members, equal ids summed.
+def gather_rows(
+    bounds,
+    begins,
+    counts,
+    num_labels,
+    ids,
+    sums,
+    keys,
+    totals,
+    used,
+    group,
+    first,
+    last,
+    neighbors,
+    weights,
+    relabel,
+    more_group,
+    more_first,
+    more_last,
+    more_neighbors,
+    more_weights,
+    more_relabel,
+):
+    """Fill the rows of a contracted graph with the relabelled neighbour lists of their members, equal ids summed.
 
-    Row c has room from rows[c] to rows[c + 1] in `ids` and `sums`, of which counts[c] places are taken. Members of c
-    are members[starts[c]:starts[c + 1]]; the list of member x is neighbors[first[x]:last[x]].
+    A chunk writes its rows one behind the other, from the place on that `begins` has for its first row; in the end
+    begins[c] and counts[c] say where row c is. The last arguments are the fields of two `Members`: a row may have
+    members of two kinds.
     """
+    members, starts = group
+    more_members, more_starts = more_group
     for chunk in prange(len(bounds) - 1):
-        total = scratch[chunk]
+        table = keys[chunk], totals[chunk], used[chunk]
+        near = np.empty(_TILE, keys.dtype)
+        end = begins[bounds[chunk]] if bounds[chunk] < bounds[chunk + 1] else 0
         for row in range(bounds[chunk], bounds[chunk + 1]):
-            begin = rows[row]
-            end = begin + counts[row]
-            for place in range(begin, end):
-                total[ids[place]] = sums[place]
+            length = 0
             for k in range(starts[row], starts[row + 1]):
-                member = members[k]
-                for e in range(first[member], last[member]):
-                    label = relabel[neighbors[e]]
-                    if label != row:
-                        if total[label] == 0:
-                            ids[end] = label
-                            end += 1
-                        total[label] += 1 if weights is None else weights[e]
-            for place in range(begin, end):
-                sums[place] = total[ids[place]]
-                total[ids[place]] = 0
-            counts[row] = end - begin
+                length += last[members[k]] - first[members[k]]
+            for k in range(more_starts[row], more_starts[row + 1]):
+                length += more_last[more_members[k]] - more_first[more_members[k]]
+            mask = _mask_for(min(length, num_labels))
+            distinct = 0
+            for k in range(starts[row], starts[row + 1]):
+                edges = first[members[k]], last[members[k]], neighbors, weights
+                distinct = _add_edges(*edges, relabel, row, mask, *table, near, distinct)
+            for k in range(more_starts[row], more_starts[row + 1]):
+                edges = more_first[more_members[k]], more_last[more_members[k]], more_neighbors, more_weights
+                distinct = _add_edges(*edges, more_relabel, row, mask, *table, near, distinct)
+            for place in range(distinct):
+                ids[end + place], sums[end + place] = _take(place, *table)
+            begins[row], counts[row] = end, distinct
+            end += distinct
 
 
 @njit(cache=True, parallel=True)
-def best_partners(bounds, rows, counts, ids, sums, user_volumes, item_volumes, penalty):
+def best_partners(bounds, begins, counts, ids, sums, volumes, penalty):
     """The neighbour of every cluster whose merge gains most (ties to the smallest id; -1 for none), and the gain."""
     num_clusters = len(counts)
     partner = np.full(num_clusters, -1, np.int64)
     gain = np.full(num_clusters, -np.inf)
     for chunk in prange(len(bounds) - 1):
         for cluster in range(bounds[chunk], bounds[chunk + 1]):
-            users = np.float64(user_volumes[cluster])
-            items = np.float64(item_volumes[cluster])
-            for place in range(rows[cluster], rows[cluster] + counts[cluster]):
+            users, items = np.float64(volumes[cluster, 0]), np.float64(volumes[cluster, 1])
+            for place in range(begins[cluster], begins[cluster] + counts[cluster]):
+                if np.float64(sums[place]) < gain[cluster]:
+                    continue  # volumes can only lower it: they need not be fetched
                 other = ids[place]
                 # Both products are symmetric in the two clusters, so both see the same gain to the last bit.
-                crossing = users * np.float64(item_volumes[other]) + items * np.float64(user_volumes[other])
+                crossing = users * np.float64(volumes[other, 1]) + items * np.float64(volumes[other, 0])
                 value = np.float64(sums[place]) - penalty * crossing
                 if value > gain[cluster] or (value == gain[cluster] and other < partner[cluster]):
                     partner[cluster], gain[cluster] = other, value

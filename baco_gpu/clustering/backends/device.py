@@ -140,7 +140,7 @@ class DeviceBackend:
         )
 
     def contract_again(self, clusters: ClusterGraph, relabel: Array, num_clusters: int) -> ClusterGraph:
-        begins = clusters.rows[:-1]
+        begins = clusters.rows
         pairs = self._pairs(
             (begins, begins + clusters.counts), clusters.neighbors, (relabel, relabel), num_clusters, symmetric=True
         )
@@ -257,8 +257,8 @@ class DeviceBackend:
         neighbor = xp.concatenate([kinds % size, kinds // size]).astype(dtype)
         order = self._order(row)
         counts = self._sums(row.astype(dtype), xp.ones(len(row), dtype=xp.int64), num_clusters)
-        rows = xp.concatenate([xp.zeros(1, dtype=xp.int64), xp.cumsum(counts)])
-        return ClusterGraph(rows, counts, neighbor[order], xp.concatenate([sums, sums])[order], volumes, occupied)
+        weights = xp.concatenate([sums, sums])[order]
+        return ClusterGraph(xp.cumsum(counts) - counts, counts, neighbor[order], weights, volumes, occupied)
 
     def _summed(self, pairs: Array, weights: Array | None) -> tuple[Array, Array]:
         """Every pair once, and the summed weights of its edges."""
