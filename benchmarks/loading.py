@@ -2,8 +2,9 @@
 
 Every candidate library reads the same file and turns both columns into int32 codes and their sorted distinct values.
 Each run is a process of its own, so that its peak memory is its own. The candidates take turns, the least of the
-repeats counts, and all must agree on the codes. Libraries that are not installed are left out, and the output says so.
-Seconds of the processor stand beside those of the clock, because they bear a busy machine better. Linux only.
+repeats counts, and all must agree on the codes. Libraries that are not installed are left out, with a word on stderr.
+Seconds of the processor stand beside those of the clock, because they bear a busy machine better. Linux only. Arrow
+takes its number of threads from OMP_NUM_THREADS: leave it unset.
 
     python benchmarks/loading.py --rows 20000000 --output benchmarks/results/loading.csv
 """
@@ -215,7 +216,7 @@ def compare(path: Path, rows: int, repeats: int) -> list[dict[str, Any]]:
             if importlib.util.find_spec(package) is not None:
                 runs.setdefault(name, []).append(measure(name, path))
             elif repeat == 0:
-                print(f"{path.name:20} {name:22} left out: {package} is not installed", flush=True)
+                print(f"left out: {name}, as {package} is not installed", file=sys.stderr, flush=True)
     fingerprints = {run[3] for measured in runs.values() for run in measured}
     if len(fingerprints) > 1:
         raise SystemExit(f"{path.name}: the candidates disagree on the codes: {fingerprints}")
@@ -224,12 +225,13 @@ def compare(path: Path, rows: int, repeats: int) -> list[dict[str, Any]]:
         if name not in runs:
             continue
         seconds, cpu_seconds, peak = (min(run[column] for run in runs[name]) for column in range(3))
-        print(f"{path.name:20} {name:22} {seconds:7.2f} s {cpu_seconds:7.2f} s CPU {peak:6.2f} GiB", flush=True)
+        version = importlib.metadata.version(package)
+        print(f"| {path.name} | {name} | {version} | {seconds:.1f} | {cpu_seconds:.1f} | {peak:.2f} |", flush=True)
         results.append(
             {
                 "file": path.name,
                 "candidate": name,
-                "version": importlib.metadata.version(package),
+                "version": version,
                 "rows": rows,
                 "seconds": seconds,
                 "cpu_seconds": cpu_seconds,
@@ -256,6 +258,7 @@ def main() -> None:
         run_candidate(arguments.candidate, arguments.path)
         return
     results: list[dict[str, Any]] = []
+    print("| file | candidate | version | clock s | processor s | peak GiB |\n|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder), arguments.rows)
         for file in FILES:

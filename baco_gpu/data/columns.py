@@ -11,13 +11,18 @@ from baco_gpu.data.vocabulary import Vocabulary
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_LARGEST_STRING_ARRAY = 2**31  # bytes that the 32-bit offsets of an Arrow array of strings reach
+
 
 def factorize(column: pa.ChunkedArray) -> tuple[np.ndarray, Vocabulary]:
     """Number the distinct values of a column in ascending order.
 
+    A column is hashed once: dictionaries that a reader makes of its pieces would have to be hashed again to become one.
+    Hashing and sorting let other threads run, so that two columns may be numbered at the same time.
+
     Parameters
     ----------
-    column : Arrow column of n integers, strings, or dictionaries of strings that all occur; without nulls
+    column : Arrow column of n integers or strings, without nulls
 
     Returns
     -------
@@ -27,39 +32,43 @@ def factorize(column: pa.ChunkedArray) -> tuple[np.ndarray, Vocabulary]:
     """
     import pyarrow as pa
 
+    if len(column) == 0:
+        return np.empty(0, dtype=np.int32), Vocabulary([])
     if pa.types.is_integer(column.type):
-        return factorize_integers(column.to_numpy())
-    if pa.types.is_dictionary(column.type):
-        chunks = column.unify_dictionaries().chunks
-    else:
-        chunks = [column.combine_chunks().dictionary_encode()]  # one dictionary at once, not one a chunk
-    codes, values = _rank(chunks)
+        return _factorize_chunks([chunk.to_numpy() for chunk in column.chunks])
+    if not pa.types.is_large_string(column.type) and column.nbytes >= _LARGEST_STRING_ARRAY:
+        column = column.cast(pa.large_string())
+    codes, values = _ranks(column.dictionary_encode().chunks)
     return codes, Vocabulary.from_sorted_strings(values.cast(pa.large_string()))
 
 
 def factorize_integers(ids: np.ndarray) -> tuple[np.ndarray, Vocabulary]:
-    """Number the distinct values of an int64 array of shape (n,) in ascending order; see `factorize`."""
-    if len(ids) == 0:
-        return np.empty(0, dtype=np.int32), Vocabulary.from_sorted_integers(ids)
-    smallest = int(ids.min())
-    span = int(ids.max()) - smallest + 1
-    if span <= 4 * len(ids):
+    """Number the distinct values of an int64 array of shape (n,), n > 0, in ascending order; see `factorize`."""
+    return _factorize_chunks([ids])
+
+
+def _factorize_chunks(chunks: list[np.ndarray]) -> tuple[np.ndarray, Vocabulary]:
+    """Number the distinct values of several int64 arrays, not all of them empty, as if they were one."""
+    chunks = [chunk for chunk in chunks if len(chunk)]
+    smallest = min(int(chunk.min()) for chunk in chunks)
+    span = max(int(chunk.max()) for chunk in chunks) - smallest + 1
+    if span <= 4 * sum(map(len, chunks)):
         # A table of the whole span is smaller than the hash table it replaces, and several times as fast.
-        shifted = ids - smallest
         present = np.zeros(span, dtype=bool)
-        present[shifted] = True
+        for chunk in chunks:
+            present[chunk - smallest] = True
         values = np.flatnonzero(present)
         rank = np.empty(span, dtype=_index_dtype(len(values)))
         rank[values] = np.arange(len(values))
         values += smallest
-        return rank[shifted], Vocabulary.from_sorted_integers(values)
+        return _taken(rank, chunks, smallest), Vocabulary.from_sorted_integers(values)
     import pyarrow as pa
 
-    codes, dictionary = _rank([pa.array(ids).dictionary_encode()])
+    codes, dictionary = _ranks(pa.chunked_array(chunks).dictionary_encode().chunks)
     return codes, Vocabulary.from_sorted_integers(dictionary.to_numpy())
 
 
-def _rank(chunks: list[pa.DictionaryArray]) -> tuple[np.ndarray, pa.Array]:
+def _ranks(chunks: list[pa.DictionaryArray]) -> tuple[np.ndarray, pa.Array]:
     """Codes in the sorted order of the dictionary that all chunks share, and the dictionary in that order."""
     import pyarrow.compute as pc
 
@@ -67,13 +76,19 @@ def _rank(chunks: list[pa.DictionaryArray]) -> tuple[np.ndarray, pa.Array]:
     order = pc.sort_indices(dictionary)
     rank = np.empty(len(order), dtype=_index_dtype(len(order)))
     rank[order.to_numpy()] = np.arange(len(order))
+    return _taken(rank, [chunk.indices.to_numpy() for chunk in chunks]), dictionary.take(order)
+
+
+def _taken(rank: np.ndarray, chunks: list[np.ndarray], first: int = 0) -> np.ndarray:
+    """`rank`, which begins with the rank of `first`, at the values of all chunks, as one array."""
     codes = np.empty(sum(map(len, chunks)), dtype=rank.dtype)
     start = 0
     for chunk in chunks:
         # Every index is valid; "clip" only spares the buffer that "raise" would put before `out`.
-        np.take(rank, chunk.indices.to_numpy(), out=codes[start : start + len(chunk)], mode="clip")
+        indices = chunk - first if first else chunk
+        np.take(rank, indices, out=codes[start : start + len(chunk)], mode="clip")
         start += len(chunk)
-    return codes, dictionary.take(order)
+    return codes
 
 
 def contiguous_codes(ids: np.ndarray, further: np.ndarray | None = None) -> tuple[np.ndarray, int, Vocabulary | None]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 from pathlib import Path
 
+from baco_gpu.data.delimited import read_delimited
 from baco_gpu.data.interactions import Interactions
-from baco_gpu.data.tables import ColumnNames, interactions_of, read_delimited
+from baco_gpu.data.tables import ColumnNames, interactions_of
 from baco_gpu.errors import MissingExtraError
 
 NAME = "movielens-100k"

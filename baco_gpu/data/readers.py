@@ -6,13 +6,15 @@ import os
 from pathlib import Path
 
 from baco_gpu.checks import check_choice
+from baco_gpu.data.columnar import read_parquet
+from baco_gpu.data.delimited import read_delimited
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.data.lightgcn import read_lightgcn
 from baco_gpu.data.movielens import NAME as MOVIELENS
 from baco_gpu.data.movielens import movielens_100k
 from baco_gpu.data.npz import read_npz
 from baco_gpu.data.splits import check_fractions, check_seed, merge_repeated, random_split
-from baco_gpu.data.tables import ColumnNames, interactions_of, read_delimited, read_parquet
+from baco_gpu.data.tables import ColumnNames, interactions_of
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent
 
@@ -86,7 +88,7 @@ def load_interactions(
             return read_npz(file).train
         files = _folder_files(file) if file.is_dir() else [file]
         return read_lightgcn(files, progress)[0]
-    progress("read", 0, 3, file.name)
+    progress("read", 0, 2, file.name)
     columns = read_parquet(file, names) if kind == "parquet" else read_delimited(file, _DELIMITERS[kind], names)
     return interactions_of(columns, progress)
 
