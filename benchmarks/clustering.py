@@ -21,7 +21,7 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from baco_gpu.baselines.louvain import louvain, louvain_at_rows
+from baco_gpu.baselines.louvain import louvain, louvain_search
 from baco_gpu.clustering.backends import get_backend
 from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.clustering.objective import objective
@@ -58,8 +58,8 @@ def main() -> None:
 def compare(
     name: str, graph: BipartiteGraph, budget: int, repeats: int, seed: int, bandwidth: float
 ) -> list[dict[str, object]]:
-    tuned = louvain_at_rows(graph, budget, seed)
-    gamma = tuned.resolution
+    tuned = louvain_search(graph, seed).find(budget)
+    gamma = tuned.knob
     common = {"random_state": seed, "secondary": "none"}
     solvers: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
         "louvain (scikit-network)": lambda: louvain(graph, gamma, seed)[:2],

@@ -1,49 +1,186 @@
-"""Baselines: they spend just the rows they are given, and repeat."""
+"""Baselines: the right answer on graphs that have one, no more rows than allowed, the same result every time."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score, homogeneity_score
 
-from baco_gpu.baselines.hashing import random_hashing
+from baco_gpu.baselines.method import BUDGET, FULL, OWN
+from baco_gpu.baselines.registry import METHODS, find_method
+from baco_gpu.baselines.sides import deal_rows, rows_of, secondary_indices_of
+from baco_gpu.clustering.budget import Budget, TableSize
+from baco_gpu.clustering.result import NO_LABEL
 from baco_gpu.errors import InputError, MissingExtraError
+from baco_gpu.graph.bipartite import BipartiteGraph
 from graphs import random_graph
 
+BLOCKS, BLOCK_USERS, BLOCK_ITEMS = 4, 10, 10
 
-@pytest.mark.parametrize(("num_users", "num_items", "rows"), [(900, 300, 400), (5, 1000, 12), (1000, 5, 2), (0, 50, 7)])
-def test_random_hashing_spends_at_most_its_rows(num_users, num_items, rows):
-    users, items = random_hashing(num_users, num_items, rows, seed=1)
-    assert (len(users), len(items)) == (num_users, num_items)
-    used = len(np.unique(users)) + len(np.unique(items))
-    assert 0.8 * rows - 2 <= used <= rows
-    again = random_hashing(num_users, num_items, rows, seed=1)
-    assert all(np.array_equal(a, b) for a, b in zip((users, items), again, strict=True))
-    if num_users:
-        assert users.max() < rows
-        other = random_hashing(num_users, num_items, rows, seed=2)
-        assert rows < 20 or not np.array_equal(users, other[0])
+SOLVED = [name for name, method in METHODS.items() if method.solver is not None]
+TO_BUDGET = [name for name in SOLVED if METHODS[name].size == BUDGET]
+COCLUSTERINGS = [name for name in SOLVED if METHODS[name].coclusters]
+# They take the rows that a graph of blocks has, two a block, and have to find the blocks.
+FIND_BLOCKS = [*(name for name in COCLUSTERINGS if name != "ebmd"), "spectral-bi"]
 
 
-def test_random_hashing_needs_a_row_a_side():
+@pytest.fixture(scope="module")
+def blocks():
+    """Disjoint blocks, in each of which every user has every item."""
+    users, items = np.meshgrid(np.arange(BLOCKS * BLOCK_USERS), np.arange(BLOCKS * BLOCK_ITEMS), indexing="ij")
+    within = users // BLOCK_USERS == items // BLOCK_ITEMS
+    return BipartiteGraph.from_edges(users[within], items[within])
+
+
+@pytest.fixture(scope="module")
+def uneven():
+    """Random edges of uneven degrees, with nodes that have none."""
+    edges = random_graph(390, 290, 3000, seed=2).to_scipy().tocoo()
+    return BipartiteGraph.from_edges(edges.row, edges.col, num_users=400, num_items=300)
+
+
+def assign(name, graph, budget, seed=0, dim=8):
+    if METHODS[name.partition(":")[0]].needs is not None:
+        pytest.importorskip(METHODS[name.partition(":")[0]].needs.module)
+    table = TableSize(graph.num_users, graph.num_items, dim)
+    return find_method(name).assign(graph, Budget.of(budget), table, seed)
+
+
+def cost(sides, table):
+    return table.compressed_parameters(rows_of(sides), secondary_indices_of(sides))
+
+
+@pytest.mark.parametrize("name", FIND_BLOCKS)
+def test_clusterings_find_separate_blocks(blocks, name):
+    users, items = assign(name, blocks, 2 * BLOCKS)
+    assert adjusted_rand_score(np.arange(len(users)) // BLOCK_USERS, users.labels) == 1.0
+    assert adjusted_rand_score(np.arange(len(items)) // BLOCK_ITEMS, items.labels) == 1.0
+
+
+@pytest.mark.parametrize("name", [name for name in FIND_BLOCKS if name in COCLUSTERINGS])
+def test_coclusterings_give_a_block_one_label(blocks, name):
+    users, items = assign(name, blocks, 2 * BLOCKS)
+    assert np.array_equal(users.labels[::BLOCK_USERS], items.labels[::BLOCK_ITEMS])
+
+
+def test_modularity_density_comes_to_rest_at_parts_of_blocks(blocks):
+    """All parts of a complete block are as dense as the whole, so that nothing makes it join them."""
+    users, items = assign("ebmd", blocks, 6 * BLOCKS)
+    for side, size in ((users, BLOCK_USERS), (items, BLOCK_ITEMS)):
+        assert homogeneity_score(np.arange(len(side)) // size, side.labels) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("budget", [0.4, 200])
+@pytest.mark.parametrize("name", [*TO_BUDGET, *(f"{name}:both" for name in COCLUSTERINGS)])
+def test_every_method_spends_its_budget_and_no_more(uneven, name, budget):
+    sides = assign(name, uneven, budget)
+    table = TableSize(uneven.num_users, uneven.num_items, 8)
+    assert [len(side) for side in sides] == [400, 300]
+    if isinstance(budget, int):
+        assert 0.9 * budget <= rows_of(sides) <= budget
+    else:
+        assert 0.9 * budget * table.full_parameters <= cost(sides, table) <= budget * table.full_parameters
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_every_method_repeats(uneven, name):
+    first, second = (assign(name, uneven, 0.4, seed=3) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert np.array_equal(one.labels, other.labels)
+        assert (one.secondary is None) == (other.secondary is None)
+        assert one.secondary is None or np.array_equal(one.secondary, other.secondary)
+
+
+@pytest.mark.parametrize("name", [name for name in SOLVED if METHODS[name].family == "hashing"])
+def test_the_seed_of_a_hashing_matters(uneven, name):
+    first, second = (assign(name, uneven, 0.4, seed=seed) for seed in (0, 1))
+    assert not np.array_equal(first[0].labels, second[0].labels)
+
+
+@pytest.mark.parametrize("name", [*TO_BUDGET, *(f"{name}:users" for name in COCLUSTERINGS)])
+def test_secondary_labels_are_other_labels_of_the_same_side(uneven, name):
+    for side in assign(name, uneven, 0.4):
+        if side.secondary is not None:
+            has = side.secondary != NO_LABEL
+            assert has.any()
+            assert (side.secondary[has] != side.labels[has]).all()
+            assert np.isin(side.secondary[has], side.labels).all()
+
+
+def test_frequent_nodes_have_rows_of_their_own(uneven):
+    for name in ("frequency", "hybrid"):
+        users, _ = assign(name, uneven, 100)
+        alone = np.bincount(users.labels)[users.labels] == 1
+        frequent = np.argsort(-np.asarray(uneven.user_degrees), kind="stable")[:20]
+        assert alone[frequent].all()
+        assert users.secondary is None or (users.secondary[frequent] == NO_LABEL).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rows", "dealt"),
+    [((900, 300), 400, (300, 100)), ((5, 1000), 12, (1, 11)), ((1000, 5), 2, (1, 1)), ((0, 50), 7, (0, 7))],
+)
+def test_rows_are_dealt_in_proportion(sizes, rows, dealt):
+    assert deal_rows(sizes, rows) == dealt
+
+
+def test_a_side_gets_no_more_rows_than_it_has_nodes():
+    assert deal_rows((10, 3), 12) == (9, 3)
+    assert deal_rows((10, 3), 13) == (10, 3)
+    assert deal_rows((10, 3), 20) == (10, 3)
+
+
+def test_rows_must_be_one_for_each_side():
     with pytest.raises(InputError, match="rows must be at least 2, one for each side, got 1"):
-        random_hashing(10, 10, 1, seed=0)
+        deal_rows((10, 10), 1)
 
 
-def test_louvain_meets_the_rows_from_below():
-    pytest.importorskip("sknetwork")
-    from baco_gpu.baselines.louvain import louvain_at_rows
-
-    graph = random_graph(400, 300, 3000, seed=2)
-    clustering = louvain_at_rows(graph, 200, seed=0)
-    assert 190 <= clustering.rows <= 200
-    assert (len(clustering.users), len(clustering.items)) == (400, 300)
-    with pytest.raises(InputError, match="at most 1 codebook rows"):
-        louvain_at_rows(graph, 1, seed=0)
+def test_nodes_without_an_edge_share_a_row(uneven):
+    users, _ = assign("propagation", uneven, 200)
+    idle = np.asarray(uneven.user_degrees) == 0
+    assert idle.sum() > 1
+    assert len(np.unique(users.labels[idle])) == 1
 
 
-def test_louvain_names_the_extra_it_needs(monkeypatch):
+def test_budgets_out_of_reach_are_refused():
+    islands = BipartiteGraph.from_edges(np.arange(50), np.arange(50))
+    with pytest.raises(InputError, match="louvain reaches no partition of at most 90 codebook rows"):
+        assign("louvain", islands, 90)
+    with pytest.raises(InputError, match="propagation comes to rest at 100 codebook rows on this graph, expected at"):
+        assign("propagation", islands, 90)
+
+
+def test_unknown_methods_are_told_the_known_ones():
+    with pytest.raises(InputError, match=r"method must be one of full, random, .*, codebook \(.*\), got 'magic'"):
+        find_method("magic")
+    with pytest.raises(InputError, match="'louvain' must be followed by one of :users, :items, :both, :none"):
+        find_method("louvain:all")
+    with pytest.raises(InputError, match="'random' has no secondary clusters"):
+        find_method("random:users")
+
+
+def test_a_suffix_names_the_sides_of_secondary_clusters():
+    assert find_method("louvain").secondary_sides == (False, False)
+    assert find_method("louvain:users").secondary_sides == (True, False)
+    assert find_method("codebook:none").parameters == {"secondary": "none"}
+    assert find_method("paper:items").parameters["solver"] == "paper"
+
+
+def test_a_missing_package_is_named_before_any_work(monkeypatch):
     from baco_gpu.baselines.louvain import louvain
 
+    monkeypatch.setitem(__import__("sys").modules, "sknetwork", None)
+    with pytest.raises(MissingExtraError, match=r"'louvain' needs scikit-network: pip install 'baco_gpu\[baselines\]'"):
+        find_method("louvain").check_installed()
     monkeypatch.setitem(__import__("sys").modules, "sknetwork.clustering", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'baco_gpu\[baselines\]'"):
+    with pytest.raises(MissingExtraError, match="louvain needs scikit-network"):
         louvain(random_graph(10, 10, 30, seed=0), 1.0, 0)
+
+
+def test_every_method_says_where_it_comes_from():
+    for name, method in METHODS.items():
+        assert method.name == name
+        assert method.description
+        assert method.source
+        assert method.size in (FULL, BUDGET, OWN)
+        assert (method.size == FULL) == (method.solver is None and method.parameters is None)

@@ -1,33 +1,71 @@
-"""Hashing: nodes share codebook rows by chance, without looking at the graph."""
+"""Hashing: nodes share codebook rows by chance; what is looked at, if anything, is how often a node occurs.
+
+Frequency, double and hybrid hashing follow the definitions that the papers compared with use (GraphHash, arXiv
+2412.17245, section 5.1). Rows are dealt to the two sides in proportion to their nodes.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from baco_gpu.errors import InputError
+from baco_gpu.baselines.sides import Sides, deal_rows
+from baco_gpu.clustering.result import NO_LABEL, Assignment
+from baco_gpu.graph.bipartite import BipartiteGraph
+
+# The share of a side's rows that its most frequent nodes have for themselves.
+_FREQUENT = 0.5
 
 
-def random_hashing(num_users: int, num_items: int, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of users and items, drawn uniformly; the rows are dealt to the two sides in proportion to their sizes.
+def random_hashing(graph: BipartiteGraph, rows: int, seed: int) -> Sides:
+    """Every node draws one row of its side."""
+    return _hashed(graph, rows, seed, frequent=0.0, double=False)
 
-    Returns
-    -------
-    int32 arrays of shapes (num_users,) and (num_items,), codes of each side from 0
 
-    Raises
-    ------
-    InputError
-        If there are fewer rows than non-empty sides.
-    """
-    sizes = (num_users, num_items)
-    sides = sum(size > 0 for size in sizes)
-    if rows < sides:
-        raise InputError(f"rows must be at least {sides}, one for each side, got {rows}")
-    user_rows = 0 if not num_users else rows if not num_items else round(rows * num_users / sum(sizes))
-    user_rows = min(max(user_rows, 1), rows - 1) if sides == 2 else user_rows
+def frequency_hashing(graph: BipartiteGraph, rows: int, seed: int) -> Sides:
+    """The nodes of the highest degree have half of the rows for themselves, a row each; the others draw one."""
+    return _hashed(graph, rows, seed, frequent=_FREQUENT, double=False)
+
+
+def double_hashing(graph: BipartiteGraph, rows: int, seed: int) -> Sides:
+    """Every node draws two rows, and its embedding is their mean (the published one is the sum, twice that)."""
+    return _hashed(graph, rows, seed, frequent=0.0, double=True)
+
+
+def hybrid_hashing(graph: BipartiteGraph, rows: int, seed: int) -> Sides:
+    """Frequency-based double hashing (arXiv 2007.14523): frequent nodes as in `frequency_hashing`, others draw two."""
+    return _hashed(graph, rows, seed, frequent=_FREQUENT, double=True)
+
+
+def hashed_secondary(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """A second label for every node, uniform over the labels in use."""
+    used = np.unique(labels)
+    return used[generator.integers(0, len(used), len(labels))].astype(labels.dtype) if len(used) else labels.copy()
+
+
+def _hashed(graph: BipartiteGraph, rows: int, seed: int, *, frequent: float, double: bool) -> Sides:
     generator = np.random.default_rng(seed)
+    degrees = (np.asarray(graph.user_degrees), np.asarray(graph.item_degrees))
+    shares = deal_rows((graph.num_users, graph.num_items), rows)
     users, items = (
-        generator.integers(0, max(min(share, size), 1), size, dtype=np.int32)
-        for share, size in zip((user_rows, rows - user_rows), sizes, strict=True)
+        _hashed_side(side, share, generator, int(frequent * share), double)
+        for side, share in zip(degrees, shares, strict=True)
     )
     return users, items
+
+
+def _hashed_side(
+    degrees: np.ndarray, rows: int, generator: np.random.Generator, frequent: int, double: bool
+) -> Assignment:
+    """`rows - frequent` rows drawn by chance, and the rows after them one for each of the most frequent nodes."""
+    shared = rows - frequent
+    labels = generator.integers(0, max(shared, 1), len(degrees), dtype=np.int32)
+    alone = np.argsort(-degrees, kind="stable")[:frequent]
+    drawn = np.ones(len(degrees), dtype=bool)
+    drawn[alone] = False
+    labels[alone] = shared + np.arange(len(alone), dtype=np.int32)
+    if not double:
+        return Assignment(labels)
+    secondary = np.full(len(degrees), NO_LABEL, dtype=np.int32)
+    secondary[drawn] = hashed_secondary(labels[drawn], generator)
+    # Two draws of the same row are one: no index is spent on it.
+    return Assignment(labels, np.where(secondary == labels, NO_LABEL, secondary))

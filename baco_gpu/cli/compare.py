@@ -16,7 +16,7 @@ from baco_gpu.errors import InputError
 def compare(
     context: typer.Context,
     data: options.Data,
-    methods: Annotated[str, typer.Option(help="Methods, comma-separated: full, random, louvain, codebook.")] = (
+    methods: Annotated[str, typer.Option(help="Methods, comma-separated: full, codebook (ours), or baselines.")] = (
         "full,random,codebook"
     ),
     model: options.Model = "lightgcn",

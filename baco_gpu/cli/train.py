@@ -15,7 +15,7 @@ def train(
     context: typer.Context,
     data: options.Data,
     model: options.Model = "lightgcn",
-    method: Annotated[str, typer.Option(help="Tables: codebook, full, random or louvain.")] = "codebook",
+    method: Annotated[str, typer.Option(help="Tables: codebook (ours), full, or a baseline.")] = "codebook",
     budget: options.BudgetRatio = None,
     budget_rows: options.BudgetRows = None,
     budget_measure: options.BudgetMeasure = "parameters",

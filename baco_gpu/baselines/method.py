@@ -1,0 +1,99 @@
+"""What a method of the comparison is: a name, where it comes from, what it needs, and how it is brought to a budget."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from baco_gpu.baselines.extras import missing
+from baco_gpu.baselines.sides import Sides, rows_of, secondary_indices_of
+from baco_gpu.clustering.budget import Budget, Reach, TableSize, solve_within
+from baco_gpu.graph.bipartite import BipartiteGraph
+
+# From a graph, a seed and the sides that shall have secondary clusters to a function of the codebook rows. What does
+# not depend on the rows is done once: a budget with secondary clusters takes several numbers of rows.
+Solver = Callable[[BipartiteGraph, int, tuple[bool, bool]], Callable[[int], Sides]]
+
+FULL, BUDGET, OWN = "full", "budget", "own"
+
+
+class Package(NamedTuple):
+    """A package of the extra `baselines`: what is imported, and what provides it."""
+
+    module: str
+    distribution: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to share rows among users and items.
+
+    Attributes
+    ----------
+    name : str
+        As users type it. "NAME:SIDES" has secondary clusters on these sides ("users", "items", "both", "none").
+    family : str
+    description, source : str
+        One line, and the paper that the definition comes from.
+    size : {"budget", "own", "full"}
+        Whether it meets a budget, chooses its own size, or does not compress.
+    solver : function, or None
+        See `Solver`; None for the full table, and where `parameters` say it.
+    parameters : dict, or None
+        Of `BalancedCoclustering`, for the methods that it runs.
+    secondary : str
+        Sides with secondary clusters.
+    coclusters : bool
+        Whether users and items share labels, without which there are no secondary clusters.
+    second_rows : bool
+        Whether the method itself gives nodes two rows.
+    needs : Package, or None
+        What it needs of the extra `baselines`.
+    """
+
+    name: str
+    family: str
+    description: str
+    source: str
+    size: str = BUDGET
+    solver: Solver | None = None
+    parameters: dict[str, Any] | None = field(default=None, hash=False)
+    secondary: str = "none"
+    coclusters: bool = False
+    second_rows: bool = False
+    needs: Package | None = None
+
+    @property
+    def secondary_sides(self) -> tuple[bool, bool]:
+        """Whether users, and whether items, get secondary clusters."""
+        return self.secondary in ("users", "both"), self.secondary in ("items", "both")
+
+    def check_installed(self) -> None:
+        """Raise MissingExtraError unless the package that the method needs is there."""
+        if self.needs is not None and importlib.util.find_spec(self.needs.module) is None:
+            raise missing(self.needs.distribution, f"method {self.name!r}")
+
+    def assign(self, graph: BipartiteGraph, budget: Budget, table: TableSize, seed: int) -> Sides:
+        """The labels that meet the budget (or the size that the method chooses), of a method with a solver.
+
+        Raises
+        ------
+        InputError
+            If the budget buys fewer rows than the method can be brought to.
+        """
+        assert self.solver is not None
+        solve = self.solver(graph, seed, self.secondary_sides)
+        if self.size == OWN:
+            return solve(0)
+
+        def counted(rows: int) -> tuple[Sides, int, int]:
+            sides = solve(rows)
+            return sides, rows_of(sides), secondary_indices_of(sides)
+
+        sizes = (graph.num_users, graph.num_items)
+        wanted = (True, True) if self.second_rows else self.secondary_sides
+        slots = sum(size for size, side in zip(sizes, wanted, strict=True) if side)
+        reach = Reach(sum(size > 0 for size in sizes), table.full_rows, slots, slots)
+        return solve_within(budget, table, reach, counted)

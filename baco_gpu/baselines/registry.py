@@ -1,0 +1,162 @@
+"""Every method of the comparison under one name.
+
+A method finds labels for users and items; the same codebooks, training and evaluation then use them. Each gets the
+same number of parameters by the same accounting (`baco_gpu.clustering.budget`), except those that choose their own
+size, which are marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from baco_gpu.baselines import hashing, louvain, propagation, spectral
+from baco_gpu.baselines.method import FULL, Method, Package, Solver
+from baco_gpu.baselines.sides import Sides
+from baco_gpu.clustering.estimator import SECONDARY
+from baco_gpu.errors import InputError
+from baco_gpu.graph.bipartite import BipartiteGraph
+
+
+def find_method(name: str) -> Method:
+    """The method called `name`, with the secondary clusters that a suffix asks for ("louvain:users").
+
+    Raises
+    ------
+    InputError
+        For an unknown method or side, or where the method has no secondary clusters.
+    """
+    base, colon, sides = str(name).partition(":")
+    method = METHODS.get(base)
+    if method is None:
+        raise InputError(f"method must be one of {', '.join(METHODS)} (baco methods describes them), got {name!r}")
+    if not colon:
+        return method
+    if sides not in SECONDARY:
+        raise InputError(f"method {base!r} must be followed by one of :{', :'.join(SECONDARY)}, got {name!r}")
+    if not method.coclusters:
+        raise InputError(f"method {base!r} has no secondary clusters: users and items share no labels, got {name!r}")
+    parameters = None if method.parameters is None else {**method.parameters, "secondary": sides}
+    return replace(method, name=name, secondary=sides, parameters=parameters)
+
+
+def _plain(function: Callable[[BipartiteGraph, int, int], Sides]) -> Solver:
+    """A solver of a function of graph, rows and seed that prepares nothing."""
+    return lambda graph, seed, secondary: lambda rows: function(graph, rows, seed)
+
+
+def _without(function: Callable[[BipartiteGraph, int], Callable[[int], Sides]]) -> Solver:
+    """A solver of a function that knows no secondary clusters."""
+    return lambda graph, seed, secondary: function(graph, seed)
+
+
+_BACO = "BACO, arXiv 2604.18351"
+_GRAPHHASH = "GraphHash, arXiv 2412.17245"
+_SCIKIT_NETWORK = Package("sknetwork", "scikit-network")
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("full", "none", "a row for every user and item", "-", size=FULL),
+        Method("random", "hashing", "every node draws a row", _GRAPHHASH, solver=_plain(hashing.random_hashing)),
+        Method(
+            "frequency",
+            "hashing",
+            "frequent nodes alone, the others draw a row",
+            _GRAPHHASH,
+            solver=_plain(hashing.frequency_hashing),
+        ),
+        Method(
+            "double",
+            "hashing",
+            "every node draws two rows, and is their mean",
+            _GRAPHHASH,
+            solver=_plain(hashing.double_hashing),
+            second_rows=True,
+        ),
+        Method(
+            "hybrid",
+            "hashing",
+            "frequent nodes alone, the others draw two rows",
+            "Zhang et al., arXiv 2007.14523",
+            solver=_plain(hashing.hybrid_hashing),
+            second_rows=True,
+        ),
+        Method(
+            "louvain",
+            "modularity",
+            "Louvain (GraphHash)",
+            _GRAPHHASH,
+            solver=louvain.louvain_search,
+            coclusters=True,
+            needs=_SCIKIT_NETWORK,
+        ),
+        Method(
+            "doublegraphhash",
+            "modularity",
+            "Louvain's row and one drawn, and their mean",
+            _GRAPHHASH,
+            solver=_without(louvain.double_graph_hash),
+            second_rows=True,
+            needs=_SCIKIT_NETWORK,
+        ),
+        Method(
+            "leiden",
+            "modularity",
+            "Leiden",
+            "Traag et al., Scientific Reports 9, 2019",
+            solver=louvain.leiden_search,
+            coclusters=True,
+            needs=_SCIKIT_NETWORK,
+        ),
+        Method(
+            "propagation",
+            "propagation",
+            "label propagation, stopped at the budget",
+            "Raghavan et al., Phys. Rev. E 76, 036106",
+            solver=propagation.label_propagation,
+            coclusters=True,
+        ),
+        Method(
+            "ebmd",
+            "propagation",
+            "bipartite modularity density, stopped at the budget",
+            "Xu et al., Information Sciences 317, 2015",
+            solver=propagation.ebmd,
+            coclusters=True,
+        ),
+        Method(
+            "spectral-co",
+            "spectral",
+            "k-means on singular vectors, users and items together",
+            "Dhillon, KDD 2001",
+            solver=spectral.spectral_coclustering,
+            coclusters=True,
+        ),
+        Method(
+            "spectral-bi",
+            "spectral",
+            "k-means on singular vectors, users and items apart",
+            "Kluger et al., Genome Research 13, 2003",
+            solver=_without(spectral.spectral_biclustering),
+        ),
+        Method(
+            "paper",
+            "balanced",
+            "BACO as published: five sweeps, gamma searched",
+            _BACO,
+            parameters={"solver": "paper", "gamma": None, "weights": None, "secondary": "users"},
+            secondary="users",
+            coclusters=True,
+        ),
+        Method(
+            "codebook",
+            "balanced",
+            "ours: sweeps, merging and refinement",
+            "this project",
+            parameters={},
+            secondary="users",
+            coclusters=True,
+        ),
+    )
+}
