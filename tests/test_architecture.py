@@ -29,7 +29,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "graph": ("data",),
     "clustering": ("tensor_file", "data", "graph", "cuda"),
     "baselines": ("data", "graph", "clustering"),
-    "codebook": (),
+    "codebook": ("cuda",),
     "models": ("data", "codebook"),
     "evaluation": ("data", "models"),
     "training": ("data", "codebook", "models", "evaluation"),

@@ -26,7 +26,8 @@ class TestCatalogue:
         assert instance("label_tiny", ("int", "false", "MOVE")) == "label_tiny<int, false, MOVE>"
         assert instance("block_of_node", ()) == "block_of_node"
         assert len(instances("label_move.cu")) == 4 * 2 * 2 * 2
-        assert len({name for source in SOURCES for name in instances(source)}) == 32 + 2 + 2 + 4 + 5 + 4 + 2
+        assert len(instances("codebook.cu")) == 4 * 2 * 2 * 2 + 2 * 2 * 2 + 3 * 4 * 2
+        assert len({name for source in SOURCES for name in instances(source)}) == 32 + 2 + 2 + 4 + 5 + 4 + 2 + 64
 
     @pytest.mark.parametrize("values", [(), ("int",), ("int", "false", "STAY"), ("int", "false", "MOVE", "x")])
     def test_no_other_instances(self, values):
@@ -164,8 +165,8 @@ class TestLauncher:
         launcher("block_of_node", (), 7, [5, 9, 4, blocks])
         ids, longs = np.zeros(3, np.int32), np.zeros(4, np.int64)
         launcher("weight_within", ("int", "false"), 2, [longs, ids, None, 3, ids, ids, longs])
-        (grid, block, arguments), (_, _, without_weights) = launched
-        assert (grid, block) == ((7,), (128,))
+        (grid, block, arguments, shared, stream), (_, _, without_weights, *_) = launched
+        assert (grid, block, shared, stream) == ((7,), (128,), 0, None)
         assert [type(argument) for argument in arguments] == [np.uint64, np.int64, np.uint64, np.ndarray]
         assert arguments[3] is blocks
         assert (type(without_weights[2]), without_weights[2]) == (np.uintp, 0)

@@ -52,6 +52,8 @@ def test_every_kernel_compiles_within_its_limits(architecture):
             assert spilled <= MOST_SPILLED, name
             kernel, _, values = name.partition("<")
             tables = limits.shared_bytes(kernel, 8 if values.startswith("long long") else 4)
+            if kernel == "finish_sums":  # a number a thread
+                tables = limits.threads * (8 if values.startswith("double") else 4)
             assert tables <= shared <= min(MOST_SHARED, tables + 512), name
 
 

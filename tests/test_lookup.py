@@ -1,22 +1,30 @@
 """The codebook's operators: values, gradients, registration, and the same bits every time."""
 
+import contextlib
+import os
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+from baco_gpu.codebook import CodebookEmbedding, cuda
+from baco_gpu.codebook import lookup as lookup_module
 from baco_gpu.codebook.lookup import (
     NO_PADDING,
     codebook_collapse,
     codebook_expand,
     codebook_lookup,
     codebook_lookup_gradient,
+    codebook_lookup_row_gradients,
     list_members,
     sparse_codebook_lookup,
 )
 from baco_gpu.codebook.segments import add_by_row_, gathered_sums
-from baco_gpu.errors import InputError
+from baco_gpu.errors import BackendUnavailableError, InputError
 
 ROWS, DIM, IDS = 5, 3, 11
 
@@ -113,6 +121,7 @@ def test_operators_are_registered_as_torch_asks(two, padding, indices):
     table_upstream = torch.randn((IDS, DIM), dtype=torch.float64, requires_grad=True)
     torch.library.opcheck(codebook_lookup, (codebook, codes, secondary, indices, padding))
     torch.library.opcheck(codebook_lookup_gradient, (upstream, codes, secondary, indices, padding, ROWS))
+    torch.library.opcheck(codebook_lookup_row_gradients, (upstream.detach(), codes, secondary, indices, padding, ROWS))
     torch.library.opcheck(codebook_expand, (codebook, codes, secondary, padding, *members))
     torch.library.opcheck(codebook_collapse, (table_upstream, codes, secondary, padding, *members))
 
@@ -179,6 +188,167 @@ def test_half_precision_gradients_are_summed_in_float32(dtype):
     codebook.grad = None
     codebook_expand(codebook, codes, None, NO_PADDING, *list_members(codes, None, NO_PADDING, 1)).sum().backward()
     assert codebook.grad.tolist() == [[4096.0] * DIM]
+
+
+def test_sparse_gradients_hold_every_row_once(two, padding, indices):
+    codebook, codes, secondary = example(two)
+    out = sparse_codebook_lookup(codebook, codes, secondary, indices, padding)
+    gradient = torch.autograd.grad(out.sum(), codebook)[0]
+    assert gradient.is_coalesced()
+    rows = gradient.indices()[0]
+    assert torch.equal(rows, rows.unique())
+    nothing = torch.full((3,), padding) if padding != NO_PADDING else torch.empty(0, dtype=torch.int64)
+    sparse_codebook_lookup(codebook, codes, secondary, nothing, padding).sum().backward()
+    assert codebook.grad._nnz() == 0
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("name", "change", "message"),
+        [
+            ("codebook", lambda t: t[0], "codebook must be a matrix of float32, float64, float16, bfloat16, got"),
+            ("codebook", lambda t: t.long(), r"codebook must be a matrix of .*got torch.int64"),
+            ("codes", lambda t: t.double(), "codes must be an int32 or int64 tensor, got torch.float64"),
+            ("codes", lambda t: t.view(1, -1), r"codes must have one dimension, got shape \(1, 11\)"),
+            ("secondary", lambda t: t.long(), r"secondary must be as codes, torch.int32 of shape \(11,\), got torch.i"),
+            ("secondary", lambda t: t[1:], r"secondary must be as codes.*got torch.int32 of shape \(10,\)"),
+            ("indices", lambda t: t.to(torch.uint8), "indices must be an int32 or int64 tensor, got torch.uint8"),
+            ("indices", lambda t: t.to("meta"), "indices must be on the device of the codebook, cpu, got meta"),
+            ("codes", lambda t: t.to("meta"), "codes must be on the device of the codebook, cpu, got meta"),
+        ],
+    )
+    def test_of_a_lookup(self, indices, name, change, message):
+        given = dict(zip(("codebook", "codes", "secondary"), example(True), strict=True), indices=indices)
+        given[name] = change(given[name].detach())
+        with pytest.raises(InputError, match=message):
+            lookup_module._check_lookup(*given.values())
+
+    def test_of_gradients(self, indices):
+        codebook, codes, secondary = example(True)
+        expected = r"grad must be of .* have the shape of the indices \(2, 4\) and one dimension more, got .*\(3, 3\)"
+        for operator in (codebook_lookup_gradient, codebook_lookup_row_gradients):
+            with pytest.raises(InputError, match=expected):
+                operator(torch.zeros((3, 3)), codes, secondary, indices, NO_PADDING, ROWS)
+        offsets, ids = list_members(codes, secondary, NO_PADDING, ROWS)
+        with pytest.raises(InputError, match=r"offsets and ids must have one dtype, got torch.int64 and torch.int32"):
+            codebook_expand(codebook, codes, secondary, NO_PADDING, offsets.long(), ids)
+        with pytest.raises(InputError, match=r"expected a matrix of .*got torch.float64 of shape \(3,\)"):
+            codebook_collapse(codebook[0], codes, secondary, NO_PADDING, offsets, ids)
+
+
+class TestTheChoiceOfKernels:
+    """What runs on a GPU is a matter of what is installed and of one variable, never of what fails."""
+
+    def test_without_cupy_or_when_switched_off_pytorch_runs(self, monkeypatch):
+        monkeypatch.delenv(cuda.VARIABLE, raising=False)
+        monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: None)
+        assert "CuPy is not installed" in cuda.kernels_obstacle()
+        monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: name)
+        assert cuda.kernels_obstacle() is None
+        monkeypatch.setenv(cuda.VARIABLE, "off")
+        assert cuda.kernels_obstacle() == "BACO_CODEBOOK_KERNELS is off"
+        assert cuda.launcher_of(torch.device("cuda", 0)) is None
+        monkeypatch.setenv(cuda.VARIABLE, "maybe")
+        with pytest.raises(InputError, match="BACO_CODEBOOK_KERNELS must be one of 'on', 'off', got 'maybe'"):
+            cuda.kernels_obstacle()
+
+    def test_kernels_that_cannot_be_had_are_an_error(self, monkeypatch):
+        def broken(**_):
+            raise BackendUnavailableError("CUDA kernels need NVRTC: none; remedy: install it")
+
+        monkeypatch.delenv(cuda.VARIABLE, raising=False)
+        monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: name)
+        monkeypatch.setattr(cuda, "CudaLauncher", broken)
+        monkeypatch.setattr(cuda.torch.cuda, "device", lambda device: contextlib.nullcontext())
+        cuda._launcher.cache_clear()
+        with pytest.raises(BackendUnavailableError, match="need NVRTC"):
+            cuda.launcher_of(torch.device("cuda", 0))
+
+    def test_launches_go_to_pytorchs_current_stream(self, monkeypatch):
+        streams = iter([11, 12])
+        monkeypatch.delenv(cuda.VARIABLE, raising=False)
+        monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: name)
+        monkeypatch.setattr(cuda, "CudaLauncher", lambda stream: stream)
+        monkeypatch.setattr(cuda.torch.cuda, "device", lambda device: contextlib.nullcontext())
+        monkeypatch.setattr(
+            cuda.torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=next(streams))
+        )
+        cuda._launcher.cache_clear()
+        try:
+            stream = cuda.launcher_of(torch.device("cuda", 0))
+            assert cuda.launcher_of(torch.device("cuda", 0)) is stream
+            assert [stream(), stream()] == [11, 12]
+        finally:
+            cuda._launcher.cache_clear()
+
+    def test_both_ways_get_the_operators_arguments(self, monkeypatch):
+        codebook, *given = example(True)
+        arguments = (codebook, *given, torch.tensor([1]), NO_PADDING)
+        monkeypatch.setattr(lookup_module.torch.cuda, "device", lambda device: contextlib.nullcontext())
+        run = lookup_module._on_cuda(
+            lookup_module._check_lookup, 4, lambda *all_of_them: ("kernels", *all_of_them), lambda *these: these
+        )
+        monkeypatch.setattr(lookup_module, "launcher_of", lambda device: None)
+        assert run(*arguments) == arguments
+        monkeypatch.setattr(lookup_module, "launcher_of", lambda device: "launch")
+        assert run(*arguments) == ("kernels", "launch", *arguments)
+        with pytest.raises(InputError, match="indices must be an int32 or int64 tensor"):
+            run(*arguments[:3], torch.tensor([1.0]), NO_PADDING)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_leaves_the_codebook_as_it_is(two, padding, indices, dtype):
+    codebook, codes, secondary = example(two, torch.float32)
+    matrix = torch.randn((DIM, DIM), requires_grad=True)
+    optimizer = torch.optim.SGD([codebook, matrix], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    before = codebook.detach().clone()
+    with torch.autocast("cpu", dtype):
+        rows = codebook_lookup(codebook, codes, secondary, indices, padding)
+        out = rows @ matrix
+    assert (rows.dtype, out.dtype) == (torch.float32, dtype)
+    scaler.scale(out.float().square().sum()).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert codebook.dtype == codebook.grad.dtype == torch.float32
+    assert not torch.equal(codebook.detach(), before)
+
+
+def _train_in_part(rank, folder, count):
+    """One of `count` processes: its part of the batch, the gradients averaged over all of them."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
+    module = nn.parallel.DistributedDataParallel(two_code_module())
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    for part in batches().chunk(count, dim=1)[rank]:
+        optimizer.zero_grad()
+        module(part).square().sum().backward()
+        optimizer.step()
+    torch.save(module.module.state_dict(), f"{folder}/{rank}.pt")
+    torch.distributed.barrier()
+    os._exit(0)  # threads of gloo now and then abort a process that takes itself down in order
+
+
+def two_code_module():
+    torch.manual_seed(3)
+    return CodebookEmbedding([0, 1, 2, 0, 1, 2, 3], 4, [1, 2, 0, 0, 3, 3, 3], dtype=torch.float64)
+
+
+def batches():
+    return torch.randint(7, (3, 8), generator=torch.Generator().manual_seed(4))
+
+
+def test_two_processes_train_as_one(tmp_path):
+    torch.multiprocessing.spawn(_train_in_part, (str(tmp_path), 2), nprocs=2)
+    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    alone = two_code_module()
+    optimizer = torch.optim.SGD(alone.parameters(), lr=1.0)
+    for batch in batches():
+        optimizer.zero_grad()
+        (alone(batch).square().sum() / 2).backward()
+        optimizer.step()
+    assert torch.equal(parts[0]["codebook"], parts[1]["codebook"])
+    torch.testing.assert_close(parts[0]["codebook"], alone.state_dict()["codebook"])
 
 
 def test_compiled_lookup_is_one_graph(two, padding, indices):

@@ -41,9 +41,10 @@ def env(
     import torch
 
     from baco_gpu.clustering.backends import cuda_obstacle, get_backend
+    from baco_gpu.codebook.cuda import kernels_obstacle
 
     chosen = get_backend(backend)
-    obstacle = cuda_obstacle()
+    obstacle, without_kernels = cuda_obstacle(), kernels_obstacle()
     facts: dict[str, Any] = {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -53,6 +54,7 @@ def env(
         "backend": chosen.name,
         "backend_cuda": obstacle or "available",
         "torch_cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else "not available",
+        "codebooks_on_gpu": f"PyTorch's operations: {without_kernels}" if without_kernels else "CUDA kernels",
         "packages": {name: _version(name) for name in _PACKAGES},
     }
     if json:

@@ -1,25 +1,30 @@
-"""The codebook's two operators and their gradients: a lookup of indices, and the expansion of the whole table.
+"""The codebook's operators and their gradients: a lookup of indices, and the expansion of the whole table.
 
 They are registered with `torch.library`, with shape functions and autograd, so that `torch.compile`, autocast and
-distributed training treat each as one opaque node, and so that a kernel for one device can replace the plain PyTorch
-implementation below (`codebook_lookup.register_kernel("cuda")`) without a change anywhere else.
+distributed training treat each as one opaque node. On a GPU they run the kernels of codebook.cu (see `device`) where
+CuPy is installed, and elsewhere plain PyTorch (see `plain`); `cuda` has the rule.
 
 Gradients are sums over all ids that share a row, and deterministic: see `segments`. The members of every row are the
-same in each expansion, so they are listed once, and its gradient gathers where the lookup's has to scatter.
+same in each expansion, so they are listed once, and its gradient gathers where the lookup's has to sort or scatter.
+Both sides add up the terms of a row one after another in the order of the batch, first codes before second ones, in
+float32 at least, and round once: the CPU and the kernels give equal bits up to `device.PIECE` terms a row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.autograd.function import once_differentiable
 
-from baco_gpu.codebook.segments import add_by_row_, gathered_sums, widened
+from baco_gpu.codebook import device, plain
+from baco_gpu.codebook.cuda import launcher_of
+from baco_gpu.codebook.plain import NO_PADDING
 from baco_gpu.errors import InputError
 
-NO_PADDING = -1
+_INTEGERS = (torch.int32, torch.int64)
 
 
 class Members(NamedTuple):
@@ -73,15 +78,12 @@ def codebook_lookup(
     Raises
     ------
     InputError
-        On the CPU, when an index is out of range. A GPU would have to be waited for: its own assertion fires instead.
+        When shapes, dtypes or devices do not fit; on the CPU, when an index is out of range. On a GPU that check would
+        have to wait for the device: there the embedding of such an index is NaN (PyTorch's own operations, where they
+        run, end with an assertion), and nothing outside the tensors is read.
     """
-    flat = indices.reshape(-1)
-    _check_range(flat, len(codes))
-    second = None if secondary is None else secondary.index_select(0, flat)
-    out = _mean_rows(codebook, codes.index_select(0, flat), second)
-    if padding_idx != NO_PADDING:
-        out.masked_fill_((flat == padding_idx).unsqueeze(1), 0)
-    return out.view(*indices.shape, codebook.shape[1])
+    _check_lookup(codebook, codes, secondary, indices)
+    return plain.lookup(codebook, codes, secondary, indices, padding_idx)
 
 
 @torch.library.custom_op(
@@ -93,16 +95,23 @@ def codebook_lookup_gradient(
     grad: Tensor, codes: Tensor, secondary: Tensor | None, indices: Tensor, padding_idx: int, rows: int
 ) -> Tensor:
     """The gradient of `codebook_lookup` by the codebook, (rows, dim), from `grad` of the shape that the lookup gave."""
-    flat = indices.reshape(-1)
-    # Spelled out rather than -1, which an empty gradient would leave undetermined.
-    terms = widened(grad.reshape(len(flat), grad.shape[-1]))
-    if padding_idx != NO_PADDING:
-        terms = terms.masked_fill((flat == padding_idx).unsqueeze(1), 0)
-    total = terms.new_zeros((rows, grad.shape[-1]))
-    add_by_row_(total, terms, codes.index_select(0, flat))
-    if secondary is not None:
-        add_by_row_(total, terms, secondary.index_select(0, flat)).mul_(0.5)
-    return total.to(grad.dtype)
+    _check_gradient(grad, codes, secondary, indices)
+    return plain.lookup_gradient(grad, codes, secondary, indices, padding_idx, rows)
+
+
+@torch.library.custom_op(
+    "baco_gpu::codebook_lookup_row_gradients",
+    mutates_args=(),
+    schema=(
+        "(Tensor grad, Tensor codes, Tensor? secondary, Tensor indices, int padding_idx, int rows) -> (Tensor, Tensor)"
+    ),
+)
+def codebook_lookup_row_gradients(
+    grad: Tensor, codes: Tensor, secondary: Tensor | None, indices: Tensor, padding_idx: int, rows: int
+) -> tuple[Tensor, Tensor]:
+    """What is not zero in `codebook_lookup_gradient`: the rows touched, int64 and ascending, and their gradients."""
+    _check_gradient(grad, codes, secondary, indices)
+    return plain.lookup_row_gradients(grad, codes, secondary, indices, padding_idx, rows)
 
 
 @torch.library.custom_op(
@@ -122,10 +131,8 @@ def codebook_expand(
     codebook, codes, secondary, padding_idx : as of `codebook_lookup`
     offsets, ids : as `list_members` gives them
     """
-    out = _mean_rows(codebook, codes, secondary)
-    if padding_idx != NO_PADDING:
-        out[padding_idx] = 0
-    return out
+    _check_expansion(codebook, codes, secondary, padding_idx, offsets, ids)
+    return plain.expand(codebook, codes, secondary, padding_idx, offsets, ids)
 
 
 @torch.library.custom_op(
@@ -137,35 +144,87 @@ def codebook_collapse(
     grad: Tensor, codes: Tensor, secondary: Tensor | None, padding_idx: int, offsets: Tensor, ids: Tensor
 ) -> Tensor:
     """The gradient of `codebook_expand` by the codebook, (rows, dim), from `grad` of shape (n, dim)."""
-    total = gathered_sums(widened(grad), offsets, ids)
-    return (total if secondary is None else total.mul_(0.5)).to(grad.dtype)
+    _check_expansion(grad, codes, secondary, padding_idx, offsets, ids)
+    return plain.collapse(grad, codes, secondary, padding_idx, offsets, ids)
 
 
 def sparse_codebook_lookup(
     codebook: Tensor, codes: Tensor, secondary: Tensor | None, indices: Tensor, padding_idx: int
 ) -> Tensor:
-    """`codebook_lookup` whose gradient is a sparse COO tensor of the rows touched, for `torch.optim.SparseAdam`."""
-    if not torch.compiler.is_compiling():
-        _check_range(indices.reshape(-1), len(codes))
-    out = functional.embedding(codes[indices], codebook, sparse=True)
-    if secondary is not None:
-        out = (out + functional.embedding(secondary[indices], codebook, sparse=True)) * 0.5
-    if padding_idx != NO_PADDING:
-        out = out.masked_fill((indices == padding_idx).unsqueeze(-1), 0)
+    """`codebook_lookup` whose gradient is a sparse COO tensor of the rows touched, for `torch.optim.SparseAdam`.
+
+    Every row is in it once, summed up. On a GPU its backward pass waits for the device, which knows how many there are.
+    """
+    out: Tensor = _SparseLookup.apply(codebook, codes, secondary, indices, padding_idx)
     return out
 
 
-def _mean_rows(codebook: Tensor, first: Tensor, second: Tensor | None) -> Tensor:
-    rows = codebook.index_select(0, first)
-    return rows if second is None else rows.add_(codebook.index_select(0, second)).mul_(0.5)
+class _SparseLookup(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, codebook: Tensor, codes: Tensor, secondary: Tensor | None, indices: Tensor, padding_idx: int
+    ) -> Tensor:
+        _save_lookup(ctx, (codebook, codes, secondary, indices, padding_idx), codebook)
+        return codebook_lookup(codebook, codes, secondary, indices, padding_idx)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        codes, secondary, indices = ctx.saved_tensors
+        rows, sums = codebook_lookup_row_gradients(grad, codes, secondary, indices, ctx.padding_idx, ctx.rows)
+        shape = (ctx.rows, grad.shape[-1])
+        gradient = torch.sparse_coo_tensor(rows.unsqueeze(0), sums, shape, is_coalesced=True, check_invariants=False)
+        return gradient, None, None, None, None
 
 
-def _check_range(flat: Tensor, count: int) -> None:
-    if flat.numel() == 0 or flat.device.type != "cpu":
-        return
-    low, high = (int(bound) for bound in torch.aminmax(flat))
-    if low < 0 or high >= count:
-        raise InputError(f"indices must be from 0 to {count - 1}, got {low if low < 0 else high}")
+def _check_lookup(table: Tensor, codes: Tensor, secondary: Tensor | None, indices: Tensor) -> None:
+    if table.ndim != 2 or table.dtype not in device.VALUES:
+        raise InputError(
+            f"codebook must be a matrix of {_names(device.VALUES)}, got {table.dtype} of shape {tuple(table.shape)}"
+        )
+    _check_codes(table, codes, secondary, {"indices": indices})
+
+
+def _check_gradient(grad: Tensor, codes: Tensor, secondary: Tensor | None, indices: Tensor) -> None:
+    if grad.dtype not in device.VALUES or grad.shape[:-1] != indices.shape or grad.ndim == 0:
+        raise InputError(
+            f"grad must be of {_names(device.VALUES)} and have the shape of the indices {tuple(indices.shape)} and one "
+            f"dimension more, got {grad.dtype} of shape {tuple(grad.shape)}"
+        )
+    _check_codes(grad, codes, secondary, {"indices": indices})
+
+
+def _check_expansion(
+    table: Tensor, codes: Tensor, secondary: Tensor | None, padding_idx: int, offsets: Tensor, ids: Tensor
+) -> None:
+    if table.ndim != 2 or table.dtype not in device.VALUES:
+        raise InputError(
+            f"expected a matrix of {_names(device.VALUES)}, got {table.dtype} of shape {tuple(table.shape)}"
+        )
+    if offsets.dtype != ids.dtype:
+        raise InputError(f"offsets and ids must have one dtype, got {offsets.dtype} and {ids.dtype}")
+    _check_codes(table, codes, secondary, {"offsets": offsets, "ids": ids})
+
+
+def _check_codes(table: Tensor, codes: Tensor, secondary: Tensor | None, others: dict[str, Tensor]) -> None:
+    """Cheap checks of what a kernel would read wrongly; none of them looks at a value."""
+    second = {} if secondary is None else {"secondary": secondary}
+    for name, tensor in ({"codes": codes} | second | others).items():
+        if tensor.dtype not in _INTEGERS:
+            raise InputError(f"{name} must be an int32 or int64 tensor, got {tensor.dtype}")
+        if tensor.device != table.device:
+            raise InputError(f"{name} must be on the device of the codebook, {table.device}, got {tensor.device}")
+    if codes.ndim != 1:
+        raise InputError(f"codes must have one dimension, got shape {tuple(codes.shape)}")
+    if secondary is not None and (secondary.shape, secondary.dtype) != (codes.shape, codes.dtype):
+        raise InputError(
+            f"secondary must be as codes, {codes.dtype} of shape {tuple(codes.shape)}, "
+            f"got {secondary.dtype} of shape {tuple(secondary.shape)}"
+        )
+
+
+def _names(dtypes: Any) -> str:
+    return ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
 
 
 @codebook_lookup.register_fake
@@ -178,6 +237,14 @@ def _(grad: Tensor, codes: Tensor, secondary: Tensor | None, indices: Tensor, pa
     return grad.new_empty((rows, grad.shape[-1]))
 
 
+@codebook_lookup_row_gradients.register_fake
+def _(
+    grad: Tensor, codes: Tensor, secondary: Tensor | None, indices: Tensor, padding_idx: int, rows: int
+) -> tuple[Tensor, Tensor]:
+    touched = torch.library.get_ctx().new_dynamic_size()
+    return codes.new_empty(touched, dtype=torch.int64), grad.new_empty((touched, grad.shape[-1]))
+
+
 @codebook_expand.register_fake
 def _(
     codebook: Tensor, codes: Tensor, secondary: Tensor | None, padding_idx: int, offsets: Tensor, ids: Tensor
@@ -188,6 +255,34 @@ def _(
 @codebook_collapse.register_fake
 def _(grad: Tensor, codes: Tensor, secondary: Tensor | None, padding_idx: int, offsets: Tensor, ids: Tensor) -> Tensor:
     return grad.new_empty((offsets.shape[0] - 1, grad.shape[-1]))
+
+
+def _on_cuda(
+    check: Callable[..., None], checked: int, kernels: Callable[..., Any], otherwise: Callable[..., Any]
+) -> Callable[..., Any]:
+    """An operator on CUDA tensors: the kernels, or PyTorch's own operations where the rule of `cuda` says so."""
+
+    def run(*arguments: Any) -> Any:
+        check(*arguments[:checked])
+        where = arguments[0].device
+        launch = launcher_of(where)
+        if launch is None:
+            return otherwise(*arguments)
+        with torch.cuda.device(where):
+            return kernels(launch, *arguments)
+
+    return run
+
+
+codebook_lookup.register_kernel("cuda")(_on_cuda(_check_lookup, 4, device.lookup, plain.lookup))
+codebook_lookup_gradient.register_kernel("cuda")(
+    _on_cuda(_check_gradient, 4, device.lookup_gradient, plain.lookup_gradient)
+)
+codebook_lookup_row_gradients.register_kernel("cuda")(
+    _on_cuda(_check_gradient, 4, device.lookup_row_gradients, plain.lookup_row_gradients)
+)
+codebook_expand.register_kernel("cuda")(_on_cuda(_check_expansion, 6, device.expand, plain.expand))
+codebook_collapse.register_kernel("cuda")(_on_cuda(_check_expansion, 6, device.collapse, plain.collapse))
 
 
 def _save_lookup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

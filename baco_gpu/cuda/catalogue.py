@@ -13,6 +13,10 @@ AXES = {
     "weighted": ("false", "true"),
     "task": ("MOVE", "SECOND"),
     "symmetric": ("false", "true"),
+    "value": ("float", "double", "Half", "BFloat16"),
+    "code": ("int", "long long"),
+    "index": ("int", "long long"),
+    "two": ("false", "true"),
 }
 ID_BYTES = {"int": 4, "long long": 8}
 
@@ -23,8 +27,8 @@ _LISTS += "other_labels:id* other_volumes:long* penalty:double output:id* gained
 class Kernel(NamedTuple):
     """A kernel: the file it is in, the names of its template parameters, and its arguments as (name, type).
 
-    Types are long (int64), word (uint64), int (int32), double, id (the template's), with * for an array and *? for
-    one that may be null.
+    Types are long (int64), word (uint64), int (int32), double; id, code, index and value (the template's), and wide
+    (what values are added up in); with * for an array and *? for one that may be null.
     """
 
     source: str
@@ -38,6 +42,10 @@ def _kernel(source: str, axes: str, arguments: str) -> Kernel:
 
 
 _RUN = "list:id* length:long*"
+
+_CODES = "codes:code* secondary:code*? num_ids:long rows:long indices:index*? count:long padding:long "
+_TERMS = "terms:value* period:long dim:long order:index* offsets:index* "
+_PIECES = "piece:long counters:long* long_rows:long* first_pieces:long* "
 
 KERNELS = {
     "label_tiny": _kernel(
@@ -77,6 +85,28 @@ KERNELS = {
         "id",
         "rows:long* counts:long* num_clusters:long neighbors:id* weights:long* user_volumes:long* "
         "item_volumes:long* penalty:double partner:long* gain:double*",
+    ),
+    "codebook_rows": _kernel(
+        "codebook.cu", "value code index two", _CODES + "codebook:value* dim:long packed:int lane_bits:int out:value*"
+    ),
+    "codebook_keys": _kernel("codebook.cu", "code index two", _CODES + "keys:code*"),
+    "row_sums": _kernel(
+        "codebook.cu",
+        "value index",
+        _TERMS
+        + "rows:long factor:double packed:int lane_bits:int "
+        + _PIECES
+        + "piece_rows:long* piece_numbers:long* totals:value*",
+    ),
+    "piece_sums": _kernel(
+        "codebook.cu",
+        "value index",
+        _TERMS + "packed:int lane_bits:int piece:long counters:long* piece_rows:long* piece_numbers:long* sums:wide*",
+    ),
+    "finish_sums": _kernel(
+        "codebook.cu",
+        "value index",
+        "sums:wide* dim:long offsets:index* factor:double lane_bits:int " + _PIECES + "totals:value*",
     ),
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -11,8 +12,12 @@ import numpy as np
 from baco_gpu.cuda.catalogue import KERNELS, instance
 from baco_gpu.cuda.plan import Limits
 
-_DTYPES = {"long": np.int64, "word": np.uint64, "int": np.int32, "double": np.float64}
-_IDS = {"int": np.int32, "long long": np.int64}
+# What NumPy, CuPy and PyTorch call the types of C++.
+_DTYPES = {"long": "int64", "word": "uint64", "int": "int32", "double": "float64"}
+_INSTANCES = {
+    **{"int": "int32", "long long": "int64"},
+    **{"float": "float32", "double": "float64", "Half": "float16", "BFloat16": "bfloat16"},
+}
 
 
 class Launcher(Protocol):
@@ -33,6 +38,8 @@ class Launcher(Protocol):
 def typed(kernel: str, values: tuple[str, ...], arguments: Sequence[Any]) -> list[Any]:
     """The arguments of a launch: arrays as they are, numbers as NumPy scalars of just the type that C++ expects.
 
+    Arrays are those of NumPy and CuPy, and tensors of PyTorch.
+
     Raises
     ------
     TypeError
@@ -43,41 +50,66 @@ def typed(kernel: str, values: tuple[str, ...], arguments: Sequence[Any]) -> lis
     if len(arguments) != len(expected):
         raise TypeError(f"{kernel} takes {len(expected)} arguments, got {len(arguments)}")
     template = dict(zip(KERNELS[kernel].axes, values, strict=True))
-    dtypes = {**_DTYPES, "id": _IDS[template.get("id", "int")]}
+    dtypes = {**_DTYPES, **{axis: _INSTANCES.get(value, "") for axis, value in template.items()}}
+    dtypes["wide"] = "float64" if template.get("value") == "double" else "float32"
     result: list[Any] = []
     for (name, kind), argument in zip(expected, arguments, strict=True):
-        dtype = np.dtype(dtypes[kind.rstrip("*?")])
+        dtype = dtypes[kind.rstrip("*?")]
         if "*" not in kind:
-            result.append(dtype.type(argument))
+            result.append(np.dtype(dtype).type(argument))
         elif argument is None:
             missing = not kind.endswith("?") or (name == "weights" and template.get("weighted") == "true")
             if missing:
                 raise TypeError(f"{kernel}: {name} must be an array, got None")
             result.append(None)
-        elif getattr(argument, "dtype", None) != dtype or not argument.flags.c_contiguous:
-            found = getattr(argument, "dtype", type(argument).__name__)
-            raise TypeError(f"{kernel}: {name} must be a contiguous array of {dtype}, got {found}")
         else:
+            found, contiguous = _described(argument)
+            if found != dtype or not contiguous:
+                raise TypeError(f"{kernel}: {name} must be a contiguous array of {dtype}, got {found}")
             result.append(argument)
     return result
 
 
-class CudaLauncher:
-    """Runs kernels on CuPy's current device and stream; `load` gives the compiled kernels of the device."""
+def _described(array: Any) -> tuple[str, bool]:
+    """The name of an array's dtype (of its class, where it has none), and whether it is contiguous."""
+    if not hasattr(array, "dtype"):
+        return type(array).__name__, False
+    contiguous = array.is_contiguous() if hasattr(array, "is_contiguous") else array.flags.c_contiguous
+    return str(array.dtype).removeprefix("torch."), contiguous
 
-    def __init__(self, limits: Limits | None = None) -> None:
+
+class CudaLauncher:
+    """Runs kernels on CuPy's current device; `load` gives the compiled kernels of the device.
+
+    Parameters
+    ----------
+    limits : Limits, optional
+    stream : function without arguments, optional
+        Gives the pointer of the CUDA stream of a launch; without one it is CuPy's current stream.
+    """
+
+    def __init__(self, limits: Limits | None = None, stream: Callable[[], int] | None = None) -> None:
         import cupy
 
         from baco_gpu.cuda.loader import load
 
         self.limits = limits or Limits()
         self._kernels = load(self.limits)
+        self._stream = stream
         self.processors = int(cupy.cuda.Device().attributes["MultiProcessorCount"])
 
     def __call__(self, kernel: str, values: tuple[str, ...], blocks: int, arguments: Sequence[Any]) -> None:
-        null = np.uintp(0)
-        packed = tuple(null if value is None else value for value in typed(kernel, values, arguments))
-        self._kernels[instance(kernel, values)]((blocks,), (self.limits.threads,), packed)
+        packed = tuple(_packed(value) for value in typed(kernel, values, arguments))
+        # CuPy reads the pointer and nothing else.
+        stream = None if self._stream is None else SimpleNamespace(ptr=self._stream())
+        self._kernels[instance(kernel, values)]((blocks,), (self.limits.threads,), packed, 0, stream)
+
+
+def _packed(value: Any) -> Any:
+    """An argument as CuPy takes it: the address in the place of a tensor of PyTorch, and of nothing."""
+    if value is None:
+        return np.uintp(0)
+    return np.uintp(value.data_ptr()) if hasattr(value, "data_ptr") else value
 
 
 # CuPy keeps no reference of its own to the stream in use.

@@ -1,8 +1,9 @@
 """Compiling kernels with NVRTC for the device at hand, on first use, and keeping the binaries on disk.
 
-A file of kernels is compiled in units: its instances for one type of ids, with or without weights. The first solve on a
-new machine waits for a few units, seconds each; later processes read them from the cache, a folder `baco_gpu` in
-XDG_CACHE_HOME or ~/.cache. A failure is kept, so that it is raised again at once, with its cause and remedy.
+A file of kernels is compiled in units: its instances for one type of ids or values, with or without weights. The first
+solve on a new machine waits for a few units, seconds each; later processes read them from the cache, a folder
+`baco_gpu` in XDG_CACHE_HOME or ~/.cache. A failure is kept, so that it is raised again at once, with its cause and
+remedy.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from baco_gpu.atomic import replacing
-from baco_gpu.cuda.catalogue import AXES, KERNELS, instances, source_text
+from baco_gpu.cuda.catalogue import KERNELS, instances, source_text
 from baco_gpu.cuda.plan import Limits
 from baco_gpu.errors import BackendUnavailableError, InputError
 
@@ -43,15 +44,15 @@ class Compiled(NamedTuple):
 @functools.cache
 def units() -> tuple[Unit, ...]:
     """All units of all files."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+    found: dict[tuple[str, ...], list[str]] = {}
     for source in sorted({kernel.source for kernel in KERNELS.values()}):
         for name in instances(source):
             values = name.partition("<")[2].rstrip(">").split(", ")
             axes = KERNELS[name.partition("<")[0]].axes
             template = dict(zip(axes, values, strict=False))
-            key = (source, template.get("id", ""), template.get("weighted", AXES["weighted"][0]))
+            key = (source, *(template.get(axis, "") for axis in ("id", "value")), template.get("weighted", "false"))
             found.setdefault(key, []).append(name)
-    return tuple(Unit(source, tuple(names)) for (source, _, _), names in found.items())
+    return tuple(Unit(key[0], tuple(names)) for key, names in found.items())
 
 
 def unit_of(name: str) -> Unit:
@@ -177,7 +178,7 @@ class Kernels:
             raise BackendUnavailableError(str(cause)) from cause
         raise BackendUnavailableError(
             f"the CUDA kernels of {unit.source} cannot be compiled and loaded for sm_{self.architecture}: {cause}; "
-            f"remedy: {_REMEDY}, or backend='cpu' (the labels will be the same)"
+            f"remedy: {_REMEDY}, or do without: backend='cpu' for labels, BACO_CODEBOOK_KERNELS=off for lookups"
         ) from cause
 
 

@@ -282,15 +282,23 @@ T from_word(std::uint64_t word) {
     return value;
 }
 
-// The argument types of a kernel in one letter each, and a call with cuLaunchKernel's array of pointers.
+// The name of a class, which the compiler puts into that of the function.
+template <class T>
+std::string class_name() {
+    const std::string function = __PRETTY_FUNCTION__;
+    const auto begin = function.find("T = ") + 4;
+    return function.substr(begin, function.find_first_of(";]", begin) - begin);
+}
+
+// The argument types of a kernel in one word each, and a call with cuLaunchKernel's array of pointers.
 template <class T>
 std::string letter() {
     if constexpr (std::is_pointer_v<T>) {
         return letter<std::remove_const_t<std::remove_pointer_t<T>>>() + "*";
     } else {
-        static_assert(std::is_arithmetic_v<T>);
         return std::is_same_v<T, double> ? "double" : std::is_same_v<T, unsigned long long> ? "word"
-             : std::is_same_v<T, long long> ? "long" : std::is_same_v<T, int> ? "int" : "unknown";
+             : std::is_same_v<T, long long> ? "long" : std::is_same_v<T, int> ? "int"
+             : std::is_same_v<T, float> ? "float" : std::is_class_v<T> ? class_name<T>() : "unknown";
     }
 }
 
@@ -383,3 +391,17 @@ inline double __dmul_rn(double a, double b) { return a * b; }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dsub_rn(double a, double b) { return a - b; }
 inline double __longlong_as_double(long long bits) { return cuda_host::from_word<double>(cuda_host::to_word(bits)); }
+inline float __uint_as_float(unsigned bits) { return cuda_host::from_word<float>(cuda_host::to_word(bits)); }
+inline unsigned __float_as_uint(float value) { return cuda_host::from_word<unsigned>(cuda_host::to_word(value)); }
+
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+
+// Half precision is an instruction of a GPU, and a type of the compiler here.
+inline float float_of_half(unsigned short bits) {
+    return static_cast<float>(cuda_host::from_word<_Float16>(cuda_host::to_word(bits)));
+}
+inline unsigned short half_of_float(float value) {
+    return cuda_host::from_word<unsigned short>(cuda_host::to_word(static_cast<_Float16>(value)));
+}

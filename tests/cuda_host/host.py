@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from baco_gpu.clustering.backends.base import Partition
 from baco_gpu.clustering.backends.device import DeviceBackend, DeviceProblem
@@ -58,6 +61,29 @@ def build_text(
     return library
 
 
+def run_sanitized(module: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a module in a process of its own, with the sanitizers' libraries, on the kernels that `folder` has."""
+    runtimes = [
+        subprocess.run(
+            [compiler() or "g++", f"-print-file-name={name}"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    if not all(os.path.isabs(path) for path in runtimes):
+        pytest.skip("the compiler has no sanitizers")
+    path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {"LD_PRELOAD": " ".join(runtimes), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-m", module, str(folder)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done
+
+
 class HostLauncher:
     """Runs kernels on the CPU, thread blocks and threads in an order that a seed draws anew for every launch."""
 
@@ -99,9 +125,11 @@ class HostLauncher:
 
 
 def _cell(value: Any) -> np.ndarray:
-    """An argument's bytes in memory of their own: an array's address, or the scalar itself."""
+    """An argument's bytes in memory of their own: the address of an array or a tensor, or the scalar itself."""
     if value is None:
         return np.zeros(1, np.uintp)
+    if hasattr(value, "data_ptr"):
+        return np.array([value.data_ptr()], np.uintp)
     if isinstance(value, np.ndarray):
         return np.array([value.ctypes.data], np.uintp)
     return np.array([value])
@@ -129,6 +157,11 @@ def full_libraries() -> tuple[Path, ...]:
     build(folder, Limits(), ["label_move.cu"])
     others = [path for path in small_libraries() if path.name != "label_move.cu.so"]
     return (*folder.glob("*.so"), *others)
+
+
+def host_launcher(*, seed: int = 1, interrupt: int = 0) -> HostLauncher:
+    """A launcher of the kernels of SMALL."""
+    return HostLauncher(small_libraries(), SMALL, seed=seed, interrupt=interrupt)
 
 
 def host_backend(limits: Limits = SMALL, *, seed: int = 1, interrupt: int = 0) -> DeviceBackend:

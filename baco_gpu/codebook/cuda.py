@@ -1,0 +1,53 @@
+"""Which code a lookup on a GPU runs: the kernels of codebook.cu where CuPy is installed, PyTorch's own otherwise.
+
+The choice is made by what is installed and by the environment variable BACO_CODEBOOK_KERNELS (`on` or `off`), and
+`baco env` shows it. Where the kernels are chosen and cannot be compiled or loaded, that is an error: a lookup never
+changes over by itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+
+import torch
+
+from baco_gpu.checks import check_choice
+from baco_gpu.cuda.launch import CudaLauncher, Launcher
+
+VARIABLE = "BACO_CODEBOOK_KERNELS"
+
+
+def kernels_obstacle() -> str | None:
+    """Why lookups on a GPU run PyTorch's own operations; None where they run the kernels.
+
+    Raises
+    ------
+    InputError
+        If the environment variable is neither `on` nor `off`.
+    """
+    setting = os.environ.get(VARIABLE, "on")
+    check_choice(VARIABLE, setting, ("on", "off"))
+    if setting == "off":
+        return f"{VARIABLE} is off"
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is not installed (pip install 'baco_gpu[cuda13]', or [cuda12])"
+    return None
+
+
+def launcher_of(device: torch.device) -> Launcher | None:
+    """What launches kernels on a CUDA device, on PyTorch's current stream; None where PyTorch's own operations run.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If the kernels are chosen and NVRTC is missing or does not know the device.
+    """
+    return None if kernels_obstacle() else _launcher(device.index)
+
+
+@functools.cache
+def _launcher(device: int) -> Launcher:
+    with torch.cuda.device(device):
+        return CudaLauncher(stream=lambda: torch.cuda.current_stream(device).cuda_stream)
