@@ -54,12 +54,18 @@ ONLY_IN = {
     "sknetwork": ("baselines",),
     "torch": ("codebook", "models", "evaluation", "training", "experiment", "cli"),
     "typer": ("cli",),
+    "yaml": ("cli",),
 }
 
 # Packages of extras: a plain installation lacks them, so no module may import them as it loads.
 OPTIONAL = {"cupy": "cuda13", "sknetwork": "baselines"}
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "sknetwork": "scikit-network", "cupy": "cupy-cuda13x"}
+DISTRIBUTIONS = {
+    "cupy": "cupy-cuda13x",
+    "sklearn": "scikit-learn",
+    "sknetwork": "scikit-network",
+    "yaml": "pyyaml",
+}
 
 
 class Import(NamedTuple):

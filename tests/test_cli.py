@@ -153,7 +153,7 @@ def test_compare_prints_a_table_and_draws_a_picture(baco, clicks, tmp_path):
     assert code == 0
     for word in ("full", "random", "codebook", "params", "bytes", "saved", "seconds", "recall", "ndcg"):
         assert word in stdout
-    assert {path.name for path in out.iterdir()} == {"comparison.json", "comparison.png"}
+    assert {path.name for path in out.iterdir()} == {"comparison.json", "comparison.png", "comparison.settings.yml"}
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
     methods = json.loads((out / "comparison.json").read_text())["methods"]
     assert [row["method"] for row in methods] == ["full", "random", "codebook"]
@@ -248,7 +248,7 @@ def test_a_full_disk_is_a_failure_that_leaves_the_old_file(baco, clicks, tmp_pat
     assert (code, stdout) == (1, "")
     assert "No space left on device" in stderr
     assert out.read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [out.name, "codes.settings.yml"]
 
 
 @pytest.mark.parametrize("command", ["compress", "train"])
@@ -272,11 +272,42 @@ def test_ctrl_c_ends_with_130_and_writes_nothing(tmp_path, command):
     assert [path.name for path in tmp_path.iterdir()] == [data.name]
 
 
-def test_version_and_help(baco):
+def test_a_fault_of_ours_is_one_line_that_says_so(baco, clicks, monkeypatch):
+    def broken(*arguments, **options):
+        raise ZeroDivisionError("division\nby zero")
+
+    monkeypatch.setattr("baco_gpu.clustering.estimator.cocluster", broken)
+    code, stdout, stderr = baco("compress", clicks, "--json")
+    assert (code, stdout) == (1, "")
+    assert stderr == (
+        "baco: error: a fault of baco_gpu, please report it with the output of --debug: "
+        "ZeroDivisionError: division by zero\n"
+    )
+    with pytest.raises(ZeroDivisionError):
+        baco("compress", clicks, "--json", debug=True)
+
+
+@pytest.mark.parametrize("command", ["compress", "train", "compare", "inspect", "env"])
+def test_help_has_the_common_options_and_an_example(baco, command):
+    code, stdout, _ = baco(command, "--help")
+    assert code == 0
+    assert all(option in stdout for option in ("--seed", "--backend", "--quiet", "--json", "--config"))
+    assert f"\n   baco {command}" in stdout
+
+
+def test_version_and_exit_codes_are_told(baco):
     code, stdout, _ = baco("--version")
     assert code == 0
     assert stdout.startswith("baco_gpu ")
-    for command in ("compress", "train", "compare", "inspect", "env"):
-        code, stdout, _ = baco(command, "--help")
-        assert code == 0
-        assert all(option in stdout for option in ("--seed", "--backend", "--quiet", "--json"))
+    stdout = baco("--help")[1]
+    assert all(f"\n   {number} " in stdout for number in (0, 1, 2, 130))
+
+
+def test_a_pipe_gets_whole_lines_without_colours(clicks):
+    command = [sys.executable, "-m", "baco_gpu", "env"]
+    bare = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "FORCE_COLOR")}
+    lines = subprocess.run(command, capture_output=True, text=True, env=bare, check=True).stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == ["python", "platform", "processors", "numba_threads"]
+    assert not any("\x1b" in line for line in lines)
+    narrow = subprocess.run(command, capture_output=True, text=True, env={**bare, "COLUMNS": "50"}, check=True).stdout
+    assert max(map(len, narrow.splitlines())) <= 50

@@ -8,50 +8,40 @@ from typing import Annotated, Any
 
 import typer
 
-from baco_gpu.cli import options
+from baco_gpu.cli import completion, options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_table
+from baco_gpu.cli.groups import expanded
+from baco_gpu.cli.settings_file import write_settings
 from baco_gpu.errors import InputError
 
 
+@expanded
 def compare(
     context: typer.Context,
     data: options.Data,
-    methods: Annotated[str, typer.Option(help="Methods, comma-separated: full, codebook (ours), or baselines.")] = (
-        "full,random,codebook"
-    ),
-    model: options.Model = "lightgcn",
-    budget: options.BudgetRatio = None,
-    budget_rows: options.BudgetRows = None,
-    budget_measure: options.BudgetMeasure = "parameters",
+    source: options.Source,
+    clustering: options.Clustering,
+    training: options.Training,
+    run: options.Run,
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Methods, comma-separated: full, codebook (ours), or baselines.",
+            autocompletion=completion.several_of(options.methods),
+        ),
+    ] = "full,random,codebook",
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write comparison.json and comparison.png to this folder.")
     ] = None,
-    gamma: options.Gamma = None,
-    weights: options.Weights = None,
-    solver: options.Solver = "multilevel",
-    secondary: options.Secondary = "users",
-    embedding_dim: options.EmbeddingDim = 64,
-    layers: options.Layers = 2,
-    epochs: options.Epochs = 60,
-    batch_size: options.BatchSize = 2048,
-    learning_rate: options.LearningRate = 2e-3,
-    weight_decay: options.WeightDecay = 1e-4,
-    patience: options.Patience = 10,
-    user_column: options.UserColumn = None,
-    item_column: options.ItemColumn = None,
-    weight_column: options.WeightColumn = None,
-    seed: options.Seed = 0,
-    backend: options.Backend = "auto",
-    device: options.Device = "cpu",
-    quiet: options.Quiet = False,
-    json: options.Json = False,
 ) -> None:
     """Train the same recommender over the tables of several methods and compare what they keep and cost.
 
-    Example: baco compare movielens-100k --budget 0.25 --epochs 60 --out demo
+    \b
+    Example:
+      baco compare movielens-100k --budget 0.25 --epochs 60 --out demo
     """
-    estimator = options.clustering_of(context.params)
-    settings = options.training_of(context.params)
+    estimator = clustering.estimator(run)
+    settings = training.settings(run)
     names = [name.strip() for name in methods.split(",") if name.strip()]
     if not names or len(set(names)) < len(names):
         raise InputError(f"--methods must be different names, separated by commas, got {methods!r}")
@@ -63,30 +53,33 @@ def compare(
     from baco_gpu.plots.comparison import comparison_figure
 
     for name in names:
-        experiment.check_names(method=name, model=model)
+        experiment.check_names(method=name, model=training.model)
     rows: list[dict[str, Any]] = []
-    with ProgressDisplay(hidden=quiet or json) as display:
-        split = options.split_of(context.params, display.report)
+    with ProgressDisplay(hidden=run.silent) as display:
+        split = source.split(data, run.seed, display.report)
         for name in names:
             report = display.named(name)
             compression = experiment.compress(split, name, estimator, progress=report)
-            outcome = experiment.run(split, compression, model, settings, num_layers=layers, progress=report)
+            outcome = experiment.run(
+                split, compression, training.model, settings, num_layers=training.layers, progress=report
+            )
             rows.append({**outcome.summary(), "curve": outcome.curve})
 
-    comparison = {"data": data, "model": model, "seed": seed, "methods": rows}
+    comparison = {"data": data, "model": training.model, "seed": run.seed, "methods": rows}
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         with replacing(out / "comparison.json") as temporary:
             temporary.write_text(json_module.dumps(comparison, indent=2))
-        figure = comparison_figure(rows, title=f"{model} on {data}, seed {seed}")
+        figure = comparison_figure(rows, title=f"{training.model} on {data}, seed {run.seed}")
         with replacing(out / "comparison.png") as temporary:
             figure.savefig(temporary, dpi=150)
-    if json:
+        write_settings(context, out / "comparison.json")
+    if run.json:
         print_json(comparison)
         return
     columns = ["method", "rows", "params", "bytes", "saved", "cluster\nseconds", "train\nseconds"]
     columns += ["recall\n@20", "ndcg\n@20"]
-    print_table(columns, [_cells(row) for row in rows], title=f"{model} on {data}, seed {seed}")
+    print_table(columns, [_cells(row) for row in rows], title=f"{training.model} on {data}, seed {run.seed}")
     if out is not None:
         typer.echo(f"picture: {out / 'comparison.png'}")
 

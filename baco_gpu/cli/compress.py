@@ -10,59 +10,53 @@ import typer
 
 from baco_gpu.cli import options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_pairs
+from baco_gpu.cli.groups import expanded
+from baco_gpu.cli.settings_file import write_settings
 
 
+@expanded
 def compress(
     context: typer.Context,
     data: options.Data,
-    budget: options.BudgetRatio = None,
-    budget_rows: options.BudgetRows = None,
-    budget_measure: options.BudgetMeasure = "parameters",
+    source: options.Source,
+    clustering: options.Clustering,
+    run: options.Run,
     out: Annotated[Path | None, typer.Option(help="Write labels and settings to this .safetensors file.")] = None,
     labels: Annotated[
         Path | None,
         typer.Option(help="Write the labels by raw id to this .parquet or .csv file (columns side, id, cluster, ...)."),
     ] = None,
-    gamma: options.Gamma = None,
-    weights: options.Weights = None,
-    solver: options.Solver = "multilevel",
-    secondary: options.Secondary = "users",
-    embedding_dim: options.EmbeddingDim = 64,
-    user_column: options.UserColumn = None,
-    item_column: options.ItemColumn = None,
-    weight_column: options.WeightColumn = None,
-    seed: options.Seed = 0,
-    backend: options.Backend = "auto",
-    quiet: options.Quiet = False,
-    json: options.Json = False,
 ) -> None:
     """Co-cluster interactions so that a codebook within the budget can stand for the embedding tables.
 
     Of data that comes with a split, the training part is clustered.
 
-    Examples: baco compress clicks.parquet --budget 0.25 --out codes.safetensors;
-    baco compress movielens-100k --budget-rows 500 --json
+    \b
+    Examples:
+      baco compress clicks.parquet --budget 0.25 --out codes.safetensors
+      baco compress movielens-100k --budget-rows 500 --json
     """
-    estimator = options.clustering_of(context.params)
+    estimator = clustering.estimator(run)
     options.check_output(out)
     options.check_labels_output(labels)
 
     from baco_gpu.data.labels import write_labels
     from baco_gpu.graph.bipartite import BipartiteGraph
 
-    with ProgressDisplay(hidden=quiet or json) as display:
+    with ProgressDisplay(hidden=run.silent) as display:
         started = time.perf_counter()
-        graph = BipartiteGraph.from_file(data, **options.columns_of(context.params), progress=display.report)
+        graph = BipartiteGraph.from_file(data, progress=display.report, **source.reading())
         reading = time.perf_counter() - started
         result = estimator.fit(graph, progress=display.report).result_
     result.seconds["read"] = reading
     if out is not None:
         result.save(out)
+        write_settings(context, out)
     if labels is not None:
         write_labels(labels, {"user": result.users.to_frame(), "item": result.items.to_frame()})
 
     summary = result.summary()
-    if json:
+    if run.json:
         print_json(summary)
         return
     shares = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from types import TracebackType
@@ -18,6 +19,7 @@ from baco_gpu.progress import Progress as ProgressFunction
 from baco_gpu.progress import silent
 
 _SECONDS_BETWEEN_LINES = 5.0
+_UNBOUNDED = 10_000  # characters a line
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -30,7 +32,7 @@ def print_pairs(pairs: dict[str, Any], title: str) -> None:
     table = Table(title=Text(title), title_justify="left", show_header=False, box=None, pad_edge=False)
     for name, value in pairs.items():
         table.add_row(name, Text(str(value)))
-    Console().print(table)
+    _stdout().print(table)
 
 
 def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
@@ -40,7 +42,14 @@ def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
         table.add_column(column, justify="left" if index == 0 else "right")
     for row in rows:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    _stdout().print(table)
+
+
+def _stdout() -> Console:
+    """The terminal at its width; in a pipe or a file, where nothing has a width, lines are as long as they are."""
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return Console()
+    return Console(width=_UNBOUNDED)
 
 
 class ProgressDisplay:

@@ -10,6 +10,7 @@ from typing import Any
 
 from baco_gpu.cli import options
 from baco_gpu.cli.console import print_json, print_pairs
+from baco_gpu.cli.groups import expanded
 
 _PACKAGES = (
     "baco_gpu",
@@ -27,15 +28,15 @@ _PACKAGES = (
 )
 
 
-def env(
-    seed: options.Seed = 0,
-    backend: options.Backend = "auto",
-    quiet: options.Quiet = False,
-    json: options.Json = False,
-) -> None:
+@expanded
+def env(run: options.Run) -> None:
     """Show versions, processors and whether each backend can run.
 
     With an explicit --backend, fail unless that one can.
+
+    \b
+    Example:
+      baco env --backend cuda
     """
     import numba
     import torch
@@ -43,7 +44,7 @@ def env(
     from baco_gpu.clustering.backends import cuda_obstacle, get_backend
     from baco_gpu.codebook.cuda import kernels_obstacle
 
-    chosen = get_backend(backend)
+    chosen = get_backend(run.backend)
     obstacle, without_kernels = cuda_obstacle(), kernels_obstacle()
     facts: dict[str, Any] = {
         "python": sys.version.split()[0],
@@ -57,7 +58,7 @@ def env(
         "codebooks_on_gpu": f"PyTorch's operations: {without_kernels}" if without_kernels else "CUDA kernels",
         "packages": {name: _version(name) for name in _PACKAGES},
     }
-    if json:
+    if run.json:
         print_json(facts)
         return
     packages = facts.pop("packages")

@@ -7,33 +7,41 @@ from typing import Annotated, Any
 
 import typer
 
-from baco_gpu.cli import options
+from baco_gpu.cli import completion, options
 from baco_gpu.cli.console import print_json, print_pairs, print_table
+from baco_gpu.cli.groups import expanded
 
 
+@expanded
 def inspect(
-    codes: Annotated[Path, typer.Argument(metavar="CODES", help="A file that `baco compress --out` wrote.")],
+    codes: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CODES",
+            help="A file that `baco compress --out` wrote.",
+            autocompletion=completion.files_of(".safetensors"),
+        ),
+    ],
+    run: options.Run,
     largest: Annotated[int, typer.Option(min=0, help="How many of the largest clusters to list.")] = 5,
     members: Annotated[int, typer.Option(min=0, help="How many members of each to name.")] = 5,
-    seed: options.Seed = 0,
-    backend: options.Backend = "auto",
-    quiet: options.Quiet = False,
-    json: options.Json = False,
 ) -> None:
     """Show sizes, balance, volumes and the largest clusters of a clustering, by raw id.
 
     Nothing is computed anew: --seed and --backend change no figure (a backend that cannot run is still refused).
 
-    Example: baco inspect codes.safetensors --largest 10
+    \b
+    Example:
+      baco inspect codes.safetensors --largest 10
     """
     from baco_gpu.clustering.backends import get_backend
     from baco_gpu.clustering.report import describe
     from baco_gpu.clustering.result import CoclusteringResult
 
-    get_backend(backend)
+    get_backend(run.backend)
     result = CoclusteringResult.load(codes)
     description = describe(result, largest=largest, members=members)
-    if json:
+    if run.json:
         print_json(description)
         return
     summary = description["summary"]

@@ -24,7 +24,6 @@ app = typer.Typer(
     name="baco",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Compress the embedding tables of recommenders by balanced co-clustering.",
 )
 for command in (compress, train, compare, inspect, env):
     app.command()(command)
@@ -43,7 +42,23 @@ def _options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    pass
+    """Compress the embedding tables of recommenders by balanced co-clustering.
+
+    Results go to stdout, everything else to stderr. NO_COLOR in the environment turns colours off.
+
+    \b
+    Examples:
+      baco compress clicks.parquet --budget 0.25 --out codes.safetensors
+      baco train movielens-100k --budget 0.25 --epochs 30
+      baco --install-completion     for TAB to complete options, values and data
+
+    \b
+    Exit codes:
+      0    done
+      1    a failure, such as a full disk
+      2    a mistake in the command line or in the data
+      130  interrupted by Ctrl-C
+    """
 
 
 def run() -> None:
@@ -79,7 +94,7 @@ def main(arguments: list[str], *, debug: bool = False) -> int:
     except (KeyboardInterrupt, typer.Abort, SystemError) as error:
         # A compiled loop hands an interrupt on inside a SystemError.
         if isinstance(error, SystemError) and not isinstance(error.__cause__, KeyboardInterrupt):
-            raise
+            return _fail_by_fault(error, debug)
         return _fail("interrupted; no output was written", INTERRUPTED, error, debug)
     except BacoError as error:
         return _fail(str(error), USER_ERROR, error, debug)
@@ -88,6 +103,8 @@ def main(arguments: list[str], *, debug: bool = False) -> int:
         return _fail(f"{error}{full}; no output was written", FAILURE, error, debug)
     except MemoryError as error:
         return _fail(f"not enough memory: {error}", FAILURE, error, debug)
+    except Exception as error:
+        return _fail_by_fault(error, debug)
 
 
 def _fail(message: str, code: int, error: BaseException, debug: bool) -> int:
@@ -95,3 +112,9 @@ def _fail(message: str, code: int, error: BaseException, debug: bool) -> int:
         raise error
     print(f"baco: error: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+def _fail_by_fault(error: Exception, debug: bool) -> int:
+    """What nobody foresaw is a fault of ours, and said to be one."""
+    what = f"{type(error).__name__}: {error}"
+    return _fail(f"a fault of baco_gpu, please report it with the output of --debug: {what}", FAILURE, error, debug)

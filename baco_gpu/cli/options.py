@@ -1,13 +1,15 @@
-"""Options that several commands share, and the objects they describe."""
+"""Options that several commands share, in groups (see `baco_gpu.cli.groups`), and the objects they describe."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from baco_gpu.cli import completion
+from baco_gpu.cli.settings_file import load_settings
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,95 +18,226 @@ if TYPE_CHECKING:
     from baco_gpu.progress import Progress
     from baco_gpu.training.settings import TrainingSettings
 
+
+def _backends() -> tuple[str, ...]:
+    from baco_gpu.clustering.backends import NAMES
+
+    return NAMES
+
+
+def _solvers() -> tuple[str, ...]:
+    from baco_gpu.clustering.estimator import SOLVERS
+
+    return SOLVERS
+
+
+def _sides() -> tuple[str, ...]:
+    from baco_gpu.clustering.estimator import SECONDARY
+
+    return SECONDARY
+
+
+def _schemes() -> tuple[str, ...]:
+    from baco_gpu.clustering.weights import SCHEMES
+
+    return SCHEMES
+
+
+def _measures() -> tuple[str, ...]:
+    from baco_gpu.clustering.budget import MEASURES
+
+    return MEASURES
+
+
+def _models() -> tuple[str, ...]:
+    from baco_gpu.models.build import MODELS
+
+    return tuple(MODELS)
+
+
+def methods() -> tuple[str, ...]:
+    """The names of the methods that make tables, for completion."""
+    from baco_gpu.baselines.registry import METHODS
+
+    return tuple(METHODS)
+
+
 Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
         help="Interactions: a .parquet, .csv, .tsv, .txt (LightGCN) or .npz file, a folder with train.txt and "
         "test.txt, or movielens-100k.",
+        autocompletion=completion.data_sets,
     ),
 ]
-UserColumn = Annotated[str | None, typer.Option("--user-column", help="Column of user ids. [default: the first]")]
-ItemColumn = Annotated[str | None, typer.Option("--item-column", help="Column of item ids. [default: the second]")]
-WeightColumn = Annotated[str | None, typer.Option("--weight-column", help="Column of edge weights. [default: none]")]
-BudgetRatio = Annotated[
-    float | None,
-    typer.Option("--budget", metavar="RATIO", help="Share of the full table, in (0, 1]. [default: 0.25]"),
-]
-BudgetRows = Annotated[
-    int | None, typer.Option("--budget-rows", metavar="N", help="Number of codebook rows, instead of --budget.")
-]
-BudgetMeasure = Annotated[str, typer.Option(help="What --budget is a share of: parameters or bytes.")]
-Gamma = Annotated[
-    float | None, typer.Option(help="Resolution: higher means smaller, more even clusters. [default: chosen]")
-]
-Weights = Annotated[
-    str | None, typer.Option(help="Node weights: degree, sqrt, log, unit or paper. [default: the solver's]")
-]
-Solver = Annotated[str, typer.Option(help="multilevel (meets the budget to the row) or paper (published sweeps).")]
-Secondary = Annotated[str, typer.Option(help="Sides with secondary clusters: users, items, both or none.")]
-EmbeddingDim = Annotated[int, typer.Option("--embedding-dim", "--dim", help="Embedding dimension.")]
-Model = Annotated[str, typer.Option(help="Recommender: lightgcn or mf.")]
-Layers = Annotated[int, typer.Option(help="Propagation layers of LightGCN.")]
-Epochs = Annotated[int, typer.Option(help="Epochs at most.")]
-BatchSize = Annotated[int, typer.Option(help="Interactions a training step.")]
-LearningRate = Annotated[float, typer.Option("--learning-rate", "--lr", help="Adam's learning rate.")]
-WeightDecay = Annotated[float, typer.Option(help="Factor of the L2 term on a batch's embeddings.")]
-Patience = Annotated[int, typer.Option(help="Stop after so many epochs without a better validation recall@20.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-Backend = Annotated[str, typer.Option(help="Where clustering runs: auto, cpu or cuda.")]
-Device = Annotated[str, typer.Option(help="Where training runs, a torch device: cpu, cuda, cuda:1, ...")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
 
 
-def clustering_of(params: Mapping[str, Any]) -> BalancedCoclustering:
-    """The estimator that a command's parameters describe, all checked.
+@dataclass(frozen=True)
+class Run:
+    """How a command runs and prints."""
 
-    Raises
-    ------
-    InputError
-        If an option is out of its range, or both kinds of budget are given.
-    """
-    from baco_gpu.clustering.estimator import BalancedCoclustering
+    panel: ClassVar[str] = "Running and printing"
 
-    budget, rows, solver = params["budget"], params["budget_rows"], params["solver"]
-    if budget is not None and rows is not None:
-        raise InputError(f"give --budget or --budget-rows, got both ({budget:g} and {rows})")
-    chosen = budget if rows is None else rows
-    if chosen is None and not (solver == "paper" and params["gamma"] is not None):
-        chosen = 0.25
-    passed = ("gamma", "weights", "solver", "secondary", "backend", "budget_measure", "embedding_dim")
-    estimator = BalancedCoclustering(
-        budget=chosen, random_state=params["seed"], **{name: params[name] for name in passed}
-    )
-    estimator.check_parameters()
-    return estimator
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0
+    backend: Annotated[
+        str,
+        typer.Option(help="Where clustering runs: auto, cpu or cuda.", autocompletion=completion.one_of(_backends)),
+    ] = "auto"
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            callback=load_settings,
+            is_eager=True,
+            metavar="FILE.yml",
+            help="Take settings from this YAML file, whose keys are option names; the command line comes first.",
+            autocompletion=completion.files_of(".yml", ".yaml"),
+        ),
+    ] = None
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")] = False
 
-
-def training_of(params: Mapping[str, Any]) -> TrainingSettings:
-    """The training settings that a command's parameters describe; InputError for values out of range."""
-    from baco_gpu.training.settings import TrainingSettings
-
-    names = ("epochs", "batch_size", "learning_rate", "weight_decay", "patience", "seed", "device")
-    return TrainingSettings(**{name: params[name] for name in names})
+    @property
+    def silent(self) -> bool:
+        """Whether progress is hidden."""
+        return self.quiet or self.json
 
 
-def columns_of(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The names of columns among a command's parameters."""
-    return {name: params[name] for name in ("user_column", "item_column", "weight_column")}
+@dataclass(frozen=True)
+class Source:
+    """How DATA is read."""
+
+    panel: ClassVar[str] = "Data"
+
+    user_column: Annotated[str | None, typer.Option(help="Column of user ids.", show_default="the first")] = None
+    item_column: Annotated[str | None, typer.Option(help="Column of item ids.", show_default="the second")] = None
+    weight_column: Annotated[str | None, typer.Option(help="Column of edge weights.", show_default="none")] = None
+
+    def reading(self) -> dict[str, Any]:
+        """Keywords of `load_interactions`."""
+        return {
+            "user_column": self.user_column,
+            "item_column": self.item_column,
+            "weight_column": self.weight_column,
+        }
+
+    def split(self, data: str, seed: int, progress: Progress) -> SplitInteractions:
+        """The interactions of DATA in three parts; InputError where they cannot train or test anything."""
+        from baco_gpu.data.readers import load_split
+
+        split = load_split(data, seed=seed, progress=progress, **self.reading())
+        for name in ("train", "validation", "test"):
+            if not len(getattr(split, name)):
+                raise InputError(f"{data}: expected interactions in the {name} part, got none")
+        return split
 
 
-def split_of(params: Mapping[str, Any], progress: Progress) -> SplitInteractions:
-    """The interactions of DATA in three parts; InputError where they cannot train or test anything."""
-    from baco_gpu.data.readers import load_split
+@dataclass(frozen=True)
+class Clustering:
+    """How to cluster, and within which budget."""
 
-    data = params["data"]
-    split = load_split(data, seed=params["seed"], **columns_of(params), progress=progress)
-    for name in ("train", "validation", "test"):
-        if not len(getattr(split, name)):
-            raise InputError(f"{data}: expected interactions in the {name} part, got none")
-    return split
+    panel: ClassVar[str] = "Clustering"
+
+    budget: Annotated[
+        float | None,
+        typer.Option("--budget", metavar="RATIO", help="Share of the full table, in (0, 1].", show_default="0.25"),
+    ] = None
+    budget_rows: Annotated[
+        int | None, typer.Option("--budget-rows", metavar="N", help="Number of codebook rows, instead of --budget.")
+    ] = None
+    budget_measure: Annotated[
+        str,
+        typer.Option(
+            help="What --budget is a share of: parameters or bytes.", autocompletion=completion.one_of(_measures)
+        ),
+    ] = "parameters"
+    gamma: Annotated[
+        float | None, typer.Option(help="Resolution: higher means smaller, more even clusters.", show_default="chosen")
+    ] = None
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Node weights: degree, sqrt, log, unit or paper.",
+            show_default="the solver's",
+            autocompletion=completion.one_of(_schemes),
+        ),
+    ] = None
+    solver: Annotated[
+        str,
+        typer.Option(
+            help="multilevel (meets the budget to the row) or paper (published sweeps).",
+            autocompletion=completion.one_of(_solvers),
+        ),
+    ] = "multilevel"
+    secondary: Annotated[
+        str,
+        typer.Option(
+            help="Sides with secondary clusters: users, items, both or none.",
+            autocompletion=completion.one_of(_sides),
+        ),
+    ] = "users"
+    embedding_dim: Annotated[int, typer.Option("--embedding-dim", "--dim", help="Embedding dimension.")] = 64
+
+    def estimator(self, run: Run) -> BalancedCoclustering:
+        """The estimator that the options describe, all checked.
+
+        Raises
+        ------
+        InputError
+            If an option is out of its range, or both kinds of budget are given.
+        """
+        from baco_gpu.clustering.estimator import BalancedCoclustering
+
+        if self.budget is not None and self.budget_rows is not None:
+            raise InputError(f"give --budget or --budget-rows, got both ({self.budget:g} and {self.budget_rows})")
+        budget = self.budget if self.budget_rows is None else self.budget_rows
+        if budget is None and not (self.solver == "paper" and self.gamma is not None):
+            budget = 0.25
+        estimator = BalancedCoclustering(
+            budget=budget,
+            gamma=self.gamma,
+            weights=self.weights,
+            solver=self.solver,
+            secondary=self.secondary,
+            backend=run.backend,
+            random_state=run.seed,
+            budget_measure=self.budget_measure,
+            embedding_dim=self.embedding_dim,
+        )
+        estimator.check_parameters()
+        return estimator
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained, and how."""
+
+    panel: ClassVar[str] = "Training"
+
+    model: Annotated[
+        str, typer.Option(help="Recommender: lightgcn or mf.", autocompletion=completion.one_of(_models))
+    ] = "lightgcn"
+    layers: Annotated[int, typer.Option(help="Propagation layers of LightGCN.")] = 2
+    epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 60
+    batch_size: Annotated[int, typer.Option(help="Interactions a training step.")] = 2048
+    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Adam's learning rate.")] = 2e-3
+    weight_decay: Annotated[float, typer.Option(help="Factor of the L2 term on a batch's embeddings.")] = 1e-4
+    patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better validation recall@20.")] = 10
+    device: Annotated[str, typer.Option(help="Where training runs, a torch device: cpu, cuda, cuda:1, ...")] = "cpu"
+
+    def settings(self, run: Run) -> TrainingSettings:
+        """The settings of the trainer; InputError for values out of range."""
+        from baco_gpu.training.settings import TrainingSettings
+
+        return TrainingSettings(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            patience=self.patience,
+            seed=run.seed,
+            device=self.device,
+        )
 
 
 def check_output(path: Path | None) -> None:

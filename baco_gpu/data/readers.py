@@ -18,7 +18,7 @@ from baco_gpu.data.tables import ColumnNames, interactions_of
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent
 
-_SUFFIXES = {
+SUFFIXES = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".inter": "tsv",
@@ -27,6 +27,7 @@ _SUFFIXES = {
     ".txt": "lightgcn",
     ".npz": "npz",
 }
+NAMES = (MOVIELENS,)
 FORMATS = ("csv", "tsv", "parquet", "lightgcn", "npz")
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
@@ -165,10 +166,10 @@ def _identify(path: str | os.PathLike[str], format: str | None) -> tuple[Path, s
         if format not in (None, "lightgcn"):
             raise InputError(f"{file}: expected a {format} file, got a folder")
         return file, "lightgcn"
-    kind = format or _SUFFIXES.get(file.suffix.lower())
+    kind = format or SUFFIXES.get(file.suffix.lower())
     if kind is None:
         raise InputError(
-            f"{file}: expected one of the suffixes {', '.join(_SUFFIXES)}, got {file.suffix!r} (or name the format)"
+            f"{file}: expected one of the suffixes {', '.join(SUFFIXES)}, got {file.suffix!r} (or name the format)"
         )
     return file, kind
 

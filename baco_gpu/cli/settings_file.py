@@ -1,0 +1,112 @@
+"""Settings of a command in a YAML file: read by --config, and written beside every result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+
+import baco_gpu
+from baco_gpu.atomic import replacing
+from baco_gpu.checks import shown
+from baco_gpu.errors import InputError
+
+# What says where to and how to print, and not what comes out.
+_NOT_OF_THE_RESULT = ("config", "help", "out", "labels", "plot", "quiet", "json")
+
+
+def load_settings(context: typer.Context, path: Path | None) -> Path | None:
+    """Make the settings of the file the defaults of this command: what the command line says comes first.
+
+    The file is a mapping of option names, with dashes or underscores, to values; `data` stands for DATA.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is no mapping, or has a key or a value that the command does not take.
+    """
+    if path is None or context.resilient_parsing:
+        return path
+    parameters = {
+        _plain(name): parameter
+        for parameter in context.command.params
+        if parameter.name not in ("config", "help")
+        for name in (*parameter.opts, str(parameter.name))
+    }
+    settings: dict[str, Any] = {}
+    for key, value in _read(path).items():
+        parameter = parameters.get(_plain(str(key)))
+        if parameter is None:
+            near = get_close_matches(_plain(str(key)), parameters, n=1)
+            known = ", ".join(sorted(name for name in parameters if len(name) > 1))
+            hint = f"did you mean {near[0]!r}?" if near else f"the command takes {known}"
+            raise InputError(f"{path}: {context.command.name} has no setting {key!r}; {hint}")
+        if value is not None:
+            settings[str(parameter.name)] = _value(context, path, str(key), parameter, value)
+    context.default_map = {**(context.default_map or {}), **settings}
+    return path
+
+
+def write_settings(context: typer.Context, path: Path) -> Path:
+    """Write all that made a result, defaults included, beside its file as NAME.settings.yml; returns that path.
+
+    `--config` on the same command repeats the run.
+    """
+    target = path.with_suffix(".settings.yml")
+    names = {str(parameter.name): _plain(parameter.opts[0]) for parameter in context.command.params}
+    settings = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in ((names[key], value) for key, value in context.params.items())
+        if value is not None and name not in _NOT_OF_THE_RESULT
+    }
+    command = context.command.name
+    with replacing(target) as temporary:
+        temporary.write_text(
+            f"# baco_gpu {baco_gpu.__version__}; again: baco {command} --config {target.name}\n"
+            + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
+            encoding="utf-8",
+        )
+    return target
+
+
+def _read(path: Path) -> Mapping[object, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path}: expected a YAML file of settings, but it cannot be read ({error.strerror})"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected a YAML file of settings in UTF-8, got other bytes") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it is no YAML"
+        raise InputError(f"{path}: expected a YAML file of settings, but{line} {problem}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected lines such as 'budget: 0.25', got {shown(content)}")
+    return content
+
+
+def _value(context: typer.Context, path: Path, key: str, parameter: Any, value: Any) -> Any:
+    """The value as the option takes it; InputError where the option does not."""
+    if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+        value = ",".join(value)
+    if isinstance(value, (dict, list)) or isinstance(value, bool) != bool(getattr(parameter, "is_flag", False)):
+        expected = "true or false" if getattr(parameter, "is_flag", False) else "one value"
+        raise InputError(f"{path}: {key} must be {expected}, got {shown(value)}")
+    try:
+        return parameter.process_value(context, value)
+    except typer.BadParameter as error:
+        raise InputError(f"{path}: {key}: {error.message.rstrip('.')}, got {shown(value)}") from error
+
+
+def _plain(name: str) -> str:
+    """An option's name as a key: without leading dashes, and with dashes inside."""
+    return name.lstrip("-").replace("_", "-")

@@ -1,0 +1,112 @@
+"""Settings from a YAML file, and the file of settings beside every result."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from baco_gpu.cli import main as cli
+from baco_gpu.data.synthetic import planted_coclusters
+
+
+@pytest.fixture(scope="module")
+def clicks(tmp_path_factory):
+    interactions, _, _ = planted_coclusters(200, 150, 2000, 10, noise=0.1, seed=3)
+    path = tmp_path_factory.mktemp("data") / "clicks.csv"
+    lines = (f"{user},{item}\n" for user, item in zip(interactions.users, interactions.items, strict=True))
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.fixture
+def baco(capsys):
+    def run(*arguments):
+        code = cli.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(content):
+        path = tmp_path / "settings.yml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def test_a_file_gives_settings_and_the_command_line_comes_first(baco, clicks, config):
+    path = config("budget: 0.5\nseed: 3\nembedding_dim: 8\nsecondary: none\ngamma:\n")
+    summary = json.loads(baco("compress", clicks, "--config", path, "--json")[1])
+    assert 0.4 < summary["parameters_compressed"] / summary["parameters_full"] <= 0.5
+    assert summary["secondary_users"] == 0
+    expected = baco("compress", clicks, "--budget", 0.5, "--seed", 3, "--dim", 8, "--secondary", "none", "--json")[1]
+    assert summary["labels_sha256"] == json.loads(expected)["labels_sha256"]
+    overruled = json.loads(baco("compress", clicks, "--budget", 0.3, "--config", path, "--json")[1])
+    assert overruled["parameters_compressed"] <= 0.3 * overruled["parameters_full"]
+
+
+def test_flags_lists_and_the_data_itself_are_settings_too(baco, clicks, config):
+    path = config(f"data: {clicks}\nmethods: [full, random]\nepochs: 1\ndim: 4\nmodel: mf\njson: true\n")
+    code, stdout, stderr = baco("compare", "--config", path)
+    assert (code, stderr) == (0, "")
+    assert [row["method"] for row in json.loads(stdout)["methods"]] == ["full", "random"]
+
+
+def test_the_settings_beside_a_result_repeat_it(baco, clicks, tmp_path):
+    first, again = tmp_path / "codes.safetensors", tmp_path / "again.safetensors"
+    summary = json.loads(baco("compress", clicks, "--budget-rows", 90, "--seed", 5, "--out", first, "--json")[1])
+    beside = tmp_path / "codes.settings.yml"
+    settings = yaml.safe_load(beside.read_text())
+    assert settings["data"] == str(clicks)
+    assert (settings["budget-rows"], settings["seed"], settings["solver"]) == (90, 5, "multilevel")
+    assert not {"out", "json", "config", "quiet"} & settings.keys()
+    repeated = json.loads(baco("compress", "--config", beside, "--out", again, "--json")[1])
+    assert repeated["labels_sha256"] == summary["labels_sha256"]
+    assert yaml.safe_load((tmp_path / "again.settings.yml").read_text()) == settings
+
+
+def test_settings_of_a_clustering_serve_a_training(baco, clicks, tmp_path):
+    baco("compress", clicks, "--budget-rows", 90, "--dim", 8, "--out", tmp_path / "codes.safetensors", "-q")
+    out = tmp_path / "model.safetensors"
+    arguments = ["--config", tmp_path / "codes.settings.yml", "--epochs", 1, "--out", out, "--json"]
+    summary = json.loads(baco("train", *arguments)[1])
+    assert summary["codebook_rows"] in (89, 90)
+    assert yaml.safe_load((tmp_path / "model.settings.yml").read_text())["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epoch: 3\n", "train has no setting 'epoch'; did you mean 'epochs'?"),
+        ("x: 3\n", "train has no setting 'x'; the command takes backend, "),
+        ("config: other.yml\n", "train has no setting 'config'"),
+        ("epochs: many\n", "settings.yml: epochs: Input should be a valid integer"),
+        ("epochs: many\n", ", got 'many'"),
+        ("epochs: true\n", "epochs must be one value, got True"),
+        ("epochs: {a: 1}\n", "epochs must be one value, got {'a': 1}"),
+        ("quiet: 3\n", "quiet must be true or false, got 3"),
+        ("0.25\n", "expected lines such as 'budget: 0.25', got 0.25"),
+        ("budget: [0.25\nbad: 1", "expected a YAML file of settings, but in line 2 "),
+        ("budget: \x01\n", "expected a YAML file of settings, but it is no YAML"),
+        (b"\xff\xfe\xff", "expected a YAML file of settings in UTF-8"),
+        ("epochs: 0\n", "epochs must be an integer at least 1, got 0"),
+    ],
+)
+def test_wrong_settings_are_named(baco, clicks, config, content, message):
+    code, stdout, stderr = baco("train", clicks, "--config", config(content), "--json")
+    assert (code, stdout) == (2, "")
+    assert message in stderr
+    assert stderr.count("\n") == 1
+
+
+def test_a_missing_file_of_settings_is_named(baco, clicks, config):
+    code, _, stderr = baco("compress", clicks, "--config", "nowhere.yml")
+    assert code == 2
+    assert "nowhere.yml: expected a YAML file of settings, but it cannot be read (No such file" in stderr
+    assert baco("compress", clicks, "--config", config(""), "--json")[0] == 0
