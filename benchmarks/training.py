@@ -138,9 +138,9 @@ def seconds_of(candidate: Candidate, optimizer: torch.optim.Optimizer, batches: 
 def sampling_seconds(split: SplitInteractions, batch_size: int, device: torch.device, repeats: int) -> list[float]:
     sampler = BprSampler(split.train, batch_size, device=device)
     seconds = []
-    for _ in range(repeats + 1):
+    for epoch in range(repeats + 1):
         started = time.perf_counter()
-        for batch in sampler.epoch():
+        for batch in sampler.epoch(epoch):
             last = batch
         last[2].cpu()
         seconds.append(time.perf_counter() - started)
@@ -175,7 +175,7 @@ def main() -> None:
     split = load_split(arguments.data)
     sampler = BprSampler(split.train, arguments.batch_size, device=device)
     # Whole batches alone, so that every step is the same work.
-    batches = [batch for batch in sampler.epoch() if len(batch[0]) == arguments.batch_size][: arguments.steps]
+    batches = [batch for batch in sampler.epoch(1) if len(batch[0]) == arguments.batch_size][: arguments.steps]
     if not batches:
         raise SystemExit(f"{arguments.data} has fewer than {arguments.batch_size} training interactions")
     candidates = [

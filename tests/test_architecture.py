@@ -32,7 +32,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "codebook": ("cuda",),
     "models": ("data", "codebook"),
     "evaluation": ("data", "models"),
-    "training": ("data", "codebook", "models", "evaluation"),
+    "training": ("cuda", "data", "codebook", "models", "evaluation"),
     "experiment": (
         *("tensor_file", "data", "graph", "clustering", "baselines", "codebook", "models", "evaluation"),
         "training",

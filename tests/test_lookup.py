@@ -246,10 +246,10 @@ class TestTheChoiceOfKernels:
         monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: name)
         assert cuda.kernels_obstacle() is None
         monkeypatch.setenv(cuda.VARIABLE, "off")
-        assert cuda.kernels_obstacle() == "BACO_CODEBOOK_KERNELS is off"
+        assert cuda.kernels_obstacle() == "BACO_TRAINING_KERNELS is off"
         assert cuda.launcher_of(torch.device("cuda", 0)) is None
         monkeypatch.setenv(cuda.VARIABLE, "maybe")
-        with pytest.raises(InputError, match="BACO_CODEBOOK_KERNELS must be one of 'on', 'off', got 'maybe'"):
+        with pytest.raises(InputError, match="BACO_TRAINING_KERNELS must be one of 'on', 'off', got 'maybe'"):
             cuda.kernels_obstacle()
 
     def test_kernels_that_cannot_be_had_are_an_error(self, monkeypatch):

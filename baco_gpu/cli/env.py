@@ -55,7 +55,7 @@ def env(run: options.Run) -> None:
         "backend": chosen.name,
         "backend_cuda": obstacle or "available",
         "torch_cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else "not available",
-        "codebooks_on_gpu": f"PyTorch's operations: {without_kernels}" if without_kernels else "CUDA kernels",
+        "training_on_gpu": f"PyTorch's operations: {without_kernels}" if without_kernels else "CUDA kernels",
         "packages": {name: _version(name) for name in _PACKAGES},
     }
     if run.json:

@@ -1,8 +1,8 @@
-"""Which code a lookup on a GPU runs: the kernels of codebook.cu where CuPy is installed, PyTorch's own otherwise.
+"""What lookups and sampling run on a GPU: the kernels where CuPy is installed, PyTorch's own operations otherwise.
 
-The choice is made by what is installed and by the environment variable BACO_CODEBOOK_KERNELS (`on` or `off`), and
-`baco env` shows it. Where the kernels are chosen and cannot be compiled or loaded, that is an error: a lookup never
-changes over by itself.
+The choice is made by what is installed and by the environment variable BACO_TRAINING_KERNELS (`on` or `off`), and
+`baco env` shows it. Where the kernels are chosen and cannot be compiled or loaded, that is an error: nothing changes
+over by itself.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 from baco_gpu.checks import check_choice
 from baco_gpu.cuda.launch import CudaLauncher, Launcher
 
-VARIABLE = "BACO_CODEBOOK_KERNELS"
+VARIABLE = "BACO_TRAINING_KERNELS"
 
 
 def kernels_obstacle() -> str | None:
-    """Why lookups on a GPU run PyTorch's own operations; None where they run the kernels.
+    """Why training on a GPU runs PyTorch's own operations; None where it runs the kernels.
 
     Raises
     ------

@@ -108,6 +108,12 @@ KERNELS = {
         "value index",
         "sums:wide* dim:long offsets:index* factor:double lane_bits:int " + _PIECES + "totals:value*",
     ),
+    "bpr_triples": _kernel(
+        "sampling.cu",
+        "",
+        "users:long* items:long* num_samples:long bits:int starts:long* shifted:long* num_items:long seed:word "
+        "epoch:word first:long count:long triples:long*",
+    ),
 }
 
 SOURCES = tuple(sorted({kernel.source for kernel in KERNELS.values()}))

@@ -178,7 +178,7 @@ class Kernels:
             raise BackendUnavailableError(str(cause)) from cause
         raise BackendUnavailableError(
             f"the CUDA kernels of {unit.source} cannot be compiled and loaded for sm_{self.architecture}: {cause}; "
-            f"remedy: {_REMEDY}, or do without: backend='cpu' for labels, BACO_CODEBOOK_KERNELS=off for lookups"
+            f"remedy: {_REMEDY}, or do without: backend='cpu' for labels, BACO_TRAINING_KERNELS=off for training"
         ) from cause
 
 
