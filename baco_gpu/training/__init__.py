@@ -4,7 +4,8 @@ from baco_gpu.training.callbacks import Callback, ReportProgress
 from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.sampling import BprSampler
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
-from baco_gpu.training.trainer import DivergenceError, bpr_loss, reset_embeddings, train
+from baco_gpu.training.steps import bpr_loss
+from baco_gpu.training.trainer import DivergenceError, reset_embeddings, train
 
 __all__ = [
     "BprSampler",

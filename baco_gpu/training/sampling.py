@@ -87,8 +87,8 @@ class BprSampler:
         self.num_samples = int(usable.sum())
         self.num_batches = -(-self.num_samples // self.batch_size)
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield int64 (users, positives, negatives), each of shape (batch,), until every interaction was used once.
+    def epoch(self, number: int) -> Iterator[Tensor]:
+        """Yield users, positives and negatives as int64 tensors of shape (3, batch), until every interaction was used.
 
         Parameters
         ----------
@@ -99,8 +99,7 @@ class BprSampler:
         chunk = _CPU_CHUNK if self.device.type == "cpu" else _CHUNK
         step = max(chunk // self.batch_size, 1) * self.batch_size
         for first in range(0, self.num_samples, step):
-            triples = self.triples(number, first, min(step, self.num_samples - first))
-            yield from zip(*(part.split(self.batch_size) for part in triples), strict=True)
+            yield from self.triples(number, first, min(step, self.num_samples - first)).split(self.batch_size, dim=1)
 
     def triples(self, epoch: int, first: int, count: int) -> Tensor:
         """The triples at places `first` to `first + count - 1` of an epoch, as an int64 tensor of shape (3, count)."""

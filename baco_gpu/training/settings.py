@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from baco_gpu.checks import check_integer, check_number
+from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.errors import InputError
 
 
@@ -38,6 +38,9 @@ class TrainingSettings:
         Standard deviation of the initial embeddings, normal with mean zero; None starts from the model as it is.
     device : str
         Where the model is trained, and where it is left.
+    cuda_graph : bool
+        Whether a training step is recorded once, as a CUDA graph, and then run as one launch, for the many small
+        batches whose time goes into launches. No GPU has run it yet.
 
     Raises
     ------
@@ -56,6 +59,7 @@ class TrainingSettings:
     seed: int = 0
     embedding_std: float | None = 0.1
     device: str = "cpu"
+    cuda_graph: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "evaluate_every", "k"):
@@ -75,6 +79,9 @@ class TrainingSettings:
             raise InputError(f"device must name a torch device, got {self.device!r}") from error
         if device.type == "cuda" and not torch.cuda.is_available():
             raise InputError(f"device {self.device!r} was asked for, and torch sees no CUDA device")
+        check_choice("cuda_graph", self.cuda_graph, (False, True))
+        if self.cuda_graph and device.type != "cuda":
+            raise InputError(f"cuda_graph must be False where the model is not trained on CUDA, got {self.device!r}")
 
 
 @dataclass(frozen=True)

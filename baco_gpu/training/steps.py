@@ -1,0 +1,134 @@
+"""A training step, one by one or from a CUDA graph that holds all its launches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from baco_gpu.models.recommender import BprTerms, Recommender
+
+# Steps before a capture: they create Adam's state, compile kernels and fill the caches of libraries, none of which a
+# capture may do.
+_WARM_UP = 3
+
+
+def bpr_loss(terms: BprTerms, weight_decay: float) -> Tensor:
+    """Mean of `softplus(negative - positive)` over the batch, plus `weight_decay` times the penalty."""
+    return functional.softplus(terms.negative - terms.positive).mean() + weight_decay * terms.penalty
+
+
+class TrainingStep:
+    """Loss, gradients and Adam on a batch of triples, (3, batch); losses are added up on the device, unread."""
+
+    def __init__(self, model: Recommender, optimizer: torch.optim.Optimizer, weight_decay: float) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.weight_decay = weight_decay
+        self.total = torch.zeros((), dtype=torch.float64, device=next(model.parameters()).device)
+
+    def begin(self) -> None:
+        """Before the batches of an epoch."""
+        self.total.zero_()
+
+    def __call__(self, batch: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = bpr_loss(self.model.bpr_batch(*batch), self.weight_decay)
+        loss.backward()
+        self.optimizer.step()
+        self.total += loss.detach() * batch.shape[1]
+
+
+class Recorder(Protocol):
+    """What runs work beside the current stream, and records it to be run again."""
+
+    def aside(self, work: Callable[[], None]) -> None:
+        """Run the work now, on the stream that recordings are made on."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Record the work without running it; the function that is returned runs it."""
+
+
+class GraphRecorder:
+    """Records into CUDA graphs."""
+
+    def __init__(self) -> None:
+        self._stream = torch.cuda.Stream()
+
+    def aside(self, work: Callable[[], None]) -> None:
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            work()
+        torch.cuda.current_stream().wait_stream(self._stream)
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream):
+            work()
+        return graph.replay
+
+
+class RecordedStep:
+    """A `TrainingStep` whose launches are recorded once and then run together.
+
+    The first batches are trained as they come, which warms up what a recording must find warm; the next one is recorded
+    and run, and so are all that follow. A smaller batch, the last of an epoch, is trained as it comes. So a recording
+    changes what a step costs and nothing else.
+
+    A recording holds addresses and numbers. Where an epoch finds other ones (a callback has changed codes, learning
+    rate or the optimizer's state), it is made anew.
+    """
+
+    def __init__(self, step: TrainingStep, batch_size: int, recorder: Recorder) -> None:
+        self.step = step
+        self.total = step.total
+        self._recorder = recorder
+        self._batch = torch.zeros((3, batch_size), dtype=torch.int64, device=step.total.device)
+        self._replay: Callable[[], None] | None = None
+        self._warm = 0
+        self._known: list[Any] = []
+
+    def begin(self) -> None:
+        """Before the batches of an epoch."""
+        self.step.begin()
+        if self._replay is not None and self._facts() != self._known:
+            self._replay, self._warm = None, 0
+
+    def __call__(self, batch: Tensor) -> None:
+        if batch.shape[1] != self._batch.shape[1]:
+            self.step(batch)
+            return
+        self._batch.copy_(batch)
+        if self._replay is None and self._warm < _WARM_UP:
+            self._warm += 1
+            self._recorder.aside(self._work)
+            return
+        if self._replay is None:
+            self._replay = self._recorder.record(self._work)
+            self._known = self._facts()
+        self._replay()
+
+    def _work(self) -> None:
+        self.step(self._batch)
+
+    def _facts(self) -> list[Any]:
+        """What a recording depends on: where tensors are, the versions of those no step writes, and Adam's numbers."""
+        model, optimizer = self.step.model, self.step.optimizer
+        numbers = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+        state = [value for one in optimizer.state.values() for value in one.values() if isinstance(value, Tensor)]
+        written = [tensor.data_ptr() for tensor in (*model.parameters(), *state)]
+        return [numbers, written, [(buffer.data_ptr(), buffer._version) for buffer in model.buffers()]]
+
+
+Step = TrainingStep | RecordedStep
+
+
+def training_step(
+    model: Recommender, optimizer: torch.optim.Optimizer, weight_decay: float, batch_size: int, cuda_graph: bool
+) -> Step:
+    """The step of a run; with `cuda_graph` one that is recorded, for which Adam must be `capturable`."""
+    step = TrainingStep(model, optimizer, weight_decay)
+    return RecordedStep(step, batch_size, GraphRecorder()) if cuda_graph else step
