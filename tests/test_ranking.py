@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
-from baco_gpu.evaluation import evaluate_ranking, top_items
+from baco_gpu.evaluation import evaluate_ranking, ranking, top_items
 
 USERS, ITEMS = 40, 30
 
@@ -53,6 +54,14 @@ def by_loops(users, items, excluded, held_out, ks):
     return {name: total / judged for name, total in sums.items()}
 
 
+@pytest.fixture(params=[False, True], ids=["as on a CPU", "as on a GPU"])
+def as_on_a_gpu(request, monkeypatch):
+    """Both ways of finding equal scores, on the CPU."""
+    monkeypatch.setattr(ranking, "_asynchronous", lambda tensor: request.param)
+    return request.param
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("levels", [None, 2], ids=["distinct scores", "many equal scores"])
 @pytest.mark.parametrize("batch_size", [None, 1, 7])
 @pytest.mark.parametrize("seed", range(3))
@@ -120,6 +129,34 @@ def test_equal_scores_rank_by_column(case):
     rows, k = case
     wanted = [sorted(range(len(row)), key=lambda column, row=row: (-row[column], column))[:k] for row in rows]
     assert top_items(torch.tensor(rows), k).tolist() == wanted
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "_asynchronous", lambda tensor: True)
+        assert top_items(torch.tensor(rows), k).tolist() == wanted
+
+
+class WaitsForTheDevice(TorchDispatchMode):
+    """Counts the operations that wait for a GPU: their results, or the sizes of these, are numbers of the host."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "bincount", "unique", "masked_select", "repeat_interleave")
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        self.count += function.overloadpacket.__name__ in self.WAITING
+        return function(*arguments, **(keywords or {}))
+
+
+def test_no_batch_waits_for_the_device(as_on_a_gpu):
+    users, items, (train, _, test) = random_case(2, levels=2)
+    counts = []
+    for batch_size in (40, 3, 1):
+        with WaitsForTheDevice() as mode:
+            evaluate_ranking(users, items, interactions(train), interactions(test), (3,), batch_size=batch_size)
+        counts.append(mode.count)
+    assert counts[0] > 0
+    assert (len(set(counts)) == 1) == as_on_a_gpu
 
 
 def test_bad_input_is_refused():

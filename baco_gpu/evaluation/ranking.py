@@ -13,15 +13,25 @@ from baco_gpu.checks import check_integer
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
 
-# Scores of one batch of users, in elements: 64 MB in float32, whatever the number of items.
-_SCORES = 1 << 24
+# Scores of one batch of users, in elements: 64 MB in float32 on a CPU, 256 MB on a GPU, whatever the number of items.
+_SCORES = {"cpu": 1 << 24, "cuda": 1 << 26}
 
 
 class _ItemsByUser(NamedTuple):
-    """Distinct items of every user, ascending: `items[offsets[u]:offsets[u + 1]]`."""
+    """Distinct items of the users that are ranked, ascending by (place of the user, item).
+
+    Those of the users from one place to another are a slice of the tensors, whose ends are known without asking the
+    device.
+    """
 
     offsets: np.ndarray
-    items: np.ndarray
+    places: Tensor
+    items: Tensor
+
+    def between(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Rows (places less `start`) and items of the users at places `start` to `stop - 1`."""
+        part = slice(int(self.offsets[start]), int(self.offsets[stop]))
+        return self.places[part] - start, self.items[part]
 
 
 @torch.no_grad()
@@ -45,6 +55,9 @@ def evaluate_ranking(
     Scores are inner products. Equal scores rank by ascending item id, so that the result depends on nothing else:
     items that share a codebook row often score the same.
 
+    All work is done on the device of the representations. It is waited for before the first batch, to learn that they
+    are finite, and after the last one.
+
     Parameters
     ----------
     user_repr, item_repr : floating tensors of shape (num_users, dim) and (num_items, dim)
@@ -56,7 +69,7 @@ def evaluate_ranking(
     ks : integers, each at least 1
         One above the number of items ranks them all.
     batch_size : int, optional
-        Users ranked at once; by default as many as keep the scores at 64 MB in float32.
+        Users ranked at once; by default as many as keep the scores at 64 MB in float32, on a GPU 256 MB.
 
     Returns
     -------
@@ -68,32 +81,36 @@ def evaluate_ranking(
         When sizes disagree, representations are not finite, nothing is held out, or a k is below 1.
     """
     excluded = [exclude] if isinstance(exclude, Interactions) else list(exclude)
-    num_users, num_items = _check_tables(user_repr, item_repr, [*excluded, held_out])
+    num_items = _check_tables(user_repr, item_repr, [*excluded, held_out])
     cutoffs = sorted({check_integer("ks", k, minimum=1) for k in ks})
     if not cutoffs:
         raise InputError("ks must not be empty")
     if len(held_out) == 0:
         raise InputError("there are no held-out interactions to rank")
     device = user_repr.device
-    batch = max(_SCORES // num_items, 1) if batch_size is None else check_integer("batch_size", batch_size, minimum=1)
+    if batch_size is None:
+        batch = max(_SCORES.get(device.type, _SCORES["cpu"]) // num_items, 1)
+    else:
+        batch = check_integer("batch_size", batch_size, minimum=1)
 
-    wanted, hidden = _by_user([held_out], num_users, num_items), _by_user(excluded, num_users, num_items)
-    ranked_users = np.flatnonzero(np.diff(wanted.offsets))
+    ranked = np.unique(held_out.users)
+    wanted, hidden = _by_user([held_out], ranked, num_items, device), _by_user(excluded, ranked, num_items, device)
+    users, counts = (torch.as_tensor(array, device=device) for array in (ranked, np.diff(wanted.offsets)))
     meter = _Meter(cutoffs, num_items, device)
-    for start in range(0, len(ranked_users), batch):
-        users = ranked_users[start : start + batch]
-        scores = user_repr[torch.as_tensor(users, device=device)] @ item_repr.T
-        rows, items = _flatten(hidden, users, device)
+    for start in range(0, len(ranked), batch):
+        stop = min(start + batch, len(ranked))
+        scores = user_repr[users[start:stop]] @ item_repr.T
+        rows, items = hidden.between(start, stop)
         scores[rows, items] = -torch.inf
         best = top_items(scores, min(cutoffs[-1], num_items))
-        rows, items = _flatten(wanted, users, device)
-        # Row-major keys are ascending, since users are and items are within a user.
+        rows, items = wanted.between(start, stop)
+        # Row-major keys are ascending, since places are and items are within a place.
         keys = rows * num_items + items
-        found = best + torch.arange(len(users), device=device).unsqueeze(1) * num_items
+        found = best + torch.arange(stop - start, device=device).unsqueeze(1) * num_items
         place = torch.searchsorted(keys, found).clamp_(max=len(keys) - 1)
         # A user with fewer rankable items than k has excluded ones at the end, which are no hits.
         hits = (keys[place] == found) & (scores.gather(1, best) > -torch.inf)
-        meter.add(hits, torch.bincount(rows, minlength=len(users)))
+        meter.add(hits, counts[start:stop])
     return meter.means()
 
 
@@ -101,24 +118,38 @@ def top_items(scores: Tensor, k: int) -> Tensor:
     """The k best columns of every row, (rows, k), best first; equal scores by ascending column.
 
     `torch.topk` leaves open which of several equal scores it takes. So one more is taken than asked for: where it
-    equals the last of the k, the columns that have that score are taken anew, lowest first.
+    equals the last of the k, the columns that have that score are taken anew, lowest first. On a GPU they are in every
+    row, since to learn in which ones they must be would be to wait for it.
     """
     width = scores.shape[1]
     values, columns = scores.topk(min(k + 1, width))
-    last = values[:, k - 1 : k]
-    tied = torch.nonzero(values[:, k] == last.squeeze(1)).squeeze(1) if k < width else columns.new_empty(0)
-    values, columns = values[:, :k], columns[:, :k].contiguous()
-    if len(tied):
-        level = scores[tied] == last[tied]
-        above = (values[tied] > last[tied]).sum(1, keepdim=True)
-        backwards = torch.arange(width, 0, -1, device=scores.device, dtype=torch.int32)
-        lowest = torch.where(level, backwards, 0).topk(k).indices
-        position = torch.arange(k, device=scores.device).unsqueeze(0)
-        refill = lowest.gather(1, (position - above).clamp_(min=0))
-        columns[tied] = torch.where(position < above, columns[tied], refill)
+    if k < width:
+        last = values[:, k - 1]
+        values, columns, beyond = values[:, :k], columns[:, :k].contiguous(), values[:, k]
+        if _asynchronous(scores):
+            columns = _lowest_of_equals(scores, values, columns)
+        else:
+            tied = torch.nonzero(beyond == last).squeeze(1)
+            if len(tied):
+                columns[tied] = _lowest_of_equals(scores[tied], values[tied], columns[tied])
     columns = columns.sort(dim=1).values
     order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True).indices
     return columns.gather(1, order)
+
+
+def _asynchronous(tensor: Tensor) -> bool:
+    """Whether what is asked of a tensor's values has to be waited for."""
+    return tensor.is_cuda
+
+
+def _lowest_of_equals(scores: Tensor, values: Tensor, columns: Tensor) -> Tensor:
+    """The best columns, those that equal the last of the best replaced by the lowest that have its score."""
+    k, last = values.shape[1], values[:, -1:]
+    above = (values > last).sum(1, keepdim=True)
+    backwards = torch.arange(scores.shape[1], 0, -1, device=scores.device, dtype=torch.int32)
+    lowest = torch.where(scores == last, backwards, 0).topk(k).indices
+    position = torch.arange(k, device=scores.device).unsqueeze(0)
+    return torch.where(position < above, columns, lowest.gather(1, (position - above).clamp_(min=0)))
 
 
 class _Meter:
@@ -157,7 +188,7 @@ class _Meter:
         }
 
 
-def _check_tables(user_repr: Tensor, item_repr: Tensor, parts: list[Interactions]) -> tuple[int, int]:
+def _check_tables(user_repr: Tensor, item_repr: Tensor, parts: list[Interactions]) -> int:
     for name, table in (("user_repr", user_repr), ("item_repr", item_repr)):
         if table.ndim != 2 or not table.is_floating_point():
             raise InputError(f"{name} must be a floating matrix, got {table.dtype} of shape {tuple(table.shape)}")
@@ -174,20 +205,16 @@ def _check_tables(user_repr: Tensor, item_repr: Tensor, parts: list[Interactions
                 f"the representations are of {sizes[0]} users and {sizes[1]} items, "
                 f"the interactions of {part.num_users} and {part.num_items}"
             )
-    return sizes
+    return sizes[1]
 
 
-def _by_user(parts: list[Interactions], num_users: int, num_items: int) -> _ItemsByUser:
-    keys = [part.users.astype(np.int64) * num_items + part.items for part in parts]
-    distinct = np.unique(np.concatenate([np.empty(0, np.int64), *keys]))
-    users, items = np.divmod(distinct, max(num_items, 1))
-    return _ItemsByUser(np.searchsorted(users, np.arange(num_users + 1)), items)
-
-
-def _flatten(lists: _ItemsByUser, users: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Row (position in `users`) and item of every entry of these users' lists, ascending by (row, item)."""
-    starts = lists.offsets[users]
-    counts = lists.offsets[users + 1] - starts
-    rows = np.repeat(np.arange(len(users)), counts)
-    positions = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(starts, counts)
-    return torch.as_tensor(rows, device=device), torch.as_tensor(lists.items[positions], device=device)
+def _by_user(parts: list[Interactions], ranked: np.ndarray, num_items: int, device: torch.device) -> _ItemsByUser:
+    """The items of the users in `ranked`, ascending ids; a user's place is its position there."""
+    keys = [np.empty(0, np.int64)]
+    for part in parts:
+        places = np.searchsorted(ranked, part.users)
+        among = ranked[np.minimum(places, len(ranked) - 1)] == part.users
+        keys.append(places[among] * num_items + part.items[among])
+    places, items = np.divmod(np.unique(np.concatenate(keys)), num_items)
+    offsets = np.searchsorted(places, np.arange(len(ranked) + 1))
+    return _ItemsByUser(offsets, torch.as_tensor(places, device=device), torch.as_tensor(items, device=device))
