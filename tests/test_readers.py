@@ -273,7 +273,11 @@ def test_the_format_may_be_named(tmp_path: Path) -> None:
         ("x.txt", "0 1\n1 1234567890123456789", "integers of up to 18 digits .* line 2 has '1234567890123456789'"),
         ("x.parquet", "", "expected a Parquet file, but it cannot be read"),
         ("x.parquet", "user,item\n1,2\n", "expected a Parquet file, but it cannot be read"),
-        ("x.json", "{}", "expected one of the suffixes .csv, .tsv, .inter, .parquet, .pq, .txt, .npz, got '.json'"),
+        (
+            "x.json",
+            "{}",
+            "expected one of the suffixes .csv, .tsv, .inter, .dat, .data, .parquet, .*, .txt, .npz, got '.json'",
+        ),
         ("x", "1 2", "got ''"),
     ],
 )
@@ -341,7 +345,7 @@ def test_missing_paths_and_wrong_options_are_refused(tmp_path: Path, split_folde
     with pytest.raises(InputError, match=r"nowhere\.csv: expected a file .* 'movielens-100k'.* there is none"):
         load_interactions(tmp_path / "nowhere.csv")
     for load in (load_interactions, load_split):
-        with pytest.raises(InputError, match="path must be a string or a path, got int"):
+        with pytest.raises(InputError, match="path must be a string, a path or a data frame, got int"):
             load(3)
     with pytest.raises(InputError, match="there is none"):
         load_split(tmp_path / "nowhere.npz")
@@ -349,10 +353,12 @@ def test_missing_paths_and_wrong_options_are_refused(tmp_path: Path, split_folde
         load_interactions(tmp_path / "nowhere.xml", format="xml")
     with pytest.raises(InputError, match="expected a csv file, got a folder"):
         load_interactions(split_folder, format="csv")
-    with pytest.raises(InputError, match="columns have names in csv, tsv and parquet files only"):
+    with pytest.raises(InputError, match="user_column applies to data without a split, and this comes with one"):
         load_split(split_folder, user_column="user")
-    with pytest.raises(InputError, match="columns have names"):
-        load_interactions("movielens-100k", weight_column="rating")
+    with pytest.raises(
+        InputError, match="weight_column applies to tables, and this is lightgcn, got weight_column='w'"
+    ):
+        load_interactions(split_folder / "test.txt", weight_column="w")
     (split_folder / "train.txt").unlink()
     with pytest.raises(InputError, match=r"expected a folder with train\.txt and test\.txt, and train\.txt is missing"):
         load_interactions(split_folder)

@@ -56,7 +56,7 @@ def compare(
         experiment.check_names(method=name, model=training.model)
     rows: list[dict[str, Any]] = []
     with ProgressDisplay(hidden=run.silent) as display:
-        split = source.split(data, run.seed, display.report)
+        split = source.parts(data, run.seed, display.report)
         for name in names:
             report = display.named(name)
             compression = experiment.compress(split, name, estimator, progress=report)

@@ -45,7 +45,7 @@ def compress(
 
     with ProgressDisplay(hidden=run.silent) as display:
         started = time.perf_counter()
-        graph = BipartiteGraph.from_file(data, progress=display.report, **source.reading())
+        graph = BipartiteGraph.from_interactions(source.interactions(data, run.seed, display.report))
         reading = time.perf_counter() - started
         result = estimator.fit(graph, progress=display.report).result_
     result.seconds["read"] = reading

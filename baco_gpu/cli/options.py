@@ -14,7 +14,7 @@ from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
     from baco_gpu.clustering.estimator import BalancedCoclustering
-    from baco_gpu.data.interactions import SplitInteractions
+    from baco_gpu.data.interactions import Interactions, SplitInteractions
     from baco_gpu.progress import Progress
     from baco_gpu.training.settings import TrainingSettings
 
@@ -49,6 +49,18 @@ def _measures() -> tuple[str, ...]:
     return MEASURES
 
 
+def _splits() -> tuple[str, ...]:
+    from baco_gpu.data.readers import SPLITS
+
+    return SPLITS
+
+
+def _weightings() -> tuple[str, ...]:
+    from baco_gpu.data.weighting import WEIGHTINGS
+
+    return WEIGHTINGS
+
+
 def _models() -> tuple[str, ...]:
     from baco_gpu.models.build import MODELS
 
@@ -66,8 +78,8 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="Interactions: a .parquet, .csv, .tsv, .txt (LightGCN) or .npz file, a folder with train.txt and "
-        "test.txt, or movielens-100k.",
+        help="Interactions: a table (.parquet, .feather, .csv, .tsv), RecBole's .inter, MovieLens's ratings, "
+        "LightGCN's .txt or a folder with train.txt and test.txt, an .npz with a split, or the name movielens-100k.",
         autocompletion=completion.data_sets,
     ),
 ]
@@ -112,24 +124,58 @@ class Source:
     user_column: Annotated[str | None, typer.Option(help="Column of user ids.", show_default="the first")] = None
     item_column: Annotated[str | None, typer.Option(help="Column of item ids.", show_default="the second")] = None
     weight_column: Annotated[str | None, typer.Option(help="Column of edge weights.", show_default="none")] = None
+    rating_column: Annotated[
+        str | None, typer.Option(help="Column of ratings, for --min-rating.", show_default="rating")
+    ] = None
+    timestamp_column: Annotated[
+        str | None, typer.Option(help="Column of timestamps, where they are needed.", show_default="timestamp")
+    ] = None
+    min_rating: Annotated[float | None, typer.Option(help="Only interactions of at least this rating count.")] = None
+    core: Annotated[
+        int | None, typer.Option(metavar="K", help="Leave out users and items with fewer than K partners, repeatedly.")
+    ] = None
+    weighting: Annotated[
+        str | None,
+        typer.Option(
+            help="What a pair weighs: once (1), counts (how often it appears) or recency (less, the older).",
+            show_default="as read",
+            autocompletion=completion.one_of(_weightings),
+        ),
+    ] = None
+    half_life: Annotated[
+        float | None,
+        typer.Option(help="Age that halves a weight, for recency: in the unit of the timestamps, seconds for dates."),
+    ] = None
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="How data without a split is split: random, leave-last-out or temporal (compress then takes the "
+            "training part).",
+            autocompletion=completion.one_of(_splits),
+        ),
+    ] = None
 
-    def reading(self) -> dict[str, Any]:
-        """Keywords of `load_interactions`."""
-        return {
-            "user_column": self.user_column,
-            "item_column": self.item_column,
-            "weight_column": self.weight_column,
-        }
+    def interactions(self, data: str, seed: int, progress: Progress) -> Interactions:
+        """The interactions of DATA; of its split, if one was asked for, the training part."""
+        if self.split is not None:
+            return self.parts(data, seed, progress).train
+        from baco_gpu.data.readers import load_interactions
 
-    def split(self, data: str, seed: int, progress: Progress) -> SplitInteractions:
+        return load_interactions(data, progress=progress, **self._reading())
+
+    def parts(self, data: str, seed: int, progress: Progress) -> SplitInteractions:
         """The interactions of DATA in three parts; InputError where they cannot train or test anything."""
         from baco_gpu.data.readers import load_split
 
-        split = load_split(data, seed=seed, progress=progress, **self.reading())
+        split = load_split(data, split=self.split, seed=seed, progress=progress, **self._reading())
         for name in ("train", "validation", "test"):
             if not len(getattr(split, name)):
                 raise InputError(f"{data}: expected interactions in the {name} part, got none")
         return split
+
+    def _reading(self) -> dict[str, Any]:
+        """Keywords of `load_interactions`."""
+        return {name: value for name, value in vars(self).items() if name != "split"}
 
 
 @dataclass(frozen=True)

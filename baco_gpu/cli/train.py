@@ -53,7 +53,7 @@ def train(
     experiment.check_names(method=method, model=training.model)
     result = None if codes is None else CoclusteringResult.load(codes)
     with ProgressDisplay(hidden=run.silent) as display:
-        split = source.split(data, run.seed, display.report)
+        split = source.parts(data, run.seed, display.report)
         compression = experiment.compress(split, method, estimator, result=result, progress=display.report)
         outcome = experiment.run(
             split, compression, training.model, settings, num_layers=training.layers, progress=display.report

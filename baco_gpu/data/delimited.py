@@ -1,4 +1,4 @@
-"""Columns of raw ids and weights from CSV and TSV files."""
+"""Columns of raw ids, weights, ratings and timestamps from text with one interaction a line."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from baco_gpu.data.tables import ColumnNames, RawColumns, brief, check_ids, checked_weights, positions_of
+from baco_gpu.data.tables import ColumnNames, RawColumns, brief, positions_of, raw_columns
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,12 +27,12 @@ _HEADER_WORD = re.compile(
 )
 
 
-def read_delimited(path: Path, delimiter: str, names: ColumnNames) -> RawColumns:
-    """Read two or three columns of a UTF-8 text file with one interaction a line.
+def read_delimited(path: Path, delimiter: str, names: ColumnNames, header: list[str] | None = None) -> RawColumns:
+    """Read some columns of a UTF-8 text file with one interaction a line.
 
     A first line is a header if columns are asked for by name, if a number stands below a word, or if its first two
-    cells look like names of id columns. A column of nothing but integers holds integer ids; any other holds strings,
-    each exactly as it stands in the file.
+    cells look like names of id columns; a `header` that is given is that of a file without one. A column of nothing but
+    integers holds integer ids; any other holds strings, each exactly as it stands in the file.
 
     Raises
     ------
@@ -42,34 +40,46 @@ def read_delimited(path: Path, delimiter: str, names: ColumnNames) -> RawColumns
         For an empty file, a header alone, fewer than two columns, a missing column, a line of too many cells, an empty,
         negative or fractional id, a weight that is no finite non-negative number, or bytes that are no UTF-8.
     """
-    sample, header_lines = _first_rows(path, delimiter)
+    sample, header_lines = first_rows(path, delimiter)
     if not sample:
         raise InputError(f"{path}: expected interactions, got an empty file")
     width = len(sample[0])
     if width < 2:
         raise InputError(f"{path}: expected at least two columns separated by {delimiter!r}, got one: {sample[0][0]!r}")
-    has_header = names.any_named or _has_header(sample)
-    positions = positions_of(path, sample[0] if has_header else None, names)
+    has_header = header is None and (bool(names.named) or _has_header(sample))
+    if has_header:
+        header = sample[0]
+    positions = positions_of(path, header or [str(at + 1) for at in range(width)], names)
     rows = sample[has_header:]
     if not rows:
         raise InputError(f"{path}: expected interactions below the header, got none")
-    labels = [sample[0][at] if has_header else str(at + 1) for at in positions]
-    cells = [[row[at] for row in rows if len(row) > at] for at in positions[:2]]
-    integer = [all(map(_INTEGER.fullmatch, column)) for column in cells]
-    for label, column, whole in zip(labels[:2], cells, integer, strict=True):
-        fraction = next((cell for cell in column if not _WHOLE.fullmatch(cell)), None)
-        if not whole and fraction is not None and all(map(_is_number, column)):
-            raise InputError(f"{path}: column {label!r} must hold integer or string ids, got {fraction}")
-    columns = _parse(path, delimiter, header_lines if has_header else 0, width, positions, integer)
-    for column, label in zip(columns[:2], labels[:2], strict=True):
-        check_ids(path, label, column)
-    weights = checked_weights(path, labels[2], _numbers(columns[2])) if len(columns) == 3 else None
-    return RawColumns(columns[0], columns[1], weights)
+    labels = {role: header[at] if header else str(at + 1) for role, at in positions.items()}
+    cells = {role: [row[at] for row in rows if len(row) > at] for role, at in positions.items()}
+    integer = {role for role, column in cells.items() if all(map(_INTEGER.fullmatch, column))}
+    for role in {"user", "item"} - integer:
+        fraction = next((cell for cell in cells[role] if not _WHOLE.fullmatch(cell)), None)
+        if fraction is not None and all(map(_is_number, cells[role])):
+            raise InputError(f"{path}: column {labels[role]!r} must hold integer or string ids, got {fraction}")
+    kinds = {role: _kind(role, cells[role], role in integer) for role in positions}
+    columns = _parse(path, delimiter, header_lines if has_header else 0, width, positions, kinds)
+    return raw_columns(path, labels, columns)
 
 
-def _first_rows(path: Path, delimiter: str) -> tuple[list[list[str]], int]:
-    """The rows that begin the file, without blank ones and without one that the sample cuts in two; and how many lines
-    the first of them ends after.
+def _kind(role: str, cells: list[str], integer: bool) -> pa.DataType:
+    """The type that a sample of a column's cells promises."""
+    import pyarrow as pa
+
+    if role in ("weight", "rating"):
+        return pa.float64()
+    if integer:
+        return pa.int64()
+    return pa.float64() if role == "timestamp" and all(map(_is_number, cells)) else pa.string()
+
+
+def first_rows(path: Path, delimiter: str) -> tuple[list[list[str]], int]:
+    """Return the rows that begin the file, and how many lines the first of them ends after.
+
+    Blank rows are left out, and one that the sample cuts in two.
     """
     with path.open("rb") as stream:
         data = stream.read(_PEEK_BYTES)
@@ -110,45 +120,40 @@ def _is_number(cell: str) -> bool:
 
 
 def _parse(
-    path: Path, delimiter: str, skip: int, width: int, positions: list[int], integer: list[bool]
-) -> list[pa.ChunkedArray]:
-    """The columns at `positions`, ids as int64 or strings; empty cells are null."""
+    path: Path, delimiter: str, skip: int, width: int, positions: dict[str, int], kinds: dict[str, pa.DataType]
+) -> dict[str, pa.ChunkedArray]:
+    """The columns by their role, of the kinds promised or as strings; empty cells are null."""
     import pyarrow as pa
     import pyarrow.csv
 
     names = [str(at) for at in range(width)]
-    wanted = [names[at] for at in positions]
     newlines = _has_quotes(path, skip)
 
-    def parse(types: list[pa.DataType], threads: bool) -> list[pa.ChunkedArray]:
-        table = pyarrow.csv.read_csv(
+    def parse(types: dict[str, pa.DataType], threads: bool) -> pa.Table:
+        return pyarrow.csv.read_csv(
             path,
             read_options=pyarrow.csv.ReadOptions(
                 column_names=names, skip_rows=skip, block_size=_BLOCK_BYTES, use_threads=threads
             ),
             parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=newlines),
             convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=wanted,
-                column_types=dict(zip(wanted, types, strict=True)),
-                null_values=[""],
-                strings_can_be_null=True,
+                include_columns=list(types), column_types=types, null_values=[""], strings_can_be_null=True
             ),
         )
-        return [table.column(name) for name in wanted]
 
-    expected = [pa.int64() if whole else pa.string() for whole in integer] + [pa.float64()] * (len(positions) - 2)
+    promised = {names[at]: kinds[role] for role, at in positions.items()}
     try:
         try:
-            return parse(expected, threads=True)
+            table = parse(promised, threads=True)
         except pa.ArrowInvalid:
             # The sample promised integers or numbers, and further down something else may have come: read text, convert
             # what can be. What is wrong in another way fails once more; a single thread knows the row.
-            columns = parse([pa.string()] * len(positions), threads=False)
+            table = parse(dict.fromkeys(promised, pa.string()), threads=False)
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: expected UTF-8 text of {width} cells a line ({brief(error)})") from error
-    return [
-        _as_integers(column) if whole else column for column, whole in zip(columns, [*integer, False], strict=False)
-    ]
+    columns = {role: table.column(names[at]) for role, at in positions.items()}
+    whole = [role for role in ("user", "item") if pa.types.is_integer(kinds[role])]
+    return columns | {role: _as_integers(columns[role]) for role in whole}
 
 
 def _has_quotes(path: Path, skip: int) -> bool:
@@ -169,12 +174,3 @@ def _as_integers(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column.cast(pa.int64())
     except pa.ArrowInvalid:
         return column
-
-
-def _numbers(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of numbers, or of strings that may be numbers, as float64; NaN for what is none."""
-    import pyarrow as pa
-
-    if not pa.types.is_string(column.type):
-        return column.to_numpy()
-    return np.array([float(cell) if cell and _is_number(cell) else np.nan for cell in column.to_pylist()])

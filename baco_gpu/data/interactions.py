@@ -25,6 +25,8 @@ class Interactions:
         Finite and non-negative; None means 1 for every interaction.
     user_vocabulary, item_vocabulary : Vocabulary or None
         The raw id of every user and item; None where the ids are already contiguous integers.
+    timestamps : int64 or float64 array of shape (n,), or None
+        When each interaction was, in any unit; None where nobody asked.
     """
 
     users: np.ndarray
@@ -34,6 +36,7 @@ class Interactions:
     weights: np.ndarray | None = None
     user_vocabulary: Vocabulary | None = None
     item_vocabulary: Vocabulary | None = None
+    timestamps: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -48,6 +51,7 @@ class Interactions:
             weights=None if self.weights is None else self.weights[index],
             user_vocabulary=self.user_vocabulary,
             item_vocabulary=self.item_vocabulary,
+            timestamps=None if self.timestamps is None else self.timestamps[index],
         )
 
 

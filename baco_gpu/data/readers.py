@@ -1,171 +1,263 @@
-"""Reading interactions from files; the format follows from the suffix, unless it is named."""
+"""Reading interactions from files and data frames; the format follows from the suffix, unless it is named."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from baco_gpu.checks import check_choice
-from baco_gpu.data.columnar import read_parquet
+from baco_gpu.checks import check_choice, check_integer, check_number
+from baco_gpu.data import movielens
+from baco_gpu.data.columnar import is_frame, read_feather, read_frame, read_parquet
 from baco_gpu.data.delimited import read_delimited
+from baco_gpu.data.filtering import k_core
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.data.lightgcn import read_lightgcn
-from baco_gpu.data.movielens import NAME as MOVIELENS
-from baco_gpu.data.movielens import movielens_100k
 from baco_gpu.data.npz import read_npz
+from baco_gpu.data.recbole import read_inter
 from baco_gpu.data.splits import check_fractions, check_seed, merge_repeated, random_split
-from baco_gpu.data.tables import ColumnNames, interactions_of
+from baco_gpu.data.tables import ColumnNames, RawColumns, interactions_of
+from baco_gpu.data.temporal import leave_last_out, temporal_split
+from baco_gpu.data.weighting import check_weighting, weighted
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent
 
+_TABLES: dict[str, Callable[[Path, ColumnNames], RawColumns]] = {
+    "csv": lambda path, names: read_delimited(path, ",", names),
+    "tsv": lambda path, names: read_delimited(path, "\t", names),
+    "recbole": read_inter,
+    "movielens": movielens.read_ratings,
+    "parquet": read_parquet,
+    "feather": read_feather,
+}
 SUFFIXES = {
     ".csv": "csv",
     ".tsv": "tsv",
-    ".inter": "tsv",
+    ".inter": "recbole",
+    ".dat": "movielens",
+    ".data": "movielens",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".feather": "feather",
+    ".arrow": "feather",
     ".txt": "lightgcn",
     ".npz": "npz",
 }
-NAMES = (MOVIELENS,)
-FORMATS = ("csv", "tsv", "parquet", "lightgcn", "npz")
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
+FORMATS = (*_TABLES, "lightgcn", "npz")
+NAMES = (movielens.NAME,)
+SPLITS = ("random", "leave-last-out", "temporal")
 
 
 def load_interactions(
-    path: str | os.PathLike[str],
+    source: Any,
     *,
     format: str | None = None,
     user_column: str | None = None,
     item_column: str | None = None,
     weight_column: str | None = None,
+    rating_column: str | None = None,
+    timestamp_column: str | None = None,
+    min_rating: float | None = None,
+    core: int | None = None,
+    weighting: str | None = None,
+    half_life: float | None = None,
     progress: Progress = silent,
 ) -> Interactions:
-    """Read interactions from a file.
+    """Read interactions from a file or a data frame.
 
     ============  ==========================  ==================================================================
     format        suffix                      content
     ============  ==========================  ==================================================================
-    "csv", "tsv"  .csv, .tsv, .inter          UTF-8 text with one interaction a line, with or without a header
+    "csv", "tsv"  .csv, .tsv                  UTF-8 text with one interaction a line, with or without a header
+    "recbole"     .inter                      the same with tabs; the header gives columns a type, `user_id:token`
+    "movielens"   .dat, .data, or a folder    lines `user::item::rating::timestamp`, or the same with tabs (u.data)
     "parquet"     .parquet, .pq               one interaction a row
+    "feather"     .feather, .arrow            one interaction a row
     "lightgcn"    .txt, or a folder           a line `user item item ...`; a folder holds train.txt and test.txt
     "npz"         .npz                        arrays train, val, test of shape (2, n), num_users, num_items
     ============  ==========================  ==================================================================
 
     Tables may have any integer or string ids; they are numbered in ascending order, and the vocabularies of the result
-    lead back. The ids of the other two formats are numbers already, and get a vocabulary only where some number of
+    lead back. The ids of the last two formats are numbers already, and get a vocabulary only where some number of
     0 .. n - 1 is in no file ("lightgcn").
 
     Of a file that comes with a given split this is the training part: `train` of an .npz file, all of train.txt of a
-    folder (the sizes count the other parts too).
+    folder (the sizes count the other parts too). It is taken as it is: what chooses or weighs interactions applies to
+    data without a split.
 
     Parameters
     ----------
-    path : str or path
-        A file, a folder, or the name "movielens-100k" (see `baco_gpu.data.movielens`).
+    source : path, str or data frame
+        A file, a folder, the name of a set ("movielens-100k", see `baco_gpu.data.movielens`), or a data frame of
+        pandas, polars, pyarrow or any library that hands its columns out as Arrow does.
     format : str, optional
         One of the formats above, where the suffix does not say it.
     user_column, item_column, weight_column : str, optional
         Names of columns of a table; the first two columns unless named, and no weights.
+    rating_column, timestamp_column : str, optional
+        Where ratings and timestamps stand; "rating" and "timestamp", where they are needed and not named.
+    min_rating : float, optional
+        Only interactions of at least this rating count.
+    core : int, optional
+        Users and items with fewer distinct partners than this are left out, again and again (`k_core`).
+    weighting : {"once", "counts", "recency"}, optional
+        How repeated pairs, and old ones, weigh (`weighted`). By default interactions stay as they are.
+    half_life : float, optional
+        For weighting "recency", in the unit of the timestamps (seconds for columns of dates).
     progress : callable
         See `baco_gpu.progress`.
 
     Raises
     ------
     InputError
-        If the path does not exist, its format is unknown, or its content is not as the format demands; the message
-        names the file, what was expected and what came.
+        If the source does not exist, its format is unknown, its content is not as the format demands, or nothing is
+        left; the message names the file, what was expected and what came.
     MissingExtraError
         If "movielens-100k" is asked for and not installed.
     """
-    names = ColumnNames(user_column, item_column, weight_column)
-    if path == MOVIELENS and not Path(MOVIELENS).exists():
-        _refuse_names(MOVIELENS, names)
-        return movielens_100k()
-    file, kind = _identify(path, format)
-    if kind in ("npz", "lightgcn"):
-        _refuse_names(kind, names)
-        if kind == "npz":
-            return read_npz(file).train
-        files = _folder_files(file) if file.is_dir() else [file]
-        return read_lightgcn(files, progress)[0]
-    progress("read", 0, 2, file.name)
-    columns = read_parquet(file, names) if kind == "parquet" else read_delimited(file, _DELIMITERS[kind], names)
-    return interactions_of(columns, progress)
+    check_weighting(weighting, half_life)
+    if min_rating is not None:
+        check_number("min_rating", min_rating)
+    if core is not None:
+        check_integer("core", core, minimum=1)
+    if rating_column is None and min_rating is not None:
+        rating_column = "rating"
+    if timestamp_column is None and weighting == "recency":
+        timestamp_column = "timestamp"
+    names = ColumnNames(user_column, item_column, weight_column, rating_column, timestamp_column)
+    read = _table_reader(source, format)
+    if read is not None:
+        progress("read", 0, 2, _named(source))
+        columns = read(names)
+        if min_rating is not None:
+            columns = columns.with_ratings_of(min_rating)
+        interactions = interactions_of(columns, progress)
+    else:
+        file, kind = _identify(source, format)
+        _refuse(file, f"tables, and this is {kind}", min_rating=min_rating, **_column_names(names))
+        if has_split(source, format):
+            _refuse(file, "data without a split, and this comes with one", core=core, weighting=weighting)
+            return _given_parts(file, kind, progress)[0]
+        (interactions,) = read_lightgcn([file], progress)
+    if core is not None:
+        interactions = k_core(interactions, core)
+    if weighting is not None:
+        interactions = weighted(interactions, weighting, half_life)
+    return interactions
 
 
 def load_split(
-    path: str | os.PathLike[str],
+    source: Any,
     *,
+    split: str | None = None,
     seed: int = 0,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     format: str | None = None,
-    user_column: str | None = None,
-    item_column: str | None = None,
-    weight_column: str | None = None,
     progress: Progress = silent,
+    **reading: Any,
 ) -> SplitInteractions:
     """Read interactions as training, validation and test parts.
 
     A given split is kept. An .npz file has all three parts. A folder has train.txt and test.txt; of the interactions of
     train.txt the share `fractions[1] / (fractions[0] + fractions[1])`, drawn at random, becomes the validation part.
-    Everything else is split at random by `baco_gpu.data.splits.random_split`, a repeated pair counting once (with the
-    sum of its weights), so that no pair is in two parts.
+    Everything else is split here, a repeated pair counting once (with the sum of its weights and its earliest
+    timestamp), so that no pair is in two parts.
 
     Parameters
     ----------
-    path, format, user_column, item_column, weight_column, progress
+    source, format, progress
         As in `load_interactions`.
+    split : {"random", "leave-last-out", "temporal"}, optional
+        How data without a split is split: `random_split` (the default), or by time, `leave_last_out` or
+        `temporal_split`.
     seed : int
         Of the random choices.
     fractions : three numbers
-        Shares of training, validation and test part; non-negative, and 1 in sum.
+        Shares of training, validation and test part; non-negative, and 1 in sum. "leave-last-out" has no use for them.
+    **reading
+        What else `load_interactions` takes.
 
     Raises
     ------
     InputError, MissingExtraError
-        As in `load_interactions`; InputError also for other fractions or seeds than described.
+        As in `load_interactions`; InputError also for other splits, fractions or seeds than described.
     """
     shares = check_fractions(fractions)
     check_seed(seed)
-    names = ColumnNames(user_column, item_column, weight_column)
-    if path != MOVIELENS or Path(MOVIELENS).exists():
-        file, kind = _identify(path, format)
-        if kind == "npz":
-            _refuse_names(kind, names)
-            return read_npz(file)
-        if file.is_dir():
-            _refuse_names(kind, names)
-            train, test = read_lightgcn(_folder_files(file), progress)
-            if shares[0] + shares[1] == 0:
-                raise InputError("fractions must leave a part of train.txt for training or validation, got (0, 0, 1)")
-            validation = shares[1] / (shares[0] + shares[1])
-            carved = random_split(train, (1 - validation, validation, 0.0), seed)
-            return SplitInteractions(carved.train, carved.validation, test)
-    interactions = load_interactions(
-        path,
-        format=format,
-        user_column=user_column,
-        item_column=item_column,
-        weight_column=weight_column,
-        progress=progress,
-    )
-    return random_split(merge_repeated(interactions), shares, seed)
+    if split is not None:
+        check_choice("split", split, SPLITS)
+    if has_split(source, format):
+        file, kind = _identify(source, format)
+        _refuse(file, "data without a split, and this comes with one", split=split, **reading)
+        return _given_split(_given_parts(file, kind, progress), shares, seed)
+    if split in ("leave-last-out", "temporal") and reading.get("timestamp_column") is None:
+        reading["timestamp_column"] = "timestamp"
+    interactions = merge_repeated(load_interactions(source, format=format, progress=progress, **reading))
+    if split == "leave-last-out":
+        return leave_last_out(interactions)
+    if split == "temporal":
+        return temporal_split(interactions, shares)
+    return random_split(interactions, shares, seed)
 
 
-def _identify(path: str | os.PathLike[str], format: str | None) -> tuple[Path, str]:
-    """The path and its format; InputError where there is none."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise InputError(f"path must be a string or a path, got {type(path).__name__}")
-    file = Path(path)
+def has_split(source: Any, format: str | None = None) -> bool:
+    """Whether a source comes with a split: an .npz file, and a folder with train.txt and test.txt, do.
+
+    Raises
+    ------
+    InputError
+        If there is no such source, or its format is unknown.
+    """
+    if _table_reader(source, format) is not None:
+        return False
+    file, kind = _identify(source, format)
+    return kind == "npz" or file.is_dir()
+
+
+def _given_parts(file: Path, kind: str, progress: Progress) -> list[Interactions]:
+    """The parts of a source with a split: training, (validation) and test."""
+    if kind == "npz":
+        split = read_npz(file)
+        return [split.train, split.validation, split.test]
+    return read_lightgcn(_folder_files(file), progress)
+
+
+def _given_split(parts: list[Interactions], shares: tuple[float, float, float], seed: int) -> SplitInteractions:
+    """The parts of a source with a split; where they are two, validation is drawn from training."""
+    if len(parts) == 3:
+        return SplitInteractions(*parts)
+    if shares[0] + shares[1] == 0:
+        raise InputError("fractions must leave a part of train.txt for training or validation, got (0, 0, 1)")
+    validation = shares[1] / (shares[0] + shares[1])
+    carved = random_split(parts[0], (1 - validation, validation, 0.0), seed)
+    return SplitInteractions(carved.train, carved.validation, parts[1])
+
+
+def _table_reader(source: Any, format: str | None) -> Callable[[ColumnNames], RawColumns] | None:
+    """What reads a table; None for the formats whose files hold users and items alone."""
+    if is_frame(source):
+        return lambda names: read_frame(source, names)
+    if source == movielens.NAME and not Path(source).exists():
+        return movielens.read_movielens_100k
+    file, kind = _identify(source, format)
+    if kind not in _TABLES:
+        return None
+    return lambda names: _TABLES[kind](file, names)
+
+
+def _identify(source: Any, format: str | None) -> tuple[Path, str]:
+    """The file (or folder with a split) and its format; InputError where there is none."""
+    if not isinstance(source, (str, os.PathLike)):
+        raise InputError(f"path must be a string, a path or a data frame, got {type(source).__name__}")
+    file = Path(source)
     if format is not None:
         check_choice("format", format, FORMATS)
     if not file.exists():
-        raise InputError(f"{file}: expected a file of interactions (or the name {MOVIELENS!r}), and there is none")
+        names = ", ".join(map(repr, NAMES))
+        raise InputError(f"{file}: expected a file of interactions (or one of the names {names}), and there is none")
     if file.is_dir():
-        if format not in (None, "lightgcn"):
-            raise InputError(f"{file}: expected a {format} file, got a folder")
-        return file, "lightgcn"
+        return _identify_folder(file, format)
     kind = format or SUFFIXES.get(file.suffix.lower())
     if kind is None:
         raise InputError(
@@ -174,14 +266,39 @@ def _identify(path: str | os.PathLike[str], format: str | None) -> tuple[Path, s
     return file, kind
 
 
+def _identify_folder(folder: Path, format: str | None) -> tuple[Path, str]:
+    """A folder of LightGCN is a split; one of MovieLens stands for the file of ratings in it."""
+    ratings = next((folder / name for name in movielens.FILES if (folder / name).is_file()), None)
+    if ratings is not None and format in (None, "movielens"):
+        return ratings, "csv" if ratings.suffix == ".csv" else "movielens"
+    if format not in (None, "lightgcn"):
+        raise InputError(f"{folder}: expected a {format} file, got a folder")
+    _folder_files(folder)
+    return folder, "lightgcn"
+
+
 def _folder_files(folder: Path) -> list[Path]:
     files = [folder / "train.txt", folder / "test.txt"]
     for file in files:
         if not file.is_file():
-            raise InputError(f"{folder}: expected a folder with train.txt and test.txt, and {file.name} is missing")
+            others = ", ".join(movielens.FILES)
+            raise InputError(
+                f"{folder}: expected a folder with train.txt and test.txt, and {file.name} is missing "
+                f"(nor is there any of {others})"
+            )
     return files
 
 
-def _refuse_names(kind: str, names: ColumnNames) -> None:
-    if names.any_named:
-        raise InputError(f"columns have names in csv, tsv and parquet files only, got a column name for {kind}")
+def _column_names(names: ColumnNames) -> dict[str, str]:
+    return {f"{role}_column": name for role, name in names.named.items()}
+
+
+def _refuse(file: Path, where: str, **asked: Any) -> None:
+    """InputError for the first argument that was given and does not apply to this source."""
+    for name, value in asked.items():
+        if value is not None:
+            raise InputError(f"{file}: {name} applies to {where}, got {name}={value!r}")
+
+
+def _named(source: Any) -> str:
+    return Path(source).name if isinstance(source, (str, os.PathLike)) else type(source).__name__

@@ -52,17 +52,24 @@ def random_split(
 
 
 def merge_repeated(interactions: Interactions) -> Interactions:
-    """Keep the first interaction of every pair, with the sum of the pair's weights (if there are weights)."""
+    """Keep the first interaction of every pair, with the sum of the pair's weights and its earliest timestamp.
+
+    Both only where there are any.
+    """
     keys = interactions.users.astype(np.int64) * interactions.num_items + interactions.items
     _, first, group = np.unique(keys, return_index=True, return_inverse=True)
     if len(first) == len(keys):
         return interactions
     order = np.sort(first)
     merged = interactions.take(order)
-    if interactions.weights is None:
-        return merged
-    sums = np.bincount(group, weights=interactions.weights)
-    return replace(merged, weights=sums[group[order]])
+    if interactions.weights is not None:
+        sums = np.bincount(group, weights=interactions.weights)
+        merged = replace(merged, weights=sums[group[order]])
+    if interactions.timestamps is not None:
+        earliest = interactions.timestamps[first]
+        np.minimum.at(earliest, group, interactions.timestamps)
+        merged = replace(merged, timestamps=earliest[group[order]])
+    return merged
 
 
 def check_seed(seed: int) -> int:

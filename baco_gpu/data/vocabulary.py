@@ -162,6 +162,12 @@ class Vocabulary:
             return self._arrays["integers"][positions]
         return self._strings().take(positions).to_numpy(zero_copy_only=False)
 
+    def take(self, indices: np.ndarray) -> Vocabulary:
+        """The vocabulary of the ids at strictly increasing `indices`, an integer array of shape (k,)."""
+        if self.is_integer:
+            return Vocabulary.from_sorted_integers(self._arrays["integers"][indices])
+        return Vocabulary.from_sorted_strings(self._strings().take(indices))
+
     def __len__(self) -> int:
         return len(self._arrays["integers"]) if self.is_integer else len(self._arrays["offsets"]) - 1
 

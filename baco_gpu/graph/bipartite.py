@@ -174,24 +174,27 @@ class BipartiteGraph:
         cls,
         path: str | os.PathLike[str],
         *,
-        format: str | None = None,
-        user_column: str | None = None,
-        item_column: str | None = None,
-        weight_column: str | None = None,
         duplicates: Duplicates = "sum",
         progress: Progress = silent,
+        **reading: Any,
     ) -> BipartiteGraph:
-        """Read a file of interactions (see `baco_gpu.load_interactions`) and build its graph."""
+        """Read a file of interactions and build its graph; `reading` is what `baco_gpu.load_interactions` takes."""
+        return cls._from_source(path, duplicates, progress, reading)
+
+    @classmethod
+    def from_frame(
+        cls, frame: Any, *, duplicates: Duplicates = "sum", progress: Progress = silent, **reading: Any
+    ) -> BipartiteGraph:
+        """Build a graph from a data frame of pandas, polars or pyarrow, one interaction a row; as `from_file`."""
+        return cls._from_source(frame, duplicates, progress, reading)
+
+    @classmethod
+    def _from_source(
+        cls, source: Any, duplicates: Duplicates, progress: Progress, reading: dict[str, Any]
+    ) -> BipartiteGraph:
         from baco_gpu.data.readers import load_interactions
 
-        interactions = load_interactions(
-            path,
-            format=format,
-            user_column=user_column,
-            item_column=item_column,
-            weight_column=weight_column,
-            progress=progress,
-        )
+        interactions = load_interactions(source, progress=progress, **reading)
         progress("build graph", 0, 1, f"{len(interactions)} interactions")
         graph = cls.from_interactions(interactions, duplicates=duplicates)
         progress("build graph", 1, 1, f"{graph.num_edges} edges")
@@ -292,15 +295,16 @@ def as_graph(source: Any) -> BipartiteGraph:
 
     Parameters
     ----------
-    source : BipartiteGraph, Interactions, SciPy sparse matrix, tuple of two id arrays, dense array, or path
-        A dense array has the shape (num_users, num_items); a path, or the name of a built-in set, goes to
-        `BipartiteGraph.from_file`.
+    source : BipartiteGraph, Interactions, SciPy sparse matrix, tuple of two id arrays, dense array, data frame or path
+        A dense array has the shape (num_users, num_items); a data frame is no matrix but a table, with one interaction
+        a row (`BipartiteGraph.from_frame`); a path, or the name of a set, goes to `BipartiteGraph.from_file`.
 
     Raises
     ------
     InputError
         If it is none of these, or not a valid one.
     """
+    from baco_gpu.data.columnar import is_frame
     from baco_gpu.data.interactions import Interactions
 
     if isinstance(source, BipartiteGraph):
@@ -311,6 +315,8 @@ def as_graph(source: Any) -> BipartiteGraph:
         return BipartiteGraph.from_file(source)
     if isinstance(source, tuple) and len(source) == 2:
         return BipartiteGraph.from_edges(*source)
+    if is_frame(source):
+        return BipartiteGraph.from_frame(source)
     from scipy.sparse import issparse
 
     if issparse(source):
@@ -319,7 +325,7 @@ def as_graph(source: Any) -> BipartiteGraph:
         return BipartiteGraph.from_dense(source)
     raise InputError(
         "a graph must be a BipartiteGraph, Interactions, a SciPy sparse matrix, a tuple of two id arrays, a dense "
-        f"two-dimensional array or a path, got {type(source).__name__}"
+        f"two-dimensional array, a data frame or a path, got {type(source).__name__}"
     )
 
 

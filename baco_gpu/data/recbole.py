@@ -1,0 +1,49 @@
+"""The atomic files of RecBole: text with tabs whose header gives every column a name and a type, `user_id:token`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from baco_gpu.data.delimited import first_rows, read_delimited
+from baco_gpu.data.tables import ColumnNames, RawColumns
+from baco_gpu.errors import InputError
+
+_TYPES = ("token", "float", "token_seq", "float_seq")
+_IDS = (("user", "user_id"), ("item", "item_id"))
+
+
+def read_inter(path: Path, names: ColumnNames) -> RawColumns:
+    """Read some columns of an .inter file.
+
+    A column is asked for by its name alone (`rating`) or with its type (`rating:float`). Users and items are the
+    columns user_id and item_id unless named otherwise, and the first two tokens where there are no such columns. A file
+    whose header has no types is read as any other table.
+
+    Raises
+    ------
+    InputError
+        If ids are asked of a column that holds no tokens, or numbers of one that holds no floats; and as
+        `read_delimited`.
+    """
+    sample, _ = first_rows(path, "\t")
+    header = sample[0] if sample else []
+    types = dict(cell.rpartition(":")[::2] for cell in header)
+    if not header or not set(types.values()) <= set(_TYPES):
+        return read_delimited(path, "\t", names)
+    wanted = {role: name.rpartition(":")[0] if name in header else name for role, name in names.named.items()}
+    for role, usual in _IDS:
+        if types.get(usual) == "token" and usual not in wanted.values():
+            wanted.setdefault(role, usual)
+    for role, _ in _IDS:
+        free = [name for name, kind in types.items() if kind == "token" and name not in wanted.values()]
+        if role not in wanted and not free:
+            raise InputError(
+                f"{path}: expected two columns of type token, the columns are {', '.join(map(repr, header))}"
+            )
+        wanted |= {} if role in wanted else {role: free[0]}
+    for role, name in wanted.items():
+        expected = ("token",) if role in ("user", "item") else ("float", "token")
+        if name in types and types[name] not in expected:
+            raise InputError(f"{path}: {role}s must be a column of type {expected[0]}, got '{name}:{types[name]}'")
+    full = {role: f"{name}:{types[name]}" if name in types else name for role, name in wanted.items()}
+    return read_delimited(path, "\t", ColumnNames(**full))

@@ -1,0 +1,60 @@
+"""Weights of implicit interactions: how often a pair appears, and how long ago."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from baco_gpu.checks import check_choice, check_number
+from baco_gpu.data.interactions import Interactions
+from baco_gpu.data.splits import merge_repeated
+from baco_gpu.errors import InputError
+
+WEIGHTINGS = ("once", "counts", "recency")
+
+
+def check_weighting(weighting: str | None, half_life: float | None) -> None:
+    """Raise InputError unless the weighting is a known one (or None), and has a half-life just if it needs one."""
+    if weighting is not None:
+        check_choice("weighting", weighting, WEIGHTINGS)
+    if (half_life is not None) != (weighting == "recency"):
+        raise InputError(
+            "half_life must be given for weighting 'recency', and for it alone, "
+            f"got weighting {weighting!r} and half_life {half_life!r}"
+        )
+    if half_life is not None:
+        check_number("half_life", half_life, above=0)
+
+
+def weighted(interactions: Interactions, weighting: str, half_life: float | None = None) -> Interactions:
+    """Make one interaction of every pair, weighted by all that the pair had.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        With timestamps for "recency". What they weigh already (1 where nothing says otherwise) is a factor of "counts"
+        and "recency".
+    weighting : {"once", "counts", "recency"}
+        "once": every pair weighs 1. "counts": the sum over its interactions. "recency": the same, an interaction that
+        is older than the latest of all by one half-life counting a half, by two a quarter, and so on.
+    half_life : float, optional
+        For "recency": in the unit of the timestamps (seconds for columns of dates).
+
+    Raises
+    ------
+    InputError
+        If the weighting is unknown, has no half-life where it needs one (or one where it needs none), or timestamps are
+        missing.
+    """
+    check_weighting(weighting, half_life)
+    if weighting == "once":
+        return merge_repeated(replace(interactions, weights=None))
+    weights = np.ones(len(interactions)) if interactions.weights is None else interactions.weights
+    if half_life is not None:
+        if interactions.timestamps is None:
+            raise InputError("weighting 'recency' needs interactions with timestamps, got none")
+        latest = interactions.timestamps.max() if len(interactions) else 0
+        age = (latest - interactions.timestamps).astype(np.float64)
+        weights = weights * np.exp2(-age / half_life)
+    return merge_repeated(replace(interactions, weights=weights))
