@@ -31,9 +31,15 @@ def kernels_obstacle() -> str | None:
     check_choice(VARIABLE, setting, ("on", "off"))
     if setting == "off":
         return f"{VARIABLE} is off"
-    if importlib.util.find_spec("cupy") is None:
+    if not _installed("cupy"):
         return "CuPy is not installed (pip install 'baco_gpu[cuda13]', or [cuda12])"
     return None
+
+
+@functools.cache
+def _installed(package: str) -> bool:
+    # Asked at every lookup, and files are looked for; what is installed while a process runs counts in the next one.
+    return importlib.util.find_spec(package) is not None
 
 
 def launcher_of(device: torch.device) -> Launcher | None:

@@ -196,7 +196,8 @@ class CodebookEmbedding(nn.Module):
     def forward(self, indices: Tensor) -> Tensor:
         """Embeddings of `indices` (int32 or int64, any shape): a tensor of shape (*indices.shape, embedding_dim).
 
-        Raises InputError when `indices` is no integer tensor or, on the CPU, holds an index out of range.
+        Raises InputError when `indices` is no integer tensor or, on the CPU, holds an index out of range; a GPU would
+        have to be waited for, so there the embedding of such an index is NaN (see `codebook_lookup`).
         """
         if not isinstance(indices, Tensor) or indices.dtype not in (torch.int32, torch.int64):
             got = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -46,28 +47,48 @@ def typed(kernel: str, values: tuple[str, ...], arguments: Sequence[Any]) -> lis
         If there are too many or too few, or an array is not a contiguous one of the expected dtype. Past this point
         nothing would notice, and the kernel would read beyond the array.
     """
-    expected = KERNELS[kernel].arguments
+    expected = _parameters(kernel, values)
     if len(arguments) != len(expected):
         raise TypeError(f"{kernel} takes {len(expected)} arguments, got {len(arguments)}")
-    template = dict(zip(KERNELS[kernel].axes, values, strict=True))
-    dtypes = {**_DTYPES, **{axis: _INSTANCES.get(value, "") for axis, value in template.items()}}
-    dtypes["wide"] = "float64" if template.get("value") == "double" else "float32"
     result: list[Any] = []
-    for (name, kind), argument in zip(expected, arguments, strict=True):
-        dtype = dtypes[kind.rstrip("*?")]
-        if "*" not in kind:
-            result.append(np.dtype(dtype).type(argument))
+    for parameter, argument in zip(expected, arguments, strict=True):
+        if parameter.number is not None:
+            result.append(parameter.number(argument))
         elif argument is None:
-            missing = not kind.endswith("?") or (name == "weights" and template.get("weighted") == "true")
-            if missing:
-                raise TypeError(f"{kernel}: {name} must be an array, got None")
+            if not parameter.optional:
+                raise TypeError(f"{kernel}: {parameter.name} must be an array, got None")
             result.append(None)
         else:
             found, contiguous = _described(argument)
-            if found != dtype or not contiguous:
-                raise TypeError(f"{kernel}: {name} must be a contiguous array of {dtype}, got {found}")
+            if found != parameter.dtype or not contiguous:
+                raise TypeError(
+                    f"{kernel}: {parameter.name} must be a contiguous array of {parameter.dtype}, got {found}"
+                )
             result.append(argument)
     return result
+
+
+class _Parameter(NamedTuple):
+    """What an instance expects of an argument: a number of a type, or an array."""
+
+    name: str
+    dtype: str
+    number: type[np.generic] | None
+    optional: bool
+
+
+@functools.cache
+def _parameters(kernel: str, values: tuple[str, ...]) -> tuple[_Parameter, ...]:
+    template = dict(zip(KERNELS[kernel].axes, values, strict=True))
+    dtypes = {**_DTYPES, **{axis: _INSTANCES.get(value, "") for axis, value in template.items()}}
+    dtypes["wide"] = "float64" if template.get("value") == "double" else "float32"
+    parameters = []
+    for name, kind in KERNELS[kernel].arguments:
+        dtype = dtypes[kind.rstrip("*?")]
+        number = None if "*" in kind else np.dtype(dtype).type
+        optional = kind.endswith("?") and not (name == "weights" and template.get("weighted") == "true")
+        parameters.append(_Parameter(name, dtype, number, optional))
+    return tuple(parameters)
 
 
 def _described(array: Any) -> tuple[str, bool]:
@@ -75,7 +96,12 @@ def _described(array: Any) -> tuple[str, bool]:
     if not hasattr(array, "dtype"):
         return type(array).__name__, False
     contiguous = array.is_contiguous() if hasattr(array, "is_contiguous") else array.flags.c_contiguous
-    return str(array.dtype).removeprefix("torch."), contiguous
+    return _name(array.dtype), contiguous
+
+
+@functools.cache
+def _name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 class CudaLauncher:
