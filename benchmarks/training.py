@@ -8,6 +8,8 @@ torch_geometric's model runs twice where it is installed: over the edge list, as
 normalised beforehand, which is the most one can do for it. Its initial loss is compared with that of the LightGCN here.
 
     python benchmarks/training.py path/to/beauty.npz --output benchmarks/results/training.csv
+
+On a GPU, `--cuda-graph` runs the steps of the models here as CUDA graphs, as `TrainingSettings.cuda_graph` does.
 """
 
 from __future__ import annotations
@@ -32,12 +34,13 @@ from torch.nn import functional
 from baco_gpu import CodebookEmbedding, SplitInteractions, load_split
 from baco_gpu.models import BipartiteAdjacency, Recommender, Table, build_model, full_table
 from baco_gpu.training import BprSampler, bpr_loss, reset_embeddings
+from baco_gpu.training.steps import training_step
 
 LAYERS = 2
 WEIGHT_DECAY = 1e-4
 SHARE = 0.25
 
-Batch = tuple[Tensor, Tensor, Tensor]
+Batch = Tensor  # users, positives and negatives: (3, batch)
 Loss = Callable[[Batch], Tensor]
 
 
@@ -123,14 +126,27 @@ def torch_geometric_loss(model: nn.Module, graph: Tensor, first_item: int) -> Lo
     return loss
 
 
-def seconds_of(candidate: Candidate, optimizer: torch.optim.Optimizer, batches: list[Batch]) -> float:
+def step_of(candidate: Candidate, batch_size: int, cuda_graph: bool) -> Callable[[Batch], None]:
+    """A training step of a candidate: gradients and fused Adam."""
+    recorded = cuda_graph and isinstance(candidate.module, Recommender)
+    optimizer = torch.optim.Adam(candidate.module.parameters(), lr=1e-3, fused=True, capturable=recorded)
+    if recorded:
+        return training_step(candidate.module, optimizer, WEIGHT_DECAY, batch_size, cuda_graph=True)
+
+    def step(batch: Batch) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        candidate.loss(batch).backward()
+        optimizer.step()
+
+    return step
+
+
+def seconds_of(step: Callable[[Batch], None], batches: list[Batch]) -> float:
     synchronise = torch.cuda.synchronize if batches[0][0].is_cuda else lambda: None
     synchronise()
     started = time.perf_counter()
     for batch in batches:
-        optimizer.zero_grad(set_to_none=True)
-        candidate.loss(batch).backward()
-        optimizer.step()
+        step(batch)
     synchronise()
     return time.perf_counter() - started
 
@@ -166,6 +182,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="training steps a repeat")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cuda-graph", action="store_true", help="run the steps of the models here as CUDA graphs")
     parser.add_argument("--threads", type=int, help="of torch on the CPU; all by default")
     parser.add_argument("--output", type=Path, help="write the rows to this CSV file, too")
     arguments = parser.parse_args()
@@ -185,11 +202,11 @@ def main() -> None:
     for candidate in candidates:
         candidate.module.to(device)
     check_agreement(candidates, batches[0])
-    optimizers = [torch.optim.Adam(each.module.parameters(), lr=1e-3, fused=True) for each in candidates]
+    steps = [step_of(each, arguments.batch_size, arguments.cuda_graph) for each in candidates]
     seconds: list[list[float]] = [[] for _ in candidates]
     for repeat in range(arguments.repeats + 1):
-        for number, (candidate, optimizer) in enumerate(zip(candidates, optimizers, strict=True)):
-            taken = seconds_of(candidate, optimizer, batches)
+        for number, step in enumerate(steps):
+            taken = seconds_of(step, batches)
             if repeat:  # the first warms up
                 seconds[number].append(taken)
 
@@ -217,6 +234,7 @@ def main() -> None:
                 "batch_size": arguments.batch_size,
                 "dim": arguments.dim,
                 "layers": 0 if name in ("mf", "sampling alone") else LAYERS,
+                "cuda_graph": arguments.cuda_graph,
                 "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
                 "threads": torch.get_num_threads(),
                 "torch": torch.__version__,
