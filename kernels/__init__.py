@@ -1,1 +1,1 @@
-"""CUDA C++ sources of the solver, shipped inside the wheel as `baco_gpu.kernels`."""
+"""CUDA C++ sources of the solver, of lookups and of sampling, shipped inside the wheel as `baco_gpu.kernels`."""

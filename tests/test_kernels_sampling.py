@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
 
 from baco_gpu.cuda.catalogue import source_text
 from baco_gpu.data.interactions import Interactions
-from baco_gpu.training import BprSampler
+from baco_gpu.training import BprSampler, sampling
 from baco_gpu.training.counters import philox
 from cuda_host.host import SANITIZERS, SMALL, HostLauncher, build, build_text, compiler, host_launcher, run_sanitized
 
@@ -41,6 +43,17 @@ def test_triples_have_the_bits_of_plain_pytorch(num_users, num_items, num_pairs)
             for first, count in ((0, sampler.num_samples), (sampler.num_samples // 2, 1)):
                 expected = sampler._triples_by_torch(epoch, first, count)
                 assert torch.equal(sampler._triples_by_kernel(launch, epoch, first, count), expected)
+    assert launch.launched == {"bpr_triples"}
+
+
+def test_a_sampler_on_a_gpu_launches_the_kernel(monkeypatch):
+    launch = host_launcher()
+    sampler = sampler_of(30, 50, 200)
+    expected = sampler.triples(2, 3, 50)
+    sampler.device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(sampling, "launcher_of", lambda device: launch)
+    assert torch.equal(sampler.triples(2, 3, 50), expected)
     assert launch.launched == {"bpr_triples"}
 
 
