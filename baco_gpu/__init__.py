@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from baco_gpu.clustering.estimator import BalancedCoclustering
     from baco_gpu.clustering.result import CoclusteringResult
     from baco_gpu.codebook.embedding import CodebookEmbedding
+    from baco_gpu.codebook.residual import ResidualCodebookEmbedding
     from baco_gpu.data.interactions import Interactions, SplitInteractions
     from baco_gpu.data.readers import load_interactions, load_split
     from baco_gpu.graph.bipartite import BipartiteGraph
@@ -25,6 +26,7 @@ _HOMES = {
     "CoclusteringResult": "baco_gpu.clustering.result",
     "CodebookEmbedding": "baco_gpu.codebook.embedding",
     "Interactions": "baco_gpu.data.interactions",
+    "ResidualCodebookEmbedding": "baco_gpu.codebook.residual",
     "SplitInteractions": "baco_gpu.data.interactions",
     "load_interactions": "baco_gpu.data.readers",
     "load_split": "baco_gpu.data.readers",
@@ -36,6 +38,7 @@ __all__ = [
     "CoclusteringResult",
     "CodebookEmbedding",
     "Interactions",
+    "ResidualCodebookEmbedding",
     "SplitInteractions",
     "__version__",
     "load_interactions",

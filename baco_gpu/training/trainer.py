@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import BacoError, InputError
 from baco_gpu.models.recommender import Recommender
@@ -96,7 +97,8 @@ def train(
 def reset_embeddings(model: nn.Module, std: float, seed: int) -> None:
     """Draw every embedding table and codebook of `model` from N(0, std^2); padding rows of full tables stay zero.
 
-    The numbers are drawn on the CPU, so that they are the same on every device.
+    Residuals start at zero, beside a basis that is drawn anew. The numbers are drawn on the CPU, so that they are the
+    same on every device.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
@@ -106,6 +108,8 @@ def reset_embeddings(model: nn.Module, std: float, seed: int) -> None:
         table.copy_(torch.empty(table.shape, dtype=table.dtype).normal_(0.0, std, generator=generator))
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             table[module.padding_idx] = 0
+        if isinstance(module, ResidualCodebookEmbedding):
+            module.reset_residual(generator)
 
 
 def _train_epoch(step: Step, sampler: BprSampler, epoch: int) -> float:
