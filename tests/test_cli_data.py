@@ -70,3 +70,49 @@ def test_wrong_choices_are_named(baco, ratings, options, message):
     code, stdout, stderr = baco("compress", ratings, "--json", *options)
     assert (code, stdout, stderr.count("\n")) == (2, "", 1)
     assert message in stderr
+
+
+def test_describe_prints_figures_and_draws_degrees(baco, ratings, tmp_path):
+    picture = tmp_path / "degrees.png"
+    figures = json.loads(baco("data", "describe", ratings, "--plot", picture, "--json")[1])
+    assert (figures["num_users"], figures["num_items"]) == (200, 150)
+    assert figures["user_degrees"]["max"] > figures["user_degrees"]["median"] > 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    code, stdout, _ = baco("data", "describe", ratings, "--timestamp-column", "timestamp", "-q")
+    assert code == 0
+    assert all(word in stdout for word in ("density", "components", "median", "gini", "timestamps    0 to "))
+
+
+def test_convert_says_what_it_wrote_and_what_it_left_out(baco, ratings, tmp_path):
+    out = tmp_path / "clicks.npz"
+    options = ["--min-rating", 3, "--split", "leave-last-out"]
+    code, stdout, stderr = baco("data", "convert", ratings, out, *options, "-q")
+    assert code == 0
+    assert stdout.startswith(f"{out}: ")
+    assert stderr == "note: an .npz file holds no timestamps: they are left out\n"
+    table = tmp_path / "clicks.parquet"
+    written = json.loads(baco("data", "convert", out, table, "--json")[1])
+    assert written["left_out"] == []
+    again = json.loads(baco("data", "describe", table, "--json")[1])
+    assert again["num_interactions"] == written["num_interactions"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["describe", "RATINGS", "--plot", "degrees.pdf"], "expected a name that ends in .png, got '.pdf'"),
+        (["convert", "RATINGS", "x.npz"], "an .npz file and a folder hold a split, and these interactions have none"),
+        (["convert", "nowhere.csv", "x.parquet"], "nowhere.csv: expected a file of interactions"),
+        (["convert", "RATINGS"], "Missing argument 'OUT'"),
+        (["measure", "RATINGS"], "No such command 'measure'"),
+    ],
+)
+def test_mistakes_with_data_end_in_one_line(baco, ratings, arguments, message):
+    code, stdout, stderr = baco("data", *(str(ratings) if word == "RATINGS" else word for word in arguments))
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+    assert message in stderr
+
+
+@pytest.mark.parametrize("command", ["describe", "convert"])
+def test_help_of_data_commands_has_an_example(baco, command):
+    assert f"\n   baco data {command}" in baco("data", command, "--help")[1]

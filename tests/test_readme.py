@@ -40,9 +40,11 @@ def test_the_python_example_runs(tmp_path: Path):
 
 @pytest.mark.parametrize("line", command_lines())
 def test_every_command_and_option_exists(line: str):
-    commands = typer.main.get_command(app).commands
-    _, name, *arguments = shlex.split(line, comments=True)
-    known = {option for parameter in commands[name].params for option in parameter.opts}
+    command = typer.main.get_command(app)
+    _, *arguments = shlex.split(line, comments=True)
+    while hasattr(command, "commands"):
+        command = command.commands[arguments.pop(0)]
+    known = {option for parameter in command.params for option in parameter.opts}
     used = [argument for argument in arguments if argument.startswith("-")]
     used += re.findall(r"--[a-z-]+", line.partition("#")[2])
     assert set(used) <= known

@@ -64,6 +64,10 @@ class SplitInteractions:
     test: Interactions
 
     @property
+    def parts(self) -> tuple[Interactions, Interactions, Interactions]:
+        return self.train, self.validation, self.test
+
+    @property
     def num_users(self) -> int:
         return self.train.num_users
 

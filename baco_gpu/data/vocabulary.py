@@ -162,6 +162,14 @@ class Vocabulary:
             return self._arrays["integers"][positions]
         return self._strings().take(positions).to_numpy(zero_copy_only=False)
 
+    def to_arrow(self, indices: np.ndarray) -> pa.Array:
+        """The raw ids at `indices`, an integer array of shape (k,), as an Arrow array of int64 or large strings."""
+        import pyarrow as pa
+
+        if self.is_integer:
+            return pa.array(self._arrays["integers"][indices])
+        return self._strings().take(pa.array(indices))
+
     def take(self, indices: np.ndarray) -> Vocabulary:
         """The vocabulary of the ids at strictly increasing `indices`, an integer array of shape (k,)."""
         if self.is_integer:
