@@ -58,10 +58,11 @@ ONLY_IN = {
 }
 
 # Packages of extras: a plain installation lacks them, so no module may import them as it loads.
-OPTIONAL = {"cupy": "cuda13", "sknetwork": "baselines"}
+OPTIONAL = {"cupy": "cuda13", "pooch": "data", "sknetwork": "baselines"}
 
 DISTRIBUTIONS = {
     "cupy": "cupy-cuda13x",
+    "pooch": "pooch",
     "sklearn": "scikit-learn",
     "sknetwork": "scikit-network",
     "yaml": "pyyaml",

@@ -15,6 +15,7 @@ from baco_gpu.cli.compare import compare
 from baco_gpu.cli.compress import compress
 from baco_gpu.cli.data_convert import convert
 from baco_gpu.cli.data_describe import describe
+from baco_gpu.cli.data_fetch import fetch
 from baco_gpu.cli.env import env
 from baco_gpu.cli.inspect import inspect
 from baco_gpu.cli.train import train
@@ -29,8 +30,8 @@ app = typer.Typer(
 )
 for command in (compress, train, compare, inspect, env):
     app.command()(command)
-data = typer.Typer(no_args_is_help=True, help="Describe and convert interactions.")
-for command in (describe, convert):
+data = typer.Typer(no_args_is_help=True, help="Describe, convert and fetch interactions.")
+for command in (describe, convert, fetch):
     data.command()(command)
 app.add_typer(data, name="data")
 

@@ -79,7 +79,8 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="Interactions: a table (.parquet, .feather, .csv, .tsv), RecBole's .inter, MovieLens's ratings, "
-        "LightGCN's .txt or a folder with train.txt and test.txt, an .npz with a split, or the name movielens-100k.",
+        "LightGCN's .txt or a folder with train.txt and test.txt, an .npz with a split, or a name: "
+        "movielens-100k, or one that baco data fetch lists.",
         autocompletion=completion.data_sets,
     ),
 ]

@@ -11,6 +11,7 @@ from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.data import movielens
 from baco_gpu.data.columnar import is_frame, read_feather, read_frame, read_parquet
 from baco_gpu.data.delimited import read_delimited
+from baco_gpu.data.fetch import SETS, fetched
 from baco_gpu.data.filtering import k_core
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.data.lightgcn import read_lightgcn
@@ -45,7 +46,7 @@ SUFFIXES = {
     ".npz": "npz",
 }
 FORMATS = (*_TABLES, "lightgcn", "npz")
-NAMES = (movielens.NAME,)
+NAMES = (movielens.NAME, *SETS)
 SPLITS = ("random", "leave-last-out", "temporal")
 
 
@@ -89,8 +90,9 @@ def load_interactions(
     Parameters
     ----------
     source : path, str or data frame
-        A file, a folder, the name of a set ("movielens-100k", see `baco_gpu.data.movielens`), or a data frame of
-        pandas, polars, pyarrow or any library that hands its columns out as Arrow does.
+        A file, a folder, the name of a set ("movielens-100k", see `baco_gpu.data.movielens`, or one that
+        `baco_gpu.data.fetch` has fetched, such as "gowalla"), or a data frame of pandas, polars, pyarrow or any library
+        that hands its columns out as Arrow does.
     format : str, optional
         One of the formats above, where the suffix does not say it.
     user_column, item_column, weight_column : str, optional
@@ -253,6 +255,8 @@ def _identify(source: Any, format: str | None) -> tuple[Path, str]:
     file = Path(source)
     if format is not None:
         check_choice("format", format, FORMATS)
+    if not file.exists() and str(source) in SETS:
+        file = fetched(str(source))
     if not file.exists():
         names = ", ".join(map(repr, NAMES))
         raise InputError(f"{file}: expected a file of interactions (or one of the names {names}), and there is none")
