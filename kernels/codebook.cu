@@ -1,4 +1,5 @@
-// Lookups in a codebook: the row of an id is that of its code, or the mean of two; and sums of gradients by row.
+// Lookups in a codebook: the row of an id is that of its code, or the mean of two; sums of gradients by row, which are
+// also the product of a sparse matrix with a dense one.
 //
 //   codebook_rows   looks ids up, or all of them in order
 //   codebook_keys   the rows that a lookup reads, as keys that a stable sort brings together
@@ -123,13 +124,14 @@ __global__ void __launch_bounds__(THREADS) codebook_keys(
 }
 
 // A list of terms, sorted by the row that they belong to: term number order[j], less `period` where it is not below,
-// for j from offsets[r] to offsets[r + 1] - 1.
-template <class Value, class Index>
+// for j from offsets[r] to offsets[r + 1] - 1; times weights[j], where they are weighted.
+template <class Value, class Index, bool Weighted>
 struct Terms {
     const Value* terms;
     Int64 period;
     Int64 dim;
     const Index* order;
+    const Value* weights;
 
     __device__ __forceinline__ const Value* row(Int64 place) const {
         const Int64 number = order[place];
@@ -143,7 +145,12 @@ struct Terms {
 #pragma unroll 4
         for (Int64 place = begin; place < end; ++place) {
             const Pack pack = Pack::of(row(place) + column);
-            for (int i = 0; i < Pack::size; ++i) sums[i] += widened(pack.values[i]);
+            if constexpr (Weighted) {
+                const Wide<Value> weight = widened(weights[place]);
+                for (int i = 0; i < Pack::size; ++i) sums[i] += weight * widened(pack.values[i]);
+            } else {
+                for (int i = 0; i < Pack::size; ++i) sums[i] += widened(pack.values[i]);
+            }
         }
     }
 };
@@ -170,9 +177,9 @@ struct LongRows {
     }
 };
 
-template <class Pack, class Value, class Index>
+template <class Pack, class Value, class Index, bool Weighted>
 __device__ void sum_rows(
-    const Terms<Value, Index>& terms, const Index* offsets, Int64 rows, Wide<Value> factor, const Teams& teams,
+    const Terms<Value, Index, Weighted>& terms, const Index* offsets, Int64 rows, Wide<Value> factor, const Teams& teams,
     const LongRows& long_rows, Int64* piece_rows, Int64* piece_numbers, Value* totals
 ) {
     for (Int64 row = teams.first(); row < rows; row += teams.count()) {
@@ -192,13 +199,13 @@ __device__ void sum_rows(
     }
 }
 
-template <class Value, class Index>
+template <class Value, class Index, bool Weighted>
 __global__ void __launch_bounds__(THREADS, 4) row_sums(
-    const Value* terms, Int64 period, Int64 dim, const Index* order, const Index* offsets, Int64 rows, double factor,
-    int packed, int lane_bits, Int64 piece, Int64* counters, Int64* long_rows, Int64* first_pieces, Int64* piece_rows,
-    Int64* piece_numbers, Value* totals
+    const Value* terms, Int64 period, Int64 dim, const Index* order, const Value* weights, const Index* offsets,
+    Int64 rows, double factor, int packed, int lane_bits, Int64 piece, Int64* counters, Int64* long_rows,
+    Int64* first_pieces, Int64* piece_rows, Int64* piece_numbers, Value* totals
 ) {
-    const Terms<Value, Index> list{terms, period, dim, order};
+    const Terms<Value, Index, Weighted> list{terms, period, dim, order, weights};
     const LongRows longer{piece, counters, long_rows, first_pieces};
     const Teams teams{lane_bits};
     const Wide<Value> scale = (Wide<Value>)factor;
@@ -209,9 +216,9 @@ __global__ void __launch_bounds__(THREADS, 4) row_sums(
     }
 }
 
-template <class Pack, class Value, class Index>
+template <class Pack, class Value, class Index, bool Weighted>
 __device__ void sum_pieces(
-    const Terms<Value, Index>& terms, const Index* offsets, Int64 count, Int64 piece, const Int64* piece_rows,
+    const Terms<Value, Index, Weighted>& terms, const Index* offsets, Int64 count, Int64 piece, const Int64* piece_rows,
     const Int64* piece_numbers, const Teams& teams, Wide<Value>* sums
 ) {
     for (Int64 number = teams.first(); number < count; number += teams.count()) {
@@ -227,12 +234,13 @@ __device__ void sum_pieces(
     }
 }
 
-template <class Value, class Index>
+template <class Value, class Index, bool Weighted>
 __global__ void __launch_bounds__(THREADS, 4) piece_sums(
-    const Value* terms, Int64 period, Int64 dim, const Index* order, const Index* offsets, int packed, int lane_bits,
-    Int64 piece, const Int64* counters, const Int64* piece_rows, const Int64* piece_numbers, Wide<Value>* sums
+    const Value* terms, Int64 period, Int64 dim, const Index* order, const Value* weights, const Index* offsets,
+    int packed, int lane_bits, Int64 piece, const Int64* counters, const Int64* piece_rows,
+    const Int64* piece_numbers, Wide<Value>* sums
 ) {
-    const Terms<Value, Index> list{terms, period, dim, order};
+    const Terms<Value, Index, Weighted> list{terms, period, dim, order, weights};
     const Teams teams{lane_bits};
     if (packed) {
         sum_pieces<Sixteen<Value>>(list, offsets, counters[1], piece, piece_rows, piece_numbers, teams, sums);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from baco_gpu.codebook import CodebookEmbedding, cuda, device
+from baco_gpu.codebook import CodebookEmbedding, cuda, device, product
 from baco_gpu.codebook.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members, sparse_codebook_lookup
 from baco_gpu.errors import InputError
 
@@ -72,6 +72,23 @@ def test_expanding_and_collapsing():
         tables[where] = table.detach().cpu(), codebook.grad.cpu()
     for on_gpu, on_cpu in zip(tables["cuda"], tables["cpu"], strict=True):
         torch.testing.assert_close(on_gpu, on_cpu)
+
+
+@pytest.mark.usefixtures("operations")
+@pytest.mark.parametrize("weighted", [False, True])
+def test_products_with_hubs(weighted):
+    generator = torch.Generator().manual_seed(2)
+    lengths = torch.tensor([0, 3, 100_000, 255, 256, 257, 1])
+    offsets = torch.cat((torch.zeros(1, dtype=torch.int64), lengths.cumsum(0))).int()
+    columns = torch.randint(500, (int(offsets[-1]),), generator=generator, dtype=torch.int32)
+    weights = torch.rand(len(columns), generator=generator) if weighted else None
+    table = torch.randn((500, 64), generator=generator)
+    given = [None if part is None else part.cuda() for part in (table, offsets, columns, weights)]
+    found = product.gathered_sums(*given)
+    assert torch.equal(found, product.gathered_sums(*given))
+    torch.testing.assert_close(
+        found.cpu(), product.gathered_sums(table, offsets, columns, weights), rtol=1e-3, atol=1e-2
+    )
 
 
 @pytest.mark.usefixtures("operations")

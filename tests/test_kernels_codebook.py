@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from baco_gpu.codebook import device, plain
+from baco_gpu.codebook import device, plain, product
 from baco_gpu.codebook.lookup import NO_PADDING, list_members
 from baco_gpu.cuda.catalogue import instances
 from cuda_host.host import SANITIZERS, SMALL, build, compiler, host_launcher, run_sanitized
@@ -83,6 +83,27 @@ def test_expanding_and_collapsing_have_the_bits_of_plain_pytorch(launch, dtype, 
         )
 
 
+@EVERY_VALUE
+@pytest.mark.parametrize("weighted", [False, True])
+def test_products_with_sparse_matrices(launch, monkeypatch, dtype, weighted):
+    """Rows of no, one, a few and many entries, against a dense product; numbers so small that every sum is exact."""
+    monkeypatch.setattr(device, "PIECE", 8)
+    generator = torch.Generator().manual_seed(7)
+    lengths = torch.tensor([0, 1, 8, 9, 100, 0, 3])
+    offsets = torch.cat((torch.zeros(1, dtype=torch.int64), lengths.cumsum(0))).int()
+    columns = torch.randint(20, (int(lengths.sum()),), generator=generator, dtype=torch.int32)
+    weights = torch.randint(-2, 3, (len(columns),), generator=generator).to(dtype) if weighted else None
+    matrix = torch.zeros((7, 20), dtype=torch.float64)
+    rows = torch.arange(7).repeat_interleave(lengths)
+    values = torch.ones(len(columns), dtype=torch.float64) if weights is None else weights.double()
+    matrix.index_put_((rows, columns.long()), values, accumulate=True)
+    for dim in DIMS:
+        table = torch.randint(-2, 3, (20, dim), generator=generator).to(dtype)
+        expected = (matrix @ table.double()).to(dtype)
+        same(device.gathered_sums(launch, table, offsets, columns, weights), expected)
+        same(product.gathered_sums(table, offsets, columns, weights), expected)
+
+
 def test_every_instance_has_run():
     launch = host_launcher()
     for dtype in device.VALUES:
@@ -95,7 +116,9 @@ def test_every_instance_has_run():
         for index_dtype in IDS_DTYPES:
             ids = torch.zeros(2 * device.PIECE, dtype=index_dtype)
             offsets = torch.tensor([0, len(ids)], dtype=index_dtype)
-            device.collapse(launch, torch.ones((1, 3), dtype=dtype), ids, None, NO_PADDING, offsets, ids)
+            ones = torch.ones((1, 3), dtype=dtype)
+            device.collapse(launch, ones, ids, None, NO_PADDING, offsets, ids)
+            device.gathered_sums(launch, ones, offsets, ids, torch.ones(len(ids), dtype=dtype))
     assert launch.launched == set(instances("codebook.cu"))
 
 
@@ -249,5 +272,5 @@ def test_half_precision_rounds_once(launch):
 
 
 def test_the_kernels_are_clean_under_sanitizers(tmp_path):
-    build(tmp_path, SMALL, ["codebook.cu"], SANITIZERS, without="long long, ")
+    build(tmp_path, SMALL, ["codebook.cu"], SANITIZERS, without="long long, int")
     assert run_sanitized("cuda_host.sanitized_codebook", tmp_path).stdout == "same\n"

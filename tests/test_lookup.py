@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from baco_gpu.codebook import CodebookEmbedding, cuda
+from baco_gpu.codebook import CodebookEmbedding, cuda, product
 from baco_gpu.codebook import lookup as lookup_module
 from baco_gpu.codebook.lookup import (
     NO_PADDING,
@@ -126,6 +126,12 @@ def test_operators_are_registered_as_torch_asks(two, padding, indices):
     torch.library.opcheck(codebook_collapse, (table_upstream, codes, secondary, padding, *members))
 
 
+def test_the_product_is_registered_as_torch_asks():
+    table, offsets, columns = torch.randn((4, 3)), torch.tensor([0, 2, 2, 3]), torch.tensor([1, 3, 0])
+    for weights in (None, torch.randn(3)):
+        torch.library.opcheck(product.gathered_sums, (table, offsets, columns, weights))
+
+
 def test_members_of_every_row_are_listed_without_the_padding_index():
     _, codes, secondary = example(True)
     offsets, ids = list_members(codes, secondary, 3, ROWS)
@@ -223,6 +229,27 @@ class TestBadInput:
         with pytest.raises(InputError, match=message):
             lookup_module._check_lookup(*given.values())
 
+    def test_of_a_product(self):
+        table, offsets = torch.ones((3, 2)), torch.tensor([0, 2])
+        columns, weights = torch.tensor([0, 2]), torch.ones(2)
+        for arguments, message in [
+            (
+                (table[0], offsets, columns, weights),
+                r"table must be a floating matrix, got torch.float32 of shape \(2,",
+            ),
+            ((table, offsets.int(), columns, weights), "both be int32 or int64, got torch.int32 and torch.int64"),
+            ((table, offsets.float(), columns.float(), weights), "both be int32 or int64, got torch.float32"),
+            (
+                (table, offsets, columns, weights.double()),
+                r"weights must be torch.float32 of shape \(2,\), got torch.fl",
+            ),
+            ((table, offsets, columns, weights[:1]), r"weights must be .*got torch.float32 of shape \(1,\)"),
+        ]:
+            with pytest.raises(InputError, match=message):
+                product.gathered_sums(*arguments)
+        with pytest.raises(InputError, match="columns must be on the device of the table, cpu, got meta"):
+            product._check(table, offsets, columns.to("meta"), None)
+
     def test_of_gradients(self, indices):
         codebook, codes, secondary = example(True)
         expected = r"grad must be of .* have the shape of the indices \(2, 4\) and one dimension more, got .*\(3, 3\)"
@@ -288,13 +315,13 @@ class TestTheChoiceOfKernels:
     def test_both_ways_get_the_operators_arguments(self, monkeypatch):
         codebook, *given = example(True)
         arguments = (codebook, *given, torch.tensor([1]), NO_PADDING)
-        monkeypatch.setattr(lookup_module.torch.cuda, "device", lambda device: contextlib.nullcontext())
-        run = lookup_module._on_cuda(
+        monkeypatch.setattr(cuda.torch.cuda, "device", lambda device: contextlib.nullcontext())
+        run = cuda.on_cuda(
             lookup_module._check_lookup, 4, lambda *all_of_them: ("kernels", *all_of_them), lambda *these: these
         )
-        monkeypatch.setattr(lookup_module, "launcher_of", lambda device: None)
+        monkeypatch.setattr(cuda, "launcher_of", lambda device: None)
         assert run(*arguments) == arguments
-        monkeypatch.setattr(lookup_module, "launcher_of", lambda device: "launch")
+        monkeypatch.setattr(cuda, "launcher_of", lambda device: "launch")
         assert run(*arguments) == ("kernels", "launch", *arguments)
         with pytest.raises(InputError, match="indices must be an int32 or int64 tensor"):
             run(*arguments[:3], torch.tensor([1.0]), NO_PADDING)

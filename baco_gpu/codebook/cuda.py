@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -51,6 +53,31 @@ def launcher_of(device: torch.device) -> Launcher | None:
         If the kernels are chosen and NVRTC is missing or does not know the device.
     """
     return None if kernels_obstacle() else _launcher(device.index)
+
+
+def on_cuda(
+    check: Callable[..., None], checked: int, kernels: Callable[..., Any], otherwise: Callable[..., Any]
+) -> Callable[..., Any]:
+    """An operator on CUDA tensors: the kernels, or PyTorch's own operations where those are chosen.
+
+    Parameters
+    ----------
+    check : function of the first `checked` arguments
+        Raises where they are not what they must be.
+    kernels : function of a launcher and the arguments
+    otherwise : function of the arguments
+    """
+
+    def run(*arguments: Any) -> Any:
+        check(*arguments[:checked])
+        where = arguments[0].device
+        launch = launcher_of(where)
+        if launch is None:
+            return otherwise(*arguments)
+        with torch.cuda.device(where):
+            return kernels(launch, *arguments)
+
+    return run
 
 
 @functools.cache

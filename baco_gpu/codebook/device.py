@@ -177,8 +177,16 @@ def _sorted_places(
     return found.values, found.indices
 
 
-def _row_sums(launch: Launcher, terms: Tensor, order: Tensor, offsets: Tensor, two: bool) -> Tensor:
-    """For every row, the sum of `terms[order[j] % len(terms)]` for j in its range; half of it with two codes."""
+def gathered_sums(launch: Launcher, table: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor | None) -> Tensor:
+    """See `product.gathered_sums`."""
+    own = None if weights is None else weights.contiguous()
+    return _row_sums(launch, table.contiguous(), columns.contiguous(), offsets.contiguous(), False, own)
+
+
+def _row_sums(
+    launch: Launcher, terms: Tensor, order: Tensor, offsets: Tensor, two: bool, weights: Tensor | None = None
+) -> Tensor:
+    """For every row, the sum of `weights[j] * terms[order[j] % len(terms)]` for j in its range; half where `two`."""
     rows, dim, entries = len(offsets) - 1, terms.shape[1], len(order)
     totals = terms.new_empty((rows, dim))
     if not totals.numel():
@@ -186,6 +194,7 @@ def _row_sums(launch: Launcher, terms: Tensor, order: Tensor, offsets: Tensor, t
     teams = plan_teams(dim, terms, totals)
     per_block = launch.limits.threads >> teams.lane_bits
     template = (VALUES[terms.dtype], _IDS[order.dtype])
+    weighted = (*template, "false" if weights is None else "true")
     most_rows = entries // (PIECE + 1)
     most_pieces = entries // PIECE + most_rows
     counters, *lists = torch.empty(2 + 2 * (most_rows + most_pieces), dtype=torch.int64, device=terms.device).split(
@@ -193,15 +202,15 @@ def _row_sums(launch: Launcher, terms: Tensor, order: Tensor, offsets: Tensor, t
     )
     counters.zero_()
     long_rows, pieces = [counters, *lists[:2]], lists[2:]
-    source = [terms, len(terms), dim, order, offsets]
+    source = [terms, len(terms), dim, order, weights, offsets]
     factor = 0.5 if two else 1.0
     grid = shared_grid(rows, per_block, launch.processors)
-    launch("row_sums", template, grid, [*source, rows, factor, *teams, PIECE, *long_rows, *pieces, totals])
+    launch("row_sums", weighted, grid, [*source, rows, factor, *teams, PIECE, *long_rows, *pieces, totals])
     if most_rows:
         wide = torch.float64 if terms.dtype == torch.float64 else torch.float32
         sums = terms.new_empty((most_pieces, dim), dtype=wide)
         grid = shared_grid(most_pieces, per_block, launch.processors)
-        launch("piece_sums", template, grid, [*source, *teams, PIECE, counters, *pieces, sums])
+        launch("piece_sums", weighted, grid, [*source, *teams, PIECE, counters, *pieces, sums])
         lanes = min(max(dim - 1, 0).bit_length(), WARP.bit_length() - 1)
         grid = shared_grid(most_rows, 1, launch.processors)
         launch("finish_sums", template, grid, [sums, dim, offsets, factor, lanes, PIECE, *long_rows, totals])

@@ -12,7 +12,6 @@ float32 at least, and round once: the CPU and the kernels give equal bits up to 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from baco_gpu.codebook import device, plain
-from baco_gpu.codebook.cuda import launcher_of
+from baco_gpu.codebook.cuda import on_cuda
 from baco_gpu.codebook.plain import NO_PADDING
 from baco_gpu.errors import InputError
 
@@ -257,32 +256,15 @@ def _(grad: Tensor, codes: Tensor, secondary: Tensor | None, padding_idx: int, o
     return grad.new_empty((offsets.shape[0] - 1, grad.shape[-1]))
 
 
-def _on_cuda(
-    check: Callable[..., None], checked: int, kernels: Callable[..., Any], otherwise: Callable[..., Any]
-) -> Callable[..., Any]:
-    """An operator on CUDA tensors: the kernels, or PyTorch's own operations where the rule of `cuda` says so."""
-
-    def run(*arguments: Any) -> Any:
-        check(*arguments[:checked])
-        where = arguments[0].device
-        launch = launcher_of(where)
-        if launch is None:
-            return otherwise(*arguments)
-        with torch.cuda.device(where):
-            return kernels(launch, *arguments)
-
-    return run
-
-
-codebook_lookup.register_kernel("cuda")(_on_cuda(_check_lookup, 4, device.lookup, plain.lookup))
+codebook_lookup.register_kernel("cuda")(on_cuda(_check_lookup, 4, device.lookup, plain.lookup))
 codebook_lookup_gradient.register_kernel("cuda")(
-    _on_cuda(_check_gradient, 4, device.lookup_gradient, plain.lookup_gradient)
+    on_cuda(_check_gradient, 4, device.lookup_gradient, plain.lookup_gradient)
 )
 codebook_lookup_row_gradients.register_kernel("cuda")(
-    _on_cuda(_check_gradient, 4, device.lookup_row_gradients, plain.lookup_row_gradients)
+    on_cuda(_check_gradient, 4, device.lookup_row_gradients, plain.lookup_row_gradients)
 )
-codebook_expand.register_kernel("cuda")(_on_cuda(_check_expansion, 6, device.expand, plain.expand))
-codebook_collapse.register_kernel("cuda")(_on_cuda(_check_expansion, 6, device.collapse, plain.collapse))
+codebook_expand.register_kernel("cuda")(on_cuda(_check_expansion, 6, device.expand, plain.expand))
+codebook_collapse.register_kernel("cuda")(on_cuda(_check_expansion, 6, device.collapse, plain.collapse))
 
 
 def _save_lookup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -44,7 +44,7 @@ def _kernel(source: str, axes: str, arguments: str) -> Kernel:
 _RUN = "list:id* length:long*"
 
 _CODES = "codes:code* secondary:code*? num_ids:long rows:long indices:index*? count:long padding:long "
-_TERMS = "terms:value* period:long dim:long order:index* offsets:index* "
+_TERMS = "terms:value* period:long dim:long order:index* weights:value*? offsets:index* "
 _PIECES = "piece:long counters:long* long_rows:long* first_pieces:long* "
 
 KERNELS = {
@@ -92,7 +92,7 @@ KERNELS = {
     "codebook_keys": _kernel("codebook.cu", "code index two", _CODES + "keys:code*"),
     "row_sums": _kernel(
         "codebook.cu",
-        "value index",
+        "value index weighted",
         _TERMS
         + "rows:long factor:double packed:int lane_bits:int "
         + _PIECES
@@ -100,7 +100,7 @@ KERNELS = {
     ),
     "piece_sums": _kernel(
         "codebook.cu",
-        "value index",
+        "value index weighted",
         _TERMS + "packed:int lane_bits:int piece:long counters:long* piece_rows:long* piece_numbers:long* sums:wide*",
     ),
     "finish_sums": _kernel(

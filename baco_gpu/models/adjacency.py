@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from baco_gpu.codebook.segments import add_by_row_, gathered_sums
+from baco_gpu.codebook.product import gathered_sums
+from baco_gpu.codebook.segments import add_by_row_
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
 
@@ -26,7 +27,7 @@ class SparseRows(NamedTuple):
     def times(self, dense: Tensor, factor: float = 1.0) -> Tensor:
         """`factor` times the product with a dense matrix of shape (columns, dim)."""
         weights = self.values.to(dense.dtype)
-        return gathered_sums(dense, self.offsets, self.columns, weights if factor == 1.0 else weights * factor)
+        return gathered_sums(dense.detach(), self.offsets, self.columns, weights if factor == 1.0 else weights * factor)
 
 
 class Neighbours(NamedTuple):

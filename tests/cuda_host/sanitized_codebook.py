@@ -30,4 +30,9 @@ if __name__ == "__main__":
             assert bool(device.lookup(launch, codebook, codes, second, wild, 5).isnan().all())
             assert bool(device.lookup(launch, codebook, codes + 40, None, indices[1:2], 5).isnan().all())
             device.lookup_gradient(launch, grad[:4], codes - 40, second, wild, 5, 40)
+            offsets = torch.tensor([0, 3, 3, 100], dtype=torch.int32)
+            weights = torch.ones(100).to(dtype)
+            columns = torch.arange(100, dtype=torch.int32) % 40
+            product = device.gathered_sums(launch, codebook, offsets, columns, weights)
+            assert torch.equal(product[0], codebook[:3].float().sum(0).to(dtype))
     print("same")
