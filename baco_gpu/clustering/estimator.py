@@ -107,8 +107,9 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : BipartiteGraph, Interactions, SciPy sparse matrix, pair of arrays, dense array or path
-            Anything that `baco_gpu.graph.bipartite.as_graph` makes a graph of.
+        X : BipartiteGraph, Interactions, SciPy sparse matrix, pair of arrays, dense array, data frame or path
+            Anything that `baco_gpu.graph.bipartite.as_graph` makes a graph of. A data frame is a table with one
+            interaction a row, not a matrix of features, so that there are no feature names to keep.
         y : ignored
         progress : function
             Called as progress(phase, done, total, note).
@@ -161,6 +162,13 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
                 f"and no gamma, got gamma={self.gamma!r} and budget={self.budget!r}"
             )
         return settings
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn may hand over: non-negative numbers, dense or sparse."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        tags.input_tags.sparse = True
+        return tags
 
     @property
     def labels_row_(self) -> np.ndarray:

@@ -99,6 +99,31 @@ def as_weights(name: str, value: Any, length: int) -> np.ndarray:
     return weights
 
 
+def as_matrix(name: str, value: Any) -> np.ndarray:
+    """Return `value` as a two-dimensional array of finite non-negative numbers; raise InputError otherwise.
+
+    The messages have the words that scikit-learn's estimator checks look for.
+    """
+    matrix = as_numpy(name, value)
+    if matrix.ndim != 2:
+        raise InputError(f"{name} must be two-dimensional, got shape {matrix.shape}")
+    if matrix.dtype.kind == "c":
+        raise InputError(f"{name} must hold real numbers, got dtype {matrix.dtype} (Complex data not supported)")
+    if matrix.dtype.kind == "O":
+        try:
+            matrix = matrix.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name} must hold numbers, got others as well ({error})") from error
+    if matrix.size and matrix.dtype.kind not in "iufb":
+        raise InputError(f"{name} must hold numbers, got dtype {matrix.dtype}")
+    if matrix.size and not (matrix.min() >= 0 and matrix.max() < np.inf):
+        row, column = (int(at[0]) for at in np.nonzero(~(np.isfinite(matrix) & (matrix >= 0))))
+        negative = matrix[row, column] < 0 and np.isfinite(matrix[row, column])
+        expected = "non-negative (Negative values in data)" if negative else "finite, without NaN or inf"
+        raise InputError(f"{name} must be {expected}, got {matrix[row, column]} in row {row}, column {column}")
+    return matrix
+
+
 @dataclass(frozen=True, eq=False)
 class Adjacency:
     """Compressed rows: the neighbours of every node of one side.

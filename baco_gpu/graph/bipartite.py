@@ -13,7 +13,7 @@ import numpy as np
 from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.graph import building
-from baco_gpu.graph.arrays import Adjacency, as_ids, as_numpy, as_weights, import_cupy
+from baco_gpu.graph.arrays import Adjacency, as_ids, as_matrix, as_weights, import_cupy
 from baco_gpu.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -153,12 +153,14 @@ class BipartiteGraph:
 
     @classmethod
     def from_dense(cls, matrix: Any) -> BipartiteGraph:
-        """Build a graph from a dense array of shape (num_users, num_items): an edge for every value but zero."""
-        values = as_numpy("matrix", matrix)
-        if values.ndim != 2:
-            raise InputError(f"matrix must be two-dimensional, got shape {values.shape}")
-        if values.size and values.dtype.kind not in "iufb":
-            raise InputError(f"matrix must hold numbers, got dtype {values.dtype}")
+        """Build a graph from a dense array of shape (num_users, num_items): an edge for every value but zero.
+
+        Raises
+        ------
+        InputError
+            If `matrix` is not two-dimensional, or holds anything but finite non-negative numbers.
+        """
+        values = as_matrix("matrix", matrix)
         users, items = np.nonzero(values)
         weights = values[users, items]
         return cls.from_edges(
