@@ -18,6 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from baco_gpu.clustering.backends import cuda_obstacle
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import BackendUnavailableError, InputError
@@ -435,6 +436,7 @@ def test_importing_the_graph_loads_no_compiler_and_no_framework() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(cuda_obstacle() is not None, reason="no CUDA device for CuPy")
 def test_a_graph_travels_to_the_device_and_back() -> None:
     cupy = pytest.importorskip("cupy")
     graph = BipartiteGraph.from_edges([0, 2, 2], [1, 0, 1], [1, 2, 3])

@@ -206,6 +206,7 @@ MISTAKES = {
     "unknown model": (["train", "CLICKS", "--model", "bert"], "model must be one of"),
     "no epochs": (["train", "CLICKS", "--epochs", "0"], "epochs must be"),
     "unknown device": (["train", "CLICKS", "--device", "abacus"], "device must name a torch device"),
+    "graph without GPU": (["train", "CLICKS", "--cuda-graph"], "cuda_graph must be False where the model is not"),
     "codes from nowhere": (["train", "CLICKS", "--codes", "FOLDER/none.safetensors"], "no such file"),
     "codes of another kind": (["train", "CLICKS", "--codes", "CLICKS"], "not a readable safetensors file"),
     "twice the same method": (["compare", "CLICKS", "--methods", "full,full"], "different names"),

@@ -271,6 +271,9 @@ class Training:
     weight_decay: Annotated[float, typer.Option(help="Factor of the L2 term on a batch's embeddings.")] = 1e-4
     patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better validation recall@20.")] = 10
     device: Annotated[str, typer.Option(help="Where training runs, a torch device: cpu, cuda, cuda:1, ...")] = "cpu"
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="On a GPU, launch a training step as one CUDA graph.")
+    ] = False
 
     def settings(self, run: Run) -> TrainingSettings:
         """The settings of the trainer; InputError for values out of range."""
@@ -284,6 +287,7 @@ class Training:
             patience=self.patience,
             seed=run.seed,
             device=self.device,
+            cuda_graph=self.cuda_graph,
         )
 
 
