@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
 from baco_gpu.evaluation import evaluate_ranking, ranking, top_items
+from waiting import WaitsForTheDevice
 
 USERS, ITEMS = 40, 30
 
@@ -132,20 +132,6 @@ def test_equal_scores_rank_by_column(case):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "_asynchronous", lambda tensor: True)
         assert top_items(torch.tensor(rows), k).tolist() == wanted
-
-
-class WaitsForTheDevice(TorchDispatchMode):
-    """Counts the operations that wait for a GPU: their results, or the sizes of these, are numbers of the host."""
-
-    WAITING = ("_local_scalar_dense", "nonzero", "bincount", "unique", "masked_select", "repeat_interleave")
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        self.count += function.overloadpacket.__name__ in self.WAITING
-        return function(*arguments, **(keywords or {}))
 
 
 def test_no_batch_waits_for_the_device(as_on_a_gpu):
