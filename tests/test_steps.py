@@ -17,6 +17,18 @@ from baco_gpu.training.steps import RecordedStep, TrainingStep, training_step
 USERS, ITEMS, BATCH = 30, 20, 16
 
 
+class Adam(torch.optim.Adam):
+    """Adam that may be told to be capturable on a CPU, which PyTorch refuses, and takes no notice."""
+
+    def step(self, closure=None):
+        told = [group["capturable"] for group in self.param_groups]
+        for group in self.param_groups:
+            group["capturable"] = False
+        super().step(closure)
+        for group, capturable in zip(self.param_groups, told, strict=True):
+            group["capturable"] = capturable
+
+
 class FakeRecorder:
     """Does with a step what CUDA would, on the CPU: a recording runs what was recorded, and nothing when it is made."""
 
@@ -49,7 +61,7 @@ def trained(method, recorder, *, epochs=2, between=lambda model, optimizer: None
     users = CodebookEmbedding(np.arange(USERS) % 7, 4, np.arange(USERS) % 5)
     model = build_model(method, users, full_table(ITEMS, 4), data)
     reset_embeddings(model, 0.1, seed=0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    optimizer = Adam(model.parameters(), lr=0.05)
     step = TrainingStep(model, optimizer, 1e-3)
     if recorder is not None:
         step = RecordedStep(step, BATCH, recorder)
@@ -103,6 +115,17 @@ def test_weights_that_change_in_place_need_no_new_recording():
     recorder = FakeRecorder()
     assert trained("mf", recorder, between=halve) == trained("mf", None, between=halve)
     assert recorder.log.count("record") == 1
+
+
+def test_adam_stays_capturable_whatever_state_is_loaded():
+    model = build_model("mf", full_table(USERS, 2), full_table(ITEMS, 2), split())
+    optimizer = Adam(model.parameters())
+    step = RecordedStep(TrainingStep(model, optimizer, 0.0), BATCH, FakeRecorder())
+    step.begin()
+    optimizer.load_state_dict(torch.optim.Adam(model.parameters()).state_dict())
+    assert not optimizer.param_groups[0]["capturable"]
+    step.begin()
+    assert optimizer.param_groups[0]["capturable"]
 
 
 def test_the_step_of_a_run_is_recorded_where_it_is_asked_for(monkeypatch):

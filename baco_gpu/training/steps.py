@@ -94,6 +94,8 @@ class RecordedStep:
     def begin(self) -> None:
         """Before the batches of an epoch."""
         self.step.begin()
+        for group in self.step.optimizer.param_groups:
+            group["capturable"] = True  # the state of a run that was not recorded says otherwise, once it is loaded
         if self._replay is not None and self._facts() != self._known:
             self._replay, self._warm = None, 0
 
