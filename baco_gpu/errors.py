@@ -9,6 +9,14 @@ class InputError(BacoError, ValueError):
     """An argument, a file or a graph is not what it must be."""
 
 
+class UnreachableBudgetError(InputError):
+    """A budget is one that a method cannot be brought to on this graph."""
+
+
+class Interrupted(BacoError):  # noqa: N818 - a wish of the user, which the message says what became of
+    """Ctrl-C ended work of which a part is kept."""
+
+
 class BackendUnavailableError(BacoError, RuntimeError):
     """The backend that was asked for cannot run on this machine."""
 

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
 import subprocess
 from pathlib import Path
 
 import baco_gpu
+from baco_gpu import machine
 
 
 def describe_machine() -> dict[str, str]:
     """Processor, cores, versions, date (UTC) and commit; a commit with uncommitted changes in the package ends in +."""
-    return {
-        "cpu": _processor(),
-        "cores": str(os.cpu_count()),
-        "python": platform.python_version(),
-        "version": baco_gpu.__version__,
-        "commit": _commit(),
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-    }
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return {**machine.describe_machine(), "version": baco_gpu.__version__, "commit": _commit()}
 
 
 def _commit() -> str:

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "baco_gpu"
 LONGEST_FILE = 400
 
 # The rooms in the order data flows, and what each may import beside itself and the small tools.
-TOOLS = ("atomic", "checks", "errors", "progress")
+TOOLS = ("atomic", "checks", "errors", "machine", "progress")
 ROOMS: dict[str, tuple[str, ...]] = {
     "tensor_file": (),
     "kernels": (),
@@ -48,6 +48,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 # Packages that only some rooms may import.
 ONLY_IN = {
     "cupy": ("graph", "clustering", "cuda", "cli"),
+    "filelock": ("experiment",),
     "matplotlib": ("plots",),
     "numba": ("graph", "clustering", "baselines", "cli"),
     "rich": ("cli",),

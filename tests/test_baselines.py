@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, homogeneity_score
 
-from baco_gpu.baselines.method import BUDGET, FULL, OWN
+from baco_gpu.baselines.method import BUDGET, FULL, NARROW, OWN
 from baco_gpu.baselines.registry import METHODS, find_method
 from baco_gpu.baselines.sides import deal_rows, rows_of, secondary_indices_of
 from baco_gpu.clustering.budget import Budget, TableSize
@@ -151,7 +151,9 @@ def test_budgets_out_of_reach_are_refused():
 
 
 def test_unknown_methods_are_told_the_known_ones():
-    with pytest.raises(InputError, match=r"method must be one of full, random, .*, codebook \(.*\), got 'magic'"):
+    with pytest.raises(
+        InputError, match=r"method must be one of full, narrow, random, .*, residual \(.*\), got 'magic'"
+    ):
         find_method("magic")
     with pytest.raises(InputError, match="'louvain' must be followed by one of :users, :items, :both, :none"):
         find_method("louvain:all")
@@ -183,4 +185,5 @@ def test_every_method_says_where_it_comes_from():
         assert method.description
         assert method.source
         assert method.size in (FULL, BUDGET, OWN)
-        assert (method.size == FULL) == (method.solver is None and method.parameters is None)
+        without_labels = method.size == FULL or method.table == NARROW
+        assert without_labels == (method.solver is None and method.parameters is None)

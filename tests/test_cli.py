@@ -149,14 +149,57 @@ def test_train_uses_codes_of_the_same_training_part_only(baco, clicks, tmp_path)
 
 def test_compare_prints_a_table_and_draws_a_picture(baco, clicks, tmp_path):
     out = tmp_path / "comparison"
-    code, stdout, _ = baco("compare", clicks, "--epochs", 2, "--dim", 8, "--out", out, "-q")
+    words = ("compare", clicks, "--epochs", 2, "--dim", 8, "--out", out, "-q")
+    code, stdout, _ = baco(*words)
     assert code == 0
-    for word in ("full", "random", "codebook", "params", "bytes", "saved", "seconds", "recall", "ndcg"):
+    for word in ("full", "random", "codebook", "params", "bytes", "share", "seconds", "recall", "ndcg"):
         assert word in stdout
-    assert {path.name for path in out.iterdir()} == {"comparison.json", "comparison.png", "comparison.settings.yml"}
+    files = {"comparison.json", "comparison.csv", "comparison.md", "comparison.png", "clustering.png", "runs"}
+    assert {path.name for path in out.iterdir()} == {*files, "comparison.settings.yml"}
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    methods = json.loads((out / "comparison.json").read_text())["methods"]
-    assert [row["method"] for row in methods] == ["full", "random", "codebook"]
+    table = json.loads((out / "comparison.json").read_text())["table"]
+    assert [row["method"] for row in table] == ["full", "random", "codebook", "residual"]
+    before = {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
+    assert len(before) == 4
+    assert baco(*words)[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()} == before, "nothing is run twice"
+
+
+def test_compare_runs_a_grid_and_tells_beforehand_what_there_is(baco, clicks, tmp_path):
+    grid = ("--methods", "full,random", "--budgets", "0.25,30", "--models", "mf,lightgcn", "--seeds", "0,1")
+    words = ("compare", clicks, *grid, "--epochs", 1, "--dim", 4, "--out", tmp_path / "grid", "--json")
+    planned = json.loads(baco(*words, "--dry-run")[1])["runs"]
+    assert len(planned) == 2 * 2 * (1 + 2)
+    assert not any(run["done"] for run in planned)
+    assert not (tmp_path / "grid").exists()
+    done = json.loads(baco(*words)[1])
+    assert (done["unfinished"], len(done["runs"])) == (0, 12)
+    assert {row["seeds"] for row in done["table"]} == {2}
+    assert {(row["method"], row["budget"]) for row in done["table"]} == {
+        ("full", None),
+        ("random", 0.25),
+        ("random", 30),
+    }
+    assert (tmp_path / "grid" / "comparison.png").exists()
+    assert all(run["done"] for run in json.loads(baco(*words, "--dry-run")[1])["runs"])
+    assert "12 runs, 12 done" in baco(*words[:-1], "--dry-run")[1]
+
+
+def test_the_published_preset_is_the_default_of_other_options(baco, clicks):
+    words = ("compare", clicks, "--methods", "random", "--preset", "published", "--epochs", 1, "--dim", 4, "--json")
+    training = json.loads(baco(*words)[1])["runs"][0]["run"]["training"]
+    assert training["epochs"] == 1
+    chosen = {name: training[name] for name in ("batch_size", "learning_rate", "patience", "embedding_std")}
+    assert chosen == {"batch_size": 1024, "learning_rate": 1e-3, "patience": 50, "embedding_std": 1.0}
+
+
+def test_methods_are_listed(baco):
+    methods = {method["name"]: method for method in json.loads(baco("methods", "--json")[1])["methods"]}
+    assert {"full", "narrow", "random", "louvain", "paper", "codebook", "residual"} <= set(methods)
+    assert methods["codebook"]["secondary"] == "users"
+    assert methods["random"]["secondary"] is None
+    stdout = baco("methods")[1]
+    assert all(name in stdout for name in methods)
 
 
 def test_inspect_names_the_largest_clusters_by_raw_id(baco, clicks, tmp_path):
@@ -209,7 +252,12 @@ MISTAKES = {
     "graph without GPU": (["train", "CLICKS", "--cuda-graph"], "cuda_graph must be False where the model is not"),
     "codes from nowhere": (["train", "CLICKS", "--codes", "FOLDER/none.safetensors"], "no such file"),
     "codes of another kind": (["train", "CLICKS", "--codes", "CLICKS"], "not a readable safetensors file"),
-    "twice the same method": (["compare", "CLICKS", "--methods", "full,full"], "different names"),
+    "twice the same method": (["compare", "CLICKS", "--methods", "full,full"], "methods must be different values"),
+    "an unknown preset": (["compare", "CLICKS", "--preset", "mine"], "preset must be one of 'published'"),
+    "a budget that is none": (["compare", "CLICKS", "--budgets", "0.1,much"], "numbers of rows, separated by commas"),
+    "a seed that is none": (["compare", "CLICKS", "--seeds", "0,x"], "seeds must be integers"),
+    "budgets of two kinds": (["compare", "CLICKS", "--budgets", "0.1", "--budget", "0.2"], "give --budgets, or one of"),
+    "no budget to compare at": (["compare", "CLICKS", "--solver", "paper", "--gamma", "1"], "to one budget"),
     "inspect without CUDA": (["inspect", "CLICKS", "--backend", "cuda"], "backend='cuda' is not available"),
     "inspect something else": (["inspect", "CLICKS"], "not a readable safetensors file"),
 }

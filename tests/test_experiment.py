@@ -11,9 +11,11 @@ from safetensors import safe_open
 
 from baco_gpu import experiment
 from baco_gpu.clustering.estimator import BalancedCoclustering
+from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 from baco_gpu.data.splits import random_split
 from baco_gpu.data.synthetic import planted_coclusters
-from baco_gpu.errors import InputError
+from baco_gpu.errors import InputError, UnreachableBudgetError
+from baco_gpu.experiment.residual import MIN_INTERACTIONS
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.training.settings import TrainingSettings
 
@@ -53,6 +55,45 @@ def test_the_full_table_costs_itself(split):
     assert compression.rows == 320
     assert compression.parameters == 320 * 8
     assert compression.bytes == 320 * 8 * 4
+
+
+@pytest.mark.parametrize(("budget", "width"), [(0.25, 2), (0.5, 4), (1.0, 8), (80, 2)])
+def test_a_narrow_table_has_as_many_dimensions_as_the_budget(split, budget, width):
+    compression = experiment.compress(split, "narrow", clustering(budget=budget))
+    assert (compression.rows, compression.parameters) == (320, 320 * width)
+    assert compression.full_parameters == 320 * 8
+    with pytest.raises(UnreachableBudgetError, match=r"above a budget of 0\.1"):
+        experiment.compress(split, "narrow", clustering(budget=0.1))
+
+
+def residual_owners(table):
+    return len(table.residual) - 1 if isinstance(table, ResidualCodebookEmbedding) else 0
+
+
+@pytest.mark.parametrize(
+    ("budget", "measure"),
+    [(0.25, "parameters"), (0.5, "parameters"), (0.6, "bytes"), (0.9, "bytes"), (120, "parameters")],
+)
+def test_residuals_are_paid_for_by_the_budget(split, budget, measure):
+    compression = experiment.compress(split, "residual", clustering(budget=budget, budget_measure=measure))
+    graph = BipartiteGraph.from_interactions(split.train)
+    for table, degrees in zip(tables(compression), (graph.user_degrees, graph.item_degrees), strict=True):
+        assert residual_owners(table) == (degrees >= MIN_INTERACTIONS).sum() > 0
+        assert table.residual_dim == 1
+    if budget == 120:
+        assert compression.parameters <= 120 * 8 + compression.result.users.secondary_indices
+        return
+    spent = compression.parameters if measure == "parameters" else compression.bytes
+    limit = budget * 320 * 8 * (1 if measure == "parameters" else 4)
+    assert 0.97 * limit <= spent <= limit
+
+
+@pytest.mark.parametrize(("budget", "measure"), [(10, "parameters"), (0.25, "bytes")])
+def test_a_budget_too_small_for_residuals_is_all_rows(split, budget, measure):
+    compression = experiment.compress(split, "residual", clustering(budget=budget, budget_measure=measure))
+    assert not any(map(residual_owners, tables(compression)))
+    plain = experiment.compress(split, "codebook", clustering(budget=budget, budget_measure=measure))
+    assert (compression.rows, compression.parameters) == (plain.rows, plain.parameters)
 
 
 def test_codebook_clusters_the_training_part_only(split):

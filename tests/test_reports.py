@@ -15,7 +15,6 @@ from baco_gpu.data.labels import write_labels
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.plots.comparison import comparison_figure
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=30))
@@ -66,19 +65,6 @@ def test_labels_by_raw_id(tmp_path, suffix):
     assert table[table.side == "item"].id.astype(int).tolist() == list(range(100, 130))
     with pytest.raises(InputError, match=r"\.parquet or \.csv"):
         write_labels(tmp_path / "labels.txt", {})
-
-
-def test_comparison_figure_shows_every_method():
-    rows = [
-        {"method": name, "recall@20": 0.1, "parameters": 10, "parameters_full": 40, "curve": [(1, 0.05), (2, 0.1)]}
-        for name in ("full", "ours")
-    ]
-    figure = comparison_figure(rows, "a title")
-    quality, cost, curves = figure.axes
-    assert [tick.get_text() for tick in quality.get_xticklabels()] == ["full", "ours"]
-    assert "25.0%" in [text.get_text() for text in cost.texts]
-    assert [line.get_label() for line in curves.lines] == ["full", "ours"]
-    assert figure.get_suptitle() == "a title"
 
 
 def test_progress_is_plain_lines_off_a_terminal(capsys):

@@ -55,7 +55,7 @@ def test_flags_lists_and_the_data_itself_are_settings_too(baco, clicks, config):
     path = config(f"data: {clicks}\nmethods: [full, random]\nepochs: 1\ndim: 4\nmodel: mf\njson: true\n")
     code, stdout, stderr = baco("compare", "--config", path)
     assert (code, stderr) == (0, "")
-    assert [row["method"] for row in json.loads(stdout)["methods"]] == ["full", "random"]
+    assert [row["method"] for row in json.loads(stdout)["table"]] == ["full", "random"]
 
 
 def test_the_settings_beside_a_result_repeat_it(baco, clicks, tmp_path):

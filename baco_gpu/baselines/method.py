@@ -17,6 +17,7 @@ from baco_gpu.graph.bipartite import BipartiteGraph
 Solver = Callable[[BipartiteGraph, int, tuple[bool, bool]], Callable[[int], Sides]]
 
 FULL, BUDGET, OWN = "full", "budget", "own"
+CODEBOOK, RESIDUAL, NARROW = "codebook", "residual", "narrow"
 
 
 class Package(NamedTuple):
@@ -39,6 +40,9 @@ class Method:
         One line, and the paper that the definition comes from.
     size : {"budget", "own", "full"}
         Whether it meets a budget, chooses its own size, or does not compress.
+    table : {"codebook", "residual", "narrow"}
+        What is made of the labels: a codebook, or one with residuals; "narrow" needs no labels, it is the full table
+        with as many dimensions as the budget has room for.
     solver : function, or None
         See `Solver`; None for the full table, and where `parameters` say it.
     parameters : dict, or None
@@ -58,6 +62,7 @@ class Method:
     description: str
     source: str
     size: str = BUDGET
+    table: str = CODEBOOK
     solver: Solver | None = None
     parameters: dict[str, Any] | None = field(default=None, hash=False)
     secondary: str = "none"
@@ -70,9 +75,14 @@ class Method:
         """Whether users, and whether items, get secondary clusters."""
         return self.secondary in ("users", "both"), self.secondary in ("items", "both")
 
+    @property
+    def installed(self) -> bool:
+        """Whether the package that the method needs is there."""
+        return self.needs is None or importlib.util.find_spec(self.needs.module) is not None
+
     def check_installed(self) -> None:
         """Raise MissingExtraError unless the package that the method needs is there."""
-        if self.needs is not None and importlib.util.find_spec(self.needs.module) is None:
+        if self.needs is not None and not self.installed:
             raise missing(self.needs.distribution, f"method {self.name!r}")
 
     def assign(self, graph: BipartiteGraph, budget: Budget, table: TableSize, seed: int) -> Sides:

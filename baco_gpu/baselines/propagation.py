@@ -11,7 +11,7 @@ import numpy as np
 
 from baco_gpu.baselines import propagation_kernels as kernels
 from baco_gpu.baselines.sides import NEITHER, Sides, coclusters
-from baco_gpu.errors import InputError
+from baco_gpu.errors import UnreachableBudgetError
 from baco_gpu.graph.bipartite import BipartiteGraph
 
 _PASSES = 100
@@ -78,7 +78,7 @@ def _stopped_at_rows(
 ) -> Callable[[int], Sides]:
     """Passes in random order, ended at the step that brings the clusters to the rows asked for.
 
-    InputError where the passes come to rest before.
+    UnreachableBudgetError where the passes come to rest before.
     """
     # Nodes without an edge never move, and share one row a side in the end.
     idle = [int((np.asarray(degrees) == 0).sum()) for degrees in (graph.user_degrees, graph.item_degrees)]
@@ -92,7 +92,7 @@ def _stopped_at_rows(
             if left <= rows + spare or not moved:
                 break
         if left > rows + spare:
-            raise InputError(
+            raise UnreachableBudgetError(
                 f"{name} comes to rest at {left - spare} codebook rows on this graph, expected at most {rows}"
             )
         labels = (state.labels[: graph.num_users], state.labels[graph.num_users :])

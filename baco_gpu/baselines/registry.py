@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from baco_gpu.baselines import hashing, louvain, propagation, spectral
-from baco_gpu.baselines.method import FULL, Method, Package, Solver
+from baco_gpu.baselines.method import FULL, NARROW, RESIDUAL, Method, Package, Solver
 from baco_gpu.baselines.sides import Sides
 from baco_gpu.clustering.estimator import SECONDARY
 from baco_gpu.errors import InputError
@@ -58,6 +58,7 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("full", "none", "a row for every user and item", "-", size=FULL),
+        Method("narrow", "none", "the full table, with as many dimensions as the budget allows", "-", table=NARROW),
         Method("random", "hashing", "every node draws a row", _GRAPHHASH, solver=_plain(hashing.random_hashing)),
         Method(
             "frequency",
@@ -155,6 +156,16 @@ METHODS: dict[str, Method] = {
             "ours: sweeps, merging and refinement",
             "this project",
             parameters={},
+            secondary="users",
+            coclusters=True,
+        ),
+        Method(
+            "residual",
+            "balanced",
+            "ours, and a residual of low rank for well-known ids",
+            "this project",
+            parameters={},
+            table=RESIDUAL,
             secondary="users",
             coclusters=True,
         ),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from baco_gpu.baselines.sides import Sides, rows_of
-from baco_gpu.errors import InputError
+from baco_gpu.errors import UnreachableBudgetError
 
 _SOLVES = 24
 _TOLERANCE = 0.005
@@ -48,7 +48,7 @@ class KnobSearch:
 
         Raises
         ------
-        InputError
+        UnreachableBudgetError
             If every value tried has more rows.
         """
         low, high = self.bounds
@@ -64,7 +64,9 @@ class KnobSearch:
             if best.rows >= rows * (1 - _TOLERANCE):
                 break
         if best is None:
-            raise InputError(f"{self.name} reaches no partition of at most {rows} codebook rows on this graph")
+            raise UnreachableBudgetError(
+                f"{self.name} reaches no partition of at most {rows} codebook rows on this graph"
+            )
         return best
 
     def _at(self, knob: float) -> Found:

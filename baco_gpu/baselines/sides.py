@@ -8,7 +8,7 @@ from baco_gpu.clustering.backends import get_backend
 from baco_gpu.clustering.backends.base import ITEMS, USERS, Partition
 from baco_gpu.clustering.result import Assignment
 from baco_gpu.clustering.weights import integer_weights
-from baco_gpu.errors import InputError
+from baco_gpu.errors import UnreachableBudgetError
 from baco_gpu.graph.bipartite import BipartiteGraph
 
 Sides = tuple[Assignment, Assignment]
@@ -30,12 +30,12 @@ def deal_rows(sizes: tuple[int, int], rows: int) -> tuple[int, int]:
 
     Raises
     ------
-    InputError
+    UnreachableBudgetError
         If there are fewer rows than sides with nodes.
     """
     needed = sum(size > 0 for size in sizes)
     if rows < needed:
-        raise InputError(f"rows must be at least {needed}, one for each side, got {rows}")
+        raise UnreachableBudgetError(f"rows must be at least {needed}, one for each side, got {rows}")
     users, items = sizes
     share = 0 if not users else rows if not items else round(rows * users / (users + items))
     if needed == 2:

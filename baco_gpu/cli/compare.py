@@ -1,10 +1,10 @@
-"""baco compare: methods side by side on the same split, one table and one picture."""
+"""baco compare: a grid of methods, budgets, models and seeds on one split; tables and pictures of what came out."""
 
 from __future__ import annotations
 
-import json as json_module
+import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,26 @@ from baco_gpu.cli import completion, options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_table
 from baco_gpu.cli.groups import expanded
 from baco_gpu.cli.settings_file import write_settings
-from baco_gpu.errors import InputError
+from baco_gpu.errors import InputError, Interrupted
+
+if TYPE_CHECKING:
+    from baco_gpu.data.interactions import SplitInteractions
+    from baco_gpu.experiment.cells import Cell
+    from baco_gpu.experiment.grid import GridOutcome
+    from baco_gpu.progress import Progress
+
+PRESETS = ("published",)
+
+
+def _apply_preset(context: typer.Context, preset: str | None) -> str | None:
+    """Make the settings of the preset the defaults of this command."""
+    if preset is not None and not context.resilient_parsing:
+        from baco_gpu.checks import check_choice
+        from baco_gpu.experiment.published import TRAINING
+
+        check_choice("preset", preset, PRESETS)
+        context.default_map = {**TRAINING, **(context.default_map or {})}
+    return preset
 
 
 @expanded
@@ -26,73 +45,203 @@ def compare(
     methods: Annotated[
         str,
         typer.Option(
-            help="Methods, comma-separated: full, codebook (ours), or baselines.",
+            help="Methods, comma-separated: full, codebook and residual (ours), and others that `baco methods` lists.",
             autocompletion=completion.several_of(options.methods),
         ),
-    ] = "full,random,codebook",
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write comparison.json and comparison.png to this folder.")
+    ] = "full,random,codebook,residual",
+    budgets: Annotated[
+        str | None,
+        typer.Option(
+            help="Budgets, comma-separated: shares of the full table, or numbers of rows.", show_default="--budget"
+        ),
     ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Recommenders, comma-separated: lightgcn, mf.", show_default="--model")
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="Seeds of clustering and training, comma-separated.", show_default="--seed"),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            callback=_apply_preset,
+            is_eager=True,
+            help="published: the BACO paper's training and, on its sets, its budget, as defaults of other options.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Keep runs, tables and pictures in this folder; a finished run is not repeated."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and which are done, and run none.")] = False,
 ) -> None:
-    """Train the same recommender over the tables of several methods and compare what they keep and cost.
+    """Train recommenders over the tables of several methods, and compare what they keep and cost.
+
+    With --out, a comparison can be stopped and continued, and several processes can share it.
 
     \b
-    Example:
-      baco compare movielens-100k --budget 0.25 --epochs 60 --out demo
+    Examples:
+      baco compare movielens-100k --epochs 60 --out demo
+      baco compare gowalla.npz --methods full,louvain,codebook --budgets 0.05,0.1,0.25 --seeds 0,1,2 --out results
+      baco compare beauty.npz --methods full,louvain,paper --preset published --out beauty
     """
+    names = _words(methods)
+    recommenders = [training.model] if models is None else _words(models)
+    chosen_seeds = [run.seed] if seeds is None else [_seed(word) for word in _words(seeds)]
     estimator = clustering.estimator(run)
     settings = training.settings(run)
-    names = [name.strip() for name in methods.split(",") if name.strip()]
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"--methods must be different names, separated by commas, got {methods!r}")
+    given = clustering.budget is not None or clustering.budget_rows is not None
+    if budgets is not None and given:
+        raise InputError(f"give --budgets, or one of --budget and --budget-rows, got both ({budgets} beside it)")
+    if budgets is None and estimator.budget is None:
+        raise InputError("compare brings all methods to one budget: give --budget, --budget-rows or --budgets")
+    shares = [estimator.budget or 0] if budgets is None else [_budget(word) for word in _words(budgets)]
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"output {out}: expected a folder, got a file")
 
-    from baco_gpu import experiment
-    from baco_gpu.atomic import replacing
-    from baco_gpu.plots.comparison import comparison_figure
+    from baco_gpu.experiment.cells import check_grid, plan
+    from baco_gpu.experiment.records import Records
+    from baco_gpu.experiment.report import write_report
 
-    for name in names:
-        experiment.check_names(method=name, model=training.model)
-    rows: list[dict[str, Any]] = []
-    with ProgressDisplay(hidden=run.silent) as display:
+    check_grid(names, shares, recommenders, chosen_seeds)
+    with ProgressDisplay(hidden=run.silent) as display, tempfile.TemporaryDirectory() as scratch:
         split = source.parts(data, run.seed, display.report)
-        for name in names:
-            report = display.named(name)
-            compression = experiment.compress(split, name, estimator, progress=report)
-            outcome = experiment.run(
-                split, compression, training.model, settings, num_layers=training.layers, progress=report
-            )
-            rows.append({**outcome.summary(), "curve": outcome.curve})
-
-    comparison = {"data": data, "model": training.model, "seed": run.seed, "methods": rows}
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        with replacing(out / "comparison.json") as temporary:
-            temporary.write_text(json_module.dumps(comparison, indent=2))
-        figure = comparison_figure(rows, title=f"{training.model} on {data}, seed {run.seed}")
-        with replacing(out / "comparison.png") as temporary:
-            figure.savefig(temporary, dpi=150)
-        write_settings(context, out / "comparison.json")
+        title = Path(data).stem if Path(data).exists() else data
+        if preset is not None and budgets is None and not given:
+            shares = [_published_budget(title, split) or shares[0]]
+        cells = plan(
+            title,
+            split,
+            methods=names,
+            budgets=shares,
+            models=recommenders,
+            seeds=chosen_seeds,
+            clustering=estimator,
+            training=settings,
+            num_layers=training.layers,
+        )
+        if dry_run:
+            _print_plan(cells, out, run.json)
+            return
+        outcome = _run(cells, split, Records(out or Path(scratch)), out, display.report)
+        rows, files = write_report(outcome.records, out)
+        if out is not None and rows:
+            files += [*_draw(rows, title, out), write_settings(context, out / "comparison.json")]
     if run.json:
-        print_json(comparison)
+        print_json({"data": title, "unfinished": outcome.unfinished, "table": rows, "runs": outcome.records})
         return
-    columns = ["method", "rows", "params", "bytes", "saved", "cluster\nseconds", "train\nseconds"]
-    columns += ["recall\n@20", "ndcg\n@20"]
-    print_table(columns, [_cells(row) for row in rows], title=f"{training.model} on {data}, seed {run.seed}")
-    if out is not None:
-        typer.echo(f"picture: {out / 'comparison.png'}")
+    _print_rows(rows, title)
+    if outcome.unfinished:
+        typer.echo(f"{outcome.unfinished} runs are left to another process")
+    for file in files:
+        typer.echo(f"written: {file}")
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    return [
-        row["method"],
-        f"{row['codebook_rows']:,}",
-        f"{row['parameters']:,}",
-        f"{row['bytes']:,}",
-        f"{row['compression']:.1%}",
-        f"{row['seconds_clustering']:.2f}",
-        f"{row['seconds_training']:.1f}",
-        f"{row['recall@20']:.4f}",
-        f"{row['ndcg@20']:.4f}",
+def _run(
+    cells: list[Cell], split: SplitInteractions, records: Any, out: Path | None, progress: Progress
+) -> GridOutcome:
+    from baco_gpu.experiment.grid import run_grid
+
+    try:
+        return run_grid(cells, split, records, progress=progress)
+    except (KeyboardInterrupt, SystemError) as error:
+        # A compiled loop hands an interrupt on inside a SystemError.
+        if out is None or (isinstance(error, SystemError) and not isinstance(error.__cause__, KeyboardInterrupt)):
+            raise
+        done = sum(records.path(cell).exists() for cell in cells)
+        message = f"interrupted; {done} of {len(cells)} runs are kept in {out}, and the same command goes on"
+        raise Interrupted(message) from None
+
+
+def _draw(rows: list[dict[str, Any]], title: str, out: Path) -> list[Path]:
+    """Draw what the rows allow: recall against the budget where there are several, and against clustering seconds."""
+    from baco_gpu.atomic import replacing
+    from baco_gpu.plots.comparison import budget_figure, comparison_figure, seconds_figure
+
+    finished = [row for row in rows if row["seeds"]]
+    compressed = [row for row in finished if row["method"] != "full"]
+    figures = {}
+    if len({row["budget"] for row in compressed}) > 1:
+        figures["comparison.png"] = budget_figure(finished, title)
+    else:
+        models = list(dict.fromkeys(row["model"] for row in finished))
+        for model in models:
+            name = "comparison.png" if len(models) == 1 else f"comparison-{model}.png"
+            own = [row for row in finished if row["model"] == model]
+            figures[name] = comparison_figure(own, f"{model} on {title}")
+    if len({row["method"] for row in compressed}) > 1:
+        figures["clustering.png"] = seconds_figure(finished, title)
+    for name, figure in figures.items():
+        with replacing(out / name) as temporary:
+            figure.savefig(temporary, dpi=150, bbox_inches="tight")
+    return [out / name for name in figures]
+
+
+def _published_budget(data: str, split: SplitInteractions) -> float | None:
+    """What the paper spends on this set, as a share of the full table; None for other sets."""
+    from baco_gpu.experiment.published import published_budget
+
+    rows = published_budget(data)
+    # The parameters of so many rows pay for secondary indices too. The excess keeps rounding from taking a row.
+    return None if rows is None else (rows + 0.01) / (split.num_users + split.num_items)
+
+
+def _print_plan(cells: list[Cell], out: Path | None, as_json: bool) -> None:
+    from baco_gpu.experiment.cells import budget_label
+
+    done = [out is not None and (out / "runs" / f"{cell.name}.json").exists() for cell in cells]
+    if as_json:
+        print_json({"runs": [{"name": cell.name, "done": there} for cell, there in zip(cells, done, strict=True)]})
+        return
+    rows = [
+        [cell.method, cell.model, budget_label(cell.budget) or "-", str(cell.seed), "done" if there else ""]
+        for cell, there in zip(cells, done, strict=True)
     ]
+    print_table(["method", "model", "budget", "seed", ""], rows, title=f"{len(cells)} runs, {sum(done)} done")
+
+
+def _print_rows(rows: list[dict[str, Any]], title: str) -> None:
+    several = len({row["model"] for row in rows}) > 1
+    columns = ["method", *(["model"] if several else []), "rows", "params", "share", "bytes", "cluster\nseconds"]
+    columns += ["train\nseconds", "recall\n@20", "ndcg\n@20", "seeds"]
+    lines = []
+    for row in rows:
+        cells = [row["method"], *([row["model"]] if several else [])]
+        if row["seeds"]:
+            cells += [f"{row['codebook_rows']:,.0f}", f"{row['parameters']:,.0f}"]
+            cells += [f"{row['parameters'] / row['parameters_full']:.1%}", f"{row['bytes']:,.0f}"]
+            cells += [f"{row['seconds_clustering']:.2f}", f"{row['seconds_training']:.1f}"]
+            cells += [f"{row['recall@20']:.4f}", f"{row['ndcg@20']:.4f}", str(row["seeds"])]
+        else:
+            cells += ["-"] * (len(columns) - len(cells) - 1) + ["0"]
+        lines.append(cells)
+    print_table(columns, lines, title=title)
+    for row in rows:
+        if row["reason"]:
+            typer.echo(f"{row['method']}: {row['reason']}")
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _budget(word: str) -> float | int:
+    """A budget as the estimator takes it: an integer is a number of rows."""
+    try:
+        return int(word)
+    except ValueError:
+        pass
+    try:
+        return float(word)
+    except ValueError as error:
+        raise InputError(f"budgets must be shares or numbers of rows, separated by commas, got {word!r}") from error
+
+
+def _seed(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError as error:
+        raise InputError(f"seeds must be integers, separated by commas, got {word!r}") from error

@@ -35,11 +35,11 @@ def print_pairs(pairs: dict[str, Any], title: str) -> None:
     _stdout().print(table)
 
 
-def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
-    """Print a table whose first column is text and whose others are numbers."""
+def print_table(columns: list[str], rows: list[list[str]], title: str, *, numbers: bool = True) -> None:
+    """Print a table whose first column is text and whose others are numbers, or text too."""
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
+        table.add_column(column, justify="right" if index and numbers else "left")
     for row in rows:
         table.add_row(*map(Text, row))
     _stdout().print(table)

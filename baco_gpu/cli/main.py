@@ -18,8 +18,9 @@ from baco_gpu.cli.data_describe import describe
 from baco_gpu.cli.data_fetch import fetch
 from baco_gpu.cli.env import env
 from baco_gpu.cli.inspect import inspect
+from baco_gpu.cli.methods import methods
 from baco_gpu.cli.train import train
-from baco_gpu.errors import BacoError
+from baco_gpu.errors import BacoError, Interrupted
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (compress, train, compare, inspect, env):
+for command in (compress, train, compare, methods, inspect, env):
     app.command()(command)
 data = typer.Typer(no_args_is_help=True, help="Describe, convert and fetch interactions.")
 for command in (describe, convert, fetch):
@@ -103,6 +104,8 @@ def main(arguments: list[str], *, debug: bool = False) -> int:
         if isinstance(error, SystemError) and not isinstance(error.__cause__, KeyboardInterrupt):
             return _fail_by_fault(error, debug)
         return _fail("interrupted; no output was written", INTERRUPTED, error, debug)
+    except Interrupted as error:
+        return _fail(str(error), INTERRUPTED, error, debug)
     except BacoError as error:
         return _fail(str(error), USER_ERROR, error, debug)
     except OSError as error:

@@ -270,6 +270,7 @@ class Training:
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Adam's learning rate.")] = 2e-3
     weight_decay: Annotated[float, typer.Option(help="Factor of the L2 term on a batch's embeddings.")] = 1e-4
     patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better validation recall@20.")] = 10
+    embedding_std: Annotated[float, typer.Option(help="Standard deviation of the initial embeddings.")] = 0.1
     device: Annotated[str, typer.Option(help="Where training runs, a torch device: cpu, cuda, cuda:1, ...")] = "cpu"
     cuda_graph: Annotated[
         bool, typer.Option("--cuda-graph", help="On a GPU, launch a training step as one CUDA graph.")
@@ -286,6 +287,7 @@ class Training:
             weight_decay=self.weight_decay,
             patience=self.patience,
             seed=run.seed,
+            embedding_std=self.embedding_std,
             device=self.device,
             cuda_graph=self.cuda_graph,
         )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from baco_gpu.checks import check_choice, check_integer, check_number
-from baco_gpu.errors import InputError
+from baco_gpu.errors import UnreachableBudgetError
 
 MEASURES = ("parameters", "bytes")
 INDEX_BYTES = 4
@@ -119,7 +119,7 @@ def solve_within(
 
     Raises
     ------
-    InputError
+    UnreachableBudgetError
         If the budget buys fewer rows than any solution has, naming what can be reached.
     """
 
@@ -148,9 +148,9 @@ def solve_within(
     return best
 
 
-def _unreachable(budget: Budget, table: TableSize, reach: Reach) -> InputError:
+def _unreachable(budget: Budget, table: TableSize, reach: Reach) -> UnreachableBudgetError:
     if budget.rows is not None:
-        return InputError(
+        return UnreachableBudgetError(
             f"budget of {budget.rows} codebook rows is below what this graph can reach: "
             f"{reach.fewest} to {reach.most} rows"
         )
@@ -163,7 +163,7 @@ def _unreachable(budget: Budget, table: TableSize, reach: Reach) -> InputError:
             table.compressed_parameters(rows, 0) / table.full_parameters for rows in (reach.fewest, reach.most)
         )
     low = math.ceil(low * 1e6) / 1e6  # so that the number as shown can be met
-    return InputError(
+    return UnreachableBudgetError(
         f"budget of {budget.ratio:g} of the full table's {budget.measure} is below what this graph can reach: "
         f"{low:g} ({reach.fewest} codebook rows) to {high:g} ({reach.most} rows)"
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from baco_gpu.clustering.backends.base import Backend, Partition, Problem
 from baco_gpu.clustering.multilevel import Observer
 from baco_gpu.clustering.sweeps import singletons, sweep
-from baco_gpu.errors import InputError
+from baco_gpu.errors import UnreachableBudgetError
 
 PUBLISHED_SWEEPS = 5
 
@@ -39,7 +39,7 @@ def search_gamma(rows_at: Callable[[float], int], target_rows: int, tolerance: f
 
     Raises
     ------
-    InputError
+    UnreachableBudgetError
         If even the smallest gamma leaves more rows than the target.
     """
     lowest, highest = _GAMMA_RANGE
@@ -47,7 +47,7 @@ def search_gamma(rows_at: Callable[[float], int], target_rows: int, tolerance: f
     below = above = (rows, gamma)
     while below[0] > target_rows:
         if gamma == lowest:
-            raise InputError(
+            raise UnreachableBudgetError(
                 f"budget of {target_rows} codebook rows cannot be met by sweeps alone: they reach {rows} to "
                 f"{rows_at(highest)} rows on this graph; use solver='multilevel', which merges on"
             )

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
 from sklearn.base import clone
 
-from baco_gpu.baselines.method import FULL, Method
+from baco_gpu.baselines.method import FULL, NARROW, RESIDUAL
 from baco_gpu.baselines.registry import find_method
-from baco_gpu.baselines.sides import Sides
 from baco_gpu.checks import check_integer
 from baco_gpu.clustering.budget import Budget, TableSize
 from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.clustering.result import CoclusteringResult
 from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.data.interactions import SplitInteractions
-from baco_gpu.errors import InputError
+from baco_gpu.errors import InputError, UnreachableBudgetError
+from baco_gpu.experiment.residual import NOBODY, budget_beside, plan_residuals
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.models.build import full_table
 from baco_gpu.models.recommender import Table
@@ -30,7 +31,8 @@ class Compression:
     method: str
     user_table: Table
     item_table: Table
-    seconds: float
+    full_parameters: int  # of the full table
+    seconds: float = 0.0
     result: CoclusteringResult | None = None
 
     @property
@@ -77,11 +79,18 @@ def compress(
     """
     chosen = find_method(method)
     chosen.check_installed()
-    dim = check_integer("embedding_dim", clustering.embedding_dim, minimum=1)
+    table = TableSize(
+        split.num_users,
+        split.num_items,
+        check_integer("embedding_dim", clustering.embedding_dim, minimum=1),
+        clustering.value_bytes,
+    )
     if result is not None and chosen.name != "codebook":
         raise InputError(f"a finished clustering serves method 'codebook' alone, got method {method!r}")
-    if chosen.size == FULL:
-        return Compression(method, full_table(split.num_users, dim), full_table(split.num_items, dim), 0.0)
+    if chosen.size == FULL or chosen.table == NARROW:
+        width = table.embedding_dim if chosen.size == FULL else _width_within(_budget_of(clustering, method), table)
+        users, items = (full_table(size, width) for size in (table.num_users, table.num_items))
+        return Compression(method, users, items, table.full_parameters)
 
     graph = BipartiteGraph.from_interactions(split.train)
     if result is not None and result.graph_checksum != graph.checksum():
@@ -90,24 +99,40 @@ def compress(
             f"expected checksum {graph.checksum()[:12]}..., got {result.graph_checksum[:12]}..."
         )
     started = time.perf_counter()
-    if chosen.parameters is not None:
+    plan = NOBODY
+    if chosen.table == RESIDUAL:
+        budget = _budget_of(clustering, method)
+        plan = plan_residuals(graph, table, budget)
+        left = budget_beside(plan, table, budget)
+        clustering = clone(clustering).set_params(budget=left.ratio if left.rows is None else left.rows)
+    if chosen.parameters is None:
+        sides = chosen.assign(graph, _budget_of(clustering, method), table, clustering.random_state or 0)
+    else:
         if result is None:
             estimator = clone(clustering).set_params(**chosen.parameters)
             result = estimator.fit(graph, progress=progress).result_
         sides = result.users, result.items
-    else:
-        sides = _assign(chosen, graph, clustering, dim)
     seconds = time.perf_counter() - started
-    tables = [CodebookEmbedding(side.labels, dim, side.secondary) for side in sides]
-    return Compression(method, tables[0], tables[1], seconds, result)
+    user_table, item_table = plan.tables(sides, table.embedding_dim)
+    return Compression(method, user_table, item_table, table.full_parameters, seconds, result)
 
 
-def _assign(method: Method, graph: BipartiteGraph, clustering: BalancedCoclustering, dim: int) -> Sides:
+def _budget_of(clustering: BalancedCoclustering, method: str) -> Budget:
     if clustering.budget is None:
-        raise InputError(f"budget must be given for method {method.name!r}, got None")
-    table = TableSize(graph.num_users, graph.num_items, dim, clustering.value_bytes)
-    budget = Budget.of(clustering.budget, clustering.budget_measure)
-    return method.assign(graph, budget, table, clustering.random_state or 0)
+        raise InputError(f"budget must be given for method {method!r}, got None")
+    return Budget.of(clustering.budget, clustering.budget_measure)
+
+
+def _width_within(budget: Budget, table: TableSize) -> int:
+    """The most dimensions that a row of every id may have; a number of rows stands for its parameters."""
+    share = budget.ratio if budget.ratio is not None else (budget.rows or 0) / table.full_rows
+    # The excess keeps the rounding of a share such as 3/64 from taking a dimension.
+    width = math.floor(share * table.embedding_dim + 1e-9)
+    if width < 1:
+        raise UnreachableBudgetError(
+            f"a table of one dimension is {1 / table.embedding_dim:g} of the full one, above a budget of {share:g}"
+        )
+    return width
 
 
 def _rows(table: Table) -> int:

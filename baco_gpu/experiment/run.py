@@ -39,9 +39,7 @@ class Outcome:
     def summary(self) -> dict[str, Any]:
         """The figures under the names that `baco train --json` prints; metrics are those of the test part."""
         compression, training = self.compression, self.training
-        full = (compression.user_table.num_embeddings + compression.item_table.num_embeddings) * int(
-            compression.user_table.embedding_dim
-        )
+        full = compression.full_parameters
         return {
             "method": compression.method,
             "model": self.model_name,

@@ -1,47 +1,202 @@
-"""The picture of a comparison: what each method keeps of the full table's recall, and what it costs."""
+"""Pictures of a comparison: what each method keeps of the full table's recall, and what it costs.
+
+All take the rows of `baco_gpu.experiment.tables.aggregate`. Lines and points are named where they are, so that no
+colour has to be matched with a legend; colours are those that colour-blind readers can tell apart.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Okabe and Ito's colours.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+_MARKERS = "osD^vPX*<>"
+_FULL = "full"
+_LABEL_HEIGHT = 11  # points between the baselines of two labels
 
 
 def comparison_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "recall@20") -> Figure:
-    """Three panels over the methods of `rows` (summaries of outcomes): the metric, parameters, validation curves.
+    """Recall and parameters of the methods at one budget, best first.
 
     Parameters
     ----------
     rows : sequence of dict
-        As `Outcome.summary()`, each with a further key "curve": pairs of epoch and validation metric.
+        Of one model and one budget; those whose runs failed are left out.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    quality, cost, curves = figure.subplots(1, 3)
-    names = [row["method"] for row in rows]
-    colours = [_COLOURS[index % len(_COLOURS)] for index in range(len(rows))]
-
-    bars = quality.bar(names, [row[metric] for row in rows], color=colours)
-    quality.bar_label(bars, fmt="%.4f")
-    quality.set_ylabel(f"test {metric}")
-    bars = cost.bar(names, [row["parameters"] / 1e6 for row in rows], color=colours)
-    cost.bar_label(bars, labels=[f"{row['parameters'] / row['parameters_full']:.1%}" for row in rows])
-    cost.set_ylabel("parameters (millions)")
-    for row, colour in zip(rows, colours, strict=True):
-        epochs, values = zip(*row["curve"], strict=True)
-        curves.plot(epochs, values, color=colour, label=row["method"])
-    curves.set_xlabel("epoch")
-    curves.set_ylabel(f"validation {metric}")
-    curves.legend(frameon=False)
-    for axes in (quality, cost, curves):
+    shown = sorted((row for row in rows if metric in row), key=lambda row: row[metric])
+    figure = Figure(figsize=(9, 1.6 + 0.32 * len(shown)), layout="constrained")
+    quality, cost = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
+    places = np.arange(len(shown))
+    colours = [_COLOURS[0] if row["method"] != _FULL else "#555555" for row in shown]
+    values = [row[metric] for row in shown]
+    bars = quality.barh(places, values, xerr=[row[f"{metric}_sd"] for row in shown], color=colours, height=0.7)
+    quality.bar_label(bars, labels=[f"{value:.4f}" for value in values], padding=4)
+    quality.set_yticks(places, [row["method"] for row in shown])
+    quality.set_xlabel(f"test {metric}")
+    bars = cost.barh(places, [row["parameters"] / 1e6 for row in shown], color=colours, height=0.7)
+    cost.bar_label(bars, labels=[f"{row['parameters'] / row['parameters_full']:.1%}" for row in shown], padding=4)
+    cost.set_xlabel("parameters (millions)")
+    for axes in (quality, cost):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(y=0.12)
-        axes.set_ylim(bottom=0)
+        axes.margins(x=0.18)
+        axes.set_xlim(left=0)
     figure.suptitle(title)
     return figure
+
+
+def budget_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "recall@20") -> Figure:
+    """Recall against the share of the full table's parameters, a line a method and a panel a model.
+
+    The full table is a level line; bands are one sample deviation over the seeds.
+    """
+    figure, panels = _panels(rows, title)
+    styles = _styles(rows)
+    for model, axes in panels.items():
+        labels = []
+        own = [row for row in rows if row["model"] == model and metric in row]
+        for method in dict.fromkeys(row["method"] for row in own):
+            line = sorted((row for row in own if row["method"] == method), key=lambda row: row["parameters"])
+            shares = np.array([row["parameters"] / row["parameters_full"] for row in line])
+            values, spread = (np.array([row[name] for row in line]) for name in (metric, f"{metric}_sd"))
+            if method == _FULL:
+                axes.axhline(values[0], **styles[method], linestyle="--")
+                axes.axhspan(
+                    values[0] - spread[0], values[0] + spread[0], alpha=0.12, color=styles[method]["color"], lw=0
+                )
+                labels.append((values[0], method))
+                continue
+            axes.plot(shares, values, **styles[method], markersize=5)
+            axes.fill_between(shares, values - spread, values + spread, alpha=0.15, color=styles[method]["color"], lw=0)
+            labels.append((values[-1], method))
+        axes.set_xscale("log")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("share of the full table's parameters")
+        axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+        axes.xaxis.set_minor_formatter(lambda share, _: "")
+        ticks = sorted({round(row["parameters"] / row["parameters_full"], 2) for row in own} - {1.0, 0.0})
+        axes.set_xticks(ticks)
+        axes.set_ylabel(f"test {metric}")
+        axes.set_title(model)
+        _label_at_the_right(axes, labels, styles)
+    return figure
+
+
+def seconds_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "recall@20") -> Figure:
+    """Recall against the seconds of clustering, a point a method and budget, a panel a model."""
+    figure, panels = _panels(rows, title)
+    styles = _styles(rows)
+    for model, axes in panels.items():
+        own = [row for row in rows if row["model"] == model and metric in row and row["method"] != _FULL]
+        several = len({row["budget"] for row in own}) > 1
+        points = []
+        for row in own:
+            seconds = max(row["seconds_clustering"], 1e-3)
+            axes.plot(seconds, row[metric], **{**styles[row["method"]], "linestyle": "none"}, markersize=7)
+            share = f" {row['parameters'] / row['parameters_full']:.0%}" if several else ""
+            points.append((seconds, row[metric], row["method"] + share, styles[row["method"]]["color"]))
+        for row in rows:
+            if row["model"] == model and row["method"] == _FULL and metric in row:
+                axes.axhline(row[metric], **styles[_FULL], linestyle="--")
+                axes.annotate(
+                    _FULL, (0, row[metric]), (2, 3), xycoords=("axes fraction", "data"), textcoords="offset points"
+                )
+        axes.set_xscale("log")
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0.25)
+        axes.set_xlabel("seconds of clustering, with the search for the budget")
+        axes.set_ylabel(f"test {metric}")
+        axes.set_title(model)
+        _label_points(axes, points)
+    return figure
+
+
+def _panels(rows: Sequence[dict[str, Any]], title: str) -> tuple[Figure, dict[str, Axes]]:
+    from matplotlib.figure import Figure
+
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    figure = Figure(figsize=(7.0 * len(models), 5.0), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(models)))
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title)
+    return figure, dict(zip(models, axes, strict=True))
+
+
+def _styles(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A colour and a marker for every method; the pair is used once."""
+    methods = [method for method in dict.fromkeys(row["method"] for row in rows) if method != _FULL]
+    styles: dict[str, dict[str, Any]] = {_FULL: {"color": "#555555", "linewidth": 1.2}}
+    for index, method in enumerate(methods):
+        colour = _COLOURS[index % len(_COLOURS)]
+        marker = _MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)]
+        styles[method] = {"color": colour, "marker": marker, "linewidth": 1.6}
+    return styles
+
+
+def _label_at_the_right(axes: Axes, labels: list[tuple[float, str]], styles: dict[str, dict[str, Any]]) -> None:
+    """Names of lines right of the axes, at their heights or as near as leaves them legible."""
+    figure = axes.figure
+    figure.canvas.draw()
+    height = axes.get_window_extent().height * 72 / figure.dpi
+    bottom, top = axes.get_ylim()
+    labels = sorted(labels)
+    wanted = [(value - bottom) / (top - bottom) * height for value, _ in labels]
+    for place, (value, name) in zip(_spread(wanted, _LABEL_HEIGHT), labels, strict=True):
+        axes.annotate(
+            name,
+            (1.0, value),
+            (1.03, place / height),
+            xycoords=("axes fraction", "data"),
+            textcoords="axes fraction",
+            color=styles[name]["color"],
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": styles[name]["color"], "lw": 0.6},
+        )
+
+
+def _label_points(axes: Axes, points: list[tuple[float, float, str, str]]) -> None:
+    """Names beside points, one below the other where they would meet."""
+    figure = axes.figure
+    figure.canvas.draw()
+    scale = 72 / figure.dpi
+    taken: list[tuple[float, float, float]] = []
+    for x, y, name, colour in sorted(points, key=lambda point: -point[1]):
+        left, middle = (float(value) * scale for value in axes.transData.transform((x, y)))
+        left += 8
+        place, width = middle, 5.6 * len(name)
+        while any(
+            abs(place - other) < _LABEL_HEIGHT and left < end and start < left + width for start, end, other in taken
+        ):
+            place -= 1.0
+        taken.append((left, left + width, place))
+        axes.annotate(
+            name,
+            (x, y),
+            (8, place - middle),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            fontsize=9,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.4} if middle - place > 4 else None,
+        )
+
+
+def _spread(wanted: list[float], gap: float) -> list[float]:
+    """Ascending places nearest to the wanted ones, at least `gap` apart: neighbours that meet share a block."""
+    blocks: list[tuple[float, int]] = []  # centre and number of places
+    for place in wanted:
+        centre, count = place, 1
+        while blocks and centre - blocks[-1][0] < gap * (count + blocks[-1][1]) / 2:
+            before, members = blocks.pop()
+            centre, count = (before * members + centre * count) / (members + count), members + count
+        blocks.append((centre, count))
+    return [centre + gap * (index - (count - 1) / 2) for centre, count in blocks for index in range(count)]

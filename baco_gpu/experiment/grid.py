@@ -1,0 +1,105 @@
+"""Running a grid: what is not there yet, one run after the other, with what is left and how long that may take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from baco_gpu.data.interactions import SplitInteractions
+from baco_gpu.errors import UnreachableBudgetError
+from baco_gpu.experiment.cells import Cell
+from baco_gpu.experiment.compression import compress
+from baco_gpu.experiment.records import DONE, FAILED, Records
+from baco_gpu.experiment.run import run
+from baco_gpu.machine import describe_machine, describe_versions
+from baco_gpu.progress import Progress, silent
+from baco_gpu.training.trainer import DivergenceError
+
+
+@dataclass(frozen=True)
+class GridOutcome:
+    """The records that are there in the end, in the order of the cells, and how many are left to another process."""
+
+    records: list[dict[str, Any]]
+    unfinished: int
+
+
+def run_grid(
+    cells: Sequence[Cell], split: SplitInteractions, records: Records, *, progress: Progress = silent
+) -> GridOutcome:
+    """Do every run that has no record and that no other process is at.
+
+    A budget that a method cannot be brought to, and a training that diverges, are results: they are recorded with
+    their reason, and the grid goes on. Any other error ends it, and leaves what is finished.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+    split : SplitInteractions, what the cells were planned for
+    records : Records
+    progress : function
+        Called with phase "runs" before and after every run, and with the phases of the run itself.
+    """
+    clock = _Clock(len(cells))
+    elsewhere = 0
+    for cell in cells:
+        record = records.read(cell)
+        if record is None:
+            progress("runs", clock.done, len(cells), clock.note(cell))
+            with records.claim(cell) as mine:
+                # It may have been finished between the look and the claim.
+                record = records.read(cell) if mine else None
+                if mine and record is None:
+                    record = records.write(cell, _do(cell, split, progress))
+            elsewhere += not mine
+        clock.count(record)
+    progress("runs", clock.done, len(cells), f"{elsewhere} left to another process" if elsewhere else "")
+    found = [records.read(cell) for cell in cells]
+    return GridOutcome([record for record in found if record is not None], sum(record is None for record in found))
+
+
+def _do(cell: Cell, split: SplitInteractions, progress: Progress) -> dict[str, Any]:
+    """One run: the content of its record."""
+    started = time.perf_counter()
+    content: dict[str, Any] = {"machine": describe_machine(), "versions": describe_versions()}
+    try:
+        compression = compress(split, cell.method, cell.estimator(), progress=progress)
+        outcome = run(
+            split, compression, cell.model, cell.training_settings(), num_layers=cell.num_layers, progress=progress
+        )
+    except (UnreachableBudgetError, DivergenceError) as error:
+        content |= {"status": FAILED, "reason": str(error)}
+    else:
+        content |= {"status": DONE, "figures": outcome.summary(), "curve": outcome.curve}
+    return {**content, "seconds": time.perf_counter() - started}
+
+
+class _Clock:
+    """Counts runs, and estimates what is left from those of the same model, or from all."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self._seconds: dict[str, list[float]] = {}
+
+    def count(self, record: dict[str, Any] | None) -> None:
+        if record is not None:
+            self.done += 1
+            self._seconds.setdefault(record["run"]["model"], []).append(record["seconds"])
+
+    def note(self, cell: Cell) -> str:
+        known = self._seconds.get(cell.model) or [value for values in self._seconds.values() for value in values]
+        if not known:
+            return cell.title
+        left = (self.total - self.done) * sum(known) / len(known)
+        return f"{cell.title}; {self.total - self.done} left, about {_duration(left)}"
+
+
+def _duration(seconds: float) -> str:
+    """A time to the minute: "40 s", "12 min", "3 h 5 min"."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
