@@ -226,7 +226,9 @@ def compare(path: Path, rows: int, repeats: int) -> list[dict[str, Any]]:
             continue
         seconds, cpu_seconds, peak = (min(run[column] for run in runs[name]) for column in range(3))
         version = importlib.metadata.version(package)
-        print(f"| {path.name} | {name} | {version} | {seconds:.1f} | {cpu_seconds:.1f} | {peak:.2f} |", flush=True)
+        speed = rows / seconds / 1e6
+        cells = (path.name, name, version, f"{seconds:.1f}", f"{cpu_seconds:.1f}", f"{speed:.1f}", f"{peak:.2f}")
+        print(f"| {' | '.join(cells)} |", flush=True)
         results.append(
             {
                 "file": path.name,
@@ -258,7 +260,8 @@ def main() -> None:
         run_candidate(arguments.candidate, arguments.path)
         return
     results: list[dict[str, Any]] = []
-    print("| file | candidate | version | clock s | processor s | peak GiB |\n|---|---|---|---|---|---|", flush=True)
+    print("| file | candidate | version | clock s | processor s | million rows/s | peak GiB |")
+    print("|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder), arguments.rows)
         for file in FILES:

@@ -150,6 +150,11 @@ def test_what_the_server_does_not_have_is_an_error(server):
         fetch("netflix")
 
 
+def test_a_name_that_is_nearly_one_is_corrected():
+    with pytest.raises(InputError, match=r"there is none \(did you mean 'gowalla'\?\)"):
+        load_split("gowala")
+
+
 def test_without_pooch_the_extra_is_named(server, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'baco_gpu\[data\]'"):

@@ -326,6 +326,12 @@ class TestWeighting:
         with pytest.raises(InputError, match=message):
             load_interactions(table(), **arguments)
 
+    def test_a_half_life_too_short_for_the_span_is_refused_with_one_that_does(self):
+        rows = [(0, 0, 0), (1, 1, 1000)]
+        with pytest.raises(InputError, match=r"half_life must leave .*, got 1 where the timestamps span 1000: 40 does"):
+            weighted(interactions_of(rows), "recency", 1)
+        assert weighted(interactions_of(rows), "recency", 40).weights.tolist() == [2**-25, 1]
+
     def test_timestamps_are_needed(self):
         interactions = load_interactions(table())
         with pytest.raises(InputError, match="weighting 'recency' needs interactions with timestamps"):

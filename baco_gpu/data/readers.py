@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -258,8 +259,9 @@ def _identify(source: Any, format: str | None) -> tuple[Path, str]:
     if not file.exists() and str(source) in SETS:
         file = fetched(str(source))
     if not file.exists():
-        names = ", ".join(map(repr, NAMES))
-        raise InputError(f"{file}: expected a file of interactions (or one of the names {names}), and there is none")
+        near = get_close_matches(str(source).lower(), NAMES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"or one of the names {', '.join(map(repr, NAMES))}"
+        raise InputError(f"{file}: expected a file of interactions, and there is none ({hint})")
     if file.is_dir():
         return _identify_folder(file, format)
     kind = format or SUFFIXES.get(file.suffix.lower())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from baco_gpu.data.splits import merge_repeated
 from baco_gpu.errors import InputError
 
 WEIGHTINGS = ("once", "counts", "recency")
+_LEAST_SHARE = 2.0**51  # of all weights, what one may be: the solvers' fixed point holds no less
 
 
 def check_weighting(weighting: str | None, half_life: float | None) -> None:
@@ -44,8 +46,8 @@ def weighted(interactions: Interactions, weighting: str, half_life: float | None
     Raises
     ------
     InputError
-        If the weighting is unknown, has no half-life where it needs one (or one where it needs none), or timestamps are
-        missing.
+        If the weighting is unknown, has no half-life where it needs one (or one where it needs none), timestamps are
+        missing, or the half-life is so short that old interactions would weigh nothing.
     """
     check_weighting(weighting, half_life)
     if weighting == "once":
@@ -57,4 +59,10 @@ def weighted(interactions: Interactions, weighting: str, half_life: float | None
         latest = interactions.timestamps.max() if len(interactions) else 0
         age = (latest - interactions.timestamps).astype(np.float64)
         weights = weights * np.exp2(-age / half_life)
+        if (weights * _LEAST_SHARE < weights.sum()).any():
+            halvings = math.log2(_LEAST_SHARE / len(weights)) / 2
+            raise InputError(
+                "half_life must leave the oldest interactions a weight that counts beside the others, got "
+                f"{half_life:g} where the timestamps span {age.max():g}: {age.max() / halvings:.3g} does"
+            )
     return merge_repeated(replace(interactions, weights=weights))
