@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import torch
 from baco_gpu.codebook import device, plain, product
 from baco_gpu.codebook.lookup import NO_PADDING, list_members
 from baco_gpu.cuda.catalogue import instances
-from cuda_host.host import SANITIZERS, SMALL, build, compiler, host_launcher, run_sanitized
+from cuda_host.host import SANITIZERS, SMALL, build, compiler, host_launcher, run_sanitized, small_libraries
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs g++ to build the CUDA sources for the CPU")
 
@@ -269,6 +272,29 @@ def test_half_precision_rounds_once(launch):
         torch.testing.assert_close(found, table, rtol=0, atol=0, equal_nan=True)
         sums = device.lookup_gradient(launch, table, every, None, every, NO_PADDING, len(table))
         torch.testing.assert_close(sums, table, rtol=0, atol=0, equal_nan=True)
+
+
+def test_operators_on_kernels_are_registered_as_torch_asks():
+    folder = str(small_libraries()[0].parent)
+    command = [sys.executable, "-m", "cuda_host.registered", folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.split() == ["codebook_keys", "codebook_rows", "row_sums"]
+
+
+def test_offsets_beyond_32_bits(launch):
+    """A row 2^31 values and more from the beginning of its table; the pages before it are never touched."""
+    rows = 2**31 // 64 + 5
+    try:
+        table = torch.empty((rows, 64))
+    except RuntimeError:
+        pytest.skip("no address space for 8 GB that are not used")
+    table[-1] = torch.arange(64)
+    codes = torch.tensor([rows - 1], dtype=torch.int32)
+    found = device.lookup(launch, table, codes, codes, torch.tensor([0]), NO_PADDING)
+    assert found[0].tolist() == list(range(64))
+    offsets, columns = torch.tensor([0, 2]), torch.tensor([rows - 1, rows - 1])
+    assert device.gathered_sums(launch, table, offsets, columns, None)[0].tolist() == list(range(0, 128, 2))
 
 
 def test_the_kernels_are_clean_under_sanitizers(tmp_path):
