@@ -200,9 +200,13 @@ def _result(
 ) -> CoclusteringResult:
     partition, host = solution.partition, settings.backend.to_host
     sides = [
-        Assignment(host(labels), None if secondary is None else host(secondary), vocabulary)
-        for labels, secondary, vocabulary in zip(
-            partition.labels, solution.secondary, (graph.user_vocabulary, graph.item_vocabulary), strict=True
+        Assignment(host(labels), None if secondary is None else host(secondary), vocabulary, degrees)
+        for labels, secondary, vocabulary, degrees in zip(
+            partition.labels,
+            solution.secondary,
+            (graph.user_vocabulary, graph.item_vocabulary),
+            (graph.user_degrees, graph.item_degrees),
+            strict=True,
         )
     ]
     user_volumes, item_volumes = (host(volumes).astype(np.float64) for volumes in partition.volumes)

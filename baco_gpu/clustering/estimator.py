@@ -186,6 +186,11 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
     def columns_(self) -> np.ndarray:
         return _indicators(self.column_labels_, self.result_.num_clusters)
 
+    def _html_repr(self) -> str:
+        """What a notebook shows: scikit-learn's diagram, and once fitted what came of it."""
+        diagram = super()._html_repr()
+        return diagram + self.result_._repr_html_() if hasattr(self, "result_") else diagram
+
     def get_indices(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """The users and the items of co-cluster `i`; InputError if there is no such co-cluster."""
         check_integer("i", i, minimum=0, maximum=self.result_.num_clusters - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     import os
 
     import pandas
+
+    from baco_gpu.clustering.members import Cocluster
+    from baco_gpu.plots.accessor import ResultPlots
 
 NO_LABEL = -1
 
@@ -35,11 +39,14 @@ class Assignment:
         none. None where the side has no secondary clusters.
     vocabulary : Vocabulary or None
         The raw id of every node.
+    degrees : integer array of the same shape, or None
+        The number of edges of every node in the graph that was clustered; None where it is not known.
     """
 
     labels: np.ndarray
     secondary: np.ndarray | None = None
     vocabulary: Vocabulary | None = None
+    degrees: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,15 +67,25 @@ class Assignment:
 
     def label_of(self, raw_ids: Any) -> np.ndarray:
         """The labels of nodes named by raw id (by index where there is no vocabulary); InputError for unknown ids."""
+        return self.labels[self.index_of(raw_ids)]
+
+    def index_of(self, raw_ids: Any) -> Any:
+        """The indices of nodes named by raw id (the ids themselves where there is no vocabulary).
+
+        Raises
+        ------
+        InputError
+            For unknown ids.
+        """
         if self.vocabulary is not None:
-            return self.labels[self.vocabulary.lookup(raw_ids)]
+            return self.vocabulary.lookup(raw_ids)
         index = np.asarray(raw_ids)
         if index.size and index.dtype.kind not in "iu":
             raise InputError(f"ids must be integers where no raw ids are known, got {index.dtype}")
         unknown = (index < 0) | (index >= len(self))
         if unknown.any():
             raise InputError(f"ids must be from 0 to {len(self) - 1}, got {index[unknown][0]}")
-        return self.labels[index.astype(np.int64)]
+        return index.astype(np.int64)
 
     def raw_ids(self, index: np.ndarray) -> np.ndarray:
         """The raw ids of the nodes at `index` (the indices themselves where there is no vocabulary)."""
@@ -84,7 +101,7 @@ class Assignment:
         return pandas.DataFrame(columns)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CoclusteringResult:
     """The outcome of `BalancedCoclustering.fit`, which saves to and loads from one file.
 
@@ -193,6 +210,34 @@ class CoclusteringResult:
             "seconds": {phase: round(value, 6) for phase, value in self.seconds.items()},
         }
 
+    def cluster(self, number: int) -> Cocluster:
+        """The users and items of one co-cluster by raw id; see `baco_gpu.clustering.members.cocluster_members`."""
+        from baco_gpu.clustering.members import cocluster_members
+
+        return cocluster_members(self, number)
+
+    def similar(self, raw_id: Any, *, side: str = "items", limit: int = 10) -> pandas.DataFrame:
+        """The items (or users) that share most co-clusters with one; see `members.similar_nodes`."""
+        from baco_gpu.clustering.members import similar_nodes
+
+        return similar_nodes(self, raw_id, side=side, limit=limit)
+
+    @property
+    def plot(self) -> ResultPlots:
+        """The pictures of the result: `plot.sizes()`, `.trace()`, `.blocks(graph)`, `.quality_vs_budget(graph)`."""
+        return _plots("accessor").ResultPlots(self)
+
+    def __repr__(self) -> str:
+        share = self.parameters_compressed / max(self.table.full_parameters, 1)
+        return (
+            f"CoclusteringResult({len(self.users):,} users and {len(self.items):,} items in {self.num_clusters:,} "
+            f"co-clusters, {self.codebook_rows:,} codebook rows, {share:.1%} of the parameters, "
+            f"gamma={self.gamma:.4g}, Q={self.objective:,.1f})"
+        )
+
+    def _repr_html_(self) -> str:
+        return _plots("card").result_card(self)
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the result to one safetensors file, whole or not at all; see `baco_gpu.clustering.result_file`."""
         from baco_gpu.clustering.result_file import save_result
@@ -205,3 +250,8 @@ class CoclusteringResult:
         from baco_gpu.clustering.result_file import load_result
 
         return load_result(path)
+
+
+def _plots(module: str) -> Any:
+    """A module of the room of pictures, which lies below this one: loaded by name, once somebody wants to look."""
+    return importlib.import_module(f"baco_gpu.plots.{module}")

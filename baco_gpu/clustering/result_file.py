@@ -38,9 +38,10 @@ _SCALARS = (
 def save_result(result: CoclusteringResult, path: str | os.PathLike[str]) -> Path:
     """Write `result` under `path`, which is replaced only once the new file is complete; returns the path.
 
-    Tensors: {users,items}.labels, {users,items}.secondary, {users,items}.volumes, {users,items}.vocabulary.*, and
-    objective_trace. Metadata: format, format_version, result (the scalars as one JSON object), and sha256 (the checksum
-    of the tensors and the scalars).
+    Tensors: {users,items}.labels, {users,items}.secondary, {users,items}.degrees, {users,items}.volumes,
+    {users,items}.vocabulary.*, and objective_trace; secondary, degrees and vocabulary only where there are any.
+    Metadata: format, format_version, result (the scalars as one JSON object), and sha256 (the checksum of the tensors
+    and the scalars).
 
     Raises
     ------
@@ -55,6 +56,8 @@ def save_result(result: CoclusteringResult, path: str | os.PathLike[str]) -> Pat
         tensors[f"{name}.volumes"] = volumes
         if side.secondary is not None:
             tensors[f"{name}.secondary"] = side.secondary
+        if side.degrees is not None:
+            tensors[f"{name}.degrees"] = side.degrees
         if side.vocabulary is not None:
             for part, array in side.vocabulary.to_arrays().items():
                 tensors[f"{name}.vocabulary.{part}"] = array
@@ -126,6 +129,7 @@ def _assemble(tensors: dict[str, np.ndarray], scalars: dict[str, Any]) -> Coclus
             tensors[f"{name}.labels"],
             tensors.get(f"{name}.secondary"),
             Vocabulary.from_arrays(parts) if parts else None,
+            tensors.get(f"{name}.degrees"),
         )
         _check_side(name, side, len(tensors[f"{name}.volumes"]))
         sides.append(side)
@@ -149,5 +153,8 @@ def _check_side(name: str, side: Assignment, num_clusters: int) -> None:
             raise ValueError(f"{name}.{what} has dtype {labels.dtype} and shape {labels.shape}")
         if len(labels) and not lowest <= labels.min() <= labels.max() < num_clusters:
             raise ValueError(f"{name}.{what} holds labels outside {lowest}..{num_clusters - 1}")
+    degrees = side.degrees
+    if degrees is not None and (degrees.dtype.kind not in "iu" or degrees.shape != (len(side),)):
+        raise ValueError(f"{name}.degrees has dtype {degrees.dtype} and shape {degrees.shape}")
     if side.vocabulary is not None and len(side.vocabulary) != len(side):
         raise ValueError(f"{name}.vocabulary has {len(side.vocabulary)} ids for {len(side)} labels")

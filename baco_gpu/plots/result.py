@@ -1,0 +1,180 @@
+"""Pictures of one clustering. Each takes matplotlib Axes to draw on, or makes them, and returns them to be restyled.
+
+Colours are Okabe and Ito's, or cividis, which colour-blind readers can tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from baco_gpu.checks import check_integer
+from baco_gpu.clustering.coverage import check_same_sides, coverage
+from baco_gpu.clustering.estimator import BalancedCoclustering
+from baco_gpu.clustering.result import CoclusteringResult
+from baco_gpu.errors import InputError
+from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.graph.edges import edge_chunks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+USERS, ITEMS = "#0072B2", "#E69F00"
+BUDGETS = (0.05, 0.1, 0.25, 0.5)
+
+
+def sizes(result: CoclusteringResult, ax: Axes | None = None) -> Axes:
+    """How large the co-clusters are: members against rank, largest first, on logarithmic axes."""
+    axes = _axes(ax)
+    for name, side, colour in (("users", result.users, USERS), ("items", result.items, ITEMS)):
+        held = np.sort(side.sizes(result.num_clusters))[::-1]
+        held = held[held > 0]
+        axes.plot(np.arange(1, len(held) + 1), held, color=colour, label=f"{name}: {len(held):,} co-clusters")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("co-clusters, largest first")
+    axes.set_ylabel("members")
+    axes.legend(frameon=False)
+    return axes
+
+
+def trace(result: CoclusteringResult, ax: Axes | None = None) -> Axes:
+    """The objective Q after every sweep and merging step, in units of edge weight."""
+    axes = _axes(ax)
+    steps = np.arange(1, len(result.objective_trace) + 1)
+    axes.plot(steps, result.objective_trace, color=USERS, marker="o", markersize=4)
+    axes.set_xlabel("sweeps and merging steps")
+    axes.set_ylabel("objective Q (edge weight)")
+    return axes
+
+
+def block_counts(result: CoclusteringResult, graph: BipartiteGraph, bins: int = 256) -> np.ndarray:
+    """Edges in `bins` x `bins` tiles of the interaction matrix, with users and items in the order of their co-clusters.
+
+    The co-cluster with most edges inside comes first.
+
+    Takes one pass over the edges in pieces: memory does not grow with them.
+
+    Raises
+    ------
+    InputError
+        If the graph has other numbers of users or items than the result, or `bins` is below 1.
+    """
+    check_integer("bins", bins, minimum=1)
+    check_same_sides(result, graph)
+    within = np.zeros(result.num_clusters, np.int64)
+    for users, items, _ in edge_chunks(graph):
+        own = result.users.labels[users]
+        within += np.bincount(own[own == result.items.labels[items]], minlength=len(within))
+    rank = np.empty(len(within), np.int64)
+    rank[np.argsort(-within, kind="stable")] = np.arange(len(within))
+    tiles = [_tiles(rank[side.labels], bins) for side in (result.users, result.items)]
+    counts = np.zeros(bins * bins, np.int64)
+    for users, items, _ in edge_chunks(graph):
+        counts += np.bincount(tiles[0][users] * bins + tiles[1][items], minlength=bins * bins)
+    return counts.reshape(bins, bins)
+
+
+def blocks(result: CoclusteringResult, graph: BipartiteGraph, ax: Axes | None = None, *, bins: int = 256) -> Axes:
+    """The interaction matrix reordered by co-cluster, those with most edges first: what stays inside is the diagonal.
+
+    Parameters
+    ----------
+    graph : BipartiteGraph
+        What was clustered, or another graph of the same users and items.
+    bins : int
+        Tiles a side.
+
+    Raises
+    ------
+    InputError
+        As `block_counts` does.
+    """
+    from matplotlib.colors import LogNorm
+
+    counts = block_counts(result, graph, bins)
+    axes = _axes(ax)
+    shown = np.ma.masked_equal(counts, 0)
+    extent = (0, max(graph.num_items, 1), max(graph.num_users, 1), 0)
+    image = axes.imshow(
+        shown, cmap="cividis", norm=LogNorm(1, max(int(counts.max(initial=1)), 2)), aspect="auto", extent=extent
+    )
+    axes.figure.colorbar(image, ax=axes, label="interactions a tile")
+    axes.set_xlabel("items, by co-cluster")
+    axes.set_ylabel("users, by co-cluster")
+    return axes
+
+
+class QualityPoint(NamedTuple):
+    """What a budget keeps: its share of the full table, and the shares of edges inside co-clusters."""
+
+    budget: float
+    primary: float
+    with_secondary: float
+
+
+def quality_points(
+    result: CoclusteringResult, graph: BipartiteGraph, budgets: Sequence[float] = BUDGETS
+) -> list[QualityPoint]:
+    """Cluster `graph` anew at every budget, otherwise as `result` was; returns the shares of edges that stay inside.
+
+    Raises
+    ------
+    InputError
+        If there is no budget, or one cannot be met on this graph.
+    """
+    if not len(budgets):
+        raise InputError("budgets must hold at least one budget, got none")
+    check_same_sides(result, graph)
+    points = []
+    for budget in sorted(budgets):
+        parameters = {**result.settings, "budget": budget, "random_state": result.seed}
+        found = BalancedCoclustering(**parameters).fit(graph).result_
+        share = found.parameters_compressed / max(found.table.full_parameters, 1)
+        points.append(QualityPoint(share, *coverage(found, graph)))
+    return points
+
+
+def quality_vs_budget(
+    result: CoclusteringResult,
+    graph: BipartiteGraph,
+    ax: Axes | None = None,
+    *,
+    budgets: Sequence[float] = BUDGETS,
+) -> Axes:
+    """The share of interactions that stay inside co-clusters against the share of parameters, by clustering anew.
+
+    Raises
+    ------
+    InputError
+        As `quality_points` does.
+    """
+    points = quality_points(result, graph, budgets)
+    axes = _axes(ax)
+    shares = [100 * point.budget for point in points]
+    axes.plot(shares, [100 * point.with_secondary for point in points], color=ITEMS, marker="s", label="with secondary")
+    axes.plot(shares, [100 * point.primary for point in points], color=USERS, marker="o", label="primary co-clusters")
+    axes.set_xlabel("parameters (% of the full table)")
+    axes.set_ylabel("interactions inside (%)")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return axes
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot
+
+    _, axes = pyplot.subplots(figsize=(6.4, 4.4), layout="constrained")
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def _tiles(ranks: np.ndarray, bins: int) -> np.ndarray:
+    """The tile of every node, when nodes stand in the order of their co-clusters' ranks."""
+    place = np.empty(len(ranks), np.int64)
+    place[np.argsort(ranks, kind="stable")] = np.arange(len(ranks))
+    return place * bins // max(len(ranks), 1)

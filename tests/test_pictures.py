@@ -1,0 +1,152 @@
+"""What a result shows of itself: pictures, members, neighbours, and its HTML."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from baco_gpu import BalancedCoclustering, BipartiteGraph, CoclusteringResult
+from baco_gpu.clustering.coverage import coverage
+from baco_gpu.data.synthetic import planted_coclusters
+from baco_gpu.errors import InputError
+from baco_gpu.graph.edges import edge_chunks
+from baco_gpu.plots.card import trace_svg
+from baco_gpu.plots.result import block_counts, quality_points
+from graphs import random_graph
+
+
+@pytest.fixture(scope="module")
+def graph():
+    clicks, _, _ = planted_coclusters(300, 200, 4000, 10, noise=0.05, seed=3)
+    return BipartiteGraph.from_frame(pd.DataFrame({"user": [f"u{k}" for k in clicks.users], "item": clicks.items}))
+
+
+@pytest.fixture(scope="module")
+def result(graph):
+    return BalancedCoclustering(budget=0.3, embedding_dim=16, random_state=1).fit(graph).result_
+
+
+@pytest.fixture
+def axes():
+    return Figure().subplots()
+
+
+def edges_of(graph):
+    return np.repeat(np.arange(graph.num_users), graph.user_degrees), graph.csr.neighbors
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000, 10**6])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_edges_come_in_pieces_and_none_is_lost(size, weighted):
+    graph = random_graph(40, 30, 300, seed=2, weighted=weighted)
+    pieces = list(edge_chunks(graph, size))
+    assert all(len(users) <= size for users, _, _ in pieces)
+    users, items = (np.concatenate([piece[k] for piece in pieces]) for k in (0, 1))
+    assert np.array_equal(users, edges_of(graph)[0])
+    assert np.array_equal(items, graph.csr.neighbors)
+    if weighted:
+        assert np.array_equal(np.concatenate([piece[2] for piece in pieces]), graph.csr.weights)
+    else:
+        assert {piece[2] for piece in pieces} == {None}
+
+
+def test_coverage_counts_edges_whose_ends_share_a_cocluster(graph, result):
+    users, items = edges_of(graph)
+    mine = [{label, second} - {-1} for label, second in zip(result.users.labels, result.users.secondary, strict=True)]
+    expected = np.mean([result.items.labels[i] in mine[u] for u, i in zip(users, items, strict=True)])
+    found = coverage(result, graph)
+    assert found.primary == pytest.approx(np.mean(result.users.labels[users] == result.items.labels[items]))
+    assert found.with_secondary == pytest.approx(expected)
+    assert found.primary < found.with_secondary
+    both = BalancedCoclustering(budget=0.3, secondary="both").fit(graph).result_
+    assert coverage(both, graph).with_secondary > coverage(both, graph).primary
+    with pytest.raises(InputError, match="graph must have the 300 users and 200 items of the result, got 3 users"):
+        coverage(result, BipartiteGraph.from_edges([0, 2], [0, 1]))
+    empty = BalancedCoclustering(budget=2).fit(random_graph(3, 2, 0, seed=0))
+    assert coverage(empty.result_, random_graph(3, 2, 0, seed=0)) == (0.0, 0.0)
+
+
+def test_sizes_and_trace_are_those_of_the_result(result, axes):
+    assert result.plot.sizes(axes) is axes
+    for line, side in zip(axes.lines, (result.users, result.items), strict=True):
+        drawn = line.get_ydata()
+        assert drawn.sum() == len(side)
+        assert (np.diff(drawn) <= 0).all()
+    assert axes.get_xlabel()
+    assert axes.get_ylabel()
+    line = result.plot.trace().lines[0]
+    assert np.array_equal(line.get_ydata(), result.objective_trace)
+    assert "trace()" in repr(result.plot)
+
+
+def test_blocks_hold_every_edge_and_most_on_the_diagonal(graph, result, axes):
+    counts = block_counts(result, graph, bins=10)
+    assert counts.sum() == graph.num_edges
+    inside = sum(counts[max(k - 1, 0) : k + 2, k].sum() for k in range(10))
+    assert inside > 0.5 * graph.num_edges
+    image = result.plot.blocks(graph, axes, bins=10).images[0]
+    assert image.get_array().sum() == graph.num_edges
+    with pytest.raises(InputError, match="bins must be"):
+        result.plot.blocks(graph, bins=0)
+
+
+def test_more_budget_keeps_more_inside(graph, result, axes):
+    points = quality_points(result, graph, budgets=(0.6, 0.2))
+    assert points[0].budget < 0.2001 < 0.5 < points[1].budget <= 0.6
+    drawn = result.plot.quality_vs_budget(graph, axes, budgets=(0.2, 0.6))
+    assert drawn.lines[1].get_ydata()[0] == pytest.approx(100 * points[0].primary)
+    with pytest.raises(InputError, match="at least one budget"):
+        result.plot.quality_vs_budget(graph, budgets=())
+
+
+def test_a_cluster_lists_its_members_by_raw_id_and_degree(graph, result, tmp_path):
+    again = CoclusteringResult.load(result.save(tmp_path / "codes.safetensors"))
+    for each in (result, again):
+        cluster = each.cluster(3)
+        members = np.flatnonzero(each.users.labels == 3)
+        assert sorted(cluster.users.id) == sorted(graph.user_vocabulary.decode(members))
+        degree_of = dict(zip(graph.user_vocabulary.decode(members), graph.user_degrees[members], strict=True))
+        assert cluster.users.degree.tolist() == sorted(degree_of.values(), reverse=True)
+        assert all(degree_of[row.id] == row.degree for row in cluster.users.itertuples())
+        assert cluster.items.degree.is_monotonic_decreasing
+    assert repr(cluster) == f"Cocluster(3: {len(cluster.users)} users, {len(cluster.items)} items)"
+    assert cluster.users.id[0] in cluster._repr_html_()
+    with pytest.raises(InputError, match="number must be"):
+        result.cluster(result.num_clusters)
+
+
+def test_similar_items_share_the_cocluster(result):
+    item = result.items.raw_ids(np.array([5]))[0]
+    near = result.similar(item, limit=4)
+    members = np.flatnonzero(result.items.labels == result.items.labels[5])
+    assert set(near.id) <= set(result.items.raw_ids(members)) - {item}
+    assert len(near) == min(4, len(members) - 1)
+    assert (near.similarity == 1.0).all()
+    users = result.similar("u0", side="users", limit=1000)
+    assert users.similarity.is_monotonic_decreasing
+    assert set(np.round(users.similarity, 3)) <= {0.5, 0.707, 1.0}
+    for wrong, message in (({"side": "pages"}, "side must be"), ({"limit": -1}, "limit must be")):
+        with pytest.raises(InputError, match=message):
+            result.similar(item, **wrong)
+    with pytest.raises(InputError):
+        result.similar("nobody", side="users")
+
+
+def test_it_shows_itself(graph, result):
+    text = repr(result)
+    assert text.startswith("CoclusteringResult(300 users and 200 items in ")
+    assert "gamma=" in text
+    card = result._repr_html_()
+    assert f"{result.codebook_rows:,} rows of 16" in card
+    assert card.count("<svg") == 1
+    points = re.search(r'points="([^"]*)"', card).group(1).split()
+    assert len(points) == len(result.objective_trace)
+    assert trace_svg(np.array([1.0])) == ""
+    estimator = BalancedCoclustering(budget=0.3, random_state=1)
+    before = estimator._repr_mimebundle_()["text/html"]
+    assert "Co-clustering" not in before
+    assert "Co-clustering" in estimator.fit(graph)._repr_mimebundle_()["text/html"]
