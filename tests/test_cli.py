@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -342,6 +343,7 @@ def test_help_has_the_common_options_and_an_example(baco, command):
     assert code == 0
     assert all(option in stdout for option in ("--seed", "--backend", "--quiet", "--json", "--config"))
     assert f"\n   baco {command}" in stdout
+    assert "\n   baco methods" in baco("methods", "--help")[1]
 
 
 def test_version_and_exit_codes_are_told(baco):
@@ -350,6 +352,17 @@ def test_version_and_exit_codes_are_told(baco):
     assert stdout.startswith("baco_gpu ")
     stdout = baco("--help")[1]
     assert all(f"\n   {number} " in stdout for number in (0, 1, 2, 130))
+
+
+def test_no_color_turns_colours_off():
+    command = [sys.executable, "-m", "baco_gpu", "compress", "--help"]
+    colour = re.compile("\x1b\\[[0-9;]*3[0-9]m")
+    shown = {}
+    for name in ("FORCE_COLOR", "NO_COLOR"):
+        environment = {**os.environ, "FORCE_COLOR": "1", name: "1"}
+        shown[name] = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
+    assert colour.search(shown["FORCE_COLOR"])
+    assert not colour.search(shown["NO_COLOR"])
 
 
 def test_a_pipe_gets_whole_lines_without_colours(clicks):

@@ -70,6 +70,8 @@ def test_only_files_of_the_right_kind_are_offered(tmp_path, monkeypatch):
         ("compress", "--secondary", "b", ["both"]),
         ("compress", "--budget-measure", "b", ["bytes"]),
         ("compress", "--backend", "cp", ["cpu"]),
+        ("train", "--split", "l", ["leave-last-out"]),
+        ("train", "--weighting", "r", ["recency"]),
     ],
 )
 def test_values_of_options_are_those_that_the_package_knows(command, option, word, expected):

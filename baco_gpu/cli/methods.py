@@ -17,6 +17,10 @@ def methods(
     """List the methods of `train` and `compare`: their families, sources, sizes, and what each needs.
 
     A method marked with :SIDES can have secondary clusters, as in louvain:users or codebook:none.
+
+    \b
+    Example:
+      baco methods --json
     """
     from baco_gpu.baselines.registry import METHODS
 

@@ -111,12 +111,12 @@ def raw_columns(source: object, labels: dict[str, str], columns: dict[str, pa.Ch
     for role in ("user", "item"):
         check_ids(source, labels[role], columns[role])
     numbers: dict[str, np.ndarray] = {}
-    for role in columns.keys() - {"user", "item"}:
+    for role, column in columns.items():
         if role == "timestamp":
-            numbers["timestamps"] = checked_timestamps(source, labels[role], columns[role])
-        else:
+            numbers["timestamps"] = checked_timestamps(source, labels[role], column)
+        elif role in ("weight", "rating"):
             minimum = 0.0 if role == "weight" else None
-            numbers[f"{role}s"] = checked_numbers(source, labels[role], columns[role], minimum)
+            numbers[f"{role}s"] = checked_numbers(source, labels[role], column, minimum)
     return RawColumns(columns["user"], columns["item"], **numbers)
 
 
