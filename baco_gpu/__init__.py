@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from baco_gpu.clustering.estimator import BalancedCoclustering
     from baco_gpu.clustering.result import CoclusteringResult
+    from baco_gpu.codebook.bag import CodebookEmbeddingBag
+    from baco_gpu.codebook.compress import compress_module
     from baco_gpu.codebook.embedding import CodebookEmbedding
     from baco_gpu.codebook.residual import ResidualCodebookEmbedding
     from baco_gpu.data.interactions import Interactions, SplitInteractions
@@ -25,9 +27,11 @@ _HOMES = {
     "BipartiteGraph": "baco_gpu.graph.bipartite",
     "CoclusteringResult": "baco_gpu.clustering.result",
     "CodebookEmbedding": "baco_gpu.codebook.embedding",
+    "CodebookEmbeddingBag": "baco_gpu.codebook.bag",
     "Interactions": "baco_gpu.data.interactions",
     "ResidualCodebookEmbedding": "baco_gpu.codebook.residual",
     "SplitInteractions": "baco_gpu.data.interactions",
+    "compress_module": "baco_gpu.codebook.compress",
     "load_interactions": "baco_gpu.data.readers",
     "load_split": "baco_gpu.data.readers",
 }
@@ -37,10 +41,12 @@ __all__ = [
     "BipartiteGraph",
     "CoclusteringResult",
     "CodebookEmbedding",
+    "CodebookEmbeddingBag",
     "Interactions",
     "ResidualCodebookEmbedding",
     "SplitInteractions",
     "__version__",
+    "compress_module",
     "load_interactions",
     "load_split",
 ]

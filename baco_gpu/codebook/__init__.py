@@ -1,7 +1,17 @@
 """Embedding tables whose rows are shared between the members of a cluster."""
 
+from baco_gpu.codebook.bag import CodebookEmbeddingBag
+from baco_gpu.codebook.compress import CompressionReport, compress_module
 from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.codebook.lookup import codebook_expand, codebook_lookup
 from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 
-__all__ = ["CodebookEmbedding", "ResidualCodebookEmbedding", "codebook_expand", "codebook_lookup"]
+__all__ = [
+    "CodebookEmbedding",
+    "CodebookEmbeddingBag",
+    "CompressionReport",
+    "ResidualCodebookEmbedding",
+    "codebook_expand",
+    "codebook_lookup",
+    "compress_module",
+]

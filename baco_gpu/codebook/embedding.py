@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -75,6 +75,9 @@ class CodebookEmbedding(nn.Module):
     secondary: Tensor | None
     labels: Tensor
 
+    # What a module is besides its codebook and its codes.
+    _settings: tuple[str, ...] = ("embedding_dim", "padding_idx", "sparse")
+
     def __init__(
         self,
         codes: Labels,
@@ -119,32 +122,35 @@ class CodebookEmbedding(nn.Module):
     @classmethod
     def from_pretrained(
         cls,
-        table: Tensor | nn.Embedding,
+        table: Tensor | nn.Embedding | nn.EmbeddingBag,
         codes: Labels,
         secondary: Labels | None = None,
         weights: Tensor | np.ndarray | Sequence[float] | None = None,
         *,
         padding_idx: int | None = None,
         sparse: bool = False,
-    ) -> CodebookEmbedding:
+        **options: Any,
+    ) -> Self:
         """Compress a trained table: a row of the codebook is the weighted mean of the rows that share it.
 
         Parameters
         ----------
-        table : floating tensor of shape (num_embeddings, embedding_dim), or an `nn.Embedding`
+        table : floating tensor of shape (num_embeddings, embedding_dim), `nn.Embedding` or `nn.EmbeddingBag`
             The codebook takes its dtype and device.
         codes, secondary, padding_idx, sparse : as of `CodebookEmbedding`
             Secondary codes do not enter the means.
         weights : non-negative numbers of shape (num_embeddings,), optional
             The weight of every id in the mean of its row, its degree for instance; 1 by default. Where the weights
             of a row sum to zero, its mean is the plain one.
+        options
+            Further arguments of the class, such as the mode of a bag.
 
         Raises
         ------
         InputError
             When shapes disagree, the table is no floating matrix, or weights are negative or not finite.
         """
-        source = (table.weight if isinstance(table, nn.Embedding) else table).detach()
+        source = (table.weight if isinstance(table, nn.Embedding | nn.EmbeddingBag) else table).detach()
         if source.ndim != 2 or not source.is_floating_point():
             raise InputError(f"table must be a floating matrix, got {source.dtype} of shape {tuple(source.shape)}")
         module = cls(
@@ -155,6 +161,7 @@ class CodebookEmbedding(nn.Module):
             sparse=sparse,
             dtype=source.dtype,
             device=source.device,
+            **options,
         )
         if module.num_embeddings != len(source):
             raise InputError(f"codes must have one entry a row of the table ({len(source)}), got {len(codes)}")
@@ -193,16 +200,16 @@ class CodebookEmbedding(nn.Module):
         """Draw the codebook from N(0, 1), as `torch.nn.Embedding` does."""
         nn.init.normal_(self.codebook)
 
-    def forward(self, indices: Tensor) -> Tensor:
-        """Embeddings of `indices` (int32 or int64, any shape): a tensor of shape (*indices.shape, embedding_dim).
+    def forward(self, input: Tensor) -> Tensor:
+        """Embeddings of indices (int32 or int64, any shape): a tensor of shape (*input.shape, embedding_dim).
 
-        Raises InputError when `indices` is no integer tensor or, on the CPU, holds an index out of range; a GPU would
+        Raises InputError when `input` is no integer tensor or, on the CPU, holds an index out of range; a GPU would
         have to be waited for, so there the embedding of such an index is NaN (see `codebook_lookup`).
         """
-        if not isinstance(indices, Tensor) or indices.dtype not in (torch.int32, torch.int64):
-            got = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
+        if not isinstance(input, Tensor) or input.dtype not in (torch.int32, torch.int64):
+            got = input.dtype if isinstance(input, Tensor) else type(input).__name__
             raise InputError(f"indices must be an int32 or int64 tensor, got {got}")
-        return self._lookup(indices)
+        return self._lookup(input)
 
     def _lookup(self, indices: Tensor) -> Tensor:
         lookup = sparse_codebook_lookup if self.sparse else codebook_lookup
@@ -224,12 +231,33 @@ class CodebookEmbedding(nn.Module):
         self._members = (listed, sources, versions)
         return listed
 
-    def expand(self) -> nn.Embedding:
+    def expand(self) -> nn.Module:
         """An `nn.Embedding` with the expanded table as its own, independent weight."""
         table = self.weight.detach().clone()
         return nn.Embedding.from_pretrained(table, freeze=False, padding_idx=self.padding_idx, sparse=self.sparse)
 
-    def with_new_ids(self, codes: Labels, secondary: Labels | None = None) -> CodebookEmbedding:
+    def resize(self, codes: Labels, secondary: Labels | None = None) -> None:
+        """Give every id its label anew, in place: old ids may have moved, and there may be more of them.
+
+        The codebook stays the parameter that it is, and its optimiser keeps its state. `secondary` of None means none.
+
+        Parameters
+        ----------
+        codes, secondary : integers of shape (number of ids, old and new,), in the label space of `labels`
+
+        Raises
+        ------
+        InputError
+            When a label is not one of the codebook, or there are too few ids for `padding_idx`.
+        """
+        labels = self.labels.cpu().numpy()
+        rows = rows_of_labels("codes", label_array("codes", codes, minimum=0), labels)
+        second = None if secondary is None else secondary_rows(secondary, labels, rows)
+        padding_index(self.padding_idx, len(rows))
+        self.num_embeddings = len(rows)
+        self._register_codes(labels, rows, second, self.codebook.device)
+
+    def with_new_ids(self, codes: Labels, secondary: Labels | None = None) -> Self:
         """A module with further ids appended, whose labels the codebook already holds; nothing is retrained.
 
         The new ids are `num_embeddings`, `num_embeddings + 1`, ... The codebook parameter is shared with this module:
@@ -254,7 +282,8 @@ class CodebookEmbedding(nn.Module):
             merged = np.concatenate([old if self.secondary is None else self.secondary.cpu().numpy(), second])
         other = type(self).__new__(type(self))
         nn.Module.__init__(other)
-        other.embedding_dim, other.padding_idx, other.sparse = self.embedding_dim, self.padding_idx, self.sparse
+        for name in self._settings:
+            setattr(other, name, getattr(self, name))
         other.num_embeddings = self.num_embeddings + len(rows)
         other.codebook = self.codebook
         other._register_codes(labels, np.concatenate([old, rows]), merged, self.codebook.device)

@@ -152,25 +152,40 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
         drawn = torch.empty(self.basis.shape, dtype=self.basis.dtype)
         self.basis.copy_(drawn.normal_(0.0, 1.0 / math.sqrt(self.residual_dim), generator=generator))
 
-    def forward(self, indices: Tensor) -> Tensor:
-        """Embeddings of `indices` (int32 or int64, any shape): a tensor of shape (*indices.shape, embedding_dim).
+    def forward(self, input: Tensor) -> Tensor:
+        """Embeddings of indices (int32 or int64, any shape): a tensor of shape (*input.shape, embedding_dim).
 
         Raises InputError as `CodebookEmbedding.forward` does.
         """
-        shared = super().forward(indices)
-        return shared + self._residuals(self.residual_rows[indices])
+        shared = super().forward(input)
+        return shared + self._residuals(self.residual_rows[input])
+
+    def resize(self, codes: Labels, secondary: Labels | None = None) -> None:
+        """As `CodebookEmbedding.resize`; ids keep their residuals, new ones have none.
+
+        Raises InputError as that does, and when there are fewer ids than before: residuals belong to ids.
+        """
+        count = len(codes)
+        if count < self.num_embeddings:
+            raise InputError(f"codes must be of {self.num_embeddings} ids or more, got {count}")
+        new = count - self.num_embeddings
+        super().resize(codes, secondary)
+        self.register_buffer("residual_rows", self._with_none(new))
 
     def with_new_ids(self, codes: Labels, secondary: Labels | None = None) -> ResidualCodebookEmbedding:
         """As `CodebookEmbedding.with_new_ids`; new ids have no residual, and all parameters are shared."""
         other = super().with_new_ids(codes, secondary)
         assert isinstance(other, ResidualCodebookEmbedding)
         other.residual, other.basis = self.residual, self.basis
-        none = self.residual_rows.new_full((other.num_embeddings - self.num_embeddings,), len(self.residual) - 1)
-        other.register_buffer("residual_rows", torch.cat((self.residual_rows, none)))
+        other.register_buffer("residual_rows", self._with_none(other.num_embeddings - self.num_embeddings))
         return other
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, residual_dim={self.residual_dim}, residual_ids={len(self.residual) - 1}"
+
+    def _with_none(self, new: int) -> Tensor:
+        """`residual_rows` for so many more ids, which have no residual."""
+        return torch.cat((self.residual_rows, self.residual_rows.new_full((new,), len(self.residual) - 1)))
 
     def _own_ids(self) -> Tensor:
         """The ids that have a residual, in the order of their rows."""
