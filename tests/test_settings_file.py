@@ -71,6 +71,11 @@ def test_the_settings_beside_a_result_repeat_it(baco, clicks, tmp_path):
     assert yaml.safe_load((tmp_path / "again.settings.yml").read_text()) == settings
 
 
+def test_a_table_of_labels_alone_has_its_settings_too(baco, clicks, tmp_path):
+    assert baco("compress", clicks, "--labels", tmp_path / "labels.csv", "-q")[0] == 0
+    assert yaml.safe_load((tmp_path / "labels.settings.yml").read_text())["data"] == str(clicks)
+
+
 def test_settings_of_a_clustering_serve_a_training(baco, clicks, tmp_path):
     baco("compress", clicks, "--budget-rows", 90, "--dim", 8, "--out", tmp_path / "codes.safetensors", "-q")
     out = tmp_path / "model.safetensors"

@@ -51,9 +51,11 @@ def compress(
     result.seconds["read"] = reading
     if out is not None:
         result.save(out)
-        write_settings(context, out)
     if labels is not None:
         write_labels(labels, {"user": result.users.to_frame(), "item": result.items.to_frame()})
+    written = out or labels
+    if written is not None:
+        write_settings(context, written)
 
     summary = result.summary()
     if run.json:
