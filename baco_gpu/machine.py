@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 # What figures depend on: the same release gives the same numbers, another one may not.
@@ -31,6 +32,25 @@ def describe_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def source_commit() -> str | None:
+    """The commit of the sources that run, with a + where the package has changed since; None outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", *arguments]
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        except OSError:  # no git
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # An installed copy may well lie inside somebody else's checkout.
+    if not git("ls-files", "--", Path(__file__).name):
+        return None
+    commit = git("rev-parse", "--short", "HEAD")
+    return None if commit is None else commit + ("+" if git("status", "--porcelain", "--", ".") else "")
 
 
 def _processor() -> str:

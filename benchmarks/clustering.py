@@ -6,7 +6,7 @@ Louvain is tuned to the budget first (untimed). Then both solvers run in turns a
 of the machine meets both; medians of the repeats count, after one warm-up each. Both objectives are Barber's bipartite
 modularity at Louvain's resolution, computed by the same code. The traffic floor of our solver is what one visit to
 every edge must move (4 bytes of neighbour id, 4 of label, in both directions) for every sweep, over the measured
-bandwidth of a copy.
+bandwidth of a copy on one core.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numba
 import numpy as np
 
 from baco_gpu.baselines.louvain import louvain, louvain_search
+from baco_gpu.benchmarking.meter import HostMeter
 from baco_gpu.clustering.backends import get_backend
 from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.clustering.objective import objective
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     rows = []
-    bandwidth = copy_bandwidth()
+    bandwidth = HostMeter().copy_bandwidth()
     for position, data in enumerate(arguments.data):
         graph = BipartiteGraph.from_interactions(load_interactions(data))
         budget = (graph.num_users + graph.num_items) // 4
@@ -120,18 +121,6 @@ def barber(graph: BipartiteGraph, users: np.ndarray, items: np.ndarray, gamma: f
     volumes = backend.volumes(problem, pair, int(max(users.max(), items.max())) + 1)
     within = backend.weight_within(problem, pair)
     return objective(within, volumes, gamma * weights.penalty_per_gamma, weights.unit)
-
-
-def copy_bandwidth(size: int = 1 << 28) -> float:
-    """Bytes read plus bytes written a second by a large copy on one core: the best of five."""
-    source = np.ones(size // 8)
-    target = np.empty_like(source)
-    best = float("inf")
-    for _ in range(5):
-        started = time.perf_counter()
-        np.copyto(target, source)
-        best = min(best, time.perf_counter() - started)
-    return 2 * size / best
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "data": (),
     "graph": ("data",),
     "clustering": ("tensor_file", "data", "graph", "cuda"),
+    "benchmarking": ("data", "graph", "clustering"),
     "baselines": ("data", "graph", "clustering"),
     "codebook": ("cuda",),
     "models": ("data", "codebook"),
@@ -40,7 +41,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "plots": ("data", "graph", "clustering"),
     "cli": (
         *("data", "graph", "clustering", "baselines", "codebook", "models", "evaluation", "training"),
-        *("experiment", "plots"),
+        *("experiment", "plots", "benchmarking"),
     ),
     "__main__": ("cli",),
 }
@@ -54,7 +55,7 @@ ONLY_IN = {
     "cupy": ("graph", "clustering", "cuda", "cli"),
     "filelock": ("experiment",),
     "matplotlib": ("plots",),
-    "numba": ("graph", "clustering", "baselines", "cli"),
+    "numba": ("graph", "clustering", "benchmarking", "baselines", "cli"),
     "rich": ("cli",),
     "sknetwork": ("baselines",),
     "torch": ("codebook", "models", "evaluation", "training", "experiment", "cli"),

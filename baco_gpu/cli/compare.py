@@ -88,9 +88,9 @@ def compare(
       baco compare gowalla.npz --methods full,louvain,codebook --budgets 0.05,0.1,0.25 --seeds 0,1,2 --out results
       baco compare beauty.npz --methods full,louvain,paper --preset published --out beauty
     """
-    names = _words(methods)
-    recommenders = [training.model] if models is None else _words(models)
-    chosen_seeds = [run.seed] if seeds is None else [_seed(word) for word in _words(seeds)]
+    names = options.words(methods)
+    recommenders = [training.model] if models is None else options.words(models)
+    chosen_seeds = [run.seed] if seeds is None else [_seed(word) for word in options.words(seeds)]
     estimator = clustering.estimator(run)
     settings = training.settings(run)
     given = clustering.budget is not None or clustering.budget_rows is not None
@@ -98,7 +98,7 @@ def compare(
         raise InputError(f"give --budgets, or one of --budget and --budget-rows, got both ({budgets} beside it)")
     if budgets is None and estimator.budget is None:
         raise InputError("compare brings all methods to one budget: give --budget, --budget-rows or --budgets")
-    shares = [estimator.budget or 0] if budgets is None else [_budget(word) for word in _words(budgets)]
+    shares = [estimator.budget or 0] if budgets is None else [_budget(word) for word in options.words(budgets)]
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"output {out}: expected a folder, got a file")
 
@@ -222,10 +222,6 @@ def _print_rows(rows: list[dict[str, Any]], title: str) -> None:
     for row in rows:
         if row["reason"]:
             typer.echo(f"{row['method']}: {row['reason']}")
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _budget(word: str) -> float | int:

@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 import baco_gpu
+from baco_gpu.cli.bench import bench
 from baco_gpu.cli.compare import compare
 from baco_gpu.cli.compress import compress
 from baco_gpu.cli.data_convert import convert
@@ -29,7 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (compress, train, compare, methods, inspect, env):
+for command in (compress, train, compare, methods, inspect, bench, env):
     app.command()(command)
 data = typer.Typer(no_args_is_help=True, help="Describe, convert and fetch interactions.")
 for command in (describe, convert, fetch):

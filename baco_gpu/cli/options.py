@@ -293,6 +293,11 @@ class Training:
         )
 
 
+def words(text: str) -> list[str]:
+    """The words of a comma-separated list."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def check_output(path: Path | None) -> None:
     """Raise InputError unless a file can be made at `path`: found out before the work, not after it."""
     if path is not None:
