@@ -22,11 +22,12 @@ help: ## Print this text
 demo: $(VENV)/demo-installed ## Compress MovieLens-100K to a quarter, train on it, and write the comparison to demo/
 	$(BIN)/baco $(DEMO)
 
-test: $(VENV)/test-installed ## Install what the tests need, check style and types, run all tests with coverage
+test: $(VENV)/test-installed ## Install what the tests need, check style and types, run all tests with coverage, and the notebooks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+	$(BIN)/pytest --nbmake --nbmake-timeout=600 notebooks
 
 lint: $(VENV)/test-installed ## Check style and types, without running a test
 	$(BIN)/ruff check
