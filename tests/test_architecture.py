@@ -33,7 +33,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "codebook": ("cuda",),
     "models": ("data", "codebook"),
     "evaluation": ("data", "models"),
-    "training": ("cuda", "data", "codebook", "models", "evaluation"),
+    "training": ("tensor_file", "cuda", "data", "codebook", "models", "evaluation"),
     "experiment": (
         *("tensor_file", "data", "graph", "clustering", "baselines", "codebook", "models", "evaluation"),
         "training",

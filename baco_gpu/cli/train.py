@@ -11,6 +11,7 @@ from baco_gpu.cli import completion, options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_pairs
 from baco_gpu.cli.groups import expanded
 from baco_gpu.cli.settings_file import write_settings
+from baco_gpu.errors import InputError
 
 
 @expanded
@@ -33,6 +34,9 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Write the trained codebooks, codes and figures to this .safetensors file.")
     ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Keep the run in this file, to resume from.")] = None,
+    checkpoint_every: Annotated[int, typer.Option(help="Epochs from one checkpoint to the next.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from --checkpoint, to the same result.")] = False,
 ) -> None:
     """Train a recommender over compressed tables (or the full ones) and rank the test items.
 
@@ -42,21 +46,33 @@ def train(
     Examples:
       baco train movielens-100k --budget 0.25 --epochs 30 --out model.safetensors
       baco train clicks.npz --model mf --method full --json
+      baco train clicks.npz --checkpoint run.safetensors --resume
     """
     estimator = clustering.estimator(run)
     settings = training.settings(run)
     options.check_output(out)
+    options.check_output(checkpoint)
+    if resume and checkpoint is None:
+        raise InputError("--resume needs the --checkpoint to go on from, got none")
 
     from baco_gpu import experiment
     from baco_gpu.clustering.result import CoclusteringResult
+    from baco_gpu.training.checkpoint import Checkpoint
 
+    callbacks = [] if checkpoint is None else [Checkpoint(checkpoint, checkpoint_every, resume=resume)]
     experiment.check_names(method=method, model=training.model)
     result = None if codes is None else CoclusteringResult.load(codes)
     with ProgressDisplay(hidden=run.silent) as display:
         split = source.parts(data, run.seed, display.report)
         compression = experiment.compress(split, method, estimator, result=result, progress=display.report)
         outcome = experiment.run(
-            split, compression, training.model, settings, num_layers=training.layers, progress=display.report
+            split,
+            compression,
+            training.model,
+            settings,
+            num_layers=training.layers,
+            progress=display.report,
+            callbacks=callbacks,
         )
     if out is not None:
         experiment.save_model(outcome, out)

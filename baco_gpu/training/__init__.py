@@ -1,6 +1,7 @@
 """Training of recommendation models, the same for full tables and codebooks."""
 
 from baco_gpu.training.callbacks import Callback, ReportProgress
+from baco_gpu.training.checkpoint import Checkpoint
 from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.sampling import BprSampler
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
@@ -10,6 +11,7 @@ from baco_gpu.training.trainer import DivergenceError, reset_embeddings, train
 __all__ = [
     "BprSampler",
     "Callback",
+    "Checkpoint",
     "DivergenceError",
     "EpochRecord",
     "ReportProgress",

@@ -1,0 +1,172 @@
+"""A training run on disk between two epochs, from which the rest of it gives the same result, bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import torch
+from torch import Tensor
+
+from baco_gpu.checks import check_integer
+from baco_gpu.data.interactions import SplitInteractions
+from baco_gpu.errors import InputError
+from baco_gpu.tensor_file import save_tensors
+from baco_gpu.training.callbacks import Callback
+from baco_gpu.training.run import TrainingRun
+from baco_gpu.training.settings import EpochRecord
+
+FORMAT = "baco_gpu.checkpoint"
+FORMAT_VERSION = "1"
+
+
+class Checkpoint(Callback):
+    """Writes the run to `path` every few epochs and at its last one, and resumes from there if asked to.
+
+    Give it last: what the callbacks before it change in an epoch is then in the file. The order and the negatives of
+    an epoch are functions of the seed and its number, so weights, the optimiser's state and the history are all of it.
+
+    Parameters
+    ----------
+    path : path
+        One safetensors file, replaced as a whole; killed while writing, a run leaves the one before.
+    every : int
+        Epochs from one write to the next.
+    resume : bool
+        Whether to go on from `path`. Settings, data and model must be those of the run that wrote it; only `epochs`
+        may have grown.
+
+    Raises
+    ------
+    InputError
+        When `every` is not positive, or, as the run starts: the file is missing, damaged or another run's; without
+        `resume`, when there is a file already.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], every: int = 1, *, resume: bool = False) -> None:
+        self.path = Path(path)
+        self.every = check_integer("every", every, minimum=1)
+        self.resume = resume
+        self._identity: dict[str, Any] = {}
+
+    def on_start(self, run: TrainingRun) -> None:
+        self._identity = _identity(run)
+        if self.resume:
+            _load(run, self.path, self._identity)
+        elif self.path.exists():
+            raise InputError(f"{self.path}: there is a checkpoint already; resume from it, or remove it")
+
+    def on_epoch(self, run: TrainingRun, record: EpochRecord) -> None:
+        if record.epoch % self.every == 0 or run.finished:
+            _save(run, self.path, self._identity)
+
+
+def _identity(run: TrainingRun) -> dict[str, Any]:
+    """What a checkpoint and a run that resumes from it must have in common, as JSON holds it."""
+    state = run.model.state_dict()
+    shapes = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in state.items()}
+    codes = {name: tensor for name, tensor in state.items() if not tensor.is_floating_point()}
+    identity = {
+        "settings": asdict(run.settings),
+        "data": _data_checksum(run.split),
+        "model": [repr(run.model), shapes, _checksum(codes, "")],
+    }
+    return json.loads(json.dumps(identity))
+
+
+def _data_checksum(split: SplitInteractions) -> str:
+    digest = hashlib.sha256(f"{split.num_users} {split.num_items}".encode())
+    for part in (split.train, split.validation, split.test):
+        for column in (part.users, part.items, part.weights):
+            if column is not None:
+                digest.update(f"{column.dtype.str} {len(column)}".encode())
+                digest.update(np.ascontiguousarray(column).data)
+    return digest.hexdigest()
+
+
+def _save(run: TrainingRun, path: Path, identity: dict[str, Any]) -> None:
+    from safetensors.torch import save_file
+
+    parts = {"model": run.model.state_dict(), "best": run.best or {}}
+    for index, parameter in enumerate(run.model.parameters()):
+        parts[f"optimizer.{index}"] = run.optimizer.state.get(parameter, {})
+    tensors = {
+        f"{part}.{name}": tensor.detach().cpu().contiguous().clone()  # no two may share memory
+        for part, entries in parts.items()
+        for name, tensor in entries.items()
+    }
+    progress = {name: getattr(run, name) for name in ("best_epoch", "stale", "evaluation_seconds")}
+    progress["best_score"] = run.best_score if run.best_epoch else None
+    progress["history"] = [asdict(record) for record in run.history]
+    text = json.dumps({"identity": identity, "progress": progress})
+    metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, "run": text, "sha256": _checksum(tensors, text)}
+    save_tensors(save_file, tensors, path, metadata)
+
+
+@torch.no_grad()
+def _load(run: TrainingRun, path: Path, identity: dict[str, Any]) -> None:
+    tensors, stored = _read(path)
+    _check_identity(path, stored["identity"], identity)
+    progress = stored["progress"]
+    history = [EpochRecord(**record) for record in progress["history"]]
+    if len(history) > run.settings.epochs:
+        raise InputError(f"{path}: epochs must be at least the {len(history)} trained, got {run.settings.epochs}")
+    run.model.load_state_dict(_part(tensors, "model"))
+    device = next(run.model.parameters()).device
+    run.best = {name: tensor.to(device) for name, tensor in _part(tensors, "best").items()} or None
+    for index, parameter in enumerate(run.model.parameters()):
+        state = _part(tensors, f"optimizer.{index}")
+        if state:
+            run.optimizer.state[parameter] = {name: tensor.to(device) for name, tensor in state.items()}
+    run.history = history
+    run.best_epoch, run.stale = progress["best_epoch"], progress["stale"]
+    run.evaluation_seconds = progress["evaluation_seconds"]
+    if progress["best_score"] is not None:
+        run.best_score = progress["best_score"]
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a checkpoint to resume from")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable checkpoint ({error})") from error
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path}: expected a checkpoint of baco_gpu, got another safetensors file")
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise InputError(f"{path}: expected format version {FORMAT_VERSION}, got {metadata.get('format_version')}")
+    text = metadata.get("run", "")
+    if _checksum(tensors, text) != metadata.get("sha256"):
+        raise InputError(f"{path}: damaged checkpoint (its contents do not match their checksum)")
+    return tensors, json.loads(text)
+
+
+def _check_identity(path: Path, stored: dict[str, Any], own: dict[str, Any]) -> None:
+    for name, value in own["settings"].items():
+        then = stored["settings"].get(name)
+        if name != "epochs" and then != value:
+            raise InputError(f"{path}: the checkpoint is of another run: {name} was {then!r}, got {value!r}")
+    for part in ("data", "model"):
+        if stored[part] != own[part]:
+            raise InputError(f"{path}: the checkpoint is of another run: its {part} differs from what is trained now")
+
+
+def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
+
+
+def _checksum(tensors: dict[str, Tensor], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
