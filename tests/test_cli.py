@@ -106,17 +106,18 @@ def test_compress_prints_a_summary_for_people(baco, clicks):
     assert baco("compress", clicks, "--quiet")[2] == ""
 
 
-@pytest.mark.parametrize("method", ["codebook", "full", "random", "louvain"])
+@pytest.mark.parametrize("method", [None, "codebook", "full", "random", "louvain"])
 def test_train_prints_one_json_object(baco, clicks, tmp_path, method):
     if method == "louvain":
         pytest.importorskip("sknetwork")
     out = tmp_path / "model.safetensors"
-    arguments = ["--method", method, "--epochs", 2, "--dim", 8, "--batch-size", 512, "--out", out, "--json"]
+    chosen = [] if method is None else ["--method", method]
+    arguments = [*chosen, "--epochs", 2, "--dim", 8, "--batch-size", 512, "--out", out, "--json"]
     code, stdout, stderr = baco("train", clicks, "--model", "mf", *arguments)
     summary = json.loads(stdout)
     assert (code, stderr) == (0, "")
     assert summary.keys() >= TRAIN_KEYS
-    assert summary["method"] == method
+    assert summary["method"] == (method or "residual")
     assert summary["epochs"] == 2
     if method != "full":
         assert summary["parameters"] <= 0.25 * summary["parameters_full"]

@@ -79,7 +79,17 @@ def test_a_table_of_labels_alone_has_its_settings_too(baco, clicks, tmp_path):
 def test_settings_of_a_clustering_serve_a_training(baco, clicks, tmp_path):
     baco("compress", clicks, "--budget-rows", 90, "--dim", 8, "--out", tmp_path / "codes.safetensors", "-q")
     out = tmp_path / "model.safetensors"
-    arguments = ["--config", tmp_path / "codes.settings.yml", "--epochs", 1, "--out", out, "--json"]
+    arguments = [
+        "--config",
+        tmp_path / "codes.settings.yml",
+        "--method",
+        "codebook",
+        "--epochs",
+        1,
+        "--out",
+        out,
+        "--json",
+    ]
     summary = json.loads(baco("train", *arguments)[1])
     assert summary["codebook_rows"] in (89, 90)
     assert yaml.safe_load((tmp_path / "model.settings.yml").read_text())["epochs"] == 1

@@ -23,11 +23,13 @@ def train(
     training: options.Training,
     run: options.Run,
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Tables: codebook (ours), full, or a baseline.", autocompletion=completion.one_of(options.methods)
+            help="Tables: residual or codebook (ours), full, or another that `baco methods` lists.",
+            show_default="residual, or codebook with --codes",
+            autocompletion=completion.one_of(options.methods),
         ),
-    ] = "codebook",
+    ] = None,
     codes: Annotated[
         Path | None, typer.Option(help="Use the labels of this file (baco compress --out) instead of clustering.")
     ] = None,
@@ -48,6 +50,8 @@ def train(
       baco train clicks.npz --model mf --method full --json
       baco train clicks.npz --checkpoint run.safetensors --resume
     """
+    if method is None:
+        method = "residual" if codes is None else "codebook"
     estimator = clustering.estimator(run)
     settings = training.settings(run)
     options.check_output(out)
