@@ -54,6 +54,7 @@ SHOWS_ITSELF = ("baco_gpu/clustering/result.py", "baco_gpu.plots.accessor")
 ONLY_IN = {
     "cupy": ("graph", "clustering", "cuda", "cli"),
     "filelock": ("experiment",),
+    "infomap": ("baselines",),
     "matplotlib": ("plots",),
     "numba": ("graph", "clustering", "benchmarking", "baselines", "cli"),
     "rich": ("cli",),
@@ -64,10 +65,11 @@ ONLY_IN = {
 }
 
 # Packages of extras: a plain installation lacks them, so no module may import them as it loads.
-OPTIONAL = {"cupy": "cuda13", "pooch": "data", "sknetwork": "baselines"}
+OPTIONAL = {"cupy": "cuda13", "pooch": "data", "infomap": "baselines", "sknetwork": "baselines"}
 
 DISTRIBUTIONS = {
     "cupy": "cupy-cuda13x",
+    "infomap": "infomap",
     "pooch": "pooch",
     "sklearn": "scikit-learn",
     "sknetwork": "scikit-network",

@@ -21,7 +21,7 @@ SOLVED = [name for name, method in METHODS.items() if method.solver is not None]
 TO_BUDGET = [name for name in SOLVED if METHODS[name].size == BUDGET]
 COCLUSTERINGS = [name for name in SOLVED if METHODS[name].coclusters]
 # They take the rows that a graph of blocks has, two a block, and have to find the blocks.
-FIND_BLOCKS = [*(name for name in COCLUSTERINGS if name != "ebmd"), "spectral-bi"]
+FIND_BLOCKS = [*(name for name in COCLUSTERINGS if name != "ebmd"), "lsh", "itcc", "spectral-bi"]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_modularity_density_comes_to_rest_at_parts_of_blocks(blocks):
 
 
 @pytest.mark.parametrize("budget", [0.4, 200])
-@pytest.mark.parametrize("name", [*TO_BUDGET, *(f"{name}:both" for name in COCLUSTERINGS)])
+@pytest.mark.parametrize("name", [*TO_BUDGET, *(f"{name}:both" for name in COCLUSTERINGS if name in TO_BUDGET)])
 def test_every_method_spends_its_budget_and_no_more(uneven, name, budget):
     sides = assign(name, uneven, budget)
     table = TableSize(uneven.num_users, uneven.num_items, 8)
@@ -97,7 +97,7 @@ def test_the_seed_of_a_hashing_matters(uneven, name):
     assert not np.array_equal(first[0].labels, second[0].labels)
 
 
-@pytest.mark.parametrize("name", [*TO_BUDGET, *(f"{name}:users" for name in COCLUSTERINGS)])
+@pytest.mark.parametrize("name", [*TO_BUDGET, *(f"{name}:users" for name in COCLUSTERINGS if name in TO_BUDGET)])
 def test_secondary_labels_are_other_labels_of_the_same_side(uneven, name):
     for side in assign(name, uneven, 0.4):
         if side.secondary is not None:
@@ -148,6 +148,63 @@ def test_budgets_out_of_reach_are_refused():
         assign("louvain", islands, 90)
     with pytest.raises(InputError, match="propagation comes to rest at 100 codebook rows on this graph, expected at"):
         assign("propagation", islands, 90)
+
+
+@pytest.mark.parametrize("name", [name for name in SOLVED if METHODS[name].size == OWN])
+def test_methods_of_their_own_size_take_no_notice_of_the_budget(uneven, name):
+    small, large = (assign(name, uneven, budget) for budget in (0.1, 0.9))
+    assert all(np.array_equal(one.labels, other.labels) for one, other in zip(small, large, strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name in SOLVED if METHODS[name].size == OWN])
+def test_a_graph_without_edges_is_one_cluster(name):
+    users, items = assign(name, BipartiteGraph.from_edges([], [], num_users=4, num_items=3), 5)
+    assert (users.rows, items.rows) == (1, 1)
+
+
+def test_brim_does_not_lower_modularity(uneven):
+    from baco_gpu.baselines.brim import _induce
+
+    matrix = uneven.to_scipy()
+    modularity, users, items = _induce(matrix, 8, seed=0)
+    degrees = matrix.sum(axis=1), matrix.sum(axis=0)
+    same = users[:, None] == items[None, :]
+    expected = np.outer(*degrees) / matrix.sum()
+    assert modularity == pytest.approx(float(((matrix.toarray() - expected) * same).sum() / matrix.sum()))
+    assert modularity > 0.1
+
+
+def test_a_turn_of_itcc_loses_no_mutual_information(uneven):
+    from baco_gpu.baselines.itcc import _nearest
+
+    matrix = uneven.to_scipy()
+    matrix.data /= matrix.data.sum()
+    generator = np.random.default_rng(0)
+    users, items = generator.integers(0, 10, 400), generator.integers(0, 8, 300)
+
+    def information(users, items):
+        joint = np.zeros((10, 8))
+        np.add.at(joint, (np.repeat(users, np.diff(matrix.indptr)), items[matrix.indices]), matrix.data)
+        expected = np.outer(joint.sum(1), joint.sum(0))
+        return float((joint[joint > 0] * np.log(joint[joint > 0] / expected[joint > 0])).sum())
+
+    moved = _nearest(matrix, users, 10, items, 8)
+    assert information(moved, items) > information(users, items)
+
+
+def test_an_emptied_cluster_of_itcc_gets_the_node_that_fits_worst():
+    from baco_gpu.baselines.itcc import _refilled
+
+    labels = _refilled(np.array([0, 0, 0, 2, 2]), 4, np.array([0.9, 0.1, 0.5, 0.2, 0.3]))
+    assert labels.tolist() == [0, 1, 0, 3, 2]
+
+
+def test_lsh_puts_the_same_rows_into_the_same_bucket():
+    rows = np.repeat(np.arange(20), 3)
+    graph = BipartiteGraph.from_edges(np.arange(60).repeat(2), np.stack([rows, rows + 1], axis=1).ravel())
+    users, _ = assign("lsh", graph, 30)
+    assert users.rows == 20
+    assert (users.labels.reshape(20, 3) == users.labels[::3, None]).all()
 
 
 def test_unknown_methods_are_told_the_known_ones():

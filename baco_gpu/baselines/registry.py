@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from baco_gpu.baselines import hashing, louvain, propagation, spectral
-from baco_gpu.baselines.method import FULL, NARROW, RESIDUAL, Method, Package, Solver
+from baco_gpu.baselines import bimlpa, brim, hashing, infomap, itcc, louvain, lsh, propagation, spectral
+from baco_gpu.baselines.method import FULL, NARROW, OWN, RESIDUAL, Method, Package, Solver
 from baco_gpu.baselines.sides import Sides
 from baco_gpu.clustering.estimator import SECONDARY
 from baco_gpu.errors import InputError
@@ -84,6 +84,13 @@ METHODS: dict[str, Method] = {
             second_rows=True,
         ),
         Method(
+            "lsh",
+            "hashing",
+            "nodes on the same side of random hyperplanes share a row",
+            _GRAPHHASH,
+            solver=_plain(lsh.locality_sensitive_hashing),
+        ),
+        Method(
             "louvain",
             "modularity",
             "Louvain (GraphHash)",
@@ -125,6 +132,41 @@ METHODS: dict[str, Method] = {
             "Xu et al., Information Sciences 317, 2015",
             solver=propagation.ebmd,
             coclusters=True,
+        ),
+        Method(
+            "bimlpa",
+            "propagation",
+            "multi-label propagation between the sides",
+            "Taguchi et al., NetSci-X 2020",
+            size=OWN,
+            solver=bimlpa.bimlpa,
+            coclusters=True,
+        ),
+        Method(
+            "brim",
+            "modularity",
+            "the best modules of users and items in turns",
+            "Barber, Phys. Rev. E 76, 066102",
+            size=OWN,
+            solver=brim.brim,
+            coclusters=True,
+        ),
+        Method(
+            "infomap",
+            "information",
+            "the shortest description of a random walk",
+            "Rosvall and Bergstrom, PNAS 105, 2008",
+            size=OWN,
+            solver=infomap.infomap_communities,
+            coclusters=True,
+            needs=Package("infomap", "infomap"),
+        ),
+        Method(
+            "itcc",
+            "information",
+            "least mutual information lost, users and items apart",
+            "Dhillon et al., KDD 2003",
+            solver=_plain(itcc.information_theoretic),
         ),
         Method(
             "spectral-co",
