@@ -57,6 +57,8 @@ template <class Pack, bool Two, class Value>
 __device__ __forceinline__ void mean_row(
     const Value* one, const Value* other, Value* out, Int64 dim, const Teams& teams
 ) {
+    // A team is as wide as a row, where that fits a warp: there is nothing to unroll.
+#pragma unroll 1
     for (Int64 column = teams.lane() * Pack::size; column < dim; column += teams.size() * Pack::size) {
         Pack pack = Pack::of(one + column);
         if constexpr (Two) {

@@ -13,7 +13,7 @@ from baco_gpu.errors import BackendUnavailableError
 ARCHITECTURES = ("80", "90", "100", "120")
 MOST_REGISTERS = 80  # of 65,536 a multiprocessor: three thread blocks of 256 threads
 MOST_SHARED = 34 * 1024
-MOST_SPILLED = 16  # bytes a thread
+MOST_SPILLED = 16  # bytes a thread, stored and loaded
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)'")
 USE = re.compile(r"Used (\d+) registers")

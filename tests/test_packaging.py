@@ -105,8 +105,9 @@ def test_no_extra_is_empty_and_none_is_missing(extras: dict[str, dict[str, str]]
     assert all(extras.values())
 
 
-def test_the_test_tools_bring_what_the_tests_compare_with(extras: dict[str, dict[str, str]]):
-    assert extras["baselines"].items() <= extras["dev"].items()
+def test_the_test_tools_bring_what_the_tests_compare_with_and_compile_with(extras: dict[str, dict[str, str]]):
+    for name in ("baselines", "cuda13"):
+        assert extras[name].items() <= extras["dev"].items()
 
 
 def test_every_requirement_has_a_lower_bound(installed: dict[str, str], extras: dict[str, dict[str, str]]):
