@@ -9,12 +9,13 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MOVIELENS = $(PIP) --no-deps recbole==1.2.1
 REQUIREMENTS = setup.cfg pyproject.toml constraints.txt
+DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # The benchmarks that run without being told of a data set: those that take no positional argument.
 BENCHMARKS = $(basename $(notdir $(shell grep -L 'add_argument."[a-z]' $$(grep -l ArgumentParser benchmarks/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format docs bench clean
 
 help: ## Print this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,12 +23,13 @@ help: ## Print this text
 demo: $(VENV)/demo-installed ## Compress MovieLens-100K to a quarter, train on it, and write the comparison to demo/
 	$(BIN)/baco $(DEMO)
 
-test: $(VENV)/test-installed ## Install what the tests need, check style and types, run all tests with coverage, and the notebooks
+test: $(VENV)/test-installed ## Install what the tests need, check style and types, run all tests and the notebooks, build the docs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
 	$(BIN)/pytest --nbmake --nbmake-timeout=600 notebooks
+	$(DOCS)
 
 lint: $(VENV)/test-installed ## Check style and types, without running a test
 	$(BIN)/ruff check
@@ -37,6 +39,9 @@ lint: $(VENV)/test-installed ## Check style and types, without running a test
 format: $(VENV)/test-installed ## Format the sources, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(VENV)/test-installed ## Build the documentation into build/site; a warning is an error
+	$(DOCS)
 
 bench: $(VENV)/test-installed ## Run the benchmarks that need no data set; they print what they measure
 	@for name in $(BENCHMARKS); do echo "benchmarks/$$name.py"; $(BIN)/python -m benchmarks.$$name || exit 1; done

@@ -1,17 +1,23 @@
-"""README.md is true: its Python runs, its commands and options exist, its files and rooms are there."""
+"""README.md and docs/ are true: their Python runs, and the commands, files, rooms and errors that they name exist."""
 
 from __future__ import annotations
 
+import configparser
+import inspect
+import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer.main
+import yaml
 
-from baco_gpu import CoclusteringResult
+import baco_gpu
+from baco_gpu import CoclusteringResult, errors
 from baco_gpu.cli.main import app
 from test_architecture import ROOMS
 
@@ -19,45 +25,67 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+TEXTS = {"README.md": README, **dict(sorted(PAGES.items()))}
 
 
-def command_lines() -> list[str]:
-    shell = [line for block in blocks("sh") for line in block.splitlines()]
-    inline = re.findall(r"`(baco [^`]*)`", README)
-    return [line for line in [*shell, *inline] if len(line.split()) > 1]
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def command_lines(text: str) -> list[str]:
+    shell = [line for block in blocks(text, "sh") for line in block.splitlines()]
+    inline = re.findall(r"`(baco [^`]*)`", text)
+    return [line for line in [*shell, *inline] if len(line.split()) > 1 and line.startswith("baco ")]
+
+
+def in_all(find: Callable[[str], list[str]]) -> pytest.MarkDecorator:
+    """Parametrised by what is found in README.md and in every page, with the name of the page."""
+    found = [(name, text) for name, page in TEXTS.items() for text in dict.fromkeys(find(page))]
+    return pytest.mark.parametrize(("page", "text"), found)
+
+
+def run_python(code: str, folder: Path) -> str:
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "MPLBACKEND": "agg"}
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
 
 
 def test_the_python_example_runs(tmp_path: Path):
-    (example,) = blocks("python")
-    run = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    (example,) = blocks(README, "python")
+    printed = run_python(example, tmp_path)
     result = CoclusteringResult.load(tmp_path / "codes.safetensors")
     assert result.parameters_compressed <= 0.25 * result.table.full_parameters
-    assert run.stdout.splitlines()[-1] == str(result.parameters_compressed)
+    assert printed.splitlines()[-1] == str(result.parameters_compressed)
 
 
-@pytest.mark.parametrize("line", command_lines())
-def test_every_command_and_option_exists(line: str):
+@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if blocks(text, "python")])
+def test_the_python_of_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path):
+    run_python("\n".join(blocks(PAGES[page], "python")), tmp_path)
+
+
+@in_all(command_lines)
+def test_every_command_and_option_exists(page: str, text: str):
     command = typer.main.get_command(app)
-    _, *arguments = shlex.split(line, comments=True)
+    _, *arguments = shlex.split(text, comments=True)
     while hasattr(command, "commands"):
         command = command.commands[arguments.pop(0)]
     known = {option for parameter in command.params for option in parameter.opts}
     used = [argument for argument in arguments if argument.startswith("-")]
-    used += re.findall(r"--[a-z-]+", line.partition("#")[2])
+    used += re.findall(r"--[a-z-]+", text.partition("#")[2])
     assert set(used) <= known
 
 
-@pytest.mark.parametrize("target", re.findall(r"`make ([a-z]+)`", README))
-def test_every_make_target_exists(target: str):
-    assert re.search(rf"^{target}:.*## \w", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+@in_all(lambda text: re.findall(r"`make ([a-z]+)`", text))
+def test_every_make_target_exists(page: str, text: str):
+    assert re.search(rf"^{text}:.*## \w", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\(([^):]+)\)", README))
-def test_every_link_leads_somewhere(path: str):
-    assert (ROOT / path).exists()
+@in_all(lambda text: re.findall(r"\]\(([^):#]+)[^):]*\)", text))
+def test_every_link_leads_somewhere(page: str, text: str):
+    assert (ROOT / page).parent.joinpath(text).exists()
 
 
 def test_the_rooms_are_those_of_the_package_in_their_order():
@@ -66,4 +94,35 @@ def test_the_rooms_are_those_of_the_package_in_their_order():
 
 def test_the_demo_command_exists():
     (demo,) = re.findall(r"^DEMO = (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    test_every_command_and_option_exists(f"baco {demo}")
+    test_every_command_and_option_exists("Makefile", f"baco {demo}")
+
+
+@in_all(lambda text: re.findall(r"`((?:benchmarks|docs|notebooks|tests)/[^`]*)`", text))
+def test_every_file_that_is_named_exists(page: str, text: str):
+    assert (ROOT / text).exists()
+
+
+@in_all(lambda text: re.findall(r"`python -m (benchmarks\.\w+)", text))
+def test_every_benchmark_that_is_named_exists(page: str, text: str):
+    assert (ROOT / f"{text.replace('.', '/')}.py").exists()
+
+
+def test_every_error_and_every_extra_is_explained():
+    text = PAGES["docs/troubleshooting.md"]
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    classes = [name for name, value in vars(errors).items() if inspect.isclass(value)]
+    assert len(classes) > 4
+    assert not [name for name in [*classes, *setup["options.extras_require"]] if f"`{name}`" not in text]
+
+
+def test_every_public_name_is_in_the_reference():
+    reference = PAGES["docs/api.md"]
+    assert not [name for name, home in baco_gpu._HOMES.items() if f"::: {home}.{name}\n" not in reference]
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    entries = [entry if isinstance(entry, str) else next(iter(entry.values())) for entry in navigation]
+    files = [file for entry in entries for file in ([entry] if isinstance(entry, str) else entry)]
+    assert sorted(f"docs/{file}" for file in files) == sorted(PAGES)

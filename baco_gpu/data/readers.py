@@ -68,17 +68,15 @@ def load_interactions(
 ) -> Interactions:
     """Read interactions from a file or a data frame.
 
-    ============  ==========================  ==================================================================
-    format        suffix                      content
-    ============  ==========================  ==================================================================
-    "csv", "tsv"  .csv, .tsv                  UTF-8 text with one interaction a line, with or without a header
-    "recbole"     .inter                      the same with tabs; the header gives columns a type, `user_id:token`
-    "movielens"   .dat, .data, or a folder    lines `user::item::rating::timestamp`, or the same with tabs (u.data)
-    "parquet"     .parquet, .pq               one interaction a row
-    "feather"     .feather, .arrow            one interaction a row
-    "lightgcn"    .txt, or a folder           a line `user item item ...`; a folder holds train.txt and test.txt
-    "npz"         .npz                        arrays train, val, test of shape (2, n), num_users, num_items
-    ============  ==========================  ==================================================================
+    | format       | suffix                   | content                                                          |
+    |--------------|--------------------------|------------------------------------------------------------------|
+    | "csv", "tsv" | .csv, .tsv               | UTF-8 text with one interaction a line, with or without a header |
+    | "recbole"    | .inter                   | the same with tabs; the header gives types, `user_id:token`      |
+    | "movielens"  | .dat, .data, or a folder | lines `user::item::rating::timestamp`, or with tabs (u.data)     |
+    | "parquet"    | .parquet, .pq            | one interaction a row                                            |
+    | "feather"    | .feather, .arrow         | one interaction a row                                            |
+    | "lightgcn"   | .txt, or a folder        | lines `user item item ...`; of a folder train.txt and test.txt   |
+    | "npz"        | .npz                     | arrays train, val, test of shape (2, n), num_users, num_items    |
 
     Tables may have any integer or string ids; they are numbered in ascending order, and the vocabularies of the result
     lead back. The ids of the last two formats are numbers already, and get a vocabulary only where some number of
