@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,3 +28,16 @@ def real_data() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20240229)
+
+
+@pytest.fixture
+def baco(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line in this process; returns exit code, stdout, stderr."""
+    from baco_gpu.cli import main as cli
+
+    def run(*arguments: object, **options: Any) -> tuple[int, str, str]:
+        code = cli.main([str(argument) for argument in arguments], **options)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

@@ -16,7 +16,6 @@ from baco_gpu import machine
 from baco_gpu.benchmarking import solving
 from baco_gpu.benchmarking.meter import CudaMeter, HostMeter
 from baco_gpu.benchmarking.solving import PHASES, Run, measure_solver, meter_of, run_solver, summarize
-from baco_gpu.cli import main as cli
 from baco_gpu.clustering.backends import get_backend
 from baco_gpu.errors import BackendUnavailableError, InputError
 from cuda_host.host import compiler, host_backend
@@ -29,18 +28,6 @@ SMALL_COPY = 1 << 16
 @pytest.fixture(autouse=True)
 def small_copies(monkeypatch):
     monkeypatch.setattr(solving, "meter_of", lambda backend: HostMeter(2, SMALL_COPY))
-
-
-@pytest.fixture
-def baco(capsys):
-    """Run a command line in this process; returns exit code, stdout, stderr."""
-
-    def run(*arguments):
-        code = cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_rows_add_up():

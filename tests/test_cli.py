@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from baco_gpu.cli import main as cli
 from baco_gpu.clustering.result import CoclusteringResult
 from baco_gpu.data.synthetic import planted_coclusters
 
@@ -58,18 +57,6 @@ def clicks(tmp_path_factory):
     )
     pd.DataFrame({"user": users, "item": items}).to_csv(path, index=False)
     return path
-
-
-@pytest.fixture
-def baco(capsys):
-    """Run a command line in this process; returns exit code, stdout, stderr."""
-
-    def run(*arguments, **options):
-        code = cli.main([str(argument) for argument in arguments], **options)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_compress_prints_one_json_object_and_writes_the_same_labels(baco, clicks, tmp_path):

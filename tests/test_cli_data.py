@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 
-from baco_gpu.cli import main as cli
 from baco_gpu.data.synthetic import planted_coclusters
 
 
@@ -21,16 +20,6 @@ def ratings(tmp_path_factory):
     lines = zip(*columns, rng.permutation(len(interactions)), strict=True)
     path.write_text("".join(f"{user}::{item}::{rating}::{time}\n" for user, item, rating, time in lines))
     return path
-
-
-@pytest.fixture
-def baco(capsys):
-    def run(*arguments):
-        code = cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_compress_takes_what_is_chosen(baco, ratings):

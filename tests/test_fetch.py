@@ -13,7 +13,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from baco_gpu.cli import main as cli
 from baco_gpu.data import fetch as sets
 from baco_gpu.data.fetch import PublicSet, RemoteFile, fetch
 from baco_gpu.data.readers import load_interactions, load_split
@@ -176,16 +175,6 @@ def test_every_set_has_terms_and_published_checksums(name):
     assert public.terms
     assert all(re.fullmatch("[0-9a-f]{32}", file.md5) and file.url.startswith("https://") for file in public.files)
     assert {"train.txt", "ratings.dat", "ratings.csv"} & set(public.kept)
-
-
-@pytest.fixture
-def baco(capsys):
-    def run(*arguments):
-        code = cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_the_command_tells_the_terms_before_it_downloads(server, baco):

@@ -7,7 +7,6 @@ import json
 import pytest
 import yaml
 
-from baco_gpu.cli import main as cli
 from baco_gpu.data.synthetic import planted_coclusters
 
 
@@ -18,16 +17,6 @@ def clicks(tmp_path_factory):
     lines = (f"{user},{item}\n" for user, item in zip(interactions.users, interactions.items, strict=True))
     path.write_text("".join(lines))
     return path
-
-
-@pytest.fixture
-def baco(capsys):
-    def run(*arguments):
-        code = cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
