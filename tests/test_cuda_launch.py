@@ -213,8 +213,28 @@ class TestTheBackend:
         assert backend.name == "cuda"
         assert backend.xp is sys.modules["cupy"]
 
-    def test_a_graph_that_does_not_fit_is_refused_with_its_needs(self, backend):
-        graph = random_graph(100, 100, 2000, seed=0)
-        expected = rf"graph of {graph.num_edges} edges needs at least 0\.0 GB on the device, which has 0\.0 GB free"
+    @pytest.mark.parametrize("free", [50_000, 700_000])
+    def test_a_graph_that_does_not_fit_is_refused_with_its_needs_before_anything_is_allocated(self, backend, free):
+        graph = random_graph(1000, 1000, 5000, seed=0)
+        backend.xp.cuda.runtime.memGetInfo = lambda: (free - 1000, 10**9)  # the pool has 1000 more
+        needed = backend.needs(graph, integer_weights(graph)).total
+        assert needed > 700_000
+        expected = (
+            rf"this graph of {graph.num_edges} edges takes up to {needed / 1e9:.2f} GB on the device \(the graph "
+            rf"0\.00 GB, merging up to 0\.00 GB\), which has {free / 1e9:.2f} GB free; remedy: backend='cpu'"
+        )
         with pytest.raises(BackendUnavailableError, match=expected):
             backend.load(graph, integer_weights(graph))
+
+    def test_without_merging_less_has_to_fit(self, backend):
+        graph = random_graph(1000, 1000, 5000, seed=0)
+        weights = integer_weights(graph)
+        sweeps_alone = backend.needs(graph, weights, merging=False).total
+        backend.xp.cuda.runtime.memGetInfo = lambda: (sweeps_alone - 1000, 10**9)
+        backend.xp.asarray = np.asarray
+        assert backend.load(graph, weights, merging=False).num_users == 1000
+        with pytest.raises(BackendUnavailableError, match="merging"):
+            backend.load(graph, weights)
+        backend.xp.cuda.runtime.memGetInfo = lambda: (sweeps_alone - 1001, 10**9)
+        with pytest.raises(BackendUnavailableError, match=r"sweeps up to"):
+            backend.load(graph, weights, merging=False)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from baco_gpu.clustering.backends.device import DeviceBackend
+from baco_gpu.clustering.merging import compact
+from baco_gpu.clustering.multilevel import Schedule, multilevel
+from baco_gpu.clustering.paper import sweeps_only
 from baco_gpu.clustering.sweeps import singletons
 from baco_gpu.clustering.weights import integer_weights
 from baco_gpu.cuda.plan import (
@@ -18,14 +23,14 @@ from baco_gpu.cuda.plan import (
     blocks_for,
     contraction_bytes,
     hub_tables,
-    least_bytes,
     move_bytes,
     plan_side,
-    problem_bytes,
     second_bytes,
     shared_grid,
     slots_for,
+    solve_bytes,
 )
+from baco_gpu.graph.bipartite import BipartiteGraph
 from cuda_host.host import SMALL, compiler, host_backend
 from graphs import random_graph
 
@@ -117,8 +122,57 @@ def test_measured_memory_is_below_the_estimate(weighted):
         assert contracted <= contraction_bytes(graph.num_edges, weighted, pairs) + marks + SLACK
 
 
-def test_the_least_memory_of_a_solve():
-    plain = least_bytes(10**6, 10**6, 10**8, weighted=False, id_bytes=4)
-    assert plain > problem_bytes(10**6, 10**6, 10**8, False, 4) > 8 * 10**8
-    assert least_bytes(10**6, 10**6, 10**8, weighted=True, id_bytes=4) > plain + 16 * 10**8
-    assert least_bytes(0, 0, 0, weighted=False, id_bytes=4) < 100
+@needs_compiler
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("nodes", [3000, 15_000, 45_000])
+@pytest.mark.parametrize("merging", [False, True])
+def test_a_whole_solve_stays_below_its_estimate_and_near_it(nodes, weighted, merging):
+    graph = random_graph(nodes * 2 // 3, nodes // 3, 40_000, seed=3, weighted=weighted)
+    weights = integer_weights(graph)
+    penalty = 2 * weights.penalty_per_gamma
+    backend = host_backend()
+    problem = backend.load(graph, weights)
+    estimate = backend.needs(graph, weights, merging=merging)
+
+    def solve(sweeps):
+        common = {"seed": 0, "observe": lambda stage, partition: None}
+        if not merging:
+            partition = sweeps_only(backend, problem, penalty, sweeps=sweeps, **common)
+        else:
+            partition = multilevel(backend, problem, penalty, nodes // 4, schedule=Schedule(sweeps, 2, 1), **common)
+        backend.second_best(problem, compact(backend, partition), 0, penalty)
+
+    backend.move(problem, singletons(backend, problem), 0, np.arange(9), 1.0, None)  # builds
+    # Without sweeps merging begins at singletons: as many pairs of clusters as edges.
+    measured = max(peak(lambda sweeps=sweeps: solve(sweeps)) for sweeps in (0, 2))
+    here = estimate.total - estimate.graph  # the graph is where it was before
+    assert measured <= here + SLACK
+    assert here <= 2 * measured
+
+
+def test_bytes_an_edge_a_node_and_a_label():
+    def total(nodes, edges, **options):
+        return solve_bytes(nodes, 0, edges, **options).total
+
+    empty = solve_bytes(0, 0, 0, hub_tables_bytes=100)
+    assert empty.total - empty.sweeping < 100 <= empty.sweeping < 200
+    for options, an_edge in (
+        ({"merging": False}, 8),
+        ({"merging": False, "id_bytes": 8}, 16),
+        ({"merging": False, "weighted": True}, 24),
+        ({"merging": True}, 8 + 136),
+        ({"merging": True, "weighted": True}, 24 + 136),
+    ):
+        assert total(0, 10**9, **options) - total(0, 0, **options) == pytest.approx(an_edge * 10**9, rel=1e-6)
+    # Two partitions of 20 bytes a label, 16 of the graph, and the work of a sweep.
+    assert total(10**6, 0, merging=False) - total(0, 0, merging=False) == 10**6 * (40 + 16 + 53)
+
+
+def test_hubs_add_their_tables():
+    backend = DeviceBackend(np, SimpleNamespace(limits=Limits(), processors=4))
+    users, items = np.arange(3000), np.zeros(3000, np.int64)
+    star = BipartiteGraph.from_edges(users, items)
+    path = BipartiteGraph.from_edges(users, users // 3)
+    with_hub, without = (backend.needs(graph, integer_weights(graph), merging=False) for graph in (star, path))
+    assert with_hub.sweeping - solve_bytes(3000, 1, 3000, merging=False).sweeping == slots_for(3000) * 12
+    assert without == solve_bytes(3000, 1000, 3000, merging=False)

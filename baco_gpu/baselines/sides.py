@@ -71,7 +71,7 @@ def coclusters(
         return Assignment(pair[USERS]), Assignment(pair[ITEMS])
     backend = get_backend("cpu")
     weights = integer_weights(graph, "degree")
-    problem = backend.load(graph, weights)
+    problem = backend.load(graph, weights, merging=False)
     volumes = backend.volumes(problem, pair, len(used))
     partition = Partition(pair, volumes, backend.weight_within(problem, pair))
     penalty = resolution * weights.penalty_per_gamma

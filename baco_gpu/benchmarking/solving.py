@@ -147,7 +147,7 @@ def run_solver(graph: BipartiteGraph, solver: str, backend: Backend, meter: Mete
     target = round(BUDGET * (graph.num_users + graph.num_items))
     clock = _Clock(meter)
     weights: NodeWeights = integer_weights(graph, "degree")
-    problem = backend.load(graph, weights)
+    problem = backend.load(graph, weights, merging=solver == "full")
     clock.stop("load", None)
     penalty = default_gamma(graph, target, "degree") * weights.penalty_per_gamma
     if solver == "sweeps":

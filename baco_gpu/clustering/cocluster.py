@@ -67,7 +67,7 @@ def cocluster(
     table = TableSize(host.num_users, host.num_items, settings.embedding_dim, settings.value_bytes)
     with _timed(seconds, "load"):
         weights = integer_weights(host, settings.scheme)
-        problem = settings.backend.load(graph, weights)
+        problem = settings.backend.load(graph, weights, merging=settings.solver == "multilevel")
     run = _Run(host, problem, weights, settings, seconds, progress)
 
     def solve(rows: int | None) -> tuple[Solution, int, int]:

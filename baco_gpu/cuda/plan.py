@@ -148,15 +148,47 @@ def contraction_bytes(edges: int, weighted: bool, pairs: int | None = None) -> i
     return 8 * edges + max(edges * (58 + 24 * weighted), later)
 
 
-def problem_bytes(users: int, items: int, edges: int, weighted: bool, id_bytes: int) -> int:
-    """Bytes of a loaded problem and of the labels and volumes of two partitions with a label a node."""
+@dataclass(frozen=True)
+class SolveBytes:
+    """Bytes that a whole solve takes on a device at most: `graph` and `partitions` throughout, and at a time the larger
+    of `sweeping` and `merging`."""
+
+    graph: int
+    partitions: int
+    sweeping: int
+    merging: int
+
+    @property
+    def total(self) -> int:
+        """The peak."""
+        return self.graph + self.partitions + max(self.sweeping, self.merging)
+
+
+def solve_bytes(
+    users: int,
+    items: int,
+    edges: int,
+    *,
+    weighted: bool = False,
+    id_bytes: int = 4,
+    merging: bool = True,
+    hub_tables_bytes: int = 0,
+) -> SolveBytes:
+    """What a solve from singletons takes at most, and what every part of it does.
+
+    With ids of 4 bytes and no weights: 8 bytes an edge and 16 a node for the graph; 20 a label (a node has one, to
+    begin with) for each of two partitions, since a sweep can be undone; for sweeps up to 53 a node; and for merging up
+    to 136 an edge. Merging takes so much where no sweep has brought clusters together; what it does take goes with the
+    pairs of clusters that edges join (`contraction_bytes`). `hub_tables_bytes` are those of `hub_tables`.
+    """
     nodes = users + items
+    larger = max(users, items)
     graph = 2 * edges * (id_bytes + 8 * weighted) + 16 * nodes + 16
-    return graph + 2 * nodes * (id_bytes + 16)
-
-
-def least_bytes(users: int, items: int, edges: int, weighted: bool, id_bytes: int) -> int:
-    """What a solve of such a graph cannot do without: the problem, and the larger of a move and a contraction."""
-    # A block of a sweep has some of the nodes; second labels take a side at once. Hubs add what `hub_bytes` allows.
-    move = second_bytes(max(users, items), users + items, HubTables(0, 0), id_bytes)
-    return problem_bytes(users, items, edges, weighted, id_bytes) + max(move, contraction_bytes(edges, weighted, 0))
+    partition = nodes * (id_bytes + 16)
+    # All nodes by block, the block of a side's and a mask of it; an anchor a label on each side, and a hash on one.
+    dealing = 8 * nodes + 5 * larger + 24 * nodes
+    second = second_bytes(larger, nodes, HubTables(0, 0), id_bytes)
+    moving = max(dealing + move_bytes(larger, HubTables(0, 0), id_bytes), second) + hub_tables_bytes
+    # The labels before and after, and of every cluster: its volumes, whom it holds, its row, whether it is in use.
+    merged = contraction_bytes(edges, weighted) + nodes * (id_bytes + 34) if merging else 0
+    return SolveBytes(graph, 2 * partition, moving, merged)

@@ -101,8 +101,8 @@ class Backend(Protocol):
     def xp(self) -> Any:
         """The array module: numpy or cupy."""
 
-    def load(self, graph: BipartiteGraph, weights: NodeWeights) -> Problem:
-        """Put the graph and its weights on the device."""
+    def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> Problem:
+        """Put the graph and its weights on the device, if it has room to solve them, with or without merging."""
 
     def volumes(self, problem: Problem, labels: tuple[Array, Array], num_labels: int) -> tuple[Array, Array]:
         """The exact int64 volume of every label on both sides."""

@@ -29,7 +29,7 @@ class CpuBackend:
     def __init__(self) -> None:
         self._table = _table(0, 0, np.dtype(np.int32))
 
-    def load(self, graph: BipartiteGraph, weights: NodeWeights) -> Problem:
+    def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> Problem:
         host = graph.to("cpu")
         sides = tuple(
             Side(adjacency.offsets, adjacency.neighbors, edges, nodes)

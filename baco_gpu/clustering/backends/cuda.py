@@ -9,15 +9,16 @@ order shows, and of CuPy's part (allocation, sorting, launching, streams). There
 
 A move ends with one transfer of 16 bytes to the host, because it returns how many nodes moved; so do the sizes of the
 blocks. All else of a sweep stays on the device. The graph and its weights must fit the device's memory
-(`baco_gpu.cuda.plan` has what a solve takes); there is no streaming of larger ones.
+(`baco_gpu.cuda.plan.solve_bytes` says what a solve takes); there is no streaming of larger ones.
 """
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 from baco_gpu.clustering.backends.device import DeviceBackend, DeviceProblem
 from baco_gpu.clustering.weights import NodeWeights
 from baco_gpu.cuda.launch import CudaLauncher, follow_torch_stream
-from baco_gpu.cuda.plan import least_bytes
 from baco_gpu.errors import BackendUnavailableError
 from baco_gpu.graph.arrays import import_cupy
 from baco_gpu.graph.bipartite import BipartiteGraph
@@ -35,22 +36,26 @@ class CudaBackend(DeviceBackend):
     def __init__(self) -> None:
         super().__init__(import_cupy(), CudaLauncher())
 
-    def load(self, graph: BipartiteGraph, weights: NodeWeights) -> DeviceProblem:
+    def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> DeviceProblem:
         """Put the graph and its weights on the device; where torch is at work, on its current stream from here on.
 
         Raises
         ------
         BackendUnavailableError
-            If the device has too little free memory to solve such a graph.
+            If the device has too little free memory for such a solve, before anything is put there.
         """
         follow_torch_stream()
-        id_bytes = graph.csr.neighbors.dtype.itemsize
-        weighted = weights.edges[0] is not None
-        needed = least_bytes(graph.num_users, graph.num_items, graph.num_edges, weighted, id_bytes)
+        needed = self.needs(graph.to("cpu"), weights, merging=merging)
         free = self.xp.cuda.runtime.memGetInfo()[0] + self.xp.get_default_memory_pool().free_bytes()
-        if needed > free:
+        if needed.total > free:
+            phase, most = max(("sweeps", needed.sweeping), ("merging", needed.merging), key=itemgetter(1))
             raise BackendUnavailableError(
-                f"solving this graph of {graph.num_edges} edges needs at least {needed / 1e9:.1f} GB on the device, "
-                f"which has {free / 1e9:.1f} GB free; remedy: backend='cpu' (the labels will be the same)"
+                f"solving this graph of {graph.num_edges} edges takes up to {_gb(needed.total)} on the device "
+                f"(the graph {_gb(needed.graph)}, {phase} up to {_gb(most)}), which has "
+                f"{_gb(free)} free; remedy: backend='cpu' (the labels will be the same)"
             )
-        return super().load(graph, weights)
+        return super().load(graph, weights, merging=merging)
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"

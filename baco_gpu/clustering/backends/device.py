@@ -1,11 +1,14 @@
 """The primitives over the CUDA kernels, for an array module and a launcher that belong together.
 
-Temporary memory is known beforehand: `baco_gpu.cuda.plan` has `move_bytes` and `contraction_bytes`.
+Memory is known beforehand: `baco_gpu.cuda.plan` has `move_bytes`, `contraction_bytes` and, for a whole solve,
+`solve_bytes`.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
 
 from baco_gpu.clustering.backends.base import (
     ITEMS,
@@ -19,7 +22,16 @@ from baco_gpu.clustering.backends.base import (
 )
 from baco_gpu.clustering.weights import NodeWeights
 from baco_gpu.cuda.launch import Launcher
-from baco_gpu.cuda.plan import LISTS, SidePlan, blocks_for, hub_tables, plan_side, shared_grid
+from baco_gpu.cuda.plan import (
+    LISTS,
+    SidePlan,
+    SolveBytes,
+    blocks_for,
+    hub_tables,
+    plan_side,
+    shared_grid,
+    solve_bytes,
+)
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
 
@@ -42,7 +54,7 @@ class DeviceBackend:
         self.xp = xp
         self._launch = launch
 
-    def load(self, graph: BipartiteGraph, weights: NodeWeights) -> DeviceProblem:
+    def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> DeviceProblem:
         put = self.xp.asarray
         host = graph.to("cpu")
         users, items = (
@@ -50,9 +62,30 @@ class DeviceBackend:
             for adjacency, edges, nodes in zip((host.csr, host.csc), weights.edges, weights.nodes, strict=True)
         )
         problem = DeviceProblem((users, items), host.num_users, host.num_items)
-        limits = self._launch.limits
-        problem.plans = (plan_side(self.xp, users.offsets, limits), plan_side(self.xp, items.offsets, limits))
+        problem.plans = self._plans(host)
         return problem
+
+    def needs(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> SolveBytes:
+        """What solving a graph on the CPU takes on the device at most; nothing is put there to find out."""
+        id_bytes = graph.csr.neighbors.dtype.itemsize
+        tables = [
+            hub_tables(plan, graph.num_users + graph.num_items, id_bytes, self._launch.limits, self._launch.processors)
+            for plan in self._plans(graph)
+            if plan.longer[-1]
+        ]
+        return solve_bytes(
+            graph.num_users,
+            graph.num_items,
+            graph.num_edges,
+            weighted=weights.edges[0] is not None,
+            id_bytes=id_bytes,
+            merging=merging,
+            hub_tables_bytes=max((table.nbytes(id_bytes) for table in tables), default=0),
+        )
+
+    def _plans(self, host: BipartiteGraph) -> tuple[SidePlan, SidePlan]:
+        users, items = (plan_side(np, side.offsets, self._launch.limits) for side in (host.csr, host.csc))
+        return users, items
 
     def volumes(self, problem: Problem, labels: tuple[Array, Array], num_labels: int) -> tuple[Array, Array]:
         users, items = (
