@@ -162,3 +162,17 @@ def text_arrays(utf8: bytes, offsets: list[int]) -> dict[str, np.ndarray]:
 def test_foreign_arrays_are_refused(arrays: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Vocabulary.from_arrays(arrays)
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [([5, 1], [3, 5]), (["b", "é"], ["a", "b"]), ([], ["a"]), ([2], [])])
+def test_a_union_has_the_ids_of_both_and_tells_where_they_are(mine, theirs):
+    own, other = Vocabulary(mine), Vocabulary(theirs)
+    both = own.union(other)
+    assert both == Vocabulary({*mine, *theirs})
+    assert both.decode(own.positions_in(both)).tolist() == sorted(mine)
+    assert both.decode(other.positions_in(both)).tolist() == sorted(theirs)
+
+
+def test_integers_and_strings_have_no_union():
+    with pytest.raises(InputError, match="are integers, got a vocabulary of strings"):
+        Vocabulary([1]).union(Vocabulary(["1"]))

@@ -226,6 +226,7 @@ def _result(
         graph_checksum=graph.checksum(),
         version=baco_gpu.__version__,
         seconds=seconds,
+        scale=weights.scale(settings.scheme),
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from baco_gpu.clustering.budget import TableSize
+from baco_gpu.clustering.weights import WeightScale
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
 
@@ -40,7 +41,8 @@ class Assignment:
     vocabulary : Vocabulary or None
         The raw id of every node.
     degrees : integer array of the same shape, or None
-        The number of edges of every node in the graph that was clustered; None where it is not known.
+        The number of edges of every node in the graph that was clustered (of an assigned node: its known neighbours);
+        None where it is not known.
     """
 
     labels: np.ndarray
@@ -131,6 +133,8 @@ class CoclusteringResult:
         Wall-clock seconds by phase.
     version : str
         The version of baco_gpu that made it.
+    scale : WeightScale or None
+        How nodes were weighed, by which further ones can be assigned; None where it is not known.
     """
 
     users: Assignment
@@ -147,6 +151,7 @@ class CoclusteringResult:
     graph_checksum: str
     version: str
     seconds: dict[str, float] = field(default_factory=dict)
+    scale: WeightScale | None = None
 
     @property
     def num_clusters(self) -> int:
@@ -221,6 +226,12 @@ class CoclusteringResult:
         from baco_gpu.clustering.members import similar_nodes
 
         return similar_nodes(self, raw_id, side=side, limit=limit)
+
+    def assign(self, interactions: Any, *, fallback: str = "refuse") -> CoclusteringResult:
+        """This result, extended by new users and items with no retraining; see `baco_gpu.clustering.assign`."""
+        from baco_gpu.clustering.assign import assign
+
+        return assign(self, interactions, fallback=fallback)
 
     @property
     def plot(self) -> ResultPlots:

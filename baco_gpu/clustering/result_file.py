@@ -14,6 +14,7 @@ import safetensors
 from safetensors.numpy import save_file
 
 from baco_gpu.clustering.result import NO_LABEL, Assignment, CoclusteringResult
+from baco_gpu.clustering.weights import WeightScale
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
 from baco_gpu.tensor_file import save_tensors
@@ -32,6 +33,7 @@ _SCALARS = (
     "graph_checksum",
     "version",
     "seconds",
+    "scale",
 )
 
 
@@ -136,12 +138,13 @@ def _assemble(tensors: dict[str, np.ndarray], scalars: dict[str, Any]) -> Coclus
         volumes.append(tensors[f"{name}.volumes"])
     if volumes[0].shape != volumes[1].shape:
         raise ValueError(f"volumes of shapes {volumes[0].shape} and {volumes[1].shape}")
+    scale = None if scalars["scale"] is None else WeightScale(*scalars["scale"])
     return CoclusteringResult(
         users=sides[0],
         items=sides[1],
         objective_trace=tensors["objective_trace"],
         volumes=(volumes[0], volumes[1]),
-        **{name: scalars[name] for name in _SCALARS},
+        **{**{name: scalars[name] for name in _SCALARS}, "scale": scale},
     )
 
 

@@ -18,6 +18,24 @@ _SUM_BITS = 51
 # Beyond these powers of two a weight or a unit nears the ends of what float64 holds.
 _EXPONENTS = (-900, 900)
 
+# The schemes whose weights are a function of the degree that makes fractions.
+_TRANSFORMS = {"sqrt": np.sqrt, "log": np.log1p}
+
+
+class WeightScale(NamedTuple):
+    """What the integers of a clustering stand for: enough to weigh further nodes as its own were weighed.
+
+    Attributes
+    ----------
+    scheme : str, one of `SCHEMES`
+    unit, node_unit, penalty_per_gamma : as of `NodeWeights`
+    """
+
+    scheme: str
+    unit: float
+    node_unit: float
+    penalty_per_gamma: float
+
 
 class NodeWeights(NamedTuple):
     """Integer weights of one graph under one scheme.
@@ -36,6 +54,10 @@ class NodeWeights(NamedTuple):
     unit: float
     node_unit: float
     penalty_per_gamma: float
+
+    def scale(self, scheme: str) -> WeightScale:
+        """What the integers stand for, which were made under this scheme."""
+        return WeightScale(scheme, self.unit, self.node_unit, self.penalty_per_gamma)
 
 
 def integer_weights(graph: BipartiteGraph, scheme: str = "degree") -> NodeWeights:
@@ -66,6 +88,46 @@ def integer_weights(graph: BipartiteGraph, scheme: str = "degree") -> NodeWeight
     return NodeWeights(edges, nodes, unit, node_unit, penalty)
 
 
+def scaled_weights(graph: BipartiteGraph, scale: WeightScale) -> NodeWeights:
+    """Integer weights of a graph on the CPU, in the units of a clustering of another one.
+
+    Raises
+    ------
+    InputError
+        For fractional weights where all of that graph's were whole numbers, for positive ones that its unit would round
+        to zero, and for sums beyond what its unit leaves room for.
+    """
+    values = [side.weights for side in (graph.csr, graph.csc)]
+    if scale.unit == 1.0 and values[0] is None:
+        edges: tuple[Any, Any] = (None, None)
+    else:
+        scaled = [np.ones(graph.num_edges) if part is None else part for part in values]
+        scaled = [part * scale.unit for part in scaled]
+        _check_scaled(scaled[0], scale.unit)
+        by_user, by_item = (np.rint(part).astype(np.int64) for part in scaled)
+        edges = (by_user, by_item)
+    sides = zip((graph.csr, graph.csc), edges, strict=True)
+    users, items = (
+        _scheme_weights(_degrees(side, part), scale.scheme, scale.unit, scale.node_unit) for side, part in sides
+    )
+    return NodeWeights(edges, (users, items), *scale[1:])
+
+
+def _check_scaled(scaled: np.ndarray, unit: float) -> None:
+    fraction = scaled != np.rint(scaled)
+    if unit == 1.0 and fraction.any():
+        raise InputError(
+            "edge weights must be whole numbers, as those of the graph that was clustered are, "
+            f"got {scaled[fraction][0]:g}"
+        )
+    if len(scaled) and not scaled.min() >= 0.5:
+        raise InputError(f"edge weights must be at least {0.5 / unit:g}, half a unit, got {scaled.min() / unit:g}")
+    if not scaled.sum() < 2.0 ** (_SUM_BITS + 1):
+        raise InputError(
+            f"edge weights must sum to less than {2.0 ** (_SUM_BITS + 1) / unit:g}, got {scaled.sum() / unit:g}"
+        )
+
+
 def _integer_edges(graph: BipartiteGraph) -> tuple[tuple[Any, Any], float]:
     by_user, by_item = graph.csr.weights, graph.csc.weights
     if by_user is None or by_item is None or not graph.num_edges:
@@ -91,14 +153,22 @@ def _integer_nodes(
     sides: tuple[Adjacency, Adjacency], edges: tuple[Any, Any], scheme: str, unit: float
 ) -> tuple[tuple[np.ndarray, np.ndarray], float]:
     users, items = (_degrees(side, weights) for side, weights in zip(sides, edges, strict=True))
+    if scheme in _TRANSFORMS:
+        largest = max(_TRANSFORMS[scheme](degrees / unit).sum() for degrees in (users, items))
+        node_unit = 2.0 ** (_SUM_BITS - math.frexp(largest)[1])
+    else:
+        node_unit = 1.0 if scheme == "unit" else unit
+    users, items = (_scheme_weights(degrees, scheme, unit, node_unit) for degrees in (users, items))
+    return (users, items), node_unit
+
+
+def _scheme_weights(degrees: np.ndarray, scheme: str, unit: float, node_unit: float) -> np.ndarray:
+    """The integer weights of nodes from their integer degrees."""
     if scheme in ("degree", "paper"):
-        return (users, items), unit
+        return degrees
     if scheme == "unit":
-        return ((users > 0).astype(np.int64), (items > 0).astype(np.int64)), 1.0
-    transform = np.sqrt if scheme == "sqrt" else np.log1p
-    users, items = transform(users / unit), transform(items / unit)
-    node_unit = 2.0 ** (_SUM_BITS - math.frexp(max(users.sum(), items.sum()))[1])
-    return (np.rint(users * node_unit).astype(np.int64), np.rint(items * node_unit).astype(np.int64)), node_unit
+        return (degrees > 0).astype(np.int64)
+    return np.rint(_TRANSFORMS[scheme](degrees / unit) * node_unit).astype(np.int64)
 
 
 def _degrees(adjacency: Adjacency, edges: np.ndarray | None) -> np.ndarray:

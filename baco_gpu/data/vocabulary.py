@@ -176,6 +176,26 @@ class Vocabulary:
             return Vocabulary.from_sorted_integers(self._arrays["integers"][indices])
         return Vocabulary.from_sorted_strings(self._strings().take(indices))
 
+    def union(self, other: Vocabulary) -> Vocabulary:
+        """The vocabulary of the ids of both; InputError where one holds integers and the other strings."""
+        if not len(self) or not len(other):
+            return self if len(self) else other
+        if self.is_integer != other.is_integer:
+            kinds = ["integers" if vocabulary.is_integer else "strings" for vocabulary in (self, other)]
+            raise InputError(f"raw ids of this vocabulary are {kinds[0]}, got a vocabulary of {kinds[1]}")
+        if self.is_integer:
+            return Vocabulary.from_sorted_integers(np.union1d(self._arrays["integers"], other._arrays["integers"]))
+        import pyarrow as pa
+
+        return Vocabulary.from_sorted_strings(pa.concat_arrays([self._strings(), other._strings()]).unique().sort())
+
+    def positions_in(self, other: Vocabulary) -> np.ndarray:
+        """The index in `other`, which has all of them, of every id: an increasing int64 array of shape (len,)."""
+        if not len(self):
+            return np.empty(0, dtype=np.int64)
+        own = self._arrays["integers"] if self.is_integer else self._strings()
+        return other._find(own)[0].astype(np.int64, copy=False)
+
     def __len__(self) -> int:
         return len(self._arrays["integers"]) if self.is_integer else len(self._arrays["offsets"]) - 1
 
