@@ -39,9 +39,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "training",
     ),
     "plots": ("data", "graph", "clustering"),
+    "report": ("graph", "clustering", "plots"),
     "cli": (
         *("data", "graph", "clustering", "baselines", "codebook", "models", "evaluation", "training"),
-        *("experiment", "plots", "benchmarking"),
+        *("experiment", "plots", "report", "benchmarking"),
     ),
     "__main__": ("cli",),
 }
@@ -55,6 +56,7 @@ ONLY_IN = {
     "cupy": ("graph", "clustering", "cuda", "cli"),
     "filelock": ("experiment",),
     "infomap": ("baselines",),
+    "jinja2": ("report",),
     "matplotlib": ("plots",),
     "numba": ("graph", "clustering", "benchmarking", "baselines", "cli"),
     "rich": ("cli",),

@@ -325,7 +325,7 @@ def test_a_fault_of_ours_is_one_line_that_says_so(baco, clicks, monkeypatch):
         baco("compress", clicks, "--json", debug=True)
 
 
-@pytest.mark.parametrize("command", ["compress", "train", "compare", "inspect", "env"])
+@pytest.mark.parametrize("command", ["compress", "train", "compare", "inspect", "report", "env"])
 def test_help_has_the_common_options_and_an_example(baco, command):
     code, stdout, _ = baco(command, "--help")
     assert code == 0

@@ -138,7 +138,9 @@ def test_the_conda_environment_has_the_same_requirements(
 def test_the_wheel_holds_every_source_and_nothing_else(wheel: zipfile.ZipFile):
     source = Path(str(wheel.filename)).parent / "source"
     package = [
-        path for path in (source / "baco_gpu").rglob("*") if path.suffix in (".py", ".json") or path.name == "py.typed"
+        path
+        for path in (source / "baco_gpu").rglob("*")
+        if path.suffix in (".py", ".json", ".html") or path.name == "py.typed"
     ]
     kernels = [path for path in (source / "kernels").rglob("*") if path.suffix in (".py", ".cu", ".cuh")]
     expected = {path.relative_to(source).as_posix() for path in package}

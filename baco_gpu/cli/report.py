@@ -1,0 +1,69 @@
+"""baco report: a file of co-cluster labels as one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from baco_gpu.cli import completion, options
+from baco_gpu.cli.console import ProgressDisplay, print_json
+from baco_gpu.cli.groups import expanded
+from baco_gpu.errors import InputError
+
+
+@expanded
+def report(
+    codes: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CODES",
+            help="A file that `baco compress --out` wrote.",
+            autocompletion=completion.files_of(".safetensors"),
+        ),
+    ],
+    source: options.Source,
+    run: options.Run,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.html", help="Write the page here.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="The interactions that were clustered: adds the picture of their matrix, and the share inside.",
+            show_default="none",
+            autocompletion=completion.data_sets,
+        ),
+    ] = None,
+    largest: Annotated[int, typer.Option(min=0, help="How many of the largest clusters to list.")] = 10,
+    members: Annotated[int, typer.Option(min=0, help="How many members of each to name.")] = 8,
+) -> None:
+    """Write a clustering as one page with its figures and pictures, to be read in any browser without a network.
+
+    DATA is read as `baco compress` read it: give the same --split, --seed and filters.
+
+    \b
+    Examples:
+      baco report codes.safetensors -o report.html
+      baco report codes.safetensors --data clicks.parquet -o report.html
+    """
+    options.check_output(out)
+    if out.suffix not in (".html", ".htm"):
+        raise InputError(f"output {out}: expected a name that ends in .html, got {out.suffix!r}")
+
+    from baco_gpu.clustering.backends import get_backend
+    from baco_gpu.clustering.result import CoclusteringResult
+    from baco_gpu.graph.bipartite import BipartiteGraph
+    from baco_gpu.report import write_report
+
+    get_backend(run.backend)
+    result = CoclusteringResult.load(codes)
+    graph = None
+    if data is not None:
+        with ProgressDisplay(hidden=run.silent) as display:
+            graph = BipartiteGraph.from_interactions(source.interactions(data, run.seed, display.report))
+    write_report(out, result, graph, title=codes.name, largest=largest, members=members)
+    if run.json:
+        print_json({"written": str(out)})
+    else:
+        typer.echo(f"written: {out}")
