@@ -27,6 +27,7 @@ test: $(VENV)/test-installed ## Install what the tests need, check style and typ
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
 	$(BIN)/pytest --nbmake --nbmake-timeout=600 notebooks
 	$(DOCS)
@@ -35,6 +36,7 @@ lint: $(VENV)/test-installed ## Check style and types, without running a test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 
 format: $(VENV)/test-installed ## Format the sources, and mend what ruff can mend
 	$(BIN)/ruff check --fix

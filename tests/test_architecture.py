@@ -56,6 +56,7 @@ ONLY_IN = {
     "cupy": ("graph", "clustering", "cuda", "cli"),
     "filelock": ("experiment",),
     "infomap": ("baselines",),
+    "ipywidgets": ("plots",),
     "jinja2": ("report",),
     "matplotlib": ("plots",),
     "numba": ("graph", "clustering", "benchmarking", "baselines", "cli"),
@@ -67,12 +68,16 @@ ONLY_IN = {
 }
 
 # Packages of extras: a plain installation lacks them, so no module may import them as it loads.
-OPTIONAL = {"cupy": "cuda13", "pooch": "data", "infomap": "baselines", "sknetwork": "baselines"}
+OPTIONAL = {
+    "cupy": "cuda13",
+    "infomap": "baselines",
+    "ipywidgets": "notebook",
+    "pooch": "data",
+    "sknetwork": "baselines",
+}
 
 DISTRIBUTIONS = {
     "cupy": "cupy-cuda13x",
-    "infomap": "infomap",
-    "pooch": "pooch",
     "sklearn": "scikit-learn",
     "sknetwork": "scikit-network",
     "yaml": "pyyaml",
@@ -192,7 +197,7 @@ def test_every_import_is_a_requirement_and_every_requirement_is_imported():
     plain = {DISTRIBUTIONS.get(name, name) for name in foreign if name not in OPTIONAL}
     assert plain == names(setup["options"]["install_requires"])
     for name in foreign & OPTIONAL.keys():
-        assert DISTRIBUTIONS[name] in names(extras[OPTIONAL[name]])
+        assert DISTRIBUTIONS.get(name, name) in names(extras[OPTIONAL[name]])
 
 
 @pytest.mark.parametrize("file", sources(), ids=lambda file: str(file.relative_to(ROOT)))

@@ -1,0 +1,101 @@
+"""A small explorer for notebooks: move the budget, and see the co-clusters that it buys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from baco_gpu.checks import check_number
+from baco_gpu.clustering.estimator import BalancedCoclustering
+from baco_gpu.clustering.report import describe
+from baco_gpu.clustering.result import CoclusteringResult
+from baco_gpu.errors import InputError, MissingExtraError
+from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.plots.card import result_card
+from baco_gpu.plots.result import blocks, sizes
+
+if TYPE_CHECKING:
+    import pandas
+
+BUDGETS = (0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75)
+
+
+class Explorer:
+    """A slider of budgets over the figures, the largest co-clusters and the block picture of what each buys.
+
+    Every budget is clustered once, when it is first looked at.
+
+    Parameters
+    ----------
+    graph : BipartiteGraph
+    budgets : sequence of float, shares of the full table
+    estimator : BalancedCoclustering, optional
+        How to cluster; its budget is the slider's.
+
+    Attributes
+    ----------
+    result : CoclusteringResult, of the budget that the slider stands at
+    widget : ipywidgets.VBox, what a notebook shows
+
+    Raises
+    ------
+    InputError
+        If there are no budgets, or one is not in (0, 1].
+    MissingExtraError
+        If ipywidgets is not installed (extra `notebook`).
+    """
+
+    def __init__(
+        self, graph: BipartiteGraph, budgets: tuple[float, ...] = BUDGETS, estimator: BalancedCoclustering | None = None
+    ) -> None:
+        if not len(budgets):
+            raise InputError("budgets must hold at least one budget, got none")
+        self.budgets = sorted(check_number("budget", budget, above=0, maximum=1) for budget in budgets)
+        try:
+            import ipywidgets
+        except ImportError as error:
+            raise MissingExtraError("the explorer needs ipywidgets: pip install 'baco_gpu[notebook]'") from error
+        self.graph = graph
+        self._estimator = BalancedCoclustering() if estimator is None else estimator
+        self._results: dict[float, CoclusteringResult] = {}
+        self._slider = ipywidgets.SelectionSlider(
+            options=[(f"{budget:.0%}", budget) for budget in self.budgets],
+            value=self.budgets[len(self.budgets) // 2],
+            description="budget",
+            continuous_update=False,
+        )
+        self._card = ipywidgets.HTML()
+        self._pictures = ipywidgets.Output()
+        self._table = ipywidgets.HTML()
+        self._slider.observe(lambda change: self._show(), names="value")
+        self.widget: Any = ipywidgets.VBox([self._slider, self._card, self._pictures, self._table])
+        self._show()
+
+    @property
+    def result(self) -> CoclusteringResult:
+        budget = self._slider.value
+        if budget not in self._results:
+            parameters = {**self._estimator.get_params(), "budget": budget}
+            self._results[budget] = BalancedCoclustering(**parameters).fit(self.graph).result_
+        return self._results[budget]
+
+    def largest(self, count: int = 8) -> pandas.DataFrame:
+        """The largest co-clusters of the present budget: sizes, volumes, and some members by raw id."""
+        import pandas
+
+        return pandas.DataFrame(describe(self.result, largest=count, members=4)["largest"])
+
+    def _show(self) -> None:
+        from matplotlib import pyplot
+
+        self._card.value = result_card(self.result)
+        self._table.value = self.largest().to_html(index=False, border=0)
+        self._pictures.clear_output(wait=True)
+        with self._pictures, pyplot.ioff():
+            figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+            sizes(self.result, left)
+            blocks(self.result, self.graph, right, bins=64)
+            pyplot.show()
+            pyplot.close(figure)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return self.widget._repr_mimebundle_(**options)
