@@ -56,33 +56,45 @@ def assign(result: CoclusteringResult, interactions: Any, *, fallback: str = "re
         does not know how its nodes were weighed.
     """
     check_choice("fallback", fallback, FALLBACKS)
-    scale = known_scale(result)
-    grown = grow(result, interactions)
-    users, items = assigned_sides(result, grown, scale, fallback)
+    if result.scale is None:
+        raise InputError("result must know its weight scale, as one that BalancedCoclustering makes does, got none")
+    grown, backend = grow(result, interactions), get_backend("cpu")
+    graph = _first_interactions(grown)
+    problem = backend.load(graph, scaled_weights(graph, result.scale))
+    labels = unplaced_labels(problem, grown, result.num_clusters)
+    partition = Partition(labels, _integer_volumes(result.volumes, result.scale), within=0)
+    penalty = result.gamma * result.scale.penalty_per_gamma
+    # New nodes of the other side are nobody's neighbours here, so that either side may come first.
+    users, items = (_assigned(backend, problem, partition, side, grown, penalty, fallback) for side in (USERS, ITEMS))
     return replace(result, users=users, items=items)
 
 
-def known_scale(result: CoclusteringResult) -> WeightScale:
-    """The weight scale of a result; InputError where it has none."""
-    if result.scale is None:
-        raise InputError("result must know its weight scale, as one that BalancedCoclustering makes does, got none")
-    return result.scale
-
-
-def assigned_sides(
-    result: CoclusteringResult, grown: Growth, scale: WeightScale, fallback: str
-) -> tuple[Assignment, Assignment]:
-    """Both sides of the grown result, with labels for the new nodes; see `assign`."""
-    backend = get_backend("cpu")
-    graph = _first_interactions(grown)
-    problem = backend.load(graph, scaled_weights(graph, scale))
-    penalty = result.gamma * scale.penalty_per_gamma
-    partition = _unassigned(problem, grown, result.volumes, scale)
-    # The other side of either is asked for known nodes alone, so that both can be given their labels in turn.
-    users, items = (
-        _assigned(backend, problem, partition, side, grown.sides[side], penalty, fallback) for side in (USERS, ITEMS)
-    )
+def unplaced_labels(problem: Problem, grown: Growth, nobody: int) -> tuple[np.ndarray, np.ndarray]:
+    """The labels of both sides, those of new nodes `nobody`: one beyond all others."""
+    dtype = problem.sides[USERS].neighbors.dtype
+    users, items = (np.where(side.is_new, nobody, side.labels).astype(dtype) for side in grown.sides)
     return users, items
+
+
+def placed_labels(
+    backend: Backend, problem: Problem, partition: Partition, side: int, grown: GrownSide, penalty: float, fallback: str
+) -> np.ndarray:
+    """The labels of a side on the host, with a label for every new node; `partition` has the `unplaced_labels`.
+
+    "Second best" is the best there is for a node whose own label is nobody's.
+
+    Raises
+    ------
+    InputError
+        If there is none for a new node, under the fallback "refuse".
+    """
+    labels = grown.labels.copy()
+    if grown.is_new.any():
+        best = backend.to_host(backend.second_best(problem, partition, side, penalty))
+        labels[grown.is_new] = best[grown.is_new]
+        lost = np.flatnonzero(labels == NO_LABEL)
+        labels[lost] = _fallback(side, grown, lost, fallback)
+    return labels
 
 
 def _first_interactions(grown: Growth) -> BipartiteGraph:
@@ -98,41 +110,25 @@ def _first_interactions(grown: Growth) -> BipartiteGraph:
     )
 
 
-def _unassigned(
-    problem: Problem, grown: Growth, volumes: tuple[np.ndarray, np.ndarray], scale: WeightScale
-) -> Partition:
-    """The clustering with all new nodes under one further label, which weighs nothing and is no neighbour's."""
-    nobody = len(volumes[USERS])
-    dtype = problem.sides[USERS].neighbors.dtype
-    labels = [np.where(side.is_new, nobody, side.labels).astype(dtype) for side in grown.sides]
-    integers = [np.append(np.rint(part * scale.node_unit).astype(np.int64), 0) for part in volumes]
-    return Partition((labels[USERS], labels[ITEMS]), (integers[USERS], integers[ITEMS]), within=0)
+def _integer_volumes(volumes: tuple[np.ndarray, np.ndarray], scale: WeightScale) -> tuple[np.ndarray, np.ndarray]:
+    """The volumes as the integers that they were, and 0 for nobody."""
+    users, items = (np.append(np.rint(part * scale.node_unit).astype(np.int64), 0) for part in volumes)
+    return users, items
 
 
 def _assigned(
-    backend: Backend,
-    problem: Problem,
-    partition: Partition,
-    side: int,
-    grown: GrownSide,
-    penalty: float,
-    fallback: str,
+    backend: Backend, problem: Problem, partition: Partition, side: int, grown: Growth, penalty: float, fallback: str
 ) -> Assignment:
-    """Two rounds of `second_best`: against no label it finds the best one, and against that one the second."""
-    new = np.flatnonzero(grown.is_new)
-    labels, secondary = grown.labels.copy(), grown.secondary
-    best = backend.second_best(problem, partition, side, penalty)[new]
-    lost = new[best == NO_LABEL]
-    labels[new] = best
-    labels[lost] = _fallback(side, grown, lost, fallback)
+    here = grown.sides[side]
+    labels = placed_labels(backend, problem, partition, side, here, penalty, fallback)
+    secondary, degrees = here.secondary, here.degrees
     if secondary is not None:
         pair = (labels, partition.labels[ITEMS]) if side == USERS else (partition.labels[USERS], labels)
-        found = backend.second_best(problem, replace(partition, labels=pair), side, penalty)
-        secondary = np.where(grown.is_new, found, secondary).astype(secondary.dtype)
-    degrees = None
-    if grown.degrees is not None:
-        degrees = np.where(grown.is_new, np.diff(problem.sides[side].offsets), grown.degrees)
-    return Assignment(labels, secondary, grown.vocabulary, degrees)
+        second = backend.second_best(problem, replace(partition, labels=pair), side, penalty)
+        secondary = np.where(here.is_new, second, secondary)
+    if degrees is not None:
+        degrees = np.where(here.is_new, np.diff(problem.sides[side].offsets), degrees)
+    return Assignment(labels, secondary, here.vocabulary, degrees)
 
 
 def _fallback(side: int, grown: GrownSide, lost: np.ndarray, fallback: str) -> np.ndarray | int:

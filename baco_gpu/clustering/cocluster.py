@@ -65,7 +65,7 @@ def cocluster(
     seconds: dict[str, float] = {}
     host = graph.to("cpu")
     table = TableSize(host.num_users, host.num_items, settings.embedding_dim, settings.value_bytes)
-    with _timed(seconds, "load"):
+    with timed(seconds, "load"):
         weights = integer_weights(host, settings.scheme)
         problem = settings.backend.load(graph, weights, merging=settings.solver == "multilevel")
     run = _Run(host, problem, weights, settings, seconds, progress)
@@ -79,7 +79,7 @@ def cocluster(
         solution, _, _ = solve(None)
     else:
         solution = solve_within(settings.budget, table, _reach(host, settings.secondary), solve)
-    return _result(host, weights, settings, parameters, solution, seconds)
+    return accounted(host, weights, settings, parameters, solution, seconds)
 
 
 def _reach(graph: BipartiteGraph, secondary: tuple[bool, bool]) -> Reach:
@@ -126,7 +126,7 @@ class _Run:
             self.progress("searching gamma", 0, 0, f"gamma {gamma:.4g}")
             return count_rows(settings.backend, partition)
 
-        with _timed(self.seconds, "search"):
+        with timed(self.seconds, "search"):
             return search_gamma(rows_at, rows)
 
     def solve(self, gamma: float, rows: int | None) -> Solution:
@@ -140,7 +140,7 @@ class _Run:
             trace.append(objective(partition.within, partition.volumes, penalty, self.weights.unit))
             self.progress("clustering", len(trace), stages, f"{stage}, Q = {trace[-1]:.6g}")
 
-        with _timed(self.seconds, "solve"):
+        with timed(self.seconds, "solve"):
             if settings.solver == "paper":
                 partition = self._sweeps_only(gamma, observe)
             else:
@@ -155,7 +155,7 @@ class _Run:
                 )
             partition = compact(backend, partition)
         self.progress("clustering", stages, stages, f"{partition.num_labels} co-clusters")
-        with _timed(self.seconds, "secondary"):
+        with timed(self.seconds, "secondary"):
             users, items = (
                 backend.second_best(self.problem, partition, side, penalty) if wanted else None
                 for side, wanted in zip((USERS, ITEMS), settings.secondary, strict=True)
@@ -190,7 +190,7 @@ def default_gamma(graph: BipartiteGraph, rows: int | None, scheme: str) -> float
     return gamma
 
 
-def _result(
+def accounted(
     graph: BipartiteGraph,
     weights: NodeWeights,
     settings: Settings,
@@ -198,6 +198,7 @@ def _result(
     solution: Solution,
     seconds: dict[str, float],
 ) -> CoclusteringResult:
+    """The result of a solution on a graph on the CPU; `parameters` are kept in it as they were given."""
     partition, host = solution.partition, settings.backend.to_host
     sides = [
         Assignment(host(labels), None if secondary is None else host(secondary), vocabulary, degrees)
@@ -231,7 +232,7 @@ def _result(
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
     """Add the wall-clock seconds of a block to `seconds[phase]`."""
     start = time.perf_counter()
     yield

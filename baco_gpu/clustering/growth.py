@@ -47,6 +47,19 @@ class Growth:
     items: np.ndarray
     weights: np.ndarray | None
 
+    def graph(self) -> BipartiteGraph:
+        """The graph, over all nodes."""
+        users, items = self.sides
+        return BipartiteGraph.from_edges(
+            self.users,
+            self.items,
+            self.weights,
+            num_users=len(users),
+            num_items=len(items),
+            user_vocabulary=users.vocabulary,
+            item_vocabulary=items.vocabulary,
+        )
+
 
 def grow(result: CoclusteringResult, interactions: Any) -> Growth:
     """Number the nodes of a result and of interactions together.

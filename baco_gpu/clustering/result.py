@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas
 
     from baco_gpu.clustering.members import Cocluster
+    from baco_gpu.clustering.update import Update
     from baco_gpu.plots.accessor import ResultPlots
 
 NO_LABEL = -1
@@ -232,6 +233,12 @@ class CoclusteringResult:
         from baco_gpu.clustering.assign import assign
 
         return assign(self, interactions, fallback=fallback)
+
+    def update(self, graph: Any, *, sweeps: int = 3, backend: str = "auto") -> Update:
+        """Cluster a grown graph from the present labels, and count who moved; see `baco_gpu.clustering.update`."""
+        from baco_gpu.clustering.update import update
+
+        return update(self, graph, sweeps=sweeps, backend=backend)
 
     @property
     def plot(self) -> ResultPlots:

@@ -1,0 +1,115 @@
+"""A clustering that follows its graph: from the present labels a few sweeps, in the codebook rows that there are."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from baco_gpu.checks import check_integer
+from baco_gpu.clustering.assign import placed_labels, unplaced_labels
+from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, Partition, Problem
+from baco_gpu.clustering.cocluster import Solution, accounted, timed
+from baco_gpu.clustering.estimator import BalancedCoclustering
+from baco_gpu.clustering.growth import Growth, grow
+from baco_gpu.clustering.objective import objective
+from baco_gpu.clustering.result import CoclusteringResult
+from baco_gpu.clustering.sweeps import sweep
+from baco_gpu.clustering.weights import integer_weights
+
+
+class Update(NamedTuple):
+    """What became of a result when its graph grew.
+
+    Attributes
+    ----------
+    result : CoclusteringResult, of the grown graph
+    moved_users, moved_items : int, old nodes whose co-cluster is another one now
+    new_users, new_items : int, nodes that were not there before
+    """
+
+    result: CoclusteringResult
+    moved_users: int
+    moved_items: int
+    new_users: int
+    new_items: int
+
+
+def update(result: CoclusteringResult, interactions: Any, *, sweeps: int = 3, backend: str = "auto") -> Update:
+    """Cluster a grown graph from the labels of a result.
+
+    New nodes first get the best of their known neighbours' labels, or the largest co-cluster where that gives none.
+    Then sweeps move every node to its best label at the result's gamma, as the refinement of the solver does: no
+    co-cluster loses its last user or item and none gains its first, so that labels keep their meaning and the codebook
+    its rows. `CodebookEmbedding.resize` takes the new labels as they are.
+
+    Parameters
+    ----------
+    result : CoclusteringResult
+    interactions : BipartiteGraph, Interactions, pair of id arrays, data frame, or whatever `as_graph` takes
+        All interactions of the grown graph, the old ones among them, named as for `assign`. Old nodes without any
+        keep their labels.
+    sweeps : int
+        At most so many; it ends when one moves nothing.
+    backend : {"auto", "cpu", "cuda"}
+
+    Returns
+    -------
+    Update
+        The same for the same seed, bit for bit, on every backend and number of threads. The objective trace begins
+        with the labels before the first sweep.
+
+    Raises
+    ------
+    InputError
+        If the interactions are not what they must be, or the settings of the result are not those of an estimator.
+    BackendUnavailableError
+        If the backend asked for cannot run here.
+    """
+    check_integer("sweeps", sweeps, minimum=0)
+    settings = BalancedCoclustering(**{**result.settings, "backend": backend}).check_parameters()
+    device, seconds = settings.backend, dict[str, float]()
+    with timed(seconds, "load"):
+        grown = grow(result, interactions)
+        graph = grown.graph()
+        weights = integer_weights(graph, settings.scheme)
+        problem = device.load(graph, weights, merging=False)
+    penalty = result.gamma * weights.penalty_per_gamma
+    with timed(seconds, "solve"):
+        partition = _placed(device, problem, grown, result.num_clusters, penalty)
+        trace = [objective(partition.within, partition.volumes, penalty, weights.unit)]
+        for number in range(sweeps):
+            moved = sweep(device, problem, partition, penalty, seed=result.seed, number=number, hold_rows=True)
+            trace.append(objective(partition.within, partition.volumes, penalty, weights.unit))
+            if not moved:
+                break
+    with timed(seconds, "secondary"):
+        users, items = (
+            device.second_best(problem, partition, side, penalty) if wanted else None
+            for side, wanted in zip((USERS, ITEMS), settings.secondary, strict=True)
+        )
+    solution = Solution(partition, (users, items), result.gamma, trace)
+    updated = accounted(graph, weights, settings, result.settings, solution, seconds)
+    moved_users, moved_items = (
+        int((after.labels != before.labels)[~before.is_new].sum())
+        for before, after in zip(grown.sides, (updated.users, updated.items), strict=True)
+    )
+    new_users, new_items = (int(side.is_new.sum()) for side in grown.sides)
+    return Update(updated, moved_users, moved_items, new_users, new_items)
+
+
+def _placed(backend: Backend, problem: Problem, grown: Growth, num_clusters: int, penalty: float) -> Partition:
+    """The partition of the grown graph before the first sweep."""
+    xp = backend.xp
+    user_labels, item_labels = map(xp.asarray, unplaced_labels(problem, grown, num_clusters))
+    unplaced = (user_labels, item_labels)
+    before = Partition(
+        (unplaced[USERS], unplaced[ITEMS]), backend.volumes(problem, unplaced, num_clusters + 1), within=0
+    )
+    users, items = (
+        xp.asarray(
+            placed_labels(backend, problem, before, side, grown.sides[side], penalty, "largest"),
+            dtype=unplaced[side].dtype,
+        )
+        for side in (USERS, ITEMS)
+    )
+    volumes = backend.volumes(problem, (users, items), num_clusters)
+    return Partition((users, items), volumes, backend.weight_within(problem, (users, items)))
