@@ -22,7 +22,11 @@ def main() -> None:
     blocks = Figure(figsize=(10, 3.8), layout="constrained")
     for axes, shown in zip(blocks.subplots(1, 2), (at(0.01, graph), result), strict=True):
         shown.plot.blocks(graph, axes, bins=96)
-        axes.set_title(f"{shown.codebook_rows} rows for {graph.num_users + graph.num_items:,}", loc="left", fontsize=10)
+        axes.set_title(
+            f"{shown.codebook_rows} rows for {graph.num_users + graph.num_items:,} users and items",
+            loc="left",
+            fontsize=10,
+        )
 
     pair = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = pair.subplots(1, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib.util
 import inspect
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import typer.main
@@ -114,6 +116,38 @@ def test_every_error_and_every_extra_is_explained():
     classes = [name for name, value in vars(errors).items() if inspect.isclass(value)]
     assert len(classes) > 4
     assert not [name for name in [*classes, *setup["options.extras_require"]] if f"`{name}`" not in text]
+
+
+@pytest.fixture(scope="module")
+def hook() -> ModuleType:
+    """The hook of mkdocs that lists the messages."""
+    spec = importlib.util.spec_from_file_location("messages", ROOT / "docs" / "messages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_list_of_messages_has_them_all(hook: ModuleType):
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="troubleshooting.md"))
+    listing = hook.on_page_markdown("before\n<!-- messages -->\nafter", page=page, config=None, files=None)
+    assert listing.startswith("before\n| error |")
+    assert listing.endswith("|\nafter")
+    assert "<code>... must be one of ..., got ...</code>" in listing
+    assert "fetched with pooch, which is not installed: pip install &#x27;baco_gpu[data]&#x27;</code>" in listing
+    # The text of an interruption is put together where it happens, and BacoError is but a base.
+    assert {message.error for message in hook.messages()} == hook.CLASSES - {"BacoError", "Interrupted"}
+    assert hook.MARK in PAGES["docs/troubleshooting.md"]
+
+
+def test_the_messages_that_are_explained_are_those_of_the_package(hook: ModuleType):
+    known = [message.text for message in hook.messages()]
+    quoted = re.findall(r"\*\*`([^`]*)`\*\*", PAGES["docs/troubleshooting.md"])
+    assert len(quoted) > 5
+    for quote in quoted:
+        pattern = ".*".join(map(re.escape, quote.split("...")))
+        assert any(re.search(pattern, text) for text in known), quote
 
 
 def test_every_public_name_is_in_the_reference():
