@@ -79,7 +79,7 @@ def test_a_node_that_comes_again_gets_the_label_of_a_sweep(weighted):
     penalty = result.gamma * weights.penalty_per_gamma
     # Every label that has a user may be had by more; no node is held.
     anchors = np.where(np.bincount(labels[USERS], minlength=result.num_clusters) > 0, graph.num_users, -1)
-    backend.move(problem, partition, USERS, np.arange(graph.num_users), penalty, anchors)
+    backend.move(problem, partition, USERS, np.arange(graph.num_users), penalty, anchors, np.zeros(2, np.int64))
     swept = partition.labels[USERS]
 
     assigned = result.assign(twins(graph, USERS), fallback="largest").users.labels[graph.num_users :]

@@ -12,6 +12,7 @@ from baco_gpu.clustering.weights import integer_weights
 from baco_gpu.cuda.plan import Limits
 from baco_gpu.graph.bipartite import BipartiteGraph
 from cuda_host.host import SMALL, compiler, host_backend, with_ids
+from graphs import random_graph
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs g++ to build the CUDA sources for the CPU")
 
@@ -78,8 +79,10 @@ def test_moves_and_second_labels(limits, weighted, ids):
                     wide, partition = with_ids(loaded, state, ids)
                     anchors = cpu.anchors(state, side, 99) if anchored else None
                     nodes = cpu.blocks(problem, side, 5, 2)[0]
-                    moved = cpu.move(problem, expected, side, nodes, penalty, anchors)
-                    assert host.move(wide, partition, side, nodes, penalty, anchors) == moved
+                    totals, others = np.zeros(2, np.int64), np.zeros(2, np.int64)
+                    cpu.move(problem, expected, side, nodes, penalty, anchors, totals)
+                    host.move(wide, partition, side, nodes, penalty, anchors, others)
+                    assert others.tolist() == totals.tolist()
                     assert_same(partition, expected)
                 second = host.second_best(wide, partition, side, penalty)
                 np.testing.assert_array_equal(second, cpu.second_best(problem, expected, side, penalty))
@@ -99,10 +102,41 @@ def test_every_order_of_threads_gives_the_same(limits):
         host = host_backend(limits, seed=seed, interrupt=interrupt)
         problem = host.load(graph, weights)
         partition = singletons(host, problem)
-        moved = host.move(problem, partition, USERS, np.arange(graph.num_users), 2 * weights.penalty_per_gamma, None)
+        totals = np.zeros(2, np.int64)
+        everyone = np.arange(graph.num_users)
+        host.move(problem, partition, USERS, everyone, 2 * weights.penalty_per_gamma, None, totals)
         second = host.second_best(problem, partition, ITEMS, 0.1)
-        results.add((moved, partition.within, *(array.tobytes() for array in (*partition.labels, second))))
+        results.add(tuple(array.tobytes() for array in (totals, *partition.labels, *partition.volumes, second)))
     assert len(results) == 1
+
+
+def test_the_host_waits_for_nothing_amid_a_sweep():
+    graph = random_graph(200, 150, 2000, seed=4)
+    weights = integer_weights(graph)
+    host = host_backend()
+    problem = host.load(graph, weights)
+    partition = singletons(host, problem)
+    launch, events = host._launch, []
+
+    class Recorder:
+        limits, processors = launch.limits, launch.processors
+
+        def __call__(self, kernel, *arguments):
+            events.append(kernel)
+            launch(kernel, *arguments)
+
+    def to_host(array):
+        events.append("to the host")
+        return array
+
+    assert sweep(host, problem, partition, weights.penalty_per_gamma, seed=0, number=0) > 0
+    host._launch, host.to_host = Recorder(), to_host
+    sweep(host, problem, partition, weights.penalty_per_gamma, seed=0, number=1, hold_rows=True)
+    # The sizes of the blocks of both sides before the first move, and what came of the moves after the last.
+    assert events.count("to the host") == 3
+    assert events.count("move_volumes") == 8
+    assert events.index("label_tiny") > events.index("to the host", events.index("to the host") + 1)
+    assert events[-2:] == ["move_volumes", "to the host"]
 
 
 def test_hubs_use_global_memory_only_where_their_labels_overflow():
@@ -142,7 +176,9 @@ def test_graphs_without_edges(sizes):
     problem = host.load(graph, weights)
     partition, expected = singletons(host, problem), singletons(cpu, cpu.load(graph, weights))
     for side in (USERS, ITEMS):
-        assert host.move(problem, partition, side, np.arange(sizes[side]), 1.0, None) == 0
+        totals = np.zeros(2, np.int64)
+        host.move(problem, partition, side, np.arange(sizes[side]), 1.0, None, totals)
+        assert not totals.any()
         assert host.second_best(problem, partition, side, 1.0).tolist() == [-1] * sizes[side]
     assert_same(partition, expected)
 
@@ -159,11 +195,12 @@ def test_offsets_beyond_32_bits():
     cpu, host = CpuBackend(), host_backend()
     problem = host.load(graph, weights)
     expected, partition = singletons(host, problem), singletons(host, problem)
-    cpu.move(cpu.load(graph, weights), expected, USERS, np.arange(1), 0.001, None)
+    totals, others = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    cpu.move(cpu.load(graph, weights), expected, USERS, np.arange(1), 0.001, None, others)
     neighbors[begin:] = problem.sides[USERS].neighbors
     far = problem.sides[USERS]._replace(offsets=np.array([begin, begin + 100]), neighbors=neighbors)
     plans, problem = problem.plans, type(problem)((far, problem.sides[ITEMS]), 1, 100)
     problem.plans = plans
-    host.move(problem, partition, USERS, np.arange(1), 0.001, None)
+    host.move(problem, partition, USERS, np.arange(1), 0.001, None, totals)
     assert_same(partition, expected)
-    assert host.weight_within(problem, partition.labels) == partition.within
+    assert totals.tolist() == others.tolist() == [host.weight_within(problem, partition.labels), 1]

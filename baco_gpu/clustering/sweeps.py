@@ -59,12 +59,14 @@ def sweep(
         backend.anchors(partition, side, _stream(seed, number, 2 + side)) if hold_rows else None
         for side in (USERS, ITEMS)
     ]
-    moved = 0
+    totals = backend.xp.zeros(2, dtype="int64")
     for turn in range(num_blocks):
         for side in (USERS, ITEMS):
-            moved += backend.move(problem, partition, side, blocks[side][turn], penalty, anchors[side])
+            backend.move(problem, partition, side, blocks[side][turn], penalty, anchors[side], totals)
             if after_block is not None:
                 after_block(partition)
+    gained, moved = backend.to_host(totals).tolist()
+    partition.within += gained
     return moved
 
 

@@ -177,7 +177,7 @@ def solve_bytes(
     """What a solve from singletons takes at most, and what every part of it does.
 
     With ids of 4 bytes and no weights: 8 bytes an edge and 16 a node for the graph; 20 a label (a node has one, to
-    begin with) for each of two partitions, since a sweep can be undone; for sweeps up to 53 a node; and for merging up
+    begin with) for each of two partitions, since a sweep can be undone; for sweeps up to 48 a node; and for merging up
     to 136 an edge. Merging takes so much where no sweep has brought clusters together; what it does take goes with the
     pairs of clusters that edges join (`contraction_bytes`). `hub_tables_bytes` are those of `hub_tables`.
     """
@@ -185,8 +185,8 @@ def solve_bytes(
     larger = max(users, items)
     graph = 2 * edges * (id_bytes + 8 * weighted) + 16 * nodes + 16
     partition = nodes * (id_bytes + 16)
-    # All nodes by block, the block of a side's and a mask of it; an anchor a label on each side, and a hash on one.
-    dealing = 8 * nodes + 5 * larger + 24 * nodes
+    # All nodes by block; an anchor a label on each side, and a hash on one. Sorting by block, before that, takes less.
+    dealing = 8 * nodes + 24 * nodes
     second = second_bytes(larger, nodes, HubTables(0, 0), id_bytes)
     moving = max(dealing + move_bytes(larger, HubTables(0, 0), id_bytes), second) + hub_tables_bytes
     # The labels before and after, and of every cluster: its volumes, whom it holds, its row, whether it is in use.

@@ -40,7 +40,7 @@ class Problem(NamedTuple):
 
 @dataclass
 class Partition:
-    """The state of a solver: labels that users and items share, and what is kept about them, exact at every moment.
+    """The state of a solver: labels that users and items share, and what is kept about them, exact after every sweep.
 
     Attributes
     ----------
@@ -117,9 +117,20 @@ class Backend(Protocol):
         """For every label one member of the side, chosen by hash; -1 where the label has none there."""
 
     def move(
-        self, problem: Problem, partition: Partition, side: int, nodes: Array, penalty: float, anchors: Array | None
-    ) -> int:
-        """Give the nodes their best labels, in place, anchors excepted; returns how many moved."""
+        self,
+        problem: Problem,
+        partition: Partition,
+        side: int,
+        nodes: Array,
+        penalty: float,
+        anchors: Array | None,
+        totals: Array,
+    ) -> None:
+        """Give the nodes their best labels, in place, anchors excepted.
+
+        Volumes follow. What the weight within clusters gains, and how many nodes move, is added to `totals`, an int64
+        array of shape (2,) on the device, which the host need not wait for.
+        """
 
     def second_best(self, problem: Problem, partition: Partition, side: int, penalty: float) -> Array:
         """The second-best label of every node of a side, -1 for none."""

@@ -67,7 +67,8 @@ class CpuBackend:
         nodes: np.ndarray,
         penalty: float,
         anchors: np.ndarray | None,
-    ) -> int:
+        totals: np.ndarray,
+    ) -> None:
         here, labels = problem.sides[side], partition.labels[side]
         lengths = here.offsets[nodes + 1] - here.offsets[nodes]
         with _chunks(lengths) as bounds:
@@ -82,8 +83,8 @@ class CpuBackend:
                 penalty,
                 *self._tables(bounds, lengths, partition.num_labels, labels.dtype),
             )
-        partition.within += int(gained)
-        return int(kernels.move_volumes(nodes, previous, labels, here.node_weights, partition.volumes[side]))
+        moved = kernels.move_volumes(nodes, previous, labels, here.node_weights, partition.volumes[side])
+        totals += (gained, moved)
 
     def second_best(self, problem: Problem, partition: Partition, side: int, penalty: float) -> np.ndarray:
         here, labels = problem.sides[side], partition.labels[side]

@@ -109,7 +109,10 @@ class DeviceBackend:
         num_nodes = len(problem.sides[side].node_weights)
         block = self.xp.empty(num_nodes, dtype=self.xp.int32)
         self._launch("block_of_node", (), self._threads_grid(num_nodes), [stream, num_nodes, num_blocks, block])
-        return [self.xp.flatnonzero(block == b) for b in range(num_blocks)]
+        # One transfer to the host for all sizes. The sort is stable: ids ascend within a block.
+        order = self.xp.argsort(block, kind="stable") if num_nodes else self.xp.arange(0)
+        ends = self.to_host(self.xp.searchsorted(block[order], self.xp.arange(1, num_blocks, dtype=block.dtype)))
+        return list(self.xp.split(order, ends.tolist()))
 
     def anchors(self, partition: Partition, side: int, stream: int) -> Array:
         labels, xp = partition.labels[side], self.xp
@@ -128,12 +131,12 @@ class DeviceBackend:
         nodes: Array,
         penalty: float,
         anchors: Array | None,
-    ) -> int:
+        totals: Array,
+    ) -> None:
         if not len(nodes):
-            return 0
+            return
         labels = partition.labels[side]
         previous = self.xp.empty(len(nodes), dtype=labels.dtype)
-        totals = self.xp.zeros(2, dtype=self.xp.int64)
         self._visit("MOVE", problem, partition, side, nodes, penalty, anchors, previous, totals[:1])
         self._launch(
             "move_volumes",
@@ -144,9 +147,6 @@ class DeviceBackend:
                 *(partition.volumes[side], totals[1:]),
             ],
         )
-        gained, moved = self.to_host(totals).tolist()
-        partition.within += gained
-        return moved
 
     def second_best(self, problem: Problem, partition: Partition, side: int, penalty: float) -> Array:
         labels, xp = partition.labels[side], self.xp
