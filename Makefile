@@ -23,6 +23,8 @@ help: ## Print this text
 demo: $(VENV)/demo-installed ## Compress MovieLens-100K to a quarter, train on it, and write the comparison to demo/
 	$(BIN)/baco $(DEMO)
 
+# Waiting threads that spin slow a busy machine down several times over.
+test: export OMP_WAIT_POLICY ?= PASSIVE
 test: $(VENV)/test-installed ## Install what the tests need, check style and types, run all tests and the notebooks, build the docs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
