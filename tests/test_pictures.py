@@ -84,14 +84,42 @@ def test_sizes_and_trace_are_those_of_the_result(result, axes):
 
 
 def test_blocks_hold_every_edge_and_most_on_the_diagonal(graph, result, axes):
-    counts = block_counts(result, graph, bins=10)
+    counts, (heights, widths) = block_counts(result, graph, bins=10)
     assert counts.sum() == graph.num_edges
+    assert (heights.sum(), widths.sum()) == (300, 200)
     inside = sum(counts[max(k - 1, 0) : k + 2, k].sum() for k in range(10))
     assert inside > 0.5 * graph.num_edges
     image = result.plot.blocks(graph, axes, bins=10).images[0]
-    assert image.get_array().sum() == graph.num_edges
+    assert np.allclose(image.get_array().filled(0) * np.outer(heights, widths), counts)
     with pytest.raises(InputError, match="bins must be"):
         result.plot.blocks(graph, bins=0)
+
+
+def test_a_small_matrix_has_a_tile_for_each_pair_and_no_gaps():
+    graph = random_graph(12, 9, 60, seed=4)
+    small = BalancedCoclustering(budget=8).fit(graph).result_
+    counts, _ = block_counts(small, graph)
+    assert counts.shape == (12, 9)
+    order = [np.argsort(degrees)[::-1] for degrees in (counts.sum(axis=1), counts.sum(axis=0))]
+    assert counts[order[0]].sum(axis=1).tolist() == sorted(graph.user_degrees.tolist(), reverse=True)
+    assert counts[:, order[1]].sum(axis=0).tolist() == sorted(graph.item_degrees.tolist(), reverse=True)
+    assert counts.max() == 1
+
+
+def test_a_graph_without_edges_has_an_empty_picture(axes):
+    for sides in ((3, 2), (0, 0)):
+        graph = random_graph(*sides, 0, seed=0)
+        result = BalancedCoclustering(budget=None).fit(graph).result_
+        axes.figure.clear()
+        image = result.plot.blocks(graph, axes.figure.subplots()).images[0]
+        axes.figure.canvas.draw()
+        assert image.get_array().count() == 0
+
+
+def test_the_published_solver_meets_other_budgets_by_its_gamma(graph):
+    published = BalancedCoclustering(budget=None, gamma=0.5, solver="paper", embedding_dim=16).fit(graph).result_
+    few, many = quality_points(published, graph, budgets=(0.4, 0.6))
+    assert few.budget < 0.4001 < many.budget <= 0.6
 
 
 def test_more_budget_keeps_more_inside(graph, result, axes):

@@ -50,12 +50,20 @@ def trace(result: CoclusteringResult, ax: Axes | None = None) -> Axes:
     return axes
 
 
-def block_counts(result: CoclusteringResult, graph: BipartiteGraph, bins: int = 256) -> np.ndarray:
-    """Edges in `bins` x `bins` tiles of the interaction matrix, with users and items in the order of their co-clusters.
+def block_counts(
+    result: CoclusteringResult, graph: BipartiteGraph, bins: int = 256
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Edges in the tiles of the interaction matrix, with users and items in the order of their co-clusters.
 
-    The co-cluster with most edges inside comes first.
+    The co-cluster with most edges inside comes first. Takes two passes over the edges in pieces: memory does not grow
+    with them.
 
-    Takes one pass over the edges in pieces: memory does not grow with them.
+    Returns
+    -------
+    counts : int64 array of shape (at most bins, at most bins)
+        A side of fewer nodes than `bins` has a tile for each of them.
+    sizes : pair of int64 arrays
+        The users of every row of tiles, and the items of every column.
 
     Raises
     ------
@@ -70,22 +78,26 @@ def block_counts(result: CoclusteringResult, graph: BipartiteGraph, bins: int = 
         within += np.bincount(own[own == result.items.labels[items]], minlength=len(within))
     rank = np.empty(len(within), np.int64)
     rank[np.argsort(-within, kind="stable")] = np.arange(len(within))
-    tiles = [_tiles(rank[side.labels], bins) for side in (result.users, result.items)]
-    counts = np.zeros(bins * bins, np.int64)
+    row_of, column_of = (_tiles(rank[side.labels], bins) for side in (result.users, result.items))
+    sizes = np.bincount(row_of), np.bincount(column_of)
+    shape = len(sizes[0]), len(sizes[1])
+    counts = np.zeros(shape[0] * shape[1], np.int64)
     for users, items, _ in edge_chunks(graph):
-        counts += np.bincount(tiles[0][users] * bins + tiles[1][items], minlength=bins * bins)
-    return counts.reshape(bins, bins)
+        counts += np.bincount(row_of[users] * shape[1] + column_of[items], minlength=len(counts))
+    return counts.reshape(shape), sizes
 
 
 def blocks(result: CoclusteringResult, graph: BipartiteGraph, ax: Axes | None = None, *, bins: int = 256) -> Axes:
     """The interaction matrix reordered by co-cluster, those with most edges first: what stays inside is the diagonal.
+
+    A tile's colour is its edges over the pairs that it could hold, darker for more; a tile without edges is blank.
 
     Parameters
     ----------
     graph : BipartiteGraph
         What was clustered, or another graph of the same users and items.
     bins : int
-        Tiles a side.
+        Tiles a side at most.
 
     Raises
     ------
@@ -94,14 +106,15 @@ def blocks(result: CoclusteringResult, graph: BipartiteGraph, ax: Axes | None = 
     """
     from matplotlib.colors import LogNorm
 
-    counts = block_counts(result, graph, bins)
+    counts, (heights, widths) = block_counts(result, graph, bins)
     axes = _axes(ax)
-    shown = np.ma.masked_equal(counts, 0)
+    density = np.ma.masked_equal(counts / np.maximum(np.outer(heights, widths), 1), 0)
     extent = (0, max(graph.num_items, 1), max(graph.num_users, 1), 0)
-    image = axes.imshow(
-        shown, cmap="cividis", norm=LogNorm(1, max(int(counts.max(initial=1)), 2)), aspect="auto", extent=extent
-    )
-    axes.figure.colorbar(image, ax=axes, label="interactions a tile")
+    # At least one decade, and one too where there is no edge to scale by.
+    lowest = density.min() if density.count() else 0.1
+    norm = LogNorm(lowest, max(density.max(), 10 * lowest) if density.count() else 1)
+    image = axes.imshow(density, cmap="cividis_r", norm=norm, aspect="auto", extent=extent)
+    axes.figure.colorbar(image, ax=axes, label="share of the possible pairs")
     axes.set_xlabel("items, by co-cluster")
     axes.set_ylabel("users, by co-cluster")
     return axes
@@ -128,9 +141,12 @@ def quality_points(
     if not len(budgets):
         raise InputError("budgets must hold at least one budget, got none")
     check_same_sides(result, graph)
+    fixed = {**result.settings, "random_state": result.seed}
+    if fixed.get("solver") == "paper":
+        fixed["gamma"] = None  # here it is gamma that meets the budget
     points = []
     for budget in sorted(budgets):
-        parameters = {**result.settings, "budget": budget, "random_state": result.seed}
+        parameters = {**fixed, "budget": budget}
         found = BalancedCoclustering(**parameters).fit(graph).result_
         share = found.parameters_compressed / max(found.table.full_parameters, 1)
         points.append(QualityPoint(share, *coverage(found, graph)))
@@ -177,4 +193,4 @@ def _tiles(ranks: np.ndarray, bins: int) -> np.ndarray:
     """The tile of every node, when nodes stand in the order of their co-clusters' ranks."""
     place = np.empty(len(ranks), np.int64)
     place[np.argsort(ranks, kind="stable")] = np.arange(len(ranks))
-    return place * bins // max(len(ranks), 1)
+    return place * min(bins, len(ranks)) // max(len(ranks), 1)
