@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from baco_gpu.codebook.bag import CodebookEmbeddingBag
     from baco_gpu.codebook.compress import compress_module
     from baco_gpu.codebook.embedding import CodebookEmbedding
+    from baco_gpu.codebook.export import export_codebook
     from baco_gpu.codebook.residual import ResidualCodebookEmbedding
     from baco_gpu.data.interactions import Interactions, SplitInteractions
     from baco_gpu.data.readers import load_interactions, load_split
@@ -32,6 +33,7 @@ _HOMES = {
     "ResidualCodebookEmbedding": "baco_gpu.codebook.residual",
     "SplitInteractions": "baco_gpu.data.interactions",
     "compress_module": "baco_gpu.codebook.compress",
+    "export_codebook": "baco_gpu.codebook.export",
     "load_interactions": "baco_gpu.data.readers",
     "load_split": "baco_gpu.data.readers",
 }
@@ -47,6 +49,7 @@ __all__ = [
     "SplitInteractions",
     "__version__",
     "compress_module",
+    "export_codebook",
     "load_interactions",
     "load_split",
 ]

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import safetensors
 from safetensors import SafetensorError
 
 from baco_gpu.atomic import replacing
+from baco_gpu.errors import InputError
 
 
 def save_tensors(
@@ -31,3 +33,29 @@ def save_tensors(
         except SafetensorError as error:
             raise OSError(f"{target}: cannot be written ({error})") from error
     return target
+
+
+def load_tensors(
+    path: str | os.PathLike[str], form: str, version: int, *, what: str, written_by: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The NumPy arrays and the metadata of a safetensors file of this format and version.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, no safetensors file, another program's, or of another version. `what` and `written_by`
+        tell in the message what was expected.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise InputError(f"{source}: no such file; expected one written by {written_by}")
+    try:
+        with safetensors.safe_open(source, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != form:
+                raise InputError(f"{source}: expected {what}, got another safetensors file")
+            if metadata.get("format_version") != str(version):
+                raise InputError(f"{source}: expected format version {version}, got {metadata.get('format_version')}")
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{source}: not a readable safetensors file ({error})") from error

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 from safetensors.numpy import save_file
 
 from baco_gpu.clustering.result import NO_LABEL, Assignment, CoclusteringResult
 from baco_gpu.clustering.weights import WeightScale
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
-from baco_gpu.tensor_file import save_tensors
+from baco_gpu.tensor_file import load_tensors, save_tensors
 
 FORMAT = "baco_gpu.coclustering"
 FORMAT_VERSION = 1
@@ -83,20 +82,13 @@ def load_result(path: str | os.PathLike[str]) -> CoclusteringResult:
         If the file is missing, no safetensors file, another program's, of a newer format, or damaged.
     """
     source = Path(path)
-    if not source.is_file():
-        raise InputError(f"{source}: no such file; expected one written by `baco compress` or CoclusteringResult.save")
-    try:
-        with safetensors.safe_open(source, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise InputError(f"{source}: expected a co-clustering saved by baco_gpu, got another safetensors file")
-            if metadata.get("format_version") != str(FORMAT_VERSION):
-                raise InputError(
-                    f"{source}: expected format version {FORMAT_VERSION}, got {metadata.get('format_version')}"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise InputError(f"{source}: not a readable safetensors file ({error})") from error
+    tensors, metadata = load_tensors(
+        source,
+        FORMAT,
+        FORMAT_VERSION,
+        what="a co-clustering saved by baco_gpu",
+        written_by="`baco compress` or CoclusteringResult.save",
+    )
     try:
         if _checksum(tensors, metadata["result"]) != metadata["sha256"]:
             raise ValueError("its contents do not match their checksum")

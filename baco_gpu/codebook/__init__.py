@@ -3,6 +3,7 @@
 from baco_gpu.codebook.bag import CodebookEmbeddingBag
 from baco_gpu.codebook.compress import CompressionReport, compress_module
 from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.export import export_codebook, export_onnx
 from baco_gpu.codebook.lookup import codebook_expand, codebook_lookup
 from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 
@@ -14,4 +15,6 @@ __all__ = [
     "codebook_expand",
     "codebook_lookup",
     "compress_module",
+    "export_codebook",
+    "export_onnx",
 ]

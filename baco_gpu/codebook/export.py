@@ -1,0 +1,69 @@
+"""Trained modules as files to serve from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.residual import ResidualCodebookEmbedding
+from baco_gpu.errors import InputError
+from baco_gpu.serving.onnx_graph import save_onnx
+from baco_gpu.serving.table import ServedTable, save_codebooks
+
+ONLY_TABLE = "table"
+
+
+def export_codebook(tables: CodebookEmbedding | Mapping[str, CodebookEmbedding], path: str | os.PathLike[str]) -> Path:
+    """Write codebooks, codes and residuals to one safetensors file; returns the path.
+
+    `baco_gpu.serving.load_codebook` reads it with NumPy and safetensors alone, and looks up what the modules do. Of a
+    bag the embeddings of its ids are served.
+
+    Parameters
+    ----------
+    tables : CodebookEmbedding, or a mapping of names to such modules
+        On any device. Values of bfloat16, which NumPy lacks, are written as float32.
+    path : path
+
+    Raises
+    ------
+    InputError
+        If something else than such modules is given, or `path` is a folder, or lies in a folder that does not exist.
+    OSError
+        If the file cannot be written.
+    """
+    named = tables if isinstance(tables, Mapping) else {ONLY_TABLE: tables}
+    return save_codebooks({name: served_table(module) for name, module in named.items()}, path)
+
+
+def export_onnx(module: CodebookEmbedding, path: str | os.PathLike[str]) -> Path:
+    """Write the lookup of one module as an ONNX model; see `baco_gpu.serving.onnx_graph.save_onnx`."""
+    return save_onnx(served_table(module), path)
+
+
+def served_table(module: CodebookEmbedding) -> ServedTable:
+    """The plain arrays of a module; InputError for any other module."""
+    if not isinstance(module, CodebookEmbedding):
+        raise InputError(f"a table must be a CodebookEmbedding, got {type(module).__name__}")
+    residuals = {}
+    if isinstance(module, ResidualCodebookEmbedding):
+        residuals = {name: _array(getattr(module, name)) for name in ("residual", "basis", "residual_rows")}
+    return ServedTable(
+        codebook=_array(module.codebook),
+        codes=_array(module.codes),
+        secondary=None if module.secondary is None else _array(module.secondary),
+        padding_idx=module.padding_idx,
+        **residuals,
+    )
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    values = tensor.detach().cpu()
+    array: np.ndarray = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    return array

@@ -1,0 +1,87 @@
+"""The lookup of a table as an ONNX graph, for runtimes that serve those (extra `onnx`)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baco_gpu.atomic import replacing
+from baco_gpu.errors import MissingExtraError
+from baco_gpu.serving.table import ServedTable
+
+OPSET = 17
+INPUT, OUTPUT = "ids", "embeddings"
+
+
+def save_onnx(table: ServedTable, path: str | os.PathLike[str]) -> Path:
+    """Write a model that maps int64 `ids` of shape (n,) to `embeddings` of shape (n, embedding_dim).
+
+    Ids must be in range: ONNX counts negative ones from the end, and leaves what it does with others to the runtime.
+
+    Raises
+    ------
+    InputError
+        If `path` is a folder, or lies in a folder that does not exist.
+    MissingExtraError
+        If the package onnx is not installed.
+    """
+    target = Path(path)
+    model = _model(table)
+    with replacing(target) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+    return target
+
+
+def _model(table: ServedTable) -> Any:
+    try:
+        import onnx
+        from onnx import TensorProto, checker, helper, numpy_helper
+    except ImportError as error:
+        raise MissingExtraError("a graph of ONNX needs onnx: pip install 'baco_gpu[onnx]'") from error
+
+    constants = dict(table.arrays())
+    nodes: list[Any] = []
+
+    def node(kind: str, *inputs: str, **attributes: Any) -> str:
+        output = f"{kind.lower()}_{len(nodes)}"
+        nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    def constant(name: str, value: Any, dtype: Any) -> str:
+        constants[name] = np.array(value, dtype=dtype)
+        return name
+
+    value = table.codebook.dtype
+    wide = np.result_type(value, np.float32)
+    out = node("Gather", "codebook", node("Gather", "codes", INPUT))
+    if table.secondary is not None:
+        second = node("Gather", "codebook", node("Gather", "secondary", INPUT))
+        if wide != value:
+            to = helper.np_dtype_to_tensor_dtype(wide)
+            out, second = node("Cast", out, to=to), node("Cast", second, to=to)
+        out = node("Mul", node("Add", out, second), constant("half", 0.5, wide))
+        if wide != value:
+            out = node("Cast", out, to=helper.np_dtype_to_tensor_dtype(value))
+    if table.padding_idx is not None:
+        is_padding = node("Equal", INPUT, constant("padding_idx", table.padding_idx, np.int64))
+        column = node("Unsqueeze", is_padding, constant("last_axis", [1], np.int64))
+        out = node("Where", column, constant("zero", 0, value), out)
+    if table.residual is not None:
+        own = node("Gather", "residual", node("Gather", "residual_rows", INPUT))
+        out = node("Add", out, node("MatMul", own, "basis"))
+    nodes.append(helper.make_node("Identity", [out], [OUTPUT]))
+    graph = helper.make_graph(
+        nodes,
+        "codebook_lookup",
+        [helper.make_tensor_value_info(INPUT, TensorProto.INT64, ["n"])],
+        [helper.make_tensor_value_info(OUTPUT, helper.np_dtype_to_tensor_dtype(value), ["n", table.embedding_dim])],
+        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()],
+    )
+    # The oldest format that has the operators, so that older runtimes read it too.
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    checker.check_model(model)
+    assert isinstance(model, onnx.ModelProto)
+    return model

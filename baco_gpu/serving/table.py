@@ -1,0 +1,191 @@
+"""A compressed table as plain arrays, its file and its lookup: needs NumPy and safetensors, and no PyTorch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from baco_gpu.errors import InputError
+from baco_gpu.tensor_file import load_tensors, save_tensors
+
+FORMAT = "baco_gpu.codebook"
+FORMAT_VERSION = 1
+
+_VALUES = ("codebook", "residual", "basis")
+_INDICES = {"codes": "codebook", "secondary": "codebook", "residual_rows": "residual"}
+
+
+@dataclass(frozen=True, eq=False)
+class ServedTable:
+    """What a `CodebookEmbedding` looks up, frozen.
+
+    Attributes
+    ----------
+    codebook : float16, float32 or float64 array of shape (rows, embedding_dim)
+    codes : int32 array of shape (ids,), the row of every id
+    secondary : int32 array of shape (ids,), a second row to take the mean with; None for none
+    padding_idx : int or None, the id whose embedding is zero
+    residual, basis : arrays of shapes (residual rows, rank) and (rank, embedding_dim), or None
+    residual_rows : int32 array of shape (ids,), or None
+        Where there are residuals, `residual[residual_rows[i]] @ basis` is added to the embedding of id i.
+
+    Raises
+    ------
+    InputError
+        If dtypes or shapes are others, or an index is out of range.
+    """
+
+    codebook: np.ndarray
+    codes: np.ndarray
+    secondary: np.ndarray | None = None
+    padding_idx: int | None = None
+    residual: np.ndarray | None = None
+    basis: np.ndarray | None = None
+    residual_rows: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for name in _VALUES:
+            array = getattr(self, name)
+            if array is not None and (array.ndim != 2 or array.dtype.kind != "f" or array.dtype != self.codebook.dtype):
+                raise InputError(
+                    f"{name} must be a {self.codebook.dtype} matrix, got {array.dtype} of shape {array.shape}"
+                )
+        if len({part is None for part in (self.residual, self.basis, self.residual_rows)}) > 1:
+            raise InputError("residual, basis and residual_rows must be given together, got some of them")
+        if self.residual is not None and self.basis is not None:
+            wanted = (self.residual.shape[1], self.embedding_dim)
+            if self.basis.shape != wanted:
+                raise InputError(f"basis must have shape {wanted}, got {self.basis.shape}")
+        for name, into in _INDICES.items():
+            index = getattr(self, name)
+            if index is None:
+                continue
+            if index.dtype != np.int32 or index.shape != (self.num_embeddings,):
+                raise InputError(
+                    f"{name} must be int32 of shape ({self.num_embeddings},), got {index.dtype} of shape {index.shape}"
+                )
+            rows = len(getattr(self, into))
+            if len(index) and not 0 <= index.min() <= index.max() < rows:
+                raise InputError(f"{name} must be rows from 0 to {rows - 1}, got {index.min()}..{index.max()}")
+        if self.padding_idx is not None and not 0 <= self.padding_idx < self.num_embeddings:
+            raise InputError(f"padding_idx must be from 0 to {self.num_embeddings - 1}, got {self.padding_idx}")
+
+    @property
+    def num_embeddings(self) -> int:
+        return len(self.codes)
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.codebook.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self.arrays().values())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that there are, by name."""
+        parts = {name: getattr(self, name) for name in (*_VALUES, *_INDICES)}
+        return {name: array for name, array in parts.items() if array is not None}
+
+    def lookup(self, ids: Any) -> np.ndarray:
+        """Embeddings of ids (integers of any shape): an array of shape (*ids.shape, embedding_dim).
+
+        The same bits as the module gives, in the dtype of the codebook; with residuals, up to the rounding of a matrix
+        product, which differs between libraries.
+
+        Raises
+        ------
+        InputError
+            If the ids are no integers, or one is out of range.
+        """
+        index = np.asarray(ids)
+        if index.size and index.dtype.kind not in "iu":
+            raise InputError(f"ids must be integers, got {index.dtype}")
+        outside = (index < 0) | (index >= self.num_embeddings)
+        if outside.any():
+            raise InputError(f"ids must be from 0 to {self.num_embeddings - 1}, got {index[outside][0]}")
+        index = index.astype(np.int64)
+        out = self.codebook[self.codes[index]]
+        if self.secondary is not None:
+            # Half precision is added up in single precision, and rounded once.
+            wide = out.astype(np.result_type(out.dtype, np.float32))
+            wide += self.codebook[self.secondary[index]]
+            wide *= wide.dtype.type(0.5)
+            out = wide.astype(out.dtype)
+        if self.padding_idx is not None:
+            out[index == self.padding_idx] = 0
+        if self.residual is not None and self.basis is not None and self.residual_rows is not None:
+            out += self.residual[self.residual_rows[index]] @ self.basis
+        return out
+
+
+def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[str]) -> Path:
+    """Write tables to one safetensors file, whole or not at all; returns the path.
+
+    The tensors are NAME.codebook, NAME.codes and so on, as in `ServedTable`; the metadata has format, format_version
+    and tables, a JSON object of the names and their padding_idx.
+
+    Raises
+    ------
+    InputError
+        If there is no table, or `path` is a folder, or lies in a folder that does not exist.
+    OSError
+        If the file cannot be written.
+    """
+    if not tables:
+        raise InputError("tables must be at least one, got none")
+    tensors = {
+        f"{name}.{part}": np.ascontiguousarray(array)
+        for name, table in tables.items()
+        for part, array in table.arrays().items()
+    }
+    facts = {name: {"padding_idx": table.padding_idx} for name, table in tables.items()}
+    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "tables": json.dumps(facts)}
+    return save_tensors(save_file, tensors, path, metadata)
+
+
+def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
+    """All tables of a file that `export_codebook` wrote, by name.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, no safetensors file, another program's, of a newer format, or damaged.
+    """
+    tensors, metadata = load_tensors(
+        path, FORMAT, FORMAT_VERSION, what="codebooks exported by baco_gpu", written_by="export_codebook"
+    )
+    try:
+        return {
+            name: ServedTable(
+                **{part: tensors[f"{name}.{part}"] for part in (*_VALUES, *_INDICES) if f"{name}.{part}" in tensors},
+                **facts,
+            )
+            for name, facts in json.loads(metadata["tables"]).items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: damaged codebooks ({type(error).__name__}: {error})") from error
+
+
+def load_codebook(path: str | os.PathLike[str], name: str | None = None) -> ServedTable:
+    """One table of a file: the one of that name, or the only one.
+
+    Raises
+    ------
+    InputError
+        As of `load_codebooks`, for an unknown name, and for none where there are several tables.
+    """
+    tables = load_codebooks(path)
+    if name is None and len(tables) == 1:
+        return next(iter(tables.values()))
+    if name not in tables:
+        raise InputError(f"name must be one of {', '.join(map(repr, tables))}, got {name!r}")
+    return tables[name]

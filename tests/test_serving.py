@@ -1,0 +1,174 @@
+"""Served tables give what the modules give, and need neither PyTorch nor a module."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from baco_gpu import CodebookEmbedding, CodebookEmbeddingBag, ResidualCodebookEmbedding, export_codebook
+from baco_gpu.codebook.export import export_onnx, served_table
+from baco_gpu.errors import InputError, MissingExtraError
+from baco_gpu.serving import ServedTable, load_codebook, load_codebooks, save_codebooks
+
+CODES = np.array([0, 3, 3, 7, 0, 9, 7, 7])
+SECONDARY = np.array([3, -1, 0, 9, 9, -1, 0, 3])
+IDS = np.array([[0, 1, 2], [7, 2, 5]])
+
+
+def modules():
+    torch.manual_seed(0)
+    residual = ResidualCodebookEmbedding(CODES, 5, SECONDARY, residual_dim=2, residual_ids=[1, 4, 7], padding_idx=2)
+    torch.nn.init.normal_(residual.residual[:-1].detach())
+    return {
+        "plain": CodebookEmbedding(CODES, 5),
+        "secondary": CodebookEmbedding(CODES, 5, SECONDARY),
+        "padding": CodebookEmbedding(CODES, 5, SECONDARY, padding_idx=-6),
+        "double": CodebookEmbedding(CODES, 5, SECONDARY, dtype=torch.float64),
+        "half": CodebookEmbedding(CODES, 5, SECONDARY, dtype=torch.float16),
+        "bag": CodebookEmbeddingBag(CODES, 5, SECONDARY),
+        "residual": residual,
+    }
+
+
+EXACT = ["plain", "secondary", "padding", "double", "half", "bag"]
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_served_table_gives_the_bits_of_the_module(name, tmp_path):
+    module = modules()[name]
+    served = load_codebook(export_codebook(module, tmp_path / "table.safetensors"))
+    wanted = module.weight.detach().numpy()
+    assert served.lookup(np.arange(8)).tobytes() == wanted.tobytes()
+    assert served.lookup(np.arange(8)).dtype == wanted.dtype
+    assert np.array_equal(served.lookup(IDS), wanted[IDS])
+    assert served.lookup(3).shape == (5,)
+    assert served.lookup([]).shape == (0, 5)
+
+
+def test_residuals_are_served_too(tmp_path):
+    module = modules()["residual"]
+    served = load_codebook(export_codebook(module, tmp_path / "table.safetensors"))
+    wanted = module(torch.as_tensor(IDS)).detach().numpy()
+    np.testing.assert_allclose(served.lookup(IDS), wanted, rtol=1e-6, atol=1e-7)
+    own = served.lookup(np.arange(8)) - load_codebook_of_shared(module)
+    assert sorted(np.flatnonzero(np.abs(own).max(axis=1) > 1e-3)) == [1, 4, 7]
+    assert not served.lookup(2).any()
+
+
+def load_codebook_of_shared(module):
+    """The table without its residuals."""
+    whole = served_table(module)
+    return ServedTable(whole.codebook, whole.codes, whole.secondary, whole.padding_idx).lookup(np.arange(8))
+
+
+def test_brain_floats_are_served_in_single_precision():
+    module = CodebookEmbedding(CODES, 5, dtype=torch.bfloat16)
+    assert served_table(module).lookup(IDS).dtype == np.float32
+    assert np.array_equal(served_table(module).lookup(IDS), module(torch.as_tensor(IDS)).detach().float().numpy())
+
+
+def test_several_tables_share_a_file(tmp_path):
+    tables = {"users": modules()["secondary"], "items": modules()["padding"]}
+    path = export_codebook(tables, tmp_path / "tables.safetensors")
+    loaded = load_codebooks(path)
+    assert set(loaded) == {"users", "items"}
+    assert loaded["items"].padding_idx == 2
+    assert loaded["users"].nbytes == tables["users"].nbytes
+    assert np.array_equal(load_codebook(path, "users").lookup(IDS), loaded["users"].lookup(IDS))
+    for name in (None, "shops"):
+        with pytest.raises(InputError, match="name must be one of 'users', 'items', got"):
+            load_codebook(path, name)
+
+
+def test_the_loader_runs_without_pytorch(tmp_path):
+    path = export_codebook(modules()["secondary"], tmp_path / "table.safetensors")
+    code = (
+        "import sys\n"
+        "from baco_gpu.serving import load_codebook\n"
+        f"print(load_codebook({str(path)!r}).lookup([[0, 1], [2, 7]]).shape)\n"
+        "heavy = {'torch', 'numba', 'scipy', 'pandas', 'sklearn', 'pyarrow', 'onnx'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.splitlines() == ["(2, 2, 5)", "[]"]
+
+
+def test_ids_that_no_table_has_are_refused():
+    table = served_table(modules()["plain"])
+    for ids, message in (([8], "ids must be from 0 to 7, got 8"), ([-1], "got -1"), ([0.5], "integers, got float64")):
+        with pytest.raises(InputError, match=message):
+            table.lookup(ids)
+
+
+def test_what_is_no_table_is_not_exported(tmp_path):
+    with pytest.raises(InputError, match="must be a CodebookEmbedding, got Embedding"):
+        export_codebook({"users": torch.nn.Embedding(3, 2)}, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="at least one"):
+        export_codebook({}, tmp_path / "x.safetensors")
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "table.safetensors"
+    with pytest.raises(InputError, match="no such file; expected one written by export_codebook"):
+        load_codebook(path)
+    save_file({"x": np.zeros(2)}, path)
+    with pytest.raises(InputError, match="expected codebooks exported by baco_gpu"):
+        load_codebook(path)
+    table = served_table(modules()["plain"])
+    metadata = {"format": "baco_gpu.codebook", "format_version": "1", "tables": '{"t": {"padding_idx": null}}'}
+    save_file({"t.codebook": table.codebook}, path, metadata)
+    with pytest.raises(InputError, match="damaged codebooks"):
+        load_codebook(path)
+    save_file({"t.codebook": table.codebook, "t.codes": table.codes + 4}, path, metadata)
+    with pytest.raises(InputError, match=r"codes must be rows from 0 to 3, got 4\.\.7"):
+        load_codebook(path)
+
+
+def test_arrays_that_do_not_fit_are_refused(tmp_path):
+    table = served_table(modules()["residual"])
+    parts = {**table.arrays(), "padding_idx": 2}
+    for change, message in (
+        ({"codebook": np.zeros((4, 5), int)}, "codebook must be a"),
+        ({"basis": None}, "must be given together"),
+        ({"basis": np.zeros((3, 5), np.float32)}, r"basis must have shape \(2, 5\)"),
+        ({"secondary": CODES}, "secondary must be int32"),
+        ({"padding_idx": 8}, "padding_idx must be from 0 to 7, got 8"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ServedTable(**{**parts, **change})
+    with pytest.raises(InputError, match="folder"):
+        save_codebooks({"t": table}, tmp_path)
+
+
+@pytest.mark.parametrize("runtime", ["reference", "onnxruntime"])
+@pytest.mark.parametrize("name", [*EXACT, "residual"])
+def test_an_onnx_model_gives_what_the_table_gives(name, runtime, tmp_path):
+    pytest.importorskip("onnx")
+    module = modules()[name]
+    path = export_onnx(module, tmp_path / "table.onnx")
+    ids = np.array([0, 1, 2, 7, 2, 5])
+    if runtime == "reference":
+        from onnx.reference import ReferenceEvaluator
+
+        (out,) = ReferenceEvaluator(str(path)).run(None, {"ids": ids})
+    else:
+        session = pytest.importorskip("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        (out,) = session.run(None, {"ids": ids})
+    wanted = served_table(module).lookup(ids)
+    assert out.dtype == wanted.dtype
+    if name == "residual":
+        np.testing.assert_allclose(out, wanted, rtol=1e-6, atol=1e-7)
+    else:
+        assert np.array_equal(out, wanted)
+
+
+def test_without_the_extra_onnx_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingExtraError, match=r"baco_gpu\[onnx\]"):
+        export_onnx(modules()["plain"], tmp_path / "table.onnx")
+    assert not list(tmp_path.iterdir())
