@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from baco_gpu.baselines.extras import missing
 from baco_gpu.baselines.sides import Sides, rows_of, secondary_indices_of
 from baco_gpu.clustering.budget import Budget, Reach, TableSize, solve_within
@@ -15,6 +17,24 @@ from baco_gpu.graph.bipartite import BipartiteGraph
 # From a graph, a seed and the sides that shall have secondary clusters to a function of the codebook rows. What does
 # not depend on the rows is done once: a budget with secondary clusters takes several numbers of rows.
 Solver = Callable[[BipartiteGraph, int, tuple[bool, bool]], Callable[[int], Sides]]
+
+
+class Regrouped(NamedTuple):
+    """What a side's codebook becomes between two epochs.
+
+    Attributes
+    ----------
+    codebook : floats of shape (rows, dim), as many rows as before
+    codes, secondary : integers of shape (ids,), rows of the codebook; the two of an id differ
+    """
+
+    codebook: np.ndarray
+    codes: np.ndarray
+    secondary: np.ndarray
+
+
+# From the expanded table of a side (ids, dim) and its number of codebook rows, at least 2.
+Regroup = Callable[[np.ndarray, int, np.random.Generator], Regrouped]
 
 FULL, BUDGET, OWN = "full", "budget", "own"
 CODEBOOK, RESIDUAL, NARROW = "codebook", "residual", "narrow"
@@ -53,6 +73,8 @@ class Method:
         Whether users and items share labels, without which there are no secondary clusters.
     second_rows : bool
         Whether the method itself gives nodes two rows.
+    regroup : function, or None
+        How the codebook of each side is made anew between epochs, by the methods that learn their groups.
     needs : Package, or None
         What it needs of the extra `baselines`.
     """
@@ -68,6 +90,7 @@ class Method:
     secondary: str = "none"
     coclusters: bool = False
     second_rows: bool = False
+    regroup: Regroup | None = None
     needs: Package | None = None
 
     @property

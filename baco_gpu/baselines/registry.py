@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from baco_gpu.baselines import bimlpa, brim, hashing, infomap, itcc, louvain, lsh, propagation, spectral
+from baco_gpu.baselines import bimlpa, brim, cce, hashing, infomap, itcc, louvain, lsh, propagation, spectral
 from baco_gpu.baselines.method import FULL, NARROW, OWN, RESIDUAL, Method, Package, Solver
 from baco_gpu.baselines.sides import Sides
 from baco_gpu.clustering.estimator import SECONDARY
@@ -89,6 +89,15 @@ METHODS: dict[str, Method] = {
             "nodes on the same side of random hyperplanes share a row",
             _GRAPHHASH,
             solver=_plain(lsh.locality_sensitive_hashing),
+        ),
+        Method(
+            "cce",
+            "learned",
+            "k-means of the embeddings between epochs, and a row drawn (one column)",
+            "CCE, arXiv 2210.05974",
+            solver=_plain(cce.hashed_pairs),
+            second_rows=True,
+            regroup=cce.cluster_embeddings,
         ),
         Method(
             "louvain",

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.sparse
 
+from baco_gpu.baselines.kmeans import k_means
 from baco_gpu.baselines.sides import NEITHER, Sides, coclusters, deal_rows, rows_of
 from baco_gpu.clustering.result import Assignment
 from baco_gpu.graph.bipartite import BipartiteGraph
@@ -22,8 +23,6 @@ _TOLERANCE = 0.01
 _BISTOCHASTIC_STEPS = 100
 _BISTOCHASTIC_CHANGE = 1e-5
 _BEST_VECTORS = 3
-_BATCH = 8192
-_CAREFUL_CLUSTERS = 500
 _ZERO = 1e-9
 
 
@@ -43,7 +42,7 @@ def spectral_coclustering(
 
     def clustered(clusters: int) -> Sides:
         if clusters not in known:
-            labels = _k_means(points, clusters, seed)
+            labels = k_means(points, clusters, seed)
             known[clusters] = coclusters(graph, (labels[: graph.num_users], labels[graph.num_users :]), secondary)
         return known[clusters]
 
@@ -74,25 +73,11 @@ def spectral_biclustering(graph: BipartiteGraph, seed: int) -> Callable[[int], S
     def solve(rows: int) -> Sides:
         shares = deal_rows((graph.num_users, graph.num_items), rows)
         users, items = (
-            Assignment(_k_means(side, share, seed).astype(np.int32)) for side, share in zip(points, shares, strict=True)
+            Assignment(k_means(side, share, seed).astype(np.int32)) for side, share in zip(points, shares, strict=True)
         )
         return users, items
 
     return solve
-
-
-def _k_means(points: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """Labels of the points, by mini-batches: whole passes are added up in an order that changes with the threads.
-
-    Many clusters start from random points: k-means++ would take longer than all that follows it.
-    """
-    from sklearn.cluster import MiniBatchKMeans
-
-    if clusters >= len(points):
-        return np.arange(len(points))
-    start = {"init": "k-means++", "n_init": 3} if clusters <= _CAREFUL_CLUSTERS else {"init": "random", "n_init": 1}
-    model = MiniBatchKMeans(clusters, batch_size=_BATCH, random_state=seed, reassignment_ratio=0.0, **start)
-    return model.fit_predict(points)
 
 
 def _singular_vectors(matrix: scipy.sparse.sparray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

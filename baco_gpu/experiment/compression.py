@@ -17,11 +17,13 @@ from baco_gpu.clustering.result import CoclusteringResult
 from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError, UnreachableBudgetError
+from baco_gpu.experiment.regrouping import Regrouping
 from baco_gpu.experiment.residual import NOBODY, budget_beside, plan_residuals
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.models.build import full_table
 from baco_gpu.models.recommender import Table
 from baco_gpu.progress import Progress, silent
+from baco_gpu.training.callbacks import Callback
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Compression:
     full_parameters: int  # of the full table
     seconds: float = 0.0
     result: CoclusteringResult | None = None
+    callbacks: tuple[Callback, ...] = ()  # what the method does between epochs
 
     @property
     def rows(self) -> int:
@@ -114,7 +117,8 @@ def compress(
         sides = result.users, result.items
     seconds = time.perf_counter() - started
     user_table, item_table = plan.tables(sides, table.embedding_dim)
-    return Compression(method, user_table, item_table, table.full_parameters, seconds, result)
+    callbacks = () if chosen.regroup is None else (Regrouping(chosen.regroup),)
+    return Compression(method, user_table, item_table, table.full_parameters, seconds, result, callbacks)
 
 
 def _budget_of(clustering: BalancedCoclustering, method: str) -> Budget:

@@ -76,7 +76,8 @@ def run(
 ) -> Outcome:
     """Train `model` ("lightgcn" or "mf") over the tables of `compression`, and rank the test part.
 
-    `callbacks` follow the training (see `baco_gpu.training.Callback`), after the report of progress.
+    `callbacks` follow the training (see `baco_gpu.training.Callback`), after the report of progress and what the
+    method of `compression` does between epochs.
 
     Raises
     ------
@@ -85,7 +86,7 @@ def run(
     """
     check_choice("model", model, MODELS)
     recommender = build_model(model, compression.user_table, compression.item_table, split, num_layers=num_layers)
-    training = train(recommender, split, settings, (ReportProgress(progress), *callbacks))
+    training = train(recommender, split, settings, (ReportProgress(progress), *compression.callbacks, *callbacks))
     return Outcome(compression, recommender, model, training)
 
 
