@@ -38,6 +38,7 @@ def train(
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Keep the run in this file, to resume from.")] = None,
     checkpoint_every: Annotated[int, typer.Option(help="Epochs from one checkpoint to the next.")] = 1,
+    tensorboard: Annotated[Path | None, typer.Option(help="Write curves for TensorBoard into this folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from --checkpoint, to the same result.")] = False,
 ) -> None:
     """Train a recommender over compressed tables (or the full ones) and rank the test items.
@@ -61,9 +62,15 @@ def train(
 
     from baco_gpu import experiment
     from baco_gpu.clustering.result import CoclusteringResult
+    from baco_gpu.training import Callback
     from baco_gpu.training.checkpoint import Checkpoint
+    from baco_gpu.training.tensorboard import TensorBoardLogger
 
-    callbacks = [] if checkpoint is None else [Checkpoint(checkpoint, checkpoint_every, resume=resume)]
+    callbacks: list[Callback] = []
+    if tensorboard is not None:
+        callbacks.append(TensorBoardLogger(tensorboard))
+    if checkpoint is not None:
+        callbacks.append(Checkpoint(checkpoint, checkpoint_every, resume=resume))
     experiment.check_names(method=method, model=training.model)
     result = None if codes is None else CoclusteringResult.load(codes)
     with ProgressDisplay(hidden=run.silent) as display:
