@@ -7,10 +7,14 @@ from contextlib import contextmanager
 
 from baco_gpu.errors import MissingExtraError
 
+# What pip cannot be asked for by our extra.
+_COMMANDS = {"cugraph": "conda install -c rapidsai -c conda-forge cugraph"}
+
 
 def missing(distribution: str, user: str) -> MissingExtraError:
     """The error that says which command helps."""
-    return MissingExtraError(f"{user} needs {distribution}: pip install 'baco_gpu[baselines]'")
+    command = _COMMANDS.get(distribution, "pip install 'baco_gpu[baselines]'")
+    return MissingExtraError(f"{user} needs {distribution}: {command}")
 
 
 @contextmanager

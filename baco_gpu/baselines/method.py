@@ -41,7 +41,7 @@ CODEBOOK, RESIDUAL, NARROW = "codebook", "residual", "narrow"
 
 
 class Package(NamedTuple):
-    """A package of the extra `baselines`: what is imported, and what provides it."""
+    """A package that a plain installation lacks: what is imported, and what provides it."""
 
     module: str
     distribution: str

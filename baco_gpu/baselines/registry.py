@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from baco_gpu.baselines import bimlpa, brim, cce, hashing, infomap, itcc, louvain, lsh, propagation, spectral
+from baco_gpu.baselines import bimlpa, brim, cce, cugraph, hashing, infomap, itcc, louvain, lsh, propagation, spectral
 from baco_gpu.baselines.method import FULL, NARROW, OWN, RESIDUAL, Method, Package, Solver
 from baco_gpu.baselines.sides import Sides
 from baco_gpu.clustering.estimator import SECONDARY
@@ -53,6 +53,7 @@ def _without(function: Callable[[BipartiteGraph, int], Callable[[int], Sides]]) 
 _BACO = "BACO, arXiv 2604.18351"
 _GRAPHHASH = "GraphHash, arXiv 2412.17245"
 _SCIKIT_NETWORK = Package("sknetwork", "scikit-network")
+_CUGRAPH = Package("cugraph", "cugraph")
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -125,6 +126,24 @@ METHODS: dict[str, Method] = {
             solver=louvain.leiden_search,
             coclusters=True,
             needs=_SCIKIT_NETWORK,
+        ),
+        Method(
+            "cugraph-louvain",
+            "modularity",
+            "Louvain on a GPU (Newman's modularity, no seed)",
+            "Blondel et al., J. Stat. Mech. P10008, 2008",
+            solver=cugraph.louvain_search,
+            coclusters=True,
+            needs=_CUGRAPH,
+        ),
+        Method(
+            "cugraph-leiden",
+            "modularity",
+            "Leiden on a GPU (Newman's modularity)",
+            "Traag et al., Scientific Reports 9, 2019",
+            solver=cugraph.leiden_search,
+            coclusters=True,
+            needs=_CUGRAPH,
         ),
         Method(
             "propagation",
