@@ -275,3 +275,17 @@ class TestFailedSaves:
         with pytest.raises(TypeError, match="cannot save a set"):
             replace(result, settings={"budget": {1, 2}}).save(tmp_path / "file")
         assert not any(tmp_path.iterdir())
+
+
+def test_a_file_from_before_there_was_a_scale_has_none(tmp_path, result, monkeypatch):
+    def save_without(tensors, path, metadata):
+        scalars = json.loads(metadata["result"])
+        del scalars["scale"]
+        text = json.dumps(scalars)
+        metadata |= {"result": text, "sha256": result_file._checksum(tensors, text)}
+        save_file(tensors, path, metadata)
+
+    monkeypatch.setattr(result_file, "save_file", save_without)
+    loaded = CoclusteringResult.load(result.save(tmp_path / "codes.safetensors"))
+    assert loaded.scale is None
+    assert loaded.labels_sha256 == result.labels_sha256

@@ -115,6 +115,8 @@ def _plain(value: object) -> int | float:
 
 
 def _assemble(tensors: dict[str, np.ndarray], scalars: dict[str, Any]) -> CoclusteringResult:
+    if not isinstance(scalars, dict):
+        raise TypeError(f"its figures are a {type(scalars).__name__}")
     sides, volumes = [], []
     for name in ("users", "items"):
         prefix = f"{name}.vocabulary."
@@ -130,13 +132,14 @@ def _assemble(tensors: dict[str, np.ndarray], scalars: dict[str, Any]) -> Coclus
         volumes.append(tensors[f"{name}.volumes"])
     if volumes[0].shape != volumes[1].shape:
         raise ValueError(f"volumes of shapes {volumes[0].shape} and {volumes[1].shape}")
-    scale = None if scalars["scale"] is None else WeightScale(*scalars["scale"])
+    scale = scalars.get("scale")  # files written before there was one lack it; `assign` then says so
     return CoclusteringResult(
         users=sides[0],
         items=sides[1],
         objective_trace=tensors["objective_trace"],
         volumes=(volumes[0], volumes[1]),
-        **{**{name: scalars[name] for name in _SCALARS}, "scale": scale},
+        scale=None if scale is None else WeightScale(*scale),
+        **{name: scalars[name] for name in _SCALARS if name != "scale"},
     )
 
 
