@@ -163,6 +163,9 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
     def resize(self, codes: Labels, secondary: Labels | None = None) -> None:
         """As `CodebookEmbedding.resize`; ids keep their residuals, new ones have none.
 
+        Residuals go by number: new ids must come after the old ones. Where the numbers of old ids have moved (as those
+        of sorted raw ids do when others come between them), their residuals would be taken for those of other ids.
+
         Raises InputError as that does, and when there are fewer ids than before: residuals belong to ids.
         """
         count = len(codes)
