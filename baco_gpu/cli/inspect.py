@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from baco_gpu.cli import completion, options
+from baco_gpu.cli import options
 from baco_gpu.cli.console import print_json, print_pairs, print_table
 from baco_gpu.cli.groups import expanded
 
 
 @expanded
 def inspect(
-    codes: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CODES",
-            help="A file that `baco compress --out` wrote.",
-            autocompletion=completion.files_of(".safetensors"),
-        ),
-    ],
+    codes: options.Codes,
     run: options.Run,
     largest: Annotated[int, typer.Option(min=0, help="How many of the largest clusters to list.")] = 5,
     members: Annotated[int, typer.Option(min=0, help="How many members of each to name.")] = 5,

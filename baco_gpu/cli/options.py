@@ -85,6 +85,15 @@ Data = Annotated[
     ),
 ]
 
+Codes = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CODES",
+        help="A file that `baco compress --out` wrote.",
+        autocompletion=completion.files_of(".safetensors"),
+    ),
+]
+
 
 @dataclass(frozen=True)
 class Run:

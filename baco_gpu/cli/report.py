@@ -15,14 +15,7 @@ from baco_gpu.errors import InputError
 
 @expanded
 def report(
-    codes: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CODES",
-            help="A file that `baco compress --out` wrote.",
-            autocompletion=completion.files_of(".safetensors"),
-        ),
-    ],
+    codes: options.Codes,
     source: options.Source,
     run: options.Run,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.html", help="Write the page here.")],
