@@ -49,6 +49,16 @@ __device__ __forceinline__ Int64 warp_sum(Int64 value) {
     return value;
 }
 
+// The place of a thread that joins a list whose length is on the device; one atomic a warp, and all lanes must call.
+__device__ __forceinline__ Int64 join_list(bool joins, Int64* length) {
+    const unsigned joining = __ballot_sync(FULL_WARP, joins);
+    if (joining == 0) return 0;
+    Int64 base = 0;
+    if (lane_of_thread() == 0) base = (Int64)atomicAdd((Word*)length, (Word)__popc(joining));
+    base = __shfl_sync(FULL_WARP, base, 0);
+    return base + __popc(joining & ((1u << lane_of_thread()) - 1));
+}
+
 template <bool Weighted>
 __device__ __forceinline__ Int64 weight_of_edge(const Int64* weights, Int64 edge) {
     if constexpr (Weighted) {

@@ -7,7 +7,8 @@
 //   label_block    a thread block a node, likewise
 //   label_hub      a thread block a node; where its distinct labels overflow the shared table, it counts once more in
 //                  the thread block's table in global memory, which has room for all of them
-// The lengths of the three lists stay on the device, and the threads of a grid share a list whatever its length.
+// A block is nodes[range[0]] .. nodes[range[1] - 1]. Its range and the lengths of the three lists stay on the device, and
+// the threads of a grid share a list whatever its length: no launch waits for the host to learn a size.
 #include "candidate.cuh"
 #include "table.cuh"
 
@@ -21,7 +22,7 @@ struct Visit {
     const Int64* node_weights;
     Id* labels;
     const Id* other_labels;
-    Id* output;  // MOVE: the label before, by place in the block; SECOND: the second label
+    Id* output;  // by place in `nodes`. MOVE: the label before; SECOND: the second label
     Scoring<Id> scoring;
 
     __device__ __forceinline__ Int64 node(Int64 place) const { return nodes == nullptr ? place : nodes[place]; }
@@ -143,31 +144,31 @@ __device__ Int64 visit_together(Visit<Id>& visit, Int64 place, const Team& team,
 
 template <class Id, bool Weighted, Task task>
 __global__ void __launch_bounds__(THREADS, 3) label_tiny(
-    const Int64* nodes, Int64 num_nodes, const Int64* offsets, const Id* neighbors, const Int64* weights,
+    const Int64* nodes, const Int64* range, const Int64* offsets, const Id* neighbors, const Int64* weights,
     const Int64* node_weights, Id* labels, const Int64* marks, const Id* other_labels, const Int64* other_volumes,
-    double penalty, Id* output, Int64* gained, Id* lists, Int64* lengths
+    double penalty, Id* output, Int64* gained, Id* warp_list, Id* block_list, Id* hub_list, Int64* lengths
 ) {
     BACO_VISIT;
-    const Int64 place = index_of_thread();
+    Id* const lists[3] = {warp_list, block_list, hub_list};
     Int64 gain = 0;
-    int list = -1;
-    if (place < num_nodes) {
-        const Int64 node = visit.node(place);
-        const Int64 degree = offsets[node + 1] - offsets[node];
-        if (degree <= BACO_TINY_DEGREE) {
-            gain = visit_alone<Id, Weighted, task>(visit, place, node);
-        } else {
-            list = degree <= BACO_WARP_SLOTS / 2 ? 0 : degree <= BACO_BLOCK_SLOTS / 2 ? 1 : 2;
+    // The threads of a warp go on together, the ones beyond the end too: they join no list.
+    for (Int64 first = range[0] + index_of_thread() - lane_of_thread(); first < range[1]; first += threads_in_grid()) {
+        const Int64 place = first + lane_of_thread();
+        int list = -1;
+        if (place < range[1]) {
+            const Int64 node = visit.node(place);
+            const Int64 degree = offsets[node + 1] - offsets[node];
+            if (degree <= BACO_TINY_DEGREE) {
+                gain += visit_alone<Id, Weighted, task>(visit, place, node);
+            } else {
+                list = degree <= BACO_WARP_SLOTS / 2 ? 0 : degree <= BACO_BLOCK_SLOTS / 2 ? 1 : 2;
+            }
         }
-    }
-    for (int l = 0; l < 3; ++l) {  // one atomic a warp and list
-        const unsigned joining = __ballot_sync(FULL_WARP, list == l);
-        if (joining == 0) continue;
-        Int64 base = 0;
-        if (lane_of_thread() == 0) base = (Int64)atomicAdd((Word*)&lengths[l], (Word)__popc(joining));
-        base = __shfl_sync(FULL_WARP, base, 0);
-        const unsigned before = joining & ((1u << lane_of_thread()) - 1);
-        if (list == l) lists[l * num_nodes + base + __popc(before)] = (Id)place;
+#pragma unroll
+        for (int l = 0; l < 3; ++l) {
+            const Int64 position = join_list(list == l, &lengths[l]);
+            if (list == l) lists[l][position] = (Id)place;
+        }
     }
     gain = warp_sum(gain);
     if (task == MOVE && lane_of_thread() == 0 && gain != 0) add_exactly(gained, gain);

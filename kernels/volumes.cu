@@ -10,26 +10,25 @@ __global__ void __launch_bounds__(THREADS) sums_by_label(
     if (i < count && labels[i] >= 0) add_exactly(&sums[labels[i]], values[i]);
 }
 
-// Carries the weights of the nodes that changed label to their new clusters, and counts those nodes.
+// Carries the weights of the nodes that changed label to their new clusters, and counts those nodes. The block is
+// nodes[range[0]] .. nodes[range[1] - 1]; `previous` has the labels before, by the same places.
 template <class Id>
 __global__ void __launch_bounds__(THREADS) move_volumes(
-    const Int64* nodes, Int64 num_nodes, const Id* previous, const Id* labels, const Int64* node_weights,
+    const Int64* nodes, const Int64* range, const Id* previous, const Id* labels, const Int64* node_weights,
     Int64* volumes, Int64* moved
 ) {
-    const Int64 k = index_of_thread();
-    bool moves = false;
-    if (k < num_nodes) {
-        const Int64 node = nodes[k];
-        const Id before = previous[k];
+    Int64 movers = 0;
+    for (Int64 place = range[0] + index_of_thread(); place < range[1]; place += threads_in_grid()) {
+        const Int64 node = nodes[place];
+        const Id before = previous[place];
         const Id after = labels[node];
-        moves = before != after;
-        if (moves) {
-            add_exactly(&volumes[before], -node_weights[node]);
-            add_exactly(&volumes[after], node_weights[node]);
-        }
+        if (before == after) continue;
+        add_exactly(&volumes[before], -node_weights[node]);
+        add_exactly(&volumes[after], node_weights[node]);
+        ++movers;
     }
-    const unsigned movers = __ballot_sync(FULL_WARP, moves);
-    if (lane_of_thread() == 0 && movers != 0) add_exactly(moved, __popc(movers));
+    movers = warp_sum(movers);
+    if (lane_of_thread() == 0 && movers != 0) add_exactly(moved, movers);
 }
 
 // The weight of the edges whose two ends share a label: a warp a node, one atomic a warp.

@@ -27,7 +27,7 @@ class TestCatalogue:
         assert instance("block_of_node", ()) == "block_of_node"
         assert len(instances("label_move.cu")) == 4 * 2 * 2 * 2
         assert len(instances("codebook.cu")) == 4 * 2 * 2 * 2 + 2 * 2 * 2 + 5 * 4 * 2
-        assert len({name for source in SOURCES for name in instances(source)}) == 32 + 2 + 2 + 4 + 5 + 4 + 2 + 80 + 1
+        assert len({name for source in SOURCES for name in instances(source)}) == 32 + 2 + 2 + 4 + 6 + 4 + 2 + 80 + 1
 
     @pytest.mark.parametrize("values", [(), ("int",), ("int", "false", "STAY"), ("int", "false", "MOVE", "x")])
     def test_no_other_instances(self, values):
@@ -68,7 +68,7 @@ class TestTypes:
         labels, values, count, sums = typed("sums_by_label", ("int",), self.arguments())
         assert (type(count), count) == (np.int64, 3)
         assert labels.dtype == np.int32
-        hashed = typed("block_of_node", (), [2**64 - 1, 4, np.int64(2), np.zeros(4, np.int32)])
+        hashed = typed("block_of_node", (), [2**64 - 1, 4, np.int64(2), np.zeros(4, np.int32), np.zeros(2, np.int64)])
         assert [type(number) for number in hashed[:3]] == [np.uint64, np.int64, np.uint64]
         assert values.dtype == sums.dtype == np.int64
 
@@ -162,12 +162,12 @@ class TestLauncher:
             loader._kernels_of.cache_clear()
         assert launcher.processors == 132
         blocks = np.zeros(9, np.int32)
-        launcher("block_of_node", (), 7, [5, 9, 4, blocks])
+        launcher("block_of_node", (), 7, [5, 9, 4, blocks, np.zeros(4, np.int64)])
         ids, longs = np.zeros(3, np.int32), np.zeros(4, np.int64)
         launcher("weight_within", ("int", "false"), 2, [longs, ids, None, 3, ids, ids, longs])
         (grid, block, arguments, shared, stream), (_, _, without_weights, *_) = launched
         assert (grid, block, shared, stream) == ((7,), (128,), 0, None)
-        assert [type(argument) for argument in arguments] == [np.uint64, np.int64, np.uint64, np.ndarray]
+        assert [type(argument) for argument in arguments] == [np.uint64, np.int64, np.uint64, np.ndarray, np.ndarray]
         assert arguments[3] is blocks
         assert (type(without_weights[2]), without_weights[2]) == (np.uintp, 0)
 

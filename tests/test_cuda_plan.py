@@ -14,12 +14,13 @@ from baco_gpu.clustering.backends.device import DeviceBackend
 from baco_gpu.clustering.merging import compact
 from baco_gpu.clustering.multilevel import Schedule, multilevel
 from baco_gpu.clustering.paper import sweeps_only
-from baco_gpu.clustering.sweeps import singletons
+from baco_gpu.clustering.sweeps import singletons, sweep
 from baco_gpu.clustering.weights import integer_weights
 from baco_gpu.cuda.plan import (
     HubTables,
     Limits,
     SidePlan,
+    blocks_bytes,
     blocks_for,
     contraction_bytes,
     hub_tables,
@@ -105,16 +106,15 @@ def test_measured_memory_is_below_the_estimate(weighted):
     problem = backend.load(graph, weights)
     partition = singletons(backend, problem)
     tables = hub_tables(problem.plans[0], partition.num_labels, 4, SMALL, backend._launch.processors)
-    nodes = np.arange(graph.num_users)
-    backend.move(
-        problem, partition.copy(), 0, nodes, 1.0, None, np.zeros(2, np.int64)
-    )  # builds, and whatever happens once
+    (block,), totals = backend.blocks(problem, 0, 1, 1), np.zeros(2, np.int64)
+    backend.move(problem, partition.copy(), 0, block, 1.0, None, totals)  # builds, and whatever happens once
 
-    totals = np.zeros(2, np.int64)
-    moved = peak(lambda: backend.move(problem, partition, 0, nodes, 1e-4, None, totals))
-    assert moved <= move_bytes(len(nodes), tables, 4) + SLACK
+    moved = peak(lambda: backend.move(problem, partition, 0, block, 1e-4, None, totals))
+    assert moved <= move_bytes(graph.num_users, tables, 4) + SLACK
+    dealt = peak(lambda: backend.blocks(problem, 0, 1, 4))
+    assert dealt <= blocks_bytes(graph.num_users) + SLACK
     second = peak(lambda: backend.second_best(problem, partition, 0, 1e-4))
-    assert second <= second_bytes(len(nodes), partition.num_labels, tables, 4) + SLACK
+    assert second <= second_bytes(graph.num_users, partition.num_labels, tables, 4) + SLACK
     for labels in (partition.num_labels, 70):
         coarse = partition.copy()
         for side in (0, 1):
@@ -145,7 +145,7 @@ def test_a_whole_solve_stays_below_its_estimate_and_near_it(nodes, weighted, mer
             partition = multilevel(backend, problem, penalty, nodes // 4, schedule=Schedule(sweeps, 2, 1), **common)
         backend.second_best(problem, compact(backend, partition), 0, penalty)
 
-    backend.move(problem, singletons(backend, problem), 0, np.arange(9), 1.0, None, np.zeros(2, np.int64))  # builds
+    sweep(backend, problem, singletons(backend, problem), penalty, seed=0, number=0)  # builds
     # Without sweeps merging begins at singletons: as many pairs of clusters as edges.
     measured = max(peak(lambda sweeps=sweeps: solve(sweeps)) for sweeps in (0, 2))
     here = estimate.total - estimate.graph  # the graph is where it was before
@@ -168,7 +168,7 @@ def test_bytes_an_edge_a_node_and_a_label():
     ):
         assert total(0, 10**9, **options) - total(0, 0, **options) == pytest.approx(an_edge * 10**9, rel=1e-6)
     # Two partitions of 20 bytes a label, 16 of the graph, and the work of a sweep.
-    assert total(10**6, 0, merging=False) - total(0, 0, merging=False) == 10**6 * (40 + 16 + 48)
+    assert total(10**6, 0, merging=False) - total(0, 0, merging=False) == 10**6 * (40 + 16 + 32)
 
 
 def test_hubs_add_their_tables():

@@ -11,8 +11,7 @@ from baco_gpu.clustering.sweeps import singletons, sweep
 from baco_gpu.clustering.weights import integer_weights
 from baco_gpu.cuda.plan import Limits
 from baco_gpu.graph.bipartite import BipartiteGraph
-from cuda_host.host import SMALL, compiler, host_backend, with_ids
-from graphs import random_graph
+from cuda_host.host import SMALL, block_of, compiler, host_backend, with_ids
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs g++ to build the CUDA sources for the CPU")
 
@@ -81,7 +80,7 @@ def test_moves_and_second_labels(limits, weighted, ids):
                     nodes = cpu.blocks(problem, side, 5, 2)[0]
                     totals, others = np.zeros(2, np.int64), np.zeros(2, np.int64)
                     cpu.move(problem, expected, side, nodes, penalty, anchors, totals)
-                    host.move(wide, partition, side, nodes, penalty, anchors, others)
+                    host.move(wide, partition, side, block_of(nodes, len(state.labels[side])), penalty, anchors, others)
                     assert others.tolist() == totals.tolist()
                     assert_same(partition, expected)
                 second = host.second_best(wide, partition, side, penalty)
@@ -103,40 +102,11 @@ def test_every_order_of_threads_gives_the_same(limits):
         problem = host.load(graph, weights)
         partition = singletons(host, problem)
         totals = np.zeros(2, np.int64)
-        everyone = np.arange(graph.num_users)
+        (everyone,) = host.blocks(problem, USERS, 0, 1)
         host.move(problem, partition, USERS, everyone, 2 * weights.penalty_per_gamma, None, totals)
         second = host.second_best(problem, partition, ITEMS, 0.1)
         results.add(tuple(array.tobytes() for array in (totals, *partition.labels, *partition.volumes, second)))
     assert len(results) == 1
-
-
-def test_the_host_waits_for_nothing_amid_a_sweep():
-    graph = random_graph(200, 150, 2000, seed=4)
-    weights = integer_weights(graph)
-    host = host_backend()
-    problem = host.load(graph, weights)
-    partition = singletons(host, problem)
-    launch, events = host._launch, []
-
-    class Recorder:
-        limits, processors = launch.limits, launch.processors
-
-        def __call__(self, kernel, *arguments):
-            events.append(kernel)
-            launch(kernel, *arguments)
-
-    def to_host(array):
-        events.append("to the host")
-        return array
-
-    assert sweep(host, problem, partition, weights.penalty_per_gamma, seed=0, number=0) > 0
-    host._launch, host.to_host = Recorder(), to_host
-    sweep(host, problem, partition, weights.penalty_per_gamma, seed=0, number=1, hold_rows=True)
-    # The sizes of the blocks of both sides before the first move, and what came of the moves after the last.
-    assert events.count("to the host") == 3
-    assert events.count("move_volumes") == 8
-    assert events.index("label_tiny") > events.index("to the host", events.index("to the host") + 1)
-    assert events[-2:] == ["move_volumes", "to the host"]
 
 
 def test_hubs_use_global_memory_only_where_their_labels_overflow():
@@ -177,7 +147,8 @@ def test_graphs_without_edges(sizes):
     partition, expected = singletons(host, problem), singletons(cpu, cpu.load(graph, weights))
     for side in (USERS, ITEMS):
         totals = np.zeros(2, np.int64)
-        host.move(problem, partition, side, np.arange(sizes[side]), 1.0, None, totals)
+        (everyone,) = host.blocks(problem, side, 0, 1)
+        host.move(problem, partition, side, everyone, 1.0, None, totals)
         assert not totals.any()
         assert host.second_best(problem, partition, side, 1.0).tolist() == [-1] * sizes[side]
     assert_same(partition, expected)
@@ -201,6 +172,6 @@ def test_offsets_beyond_32_bits():
     far = problem.sides[USERS]._replace(offsets=np.array([begin, begin + 100]), neighbors=neighbors)
     plans, problem = problem.plans, type(problem)((far, problem.sides[ITEMS]), 1, 100)
     problem.plans = plans
-    host.move(problem, partition, USERS, np.arange(1), 0.001, None, totals)
+    host.move(problem, partition, USERS, block_of(np.arange(1), 1), 0.001, None, totals)
     assert_same(partition, expected)
     assert totals.tolist() == others.tolist() == [host.weight_within(problem, partition.labels), 1]

@@ -49,7 +49,9 @@ _PIECES = "piece:long counters:long* long_rows:long* first_pieces:long* "
 
 KERNELS = {
     "label_tiny": _kernel(
-        "label_move.cu", "id weighted task", _LISTS.format("num_nodes:long ", "lists:id* lengths:long*")
+        "label_move.cu",
+        "id weighted task",
+        _LISTS.format("range:long* ", "warp_list:id* block_list:id* hub_list:id* lengths:long*"),
     ),
     "label_warp": _kernel("label_move.cu", "id weighted task", _LISTS.format("", _RUN)),
     "label_block": _kernel("label_move.cu", "id weighted task", _LISTS.format("", _RUN)),
@@ -62,14 +64,15 @@ KERNELS = {
     "move_volumes": _kernel(
         "volumes.cu",
         "id",
-        "nodes:long* num_nodes:long previous:id* labels:id* node_weights:long* volumes:long* moved:long*",
+        "nodes:long* range:long* previous:id* labels:id* node_weights:long* volumes:long* moved:long*",
     ),
     "weight_within": _kernel(
         "volumes.cu",
         "id weighted",
         "offsets:long* neighbors:id* weights:long*? num_nodes:long labels:id* other_labels:id* within:long*",
     ),
-    "block_of_node": _kernel("hashing.cu", "", "stream:word num_nodes:long num_blocks:word blocks:int*"),
+    "block_of_node": _kernel("hashing.cu", "", "stream:word num_nodes:long num_blocks:word blocks:int* sizes:long*"),
+    "deal_nodes": _kernel("hashing.cu", "", "blocks:int* num_nodes:long num_blocks:word cursors:long* nodes:long*"),
     "smallest_hash": _kernel("hashing.cu", "id", "labels:id* num_nodes:long stream:word smallest:word*"),
     "anchor_of_label": _kernel(
         "hashing.cu", "id", "labels:id* num_nodes:long stream:word smallest:word* anchors:long*"

@@ -126,9 +126,14 @@ def shared_grid(count: int, per_block: int, processors: int, rounds: int = 32) -
 
 
 def move_bytes(nodes: int, tables: HubTables, id_bytes: int) -> int:
-    """Temporary bytes of a move of a block of so many nodes: the labels before, three lists of places, the tables of
-    hubs, and counters."""
-    return nodes * (1 + LISTS) * id_bytes + tables.nbytes(id_bytes) + 8 * (LISTS + 2)
+    """Temporary bytes of a move on a side of so many nodes: the labels before, lists of the places of nodes that are
+    beyond a single thread (all of them at most), the tables of hubs, and counters."""
+    return 2 * nodes * id_bytes + tables.nbytes(id_bytes) + 8 * (LISTS + 2)
+
+
+def blocks_bytes(nodes: int) -> int:
+    """Bytes of the blocks of a sweep: the nodes of every block, and first also the block of every node."""
+    return 12 * nodes
 
 
 def second_bytes(nodes: int, num_labels: int, tables: HubTables, id_bytes: int) -> int:
@@ -177,7 +182,7 @@ def solve_bytes(
     """What a solve from singletons takes at most, and what every part of it does.
 
     With ids of 4 bytes and no weights: 8 bytes an edge and 16 a node for the graph; 20 a label (a node has one, to
-    begin with) for each of two partitions, since a sweep can be undone; for sweeps up to 48 a node; and for merging up
+    begin with) for each of two partitions, since a sweep can be undone; for sweeps up to 32 a node; and for merging up
     to 136 an edge. Merging takes so much where no sweep has brought clusters together; what it does take goes with the
     pairs of clusters that edges join (`contraction_bytes`). `hub_tables_bytes` are those of `hub_tables`.
     """
@@ -185,10 +190,12 @@ def solve_bytes(
     larger = max(users, items)
     graph = 2 * edges * (id_bytes + 8 * weighted) + 16 * nodes + 16
     partition = nodes * (id_bytes + 16)
-    # All nodes by block; an anchor a label on each side, and a hash on one. Sorting by block, before that, takes less.
-    dealing = 8 * nodes + 24 * nodes
+    # All nodes by block, and an anchor a label on each side; finding the second side's takes a hash a label, twice.
+    anchors, hashes = 16 * nodes, 16 * nodes
+    anchoring = anchors // 2 + hashes
+    moving = anchors + move_bytes(larger, HubTables(0, 0), id_bytes)
     second = second_bytes(larger, nodes, HubTables(0, 0), id_bytes)
-    moving = max(dealing + move_bytes(larger, HubTables(0, 0), id_bytes), second) + hub_tables_bytes
+    sweeping = max(8 * nodes + max(anchoring, moving), blocks_bytes(nodes), second) + hub_tables_bytes
     # The labels before and after, and of every cluster: its volumes, whom it holds, its row, whether it is in use.
     merged = contraction_bytes(edges, weighted) + nodes * (id_bytes + 34) if merging else 0
-    return SolveBytes(graph, 2 * partition, moving, merged)
+    return SolveBytes(graph, 2 * partition, sweeping, merged)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from baco_gpu.clustering.backends.base import Partition
-from baco_gpu.clustering.backends.device import DeviceBackend, DeviceProblem
+from baco_gpu.clustering.backends.device import Block, DeviceBackend, DeviceProblem
 from baco_gpu.cuda.catalogue import SOURCES, instance, instances, source_text
 from baco_gpu.cuda.launch import typed
 from baco_gpu.cuda.plan import Limits
@@ -168,6 +168,14 @@ def host_backend(limits: Limits = SMALL, *, seed: int = 1, interrupt: int = 0) -
     """A backend on the kernels of SMALL, or of the limits that a GPU gets."""
     libraries = small_libraries() if limits == SMALL else full_libraries()
     return DeviceBackend(np, HostLauncher(libraries, limits, seed=seed, interrupt=interrupt), "host")
+
+
+def block_of(nodes: np.ndarray, num_nodes: int) -> Block:
+    """A block of these nodes of a side, amid the nodes of other blocks, as in a sweep."""
+    others = np.setdiff1d(np.arange(num_nodes), nodes)
+    begin = len(others) // 2
+    dealt = np.concatenate([others[:begin], nodes, others[begin:]])
+    return Block(dealt, np.array([begin, begin + len(nodes)]))
 
 
 def with_ids(problem: DeviceProblem, partition: Partition, dtype: Any) -> tuple[DeviceProblem, Partition]:

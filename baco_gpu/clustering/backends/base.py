@@ -110,8 +110,8 @@ class Backend(Protocol):
     def weight_within(self, problem: Problem, labels: tuple[Array, Array]) -> int:
         """The exact weight of the edges whose ends share a label."""
 
-    def blocks(self, problem: Problem, side: int, stream: int, num_blocks: int) -> list[Array]:
-        """Deal the nodes of a side into blocks by hash, each in ascending order of ids."""
+    def blocks(self, problem: Problem, side: int, stream: int, num_blocks: int) -> list[Any]:
+        """Deal the nodes of a side into blocks by hash, for `move`."""
 
     def anchors(self, partition: Partition, side: int, stream: int) -> Array:
         """For every label one member of the side, chosen by hash; -1 where the label has none there."""
@@ -121,12 +121,12 @@ class Backend(Protocol):
         problem: Problem,
         partition: Partition,
         side: int,
-        nodes: Array,
+        block: Any,
         penalty: float,
         anchors: Array | None,
         totals: Array,
     ) -> None:
-        """Give the nodes their best labels, in place, anchors excepted.
+        """Give the nodes of a block their best labels, in place, anchors excepted.
 
         Volumes follow. What the weight within clusters gains, and how many nodes move, is added to `totals`, an int64
         array of shape (2,) on the device, which the host need not wait for.

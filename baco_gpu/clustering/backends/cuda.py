@@ -7,9 +7,9 @@ sm_100 and sm_120. All host logic but CuPy itself takes part in those tests.
 What is not: no kernel has run on a device yet. So nothing is known of its speed, of races that only a GPU's memory
 order shows, and of CuPy's part (allocation, sorting, launching, streams). Therefore backend="auto" does not choose it.
 
-A sweep begins with two small transfers to the host, the sizes of its blocks, and ends with one, how many nodes moved
-and what was gained; in between the host waits for nothing. The graph and its weights must fit the device's memory
-(`baco_gpu.cuda.plan.solve_bytes` says what a solve takes); there is no streaming of larger ones.
+Within a sweep the host never waits for the device: the sizes of blocks stay there, grids do not depend on them, and
+what a sweep has gained and moved is read once at its end, 16 bytes. The graph and its weights must fit the device's
+memory (`baco_gpu.cuda.plan.solve_bytes` says what a solve takes); there is no streaming of larger ones.
 """
 
 from __future__ import annotations

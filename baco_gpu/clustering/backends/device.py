@@ -6,7 +6,7 @@ Memory is known beforehand: `baco_gpu.cuda.plan` has `move_bytes`, `contraction_
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,13 @@ from baco_gpu.graph.bipartite import BipartiteGraph
 _NO_PAIR = (1 << 63) - 1
 # Two ids of clusters are sorted as one int64.
 _MOST_CLUSTERS = 3_037_000_499
+
+
+class Block(NamedTuple):
+    """The nodes of a block, `nodes[range[0]:range[1]]`: how many they are, only the device knows."""
+
+    nodes: Array | None  # int64, of every block of a side; None for all nodes in order
+    range: Array  # int64, of shape (2,)
 
 
 class DeviceProblem(Problem):
@@ -105,14 +112,15 @@ class DeviceBackend:
         )
         return int(within[0])
 
-    def blocks(self, problem: Problem, side: int, stream: int, num_blocks: int) -> list[Array]:
-        num_nodes = len(problem.sides[side].node_weights)
-        block = self.xp.empty(num_nodes, dtype=self.xp.int32)
-        self._launch("block_of_node", (), self._threads_grid(num_nodes), [stream, num_nodes, num_blocks, block])
-        # One transfer to the host for all sizes. The sort is stable: ids ascend within a block.
-        order = self.xp.argsort(block, kind="stable") if num_nodes else self.xp.arange(0)
-        ends = self.to_host(self.xp.searchsorted(block[order], self.xp.arange(1, num_blocks, dtype=block.dtype)))
-        return list(self.xp.split(order, ends.tolist()))
+    def blocks(self, problem: Problem, side: int, stream: int, num_blocks: int) -> list[Block]:
+        xp, num_nodes = self.xp, len(problem.sides[side].node_weights)
+        grid = self._threads_grid(num_nodes)
+        block, nodes = xp.empty(num_nodes, dtype=xp.int32), xp.empty(num_nodes, dtype=xp.int64)
+        bounds = xp.zeros(num_blocks + 1, dtype=xp.int64)
+        self._launch("block_of_node", (), grid, [stream, num_nodes, num_blocks, block, bounds[1:]])
+        bounds = xp.cumsum(bounds)
+        self._launch("deal_nodes", (), grid, [block, num_nodes, num_blocks, bounds[:-1].copy(), nodes])
+        return [Block(nodes, bounds[b : b + 2]) for b in range(num_blocks)]
 
     def anchors(self, partition: Partition, side: int, stream: int) -> Array:
         labels, xp = partition.labels[side], self.xp
@@ -128,24 +136,21 @@ class DeviceBackend:
         problem: Problem,
         partition: Partition,
         side: int,
-        nodes: Array,
+        block: Block,
         penalty: float,
         anchors: Array | None,
         totals: Array,
     ) -> None:
-        if not len(nodes):
-            return
         labels = partition.labels[side]
-        previous = self.xp.empty(len(nodes), dtype=labels.dtype)
-        self._visit("MOVE", problem, partition, side, nodes, penalty, anchors, previous, totals[:1])
+        if not len(labels):
+            return
+        previous = self.xp.empty(len(labels), dtype=labels.dtype)
+        self._visit("MOVE", problem, partition, side, block, penalty, anchors, previous, totals[:1])
         self._launch(
             "move_volumes",
             (_id(labels),),
-            self._threads_grid(len(nodes)),
-            [
-                *(nodes, len(nodes), previous, labels, problem.sides[side].node_weights),
-                *(partition.volumes[side], totals[1:]),
-            ],
+            shared_grid(len(labels), self._launch.limits.threads, self._launch.processors),
+            [*block, previous, labels, problem.sides[side].node_weights, partition.volumes[side], totals[1:]],
         )
 
     def second_best(self, problem: Problem, partition: Partition, side: int, penalty: float) -> Array:
@@ -154,7 +159,8 @@ class DeviceBackend:
         owned[labels] = 0
         second = xp.empty(len(labels), dtype=labels.dtype)
         if len(labels):
-            self._visit("SECOND", problem, partition, side, None, penalty, owned, second, None)
+            every = Block(None, len(labels) * xp.arange(2, dtype=xp.int64))
+            self._visit("SECOND", problem, partition, side, every, penalty, owned, second, None)
         return second
 
     def contract(self, problem: Problem, partition: Partition) -> ClusterGraph:
@@ -206,40 +212,39 @@ class DeviceBackend:
         problem: Problem,
         partition: Partition,
         side: int,
-        nodes: Array | None,
+        block: Block,
         penalty: float,
         marks: Array | None,
         output: Array,
         gained: Array | None,
     ) -> None:
-        """Run the four kernels of label_move.cu over some nodes of a side, or all of them."""
+        """Run the four kernels of label_move.cu over a block of a side."""
         xp, limits, here = self.xp, self._launch.limits, problem.sides[side]
         labels = partition.labels[side]
         instance = (_id(labels), _flag(here.edge_weights is not None), task)
         plan = problem.plans[side] if isinstance(problem, DeviceProblem) else plan_side(xp, here.offsets, limits)
-        count = len(output)
-        lists = xp.empty(LISTS * count, dtype=labels.dtype)
+        # Room and grids are for as many nodes as the whole side has; how many are in the block stays on the device.
+        lists = [xp.empty(longer, dtype=labels.dtype) for longer in plan.longer]
         lengths = xp.zeros(LISTS, dtype=xp.int64)
         common = [*here, labels, marks, partition.labels[1 - side], partition.volumes[1 - side], penalty]
         common += [output, gained]
-        self._launch("label_tiny", instance, self._threads_grid(count), [nodes, count, *common, lists, lengths])
+        grid = shared_grid(len(labels), limits.threads, self._launch.processors)
+        self._launch("label_tiny", instance, grid, [*block, *common, *lists, lengths])
         for number, kernel in enumerate(("label_warp", "label_block", "label_hub")):
-            # No more than there are on the whole side; how many of them are here stays on the device.
-            expected = min(plan.longer[number], count)
+            expected = plan.longer[number]
             if not expected:
                 continue
-            found = [lists[number * count : (number + 1) * count], lengths[number : number + 1]]
+            found = [lists[number], lengths[number : number + 1]]
             if kernel != "label_hub":
                 per_block = limits.warps if kernel == "label_warp" else 1
                 grid = shared_grid(expected, per_block, self._launch.processors)
-                self._launch(kernel, instance, grid, [nodes, *common, *found])
+                self._launch(kernel, instance, grid, [block.nodes, *common, *found])
                 continue
             tables = hub_tables(plan, partition.num_labels, labels.dtype.itemsize, limits, self._launch.processors)
             size = tables.blocks * tables.slots
             room = [xp.empty(size, dtype=labels.dtype), xp.empty(size, dtype=xp.int64), tables.slots]
-            self._launch(
-                kernel, instance, tables.blocks, [nodes, *common, *found, partition.num_labels, limits.probes, *room]
-            )
+            more = [partition.num_labels, limits.probes, *room]
+            self._launch(kernel, instance, tables.blocks, [block.nodes, *common, *found, *more])
 
     def _sums(self, labels: Array, values: Array, num_labels: int) -> Array:
         sums = self.xp.zeros(num_labels, dtype=self.xp.int64)
