@@ -54,8 +54,8 @@ SHOWS_ITSELF = ("baco_gpu/clustering/result.py", "baco_gpu.plots.accessor")
 
 # Packages that only some rooms may import.
 ONLY_IN = {
-    "cudf": ("baselines",),
-    "cugraph": ("baselines",),
+    "cudf": ("graph",),
+    "cugraph": ("graph",),
     "cupy": ("graph", "clustering", "cuda", "cli"),
     "filelock": ("experiment",),
     "infomap": ("baselines",),
@@ -63,6 +63,7 @@ ONLY_IN = {
     "jinja2": ("report",),
     "matplotlib": ("plots",),
     "onnx": ("serving",),
+    "pylibcugraph": ("graph", "baselines"),
     "numba": ("graph", "clustering", "benchmarking", "baselines", "cli"),
     "rich": ("cli",),
     "sknetwork": ("baselines",),
@@ -71,8 +72,8 @@ ONLY_IN = {
     "yaml": ("cli",),
 }
 
-# Optional packages that conda has and no extra of ours can name.
-CONDA_ONLY = ("cudf", "cugraph")
+# Optional packages that no extra of ours brings: whoever converts to a `cugraph.Graph` has them.
+BROUGHT_ALONG = ("cudf", "cugraph")
 
 # Packages of extras: a plain installation lacks them, so no module may import them as it loads.
 OPTIONAL = {
@@ -81,11 +82,13 @@ OPTIONAL = {
     "ipywidgets": "notebook",
     "onnx": "onnx",
     "pooch": "data",
+    "pylibcugraph": "cugraph13",
     "sknetwork": "baselines",
 }
 
 DISTRIBUTIONS = {
     "cupy": "cupy-cuda13x",
+    "pylibcugraph": "pylibcugraph-cu13",
     "sklearn": "scikit-learn",
     "sknetwork": "scikit-network",
     "yaml": "pyyaml",
@@ -188,7 +191,7 @@ def test_heavy_packages_stay_in_their_rooms(package: str):
     assert not listed([item for item in own if item.room not in ONLY_IN[package]])
 
 
-@pytest.mark.parametrize("package", [*OPTIONAL, *CONDA_ONLY])
+@pytest.mark.parametrize("package", [*OPTIONAL, *BROUGHT_ALONG])
 def test_packages_of_extras_are_imported_where_they_are_used(package: str):
     assert not listed([item for item in all_imports() if item.top == package and not item.late])
 
@@ -202,7 +205,7 @@ def test_every_import_is_a_requirement_and_every_requirement_is_imported():
         return {re.split(r"[<>=!~]", line)[0].strip() for line in text.split("\n") if line.strip()}
 
     foreign = {item.top for item in all_imports()} - {"baco_gpu"} - sys.stdlib_module_names
-    plain = {DISTRIBUTIONS.get(name, name) for name in foreign if name not in (*OPTIONAL, *CONDA_ONLY)}
+    plain = {DISTRIBUTIONS.get(name, name) for name in foreign if name not in (*OPTIONAL, *BROUGHT_ALONG)}
     assert plain == names(setup["options"]["install_requires"])
     for name in foreign & OPTIONAL.keys():
         assert DISTRIBUTIONS.get(name, name) in names(extras[OPTIONAL[name]])

@@ -14,9 +14,15 @@ import numpy as np
 from baco_gpu.baselines.extras import needing
 from baco_gpu.baselines.search import KnobSearch
 from baco_gpu.baselines.sides import NEITHER, Sides, coclusters
+from baco_gpu.graph.arrays import as_numpy
 from baco_gpu.graph.bipartite import BipartiteGraph
 
 _RESOLUTIONS = (1e-2, 1e6)
+# What cugraph.louvain and cugraph.leiden pass where they are told nothing.
+_MAX_LEVEL, _THRESHOLD, _THETA = 100, 1e-7, 1.0
+
+# From a handle, a graph and a resolution: vertices, their clusters, and the modularity.
+_Partition = Callable[[Any, Any, float], tuple[Any, Any, float]]
 
 
 def louvain_search(graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool] = NEITHER) -> KnobSearch:
@@ -25,46 +31,38 @@ def louvain_search(graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool
     Raises
     ------
     MissingExtraError
-        If cuGraph is not installed.
+        If pylibcugraph is not installed.
     """
-    return _search("cugraph-louvain", lambda module, network, value: module.louvain(network, resolution=value))(
-        graph, secondary
-    )
+    with needing("pylibcugraph", "cugraph-louvain"):
+        from pylibcugraph import louvain
+
+    def partition(handle: Any, network: Any, resolution: float) -> tuple[Any, Any, float]:
+        return louvain(handle, network, _MAX_LEVEL, _THRESHOLD, resolution, False)
+
+    return _search("cugraph-louvain", graph, secondary, partition)
 
 
 def leiden_search(graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool] = NEITHER) -> KnobSearch:
     """As `louvain_search`, by cuGraph's Leiden."""
-    return _search(
-        "cugraph-leiden",
-        lambda module, network, value: module.leiden(network, resolution=value, random_state=seed),
-    )(graph, secondary)
+    with needing("pylibcugraph", "cugraph-leiden"):
+        from pylibcugraph import leiden
+
+    def partition(handle: Any, network: Any, resolution: float) -> tuple[Any, Any, float]:
+        return leiden(handle, seed, network, _MAX_LEVEL, resolution, _THETA, False)
+
+    return _search("cugraph-leiden", graph, secondary, partition)
 
 
-def _search(
-    name: str, partition: Callable[[Any, Any, float], tuple[Any, float]]
-) -> Callable[[BipartiteGraph, tuple[bool, bool]], KnobSearch]:
-    """`partition` takes the package, its graph and a resolution; it returns a frame of vertices and the modularity."""
+def _search(name: str, graph: BipartiteGraph, secondary: tuple[bool, bool], partition: _Partition) -> KnobSearch:
+    from pylibcugraph import ResourceHandle
 
-    def search(graph: BipartiteGraph, secondary: tuple[bool, bool]) -> KnobSearch:
-        with needing("cugraph", name):
-            import cudf
-            import cugraph
-        edges = graph.to_scipy().tocoo()
-        columns = {
-            "user": edges.row.astype(np.int32),
-            "item": (edges.col + graph.num_users).astype(np.int32),
-            "weight": edges.data.astype(np.float32),
-        }
-        network = cugraph.Graph(directed=False)
-        network.from_cudf_edgelist(cudf.DataFrame(columns), source="user", destination="item", edge_attr="weight")
+    handle = ResourceHandle()
+    network = graph.to_pylibcugraph(handle)
 
-        def solve(resolution: float) -> Sides:
-            found, _ = partition(cugraph, network, resolution)
-            # Nodes without an edge are in no frame; `coclusters` gives them their own label.
-            labels = np.zeros(graph.num_users + graph.num_items, dtype=np.int64)
-            labels[found["vertex"].to_numpy()] = found["partition"].to_numpy()
-            return coclusters(graph, (labels[: graph.num_users], labels[graph.num_users :]), secondary)
+    def solve(resolution: float) -> Sides:
+        vertices, clusters, _ = partition(handle, network, resolution)
+        labels = np.zeros(graph.num_users + graph.num_items, dtype=np.int64)
+        labels[as_numpy("vertices", vertices)] = as_numpy("clusters", clusters)
+        return coclusters(graph, (labels[: graph.num_users], labels[graph.num_users :]), secondary)
 
-        return KnobSearch(name, solve, *_RESOLUTIONS)
-
-    return search
+    return KnobSearch(name, solve, *_RESOLUTIONS)

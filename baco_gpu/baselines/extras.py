@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from baco_gpu.errors import MissingExtraError
-
-# What pip cannot be asked for by our extra.
-_COMMANDS = {"cugraph": "conda install -c rapidsai -c conda-forge cugraph"}
+from baco_gpu.graph.cugraph import REMEDIES
 
 
 def missing(distribution: str, user: str) -> MissingExtraError:
     """The error that says which command helps."""
-    command = _COMMANDS.get(distribution, "pip install 'baco_gpu[baselines]'")
+    command = REMEDIES.get(distribution, "pip install 'baco_gpu[baselines]'")
     return MissingExtraError(f"{user} needs {distribution}: {command}")
 
 

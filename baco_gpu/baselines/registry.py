@@ -53,7 +53,7 @@ def _without(function: Callable[[BipartiteGraph, int], Callable[[int], Sides]]) 
 _BACO = "BACO, arXiv 2604.18351"
 _GRAPHHASH = "GraphHash, arXiv 2412.17245"
 _SCIKIT_NETWORK = Package("sknetwork", "scikit-network")
-_CUGRAPH = Package("cugraph", "cugraph")
+_CUGRAPH = Package("pylibcugraph", "pylibcugraph")
 
 METHODS: dict[str, Method] = {
     method.name: method

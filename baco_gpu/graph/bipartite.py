@@ -172,6 +172,13 @@ class BipartiteGraph:
         )
 
     @classmethod
+    def from_cugraph(cls, network: Any, num_users: int, num_items: int | None = None) -> BipartiteGraph:
+        """Build a graph from a `cugraph.Graph` or `pylibcugraph.SGGraph`; see `baco_gpu.graph.cugraph.from_cugraph`."""
+        from baco_gpu.graph.cugraph import from_cugraph
+
+        return from_cugraph(network, num_users, num_items)
+
+    @classmethod
     def from_file(
         cls,
         path: str | os.PathLike[str],
@@ -265,6 +272,18 @@ class BipartiteGraph:
         matrix = csr_array((data, csr.neighbors, csr.offsets), shape=(self.num_users, self.num_items), copy=True)
         matrix.has_canonical_format = True
         return matrix
+
+    def to_cugraph(self) -> Any:
+        """Return a `cugraph.Graph`: user u is vertex u, item i vertex num_users + i; see `baco_gpu.graph.cugraph`."""
+        from baco_gpu.graph.cugraph import to_cugraph
+
+        return to_cugraph(self)
+
+    def to_pylibcugraph(self, resource_handle: Any = None) -> Any:
+        """Return a `pylibcugraph.SGGraph` with the vertices of `to_cugraph`; see `baco_gpu.graph.cugraph`."""
+        from baco_gpu.graph.cugraph import to_pylibcugraph
+
+        return to_pylibcugraph(self, resource_handle)
 
     def checksum(self) -> str:
         """SHA-256, in hexadecimal, of the sizes and edges; the same on any device, for any order and dtype they had.
