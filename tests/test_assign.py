@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baco_gpu import BalancedCoclustering, BipartiteGraph, CoclusteringResult, CodebookEmbedding
+from baco_gpu import (
+    BalancedCoclustering,
+    BipartiteGraph,
+    CoclusteringResult,
+    CodebookEmbedding,
+    ResidualCodebookEmbedding,
+)
 from baco_gpu.clustering.backends import get_backend
 from baco_gpu.clustering.backends.base import USERS, Partition
 from baco_gpu.clustering.result import Assignment
@@ -193,6 +200,38 @@ def test_a_codebook_takes_the_new_ids():
     table.resize(grown.users.labels, grown.users.secondary)
     assert table.num_embeddings == 62
     assert table.codebook is before
+
+
+def test_residuals_stay_with_their_ids_when_others_come_between_them():
+    result = fitted(logs())
+    table = ResidualCodebookEmbedding(result.users.labels, 8, result.users.secondary, residual_dim=2)
+    with torch.no_grad():
+        table.residual[:-1].normal_(generator=torch.Generator().manual_seed(0))
+    before = table.weight.detach()
+    grown = result.assign((["a-user", "user-05b"], [3000, 7000])).users
+    table.resize(grown.labels, grown.secondary, places=result.users.places_in(grown))
+    now = grown.index_of([f"user-{k:02}" for k in range(60)])
+    assert now.tolist() != list(range(60))
+    assert torch.equal(table.weight[now], before)
+    new = grown.index_of(["a-user", "user-05b"])
+    assert (table.residual_rows[new] == 60).all()
+
+
+def test_places_are_those_of_the_same_nodes():
+    result, named = fitted(random_graph(60, 40, 500, seed=6)), fitted(logs())
+    assert result.users.places_in(result.assign(([60], [3])).users).tolist() == list(range(60))
+    grown = named.assign((["a-user", "user-05b"], [3000, 7000]))
+    assert grown.users.raw_ids(named.users.places_in(grown.users)).tolist() == [f"user-{k:02}" for k in range(60)]
+    assert named.items.places_in(grown.items).tolist() == list(range(40))
+    for before, after, message in (
+        (grown, named, "all 62 nodes of this side, got one without 2 of them"),
+        (result, named, "grown must name its nodes as this side does"),
+        (named, result, "grown must name its nodes as this side does"),
+    ):
+        with pytest.raises(InputError, match=message):
+            before.users.places_in(after.users)
+    with pytest.raises(InputError, match="all 60 nodes of this side, got one without 20 of them"):
+        result.users.places_in(result.items)
 
 
 def test_what_cannot_be_assigned_is_refused():

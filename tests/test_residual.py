@@ -139,6 +139,42 @@ def test_new_ids_have_no_residual_and_share_all_parameters():
     assert grown.basis is module.basis
 
 
+@pytest.mark.parametrize("padding_idx", [None, 3])
+def test_residuals_follow_their_ids_to_where_they_are_now(padding_idx):
+    module = filled(residual_ids=[0, 5], padding_idx=padding_idx)
+    before, residual = module.weight.detach(), module.residual
+    places = torch.tensor([1, 2, 4, 5, 6, 8])
+    codes, second = np.full(9, 9), np.full(9, -1)
+    codes[places], second[places] = CODES, SECONDARY
+    module.resize(codes, second, places=places)
+    torch.testing.assert_close(module.weight.detach()[places], before)
+    assert module.padding_idx == (None if padding_idx is None else 5)
+    assert module.residual is residual
+    for new in (0, 3, 7):
+        assert torch.equal(module(torch.tensor([new]))[0], module.codebook[2]), "a new id has its shared row alone"
+    module.resize(np.full(9, 1))
+    assert module.residual_rows[[1, 8]].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("count", "places", "message"),
+    [
+        (9, None, "places must be given where 6 ids become 9, got None"),
+        (5, None, "codes must be of 6 ids or more, got 5"),
+        (9, [0, 1, 2], r"places must have one entry an old id \(6\), got 3"),
+        (9, [0, 1, 2, 3, 4, 9], "places must be from 0 to 8, got 9"),
+        (9, [0, 1, 2, 3, 3, 4], "places must be distinct, got 3 more than once"),
+        (9, [0, 1, 2, 3, 4, 0.5], "places must be integers, got float64"),
+    ],
+)
+def test_residuals_never_go_to_other_ids(count, places, message):
+    module = filled(residual_ids=[0, 5])
+    before = module.weight.detach()
+    with pytest.raises(InputError, match=message):
+        module.resize(np.full(count, 1), places=places)
+    assert torch.equal(module.weight, before)
+
+
 def test_state_survives_a_file_and_a_foreign_index_is_refused():
     module = filled(residual_ids=[4, 1])
     file = io.BytesIO()

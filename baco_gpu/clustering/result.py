@@ -90,6 +90,28 @@ class Assignment:
             raise InputError(f"ids must be from 0 to {len(self) - 1}, got {index[unknown][0]}")
         return index.astype(np.int64)
 
+    def places_in(self, grown: Assignment) -> np.ndarray:
+        """The index that every node of this side has in a grown one, which has all of them: int64 of shape (nodes,).
+
+        Numbers of raw ids move when others come between them; nodes without raw ids keep theirs. The `resize` of an
+        embedding table takes it as it is.
+
+        Raises
+        ------
+        InputError
+            If a node is not there, or one side has raw ids and the other has none.
+        """
+        if self.vocabulary is None or grown.vocabulary is None:
+            if self.vocabulary is not grown.vocabulary:
+                raise InputError("grown must name its nodes as this side does, by raw id or by index")
+            lost, places = max(len(self) - len(grown), 0), np.arange(len(self))
+        else:
+            lost = len(grown.vocabulary.union(self.vocabulary)) - len(grown)
+            places = self.vocabulary.positions_in(grown.vocabulary)
+        if lost:
+            raise InputError(f"grown must have all {len(self)} nodes of this side, got one without {lost} of them")
+        return places
+
     def raw_ids(self, index: np.ndarray) -> np.ndarray:
         """The raw ids of the nodes at `index` (the indices themselves where there is no vocabulary)."""
         return np.asarray(index) if self.vocabulary is None else self.vocabulary.decode(index)

@@ -15,6 +15,7 @@ from baco_gpu.codebook.labels import (
     Labels,
     label_array,
     mean_weights,
+    moved_ids,
     padding_index,
     rows_of_labels,
     secondary_rows,
@@ -236,7 +237,7 @@ class CodebookEmbedding(nn.Module):
         table = self.weight.detach().clone()
         return nn.Embedding.from_pretrained(table, freeze=False, padding_idx=self.padding_idx, sparse=self.sparse)
 
-    def resize(self, codes: Labels, secondary: Labels | None = None) -> None:
+    def resize(self, codes: Labels, secondary: Labels | None = None, *, places: Labels | None = None) -> None:
         """Give every id its label anew, in place: old ids may have moved, and there may be more of them.
 
         The codebook stays the parameter that it is, and its optimiser keeps its state. `secondary` of None means none.
@@ -244,16 +245,22 @@ class CodebookEmbedding(nn.Module):
         Parameters
         ----------
         codes, secondary : integers of shape (number of ids, old and new,), in the label space of `labels`
+        places : integers of shape (num_embeddings,), optional
+            The number that every old id has now, such as `result.users.places_in(grown.users)`: what belongs to an id,
+            as `padding_idx` does, goes with it. Old ids keep their numbers where it is not given.
 
         Raises
         ------
         InputError
-            When a label is not one of the codebook, or there are too few ids for `padding_idx`.
+            When a label is not one of the codebook, places are not distinct numbers of ids, or there are too few ids
+            for `padding_idx`.
         """
         labels = self.labels.cpu().numpy()
         rows = rows_of_labels("codes", label_array("codes", codes, minimum=0), labels)
         second = None if secondary is None else secondary_rows(secondary, labels, rows)
-        padding_index(self.padding_idx, len(rows))
+        now = None if places is None else moved_ids(places, self.num_embeddings, len(rows))
+        if self.padding_idx is not None:
+            self.padding_idx = padding_index(self.padding_idx if now is None else int(now[self.padding_idx]), len(rows))
         self.num_embeddings = len(rows)
         self._register_codes(labels, rows, second, self.codebook.device)
 

@@ -62,6 +62,19 @@ def padding_index(padding_idx: int | None, count: int) -> int | None:
     return index % count
 
 
+def moved_ids(places: Labels, count: int, size: int) -> np.ndarray:
+    """The number that each of `count` ids has among `size`, int64; InputError unless they are distinct and in range."""
+    now = label_array("places", places, minimum=0)
+    if len(now) != count:
+        raise InputError(f"places must have one entry an old id ({count}), got {len(now)}")
+    if now.size and now.max() >= size:
+        raise InputError(f"places must be from 0 to {size - 1}, got {now.max()}")
+    values, times = np.unique(now, return_counts=True)
+    if len(values) < count:
+        raise InputError(f"places must be distinct, got {values[times > 1][0]} more than once")
+    return now
+
+
 def mean_weights(weights: Tensor | np.ndarray | Sequence[float] | None, codes: Tensor, rows: int) -> Tensor:
     """Float64 weights of shape (len(codes),) that sum to 1 within every row."""
     ones = torch.ones(len(codes), dtype=torch.float64, device=codes.device)

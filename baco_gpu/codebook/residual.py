@@ -160,20 +160,28 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
         shared = super().forward(input)
         return shared + self._residuals(self.residual_rows[input])
 
-    def resize(self, codes: Labels, secondary: Labels | None = None) -> None:
+    def resize(self, codes: Labels, secondary: Labels | None = None, *, places: Labels | None = None) -> None:
         """As `CodebookEmbedding.resize`; ids keep their residuals, new ones have none.
 
-        Residuals go by number: new ids must come after the old ones. Where the numbers of old ids have moved (as those
-        of sorted raw ids do when others come between them), their residuals would be taken for those of other ids.
+        Residuals belong to ids, and so `places` must say where the old ids are as soon as there are others: numbers of
+        sorted raw ids move when new ones come between them.
 
-        Raises InputError as that does, and when there are fewer ids than before: residuals belong to ids.
+        Raises InputError as that does, when there are fewer ids than before, and when there are more and no places.
         """
         count = len(codes)
         if count < self.num_embeddings:
             raise InputError(f"codes must be of {self.num_embeddings} ids or more, got {count}")
-        new = count - self.num_embeddings
-        super().resize(codes, secondary)
-        self.register_buffer("residual_rows", self._with_none(new))
+        if places is None and count > self.num_embeddings:
+            raise InputError(
+                f"places must be given where {self.num_embeddings} ids become {count}, got None: residuals belong to "
+                "ids, and result.users.places_in(grown.users) says where the old ones are now"
+            )
+        old = self.residual_rows
+        super().resize(codes, secondary, places=places)
+        if places is not None:
+            rows = old.new_full((count,), len(self.residual) - 1)
+            rows[torch.as_tensor(label_array("places", places, minimum=0), device=old.device)] = old
+            self.register_buffer("residual_rows", rows)
 
     def with_new_ids(self, codes: Labels, secondary: Labels | None = None) -> ResidualCodebookEmbedding:
         """As `CodebookEmbedding.with_new_ids`; new ids have no residual, and all parameters are shared."""
