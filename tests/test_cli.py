@@ -182,6 +182,14 @@ def test_the_published_preset_is_the_default_of_other_options(baco, clicks):
     assert chosen == {"batch_size": 1024, "learning_rate": 1e-3, "patience": 50, "embedding_std": 1.0}
 
 
+def test_the_published_budget_is_refused_for_other_data_of_that_name(baco, clicks, tmp_path):
+    beauty = tmp_path / "beauty.csv"
+    beauty.write_bytes(clicks.read_bytes())
+    code, _, stderr = baco("compare", beauty, "--methods", "random", "--preset", "published", "-q")
+    assert code == 2
+    assert "published has 9000 codebook rows for beauty, more than the 500 users and items of these data" in stderr
+
+
 def test_methods_are_listed(baco):
     methods = {method["name"]: method for method in json.loads(baco("methods", "--json")[1])["methods"]}
     assert {"full", "narrow", "random", "louvain", "paper", "codebook", "residual"} <= set(methods)

@@ -184,9 +184,14 @@ def _published_budget(data: str, split: SplitInteractions) -> float | None:
     """What the paper spends on this set, as a share of the full table; None for other sets."""
     from baco_gpu.experiment.published import published_budget
 
-    rows = published_budget(data)
+    rows, nodes = published_budget(data), split.num_users + split.num_items
+    if rows is not None and rows >= nodes:
+        raise InputError(
+            f"preset published has {rows} codebook rows for {data}, more than the {nodes} users and items of these "
+            "data: give --budget"
+        )
     # The parameters of so many rows pay for secondary indices too. The excess keeps rounding from taking a row.
-    return None if rows is None else (rows + 0.01) / (split.num_users + split.num_items)
+    return None if rows is None else (rows + 0.01) / nodes
 
 
 def _print_plan(cells: list[Cell], out: Path | None, as_json: bool) -> None:
