@@ -15,10 +15,10 @@ DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 BENCHMARKS = $(basename $(notdir $(shell grep -L 'add_argument."[a-z]' $$(grep -l ArgumentParser benchmarks/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench clean
+.PHONY: help demo test lint format docs bench gpu-check clean
 
 help: ## Print this text
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/demo-installed ## Compress MovieLens-100K to a quarter, train on it, and write the comparison to demo/
 	$(BIN)/baco $(DEMO)
@@ -49,6 +49,15 @@ docs: $(VENV)/test-installed ## Build the documentation into build/site; a warni
 
 bench: $(VENV)/test-installed ## Run the benchmarks that need no data set; they print what they measure
 	@for name in $(BENCHMARKS); do echo "benchmarks/$$name.py"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+# Small graphs alone under the sanitizers, which slow kernels down tens of times, and no pools of memory.
+gpu-check: SANITIZED = -p without_pools -m gpu -k "not million" tests/test_gpu_solver.py tests/test_gpu_codebook.py
+gpu-check: ## With a GPU, and PyTorch, CuPy and pytest in $(PYTHON): run the tests that need one, then compute-sanitizer
+	$(PYTHON) -m pytest -m gpu
+	@for tool in memcheck racecheck synccheck; do \
+		echo "compute-sanitizer --tool $$tool"; \
+		BACO_GPU_EDGES=0 BACO_DATA= PYTHONPATH=tests PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
+		compute-sanitizer --tool $$tool --error-exitcode 1 $(PYTHON) -m pytest $(SANITIZED) || exit 1; done
 
 clean: ## Remove caches, builds and demo/; keeps .venv
 	rm -rf build dist demo .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -10,8 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference_solver as reference
-from baco_gpu import BalancedCoclustering
-from baco_gpu.clustering import estimator
 from baco_gpu.clustering.backends.base import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.merging import compact, merge_to
@@ -190,21 +188,6 @@ class TestSolves:
         graph = random_graph(900, 700, 9000, seed=3, weighted=weighted)
         backend = host_backend(limits, interrupt=11)
         assert solve(backend, graph, 150) == solve(CpuBackend(), graph, 150)
-
-    @pytest.mark.parametrize("solver", ["multilevel", "paper"])
-    def test_the_estimator_gives_the_same_result(self, monkeypatch, solver):
-        graph = random_graph(90, 70, 500, seed=8)
-        results = []
-        for backend in (CpuBackend(), host_backend(interrupt=7)):
-            monkeypatch.setattr(estimator, "get_backend", lambda name, backend=backend: backend)
-            model = BalancedCoclustering(budget=0.4, solver=solver, secondary="both", random_state=3)
-            results.append(model.fit(graph).result_)
-        cpu, host = results
-        for mine, theirs in ((host.users, cpu.users), (host.items, cpu.items)):
-            np.testing.assert_array_equal(mine.labels, theirs.labels)
-            np.testing.assert_array_equal(mine.secondary, theirs.secondary)
-        assert (host.gamma, host.objective) == (cpu.gamma, cpu.objective)
-        np.testing.assert_array_equal(host.objective_trace, cpu.objective_trace)
 
 
 class TestTheBuild:
