@@ -64,6 +64,7 @@ ONLY_IN = {
     "matplotlib": ("plots",),
     "onnx": ("serving",),
     "pylibcugraph": ("graph", "baselines"),
+    "pymetis": ("baselines",),
     "numba": ("graph", "clustering", "benchmarking", "baselines", "cli"),
     "rich": ("cli",),
     "sknetwork": ("baselines",),
@@ -83,6 +84,7 @@ OPTIONAL = {
     "onnx": "onnx",
     "pooch": "data",
     "pylibcugraph": "cugraph13",
+    "pymetis": "baselines",
     "sknetwork": "baselines",
 }
 

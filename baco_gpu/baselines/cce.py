@@ -8,10 +8,12 @@ after which to cluster (1, 2, 4, ..., 32) are our choice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from baco_gpu.baselines.kmeans import k_means
-from baco_gpu.baselines.method import Regrouped
+from baco_gpu.baselines.method import SharedRows
 from baco_gpu.baselines.sides import Sides, deal_rows
 from baco_gpu.clustering.result import NO_LABEL, Assignment
 from baco_gpu.graph.bipartite import BipartiteGraph
@@ -25,19 +27,26 @@ def hashed_pairs(graph: BipartiteGraph, rows: int, seed: int) -> Sides:
     return users, items
 
 
-def cluster_embeddings(table: np.ndarray, rows: int, generator: np.random.Generator) -> Regrouped:
-    """Cluster a table of shape (ids, dim) by k-means: the step that CCE takes between epochs.
+def cluster_embeddings(
+    graph: BipartiteGraph, sides: Sequence[SharedRows], generator: np.random.Generator
+) -> list[SharedRows]:
+    """Cluster the expanded tables by k-means: the step that CCE takes between epochs, for sides of at least two rows.
 
-    Of the `rows` rows, at least 2, the first half are twice the means of the clusters, so that the mean with a helper
-    of zero is the cluster's. The centroid of a cluster that k-means left empty is zero.
+    Of a side's rows the first half are twice the means of the clusters, so that the mean with a helper of zero is the
+    cluster's. The centroid of a cluster that k-means left empty is zero.
     """
+    return [side if len(side.codebook) < 2 else _clustered(side, generator) for side in sides]
+
+
+def _clustered(side: SharedRows, generator: np.random.Generator) -> SharedRows:
+    table, rows = side.table, len(side.codebook)
     centroids = _centroids(rows)
     codes = k_means(table, centroids, int(generator.integers(2**31)))
     sums = np.zeros((centroids, table.shape[1]))
     np.add.at(sums, codes, table)
     codebook = np.zeros((rows, table.shape[1]))
     codebook[:centroids] = 2 * sums / np.maximum(np.bincount(codes, minlength=centroids), 1)[:, None]
-    return Regrouped(codebook, codes, generator.integers(centroids, rows, len(codes)))
+    return SharedRows(codebook, codes, generator.integers(centroids, rows, len(codes)), side.shares)
 
 
 def _centroids(rows: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,23 +19,31 @@ from baco_gpu.graph.bipartite import BipartiteGraph
 Solver = Callable[[BipartiteGraph, int, tuple[bool, bool]], Callable[[int], Sides]]
 
 
-class Regrouped(NamedTuple):
-    """What a side's codebook becomes between two epochs.
+class SharedRows(NamedTuple):
+    """A side's codebook, and what its ids take from it, between two epochs.
 
     Attributes
     ----------
-    codebook : floats of shape (rows, dim), as many rows as before
+    codebook : floats of shape (rows, dim)
     codes, secondary : integers of shape (ids,), rows of the codebook; the two of an id differ
+    shares : floats of shape (ids, 2), the weights of the two
     """
 
     codebook: np.ndarray
     codes: np.ndarray
     secondary: np.ndarray
+    shares: np.ndarray
+
+    @property
+    def table(self) -> np.ndarray:
+        """The expanded table, (ids, dim)."""
+        return self.shares[:, :1] * self.codebook[self.codes] + self.shares[:, 1:] * self.codebook[self.secondary]
 
 
-# From the expanded table of a side (ids, dim) and its number of codebook rows, at least 2.
-Regroup = Callable[[np.ndarray, int, np.random.Generator], Regrouped]
+# What both sides become, of the same shapes; a codebook that is handed on as it came keeps its optimiser's state.
+Regroup = Callable[[BipartiteGraph, Sequence[SharedRows], np.random.Generator], Sequence[SharedRows]]
 
+EARLY, CONVERGED = "early", "converged"
 FULL, BUDGET, OWN = "full", "budget", "own"
 CODEBOOK, RESIDUAL, NARROW = "codebook", "residual", "narrow"
 
@@ -73,8 +81,13 @@ class Method:
         Whether users and items share labels, without which there are no secondary clusters.
     second_rows : bool
         Whether the method itself gives nodes two rows.
+    shares : pair of float, or None
+        What the two rows of an id weigh at first, where each id has weights of its own, which count as parameters;
+        None where ids are the mean of their rows.
     regroup : function, or None
-        How the codebook of each side is made anew between epochs, by the methods that learn their groups.
+        How codes and codebooks are made anew between epochs, by the methods that learn their groups.
+    regroup_when : {"early", "converged"}
+        After epochs further and further apart from the first on, or after every epoch of a training that has converged.
     needs : Package, or None
         What it needs of the extra `baselines`.
     """
@@ -90,7 +103,9 @@ class Method:
     secondary: str = "none"
     coclusters: bool = False
     second_rows: bool = False
+    shares: tuple[float, float] | None = None
     regroup: Regroup | None = None
+    regroup_when: str = EARLY
     needs: Package | None = None
 
     @property
@@ -121,12 +136,14 @@ class Method:
         if self.size == OWN:
             return solve(0)
 
+        sizes = (graph.num_users, graph.num_items)
+        weights = 0 if self.shares is None else 2 * sum(sizes)  # each counts, and is stored, as an index is
+
         def counted(rows: int) -> tuple[Sides, int, int]:
             sides = solve(rows)
-            return sides, rows_of(sides), secondary_indices_of(sides)
+            return sides, rows_of(sides), secondary_indices_of(sides) + weights
 
-        sizes = (graph.num_users, graph.num_items)
         wanted = (True, True) if self.second_rows else self.secondary_sides
-        slots = sum(size for size, side in zip(sizes, wanted, strict=True) if side)
+        slots = sum(size for size, side in zip(sizes, wanted, strict=True) if side) + weights
         reach = Reach(sum(size > 0 for size in sizes), table.full_rows, slots, slots)
         return solve_within(budget, table, reach, counted)

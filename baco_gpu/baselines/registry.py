@@ -10,8 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from baco_gpu.baselines import bimlpa, brim, cce, cugraph, hashing, infomap, itcc, louvain, lsh, propagation, spectral
-from baco_gpu.baselines.method import FULL, NARROW, OWN, RESIDUAL, Method, Package, Solver
+from baco_gpu.baselines import (
+    bimlpa,
+    brim,
+    cce,
+    cugraph,
+    hashing,
+    infomap,
+    itcc,
+    legcf,
+    louvain,
+    lsh,
+    propagation,
+    spectral,
+)
+from baco_gpu.baselines.method import CONVERGED, FULL, NARROW, OWN, RESIDUAL, Method, Package, Solver
 from baco_gpu.baselines.sides import Sides
 from baco_gpu.clustering.estimator import SECONDARY
 from baco_gpu.errors import InputError
@@ -99,6 +112,18 @@ METHODS: dict[str, Method] = {
             solver=_plain(cce.hashed_pairs),
             second_rows=True,
             regroup=cce.cluster_embeddings,
+        ),
+        Method(
+            "legcf",
+            "learned",
+            "METIS's row and one drawn, and their weights solved for between epochs",
+            "LEGCF, arXiv 2403.18479",
+            solver=_without(legcf.metis_pairs),
+            second_rows=True,
+            shares=legcf.SHARES,
+            regroup=legcf.solve_assignments,
+            regroup_when=CONVERGED,
+            needs=Package("pymetis", "pymetis"),
         ),
         Method(
             "louvain",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.codebook.residual import ResidualCodebookEmbedding
+from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
 from baco_gpu.errors import InputError
 from baco_gpu.serving.onnx_graph import save_onnx
 from baco_gpu.serving.table import ServedTable, save_codebooks
@@ -51,6 +52,8 @@ def served_table(module: CodebookEmbedding) -> ServedTable:
     """The plain arrays of a module; InputError for any other module."""
     if not isinstance(module, CodebookEmbedding):
         raise InputError(f"a table must be a CodebookEmbedding, got {type(module).__name__}")
+    if isinstance(module, WeightedCodebookEmbedding):
+        raise InputError("a table must be a mean of rows to be served, got a WeightedCodebookEmbedding")
     residuals = {}
     if isinstance(module, ResidualCodebookEmbedding):
         residuals = {name: _array(getattr(module, name)) for name in ("residual", "basis", "residual_rows")}

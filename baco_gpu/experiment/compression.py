@@ -15,6 +15,7 @@ from baco_gpu.clustering.budget import Budget, TableSize
 from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.clustering.result import CoclusteringResult
 from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.experiment.regrouping import Regrouping
@@ -116,8 +117,14 @@ def compress(
             result = estimator.fit(graph, progress=progress).result_
         sides = result.users, result.items
     seconds = time.perf_counter() - started
-    user_table, item_table = plan.tables(sides, table.embedding_dim)
-    callbacks = () if chosen.regroup is None else (Regrouping(chosen.regroup),)
+    if chosen.shares is None:
+        user_table, item_table = plan.tables(sides, table.embedding_dim)
+    else:
+        user_table, item_table = (
+            WeightedCodebookEmbedding(side.labels, table.embedding_dim, side.secondary, shares=chosen.shares)
+            for side in sides
+        )
+    callbacks = () if chosen.regroup is None else (Regrouping(chosen.regroup, chosen.regroup_when, graph),)
     return Compression(method, user_table, item_table, table.full_parameters, seconds, result, callbacks)
 
 

@@ -6,44 +6,83 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baco_gpu.baselines.method import Regroup
+from baco_gpu.baselines.method import CONVERGED, EARLY, Regroup, SharedRows
 from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
+from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.training.callbacks import Callback
 from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.settings import EpochRecord
 
 # Further and further apart: groups must settle for long trainings, and short ones must see some.
 EPOCHS = (1, 2, 4, 8, 16, 32)
+# Of a run without patience: evaluations without a better one after which it has converged.
+STALE = 10
 
 
 class Regrouping(Callback):
-    """Gives both tables new codes and rows after some epochs, of the same number, and Adam's moments a new start.
+    """Gives both tables new codes between epochs and, where the method makes new rows too, Adam a new start.
 
-    A run's last epoch is left as it was trained, and so is a side of a single row. What is drawn depends on the seed,
-    the epoch and the side alone.
+    A run's last epoch is left as it was trained. What is drawn depends on the seed and the epoch alone.
 
     Parameters
     ----------
     regroup : function, see `baco_gpu.baselines.method.Regroup`
+    when : {"early", "converged"}
+        After the epochs of `EPOCHS`; or after every epoch once half of the run's patience is used up, until there is a
+        better one.
+    graph : BipartiteGraph, of the training part
     """
 
-    def __init__(self, regroup: Regroup) -> None:
+    def __init__(self, regroup: Regroup, when: str, graph: BipartiteGraph) -> None:
         self.regroup = regroup
+        self.due = {EARLY: _is_early, CONVERGED: _has_converged}[when]
+        self.graph = graph
 
     def on_epoch(self, run: TrainingRun, record: EpochRecord) -> None:
-        if record.epoch not in EPOCHS or run.finished:
+        if run.finished or not self.due(run):
             return
-        for side, table in enumerate((run.model.user_embedding, run.model.item_embedding)):
-            if isinstance(table, CodebookEmbedding) and table.num_rows > 1:
-                generator = np.random.default_rng((run.settings.seed, record.epoch, side))
-                self._renew(table, generator)
+        tables = [
+            table
+            for table in (run.model.user_embedding, run.model.item_embedding)
+            if isinstance(table, CodebookEmbedding)
+        ]
+        before = [_read(table) for table in tables]
+        after = self.regroup(self.graph, before, np.random.default_rng((run.settings.seed, record.epoch)))
+        for table, old, new in zip(tables, before, after, strict=True):
+            _write(table, new)
+            if new.codebook is not old.codebook:
                 for state in run.optimizer.state[table.codebook].values():
                     state.zero_()
 
-    @torch.no_grad()
-    def _renew(self, table: CodebookEmbedding, generator: np.random.Generator) -> None:
-        assert isinstance(table.secondary, Tensor)
-        made = self.regroup(table.weight.cpu().numpy(), table.num_rows, generator)
-        table.codebook.copy_(torch.as_tensor(made.codebook))
-        table.codes.copy_(torch.as_tensor(made.codes))
-        table.secondary.copy_(torch.as_tensor(made.secondary))
+
+def _is_early(run: TrainingRun) -> bool:
+    return run.epoch in EPOCHS
+
+
+def _has_converged(run: TrainingRun) -> bool:
+    patience = run.settings.patience
+    return run.stale >= (STALE if patience is None else (patience + 1) // 2)
+
+
+def _read(table: CodebookEmbedding) -> SharedRows:
+    assert table.secondary is not None
+    parts = (table.codebook, table.codes, table.secondary, _shares(table))
+    return SharedRows(*(part.detach().cpu().numpy() for part in parts))
+
+
+@torch.no_grad()
+def _write(table: CodebookEmbedding, made: SharedRows) -> None:
+    assert table.secondary is not None
+    table.codebook.copy_(torch.as_tensor(made.codebook))
+    table.codes.copy_(torch.as_tensor(made.codes))
+    table.secondary.copy_(torch.as_tensor(made.secondary))
+    if isinstance(table, WeightedCodebookEmbedding):
+        table.shares.copy_(torch.as_tensor(made.shares))
+
+
+def _shares(table: CodebookEmbedding) -> Tensor:
+    """The weights of the two rows of every id: those that it has, or one half each."""
+    if isinstance(table, WeightedCodebookEmbedding):
+        return table.shares
+    return table.codebook.new_full((table.num_embeddings, 2), 0.5)

@@ -1,0 +1,99 @@
+"""A codebook whose ids weigh the two rows that they share, each in its own way."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baco_gpu.codebook.embedding import CodebookEmbedding, Device
+from baco_gpu.codebook.labels import Labels
+from baco_gpu.codebook.lookup import codebook_lookup, sparse_codebook_lookup
+from baco_gpu.errors import InputError
+
+
+class WeightedCodebookEmbedding(CodebookEmbedding):
+    """A `CodebookEmbedding` in which an id is a weighted sum of its two rows, in place of their mean.
+
+    Row `i` of the expanded table is `shares[i, 0] * codebook[code_i] + shares[i, 1] * codebook[secondary_i]`. No
+    gradient reaches the shares: who knows better ones writes them into the buffer, as LEGCF does between epochs
+    (arXiv 2403.18479).
+
+    Parameters
+    ----------
+    codes, embedding_dim, secondary : as of `CodebookEmbedding`
+        Secondary codes must be given.
+    shares : pair of float
+        What every id starts with.
+    options
+        Further arguments of `CodebookEmbedding`.
+
+    Attributes
+    ----------
+    shares : floating buffer of shape (num_embeddings, 2), in the dtype of the codebook
+    codebook, codes, secondary, labels : as of `CodebookEmbedding`
+
+    Raises
+    ------
+    InputError
+        As `CodebookEmbedding` does, and when there are no secondary codes.
+    """
+
+    shares: Tensor
+    secondary: Tensor
+
+    def __init__(
+        self,
+        codes: Labels,
+        embedding_dim: int,
+        secondary: Labels | None,
+        *,
+        shares: tuple[float, float] = (0.5, 0.5),
+        **options: Any,
+    ) -> None:
+        if secondary is None:
+            raise InputError("secondary must be given, for it is two rows that are weighed, got None")
+        super().__init__(codes, embedding_dim, secondary, **options)
+        self.shares[:] = self.shares.new_tensor(shares)
+
+    def _register_codes(
+        self, labels: np.ndarray, rows: np.ndarray, secondary: np.ndarray | None, device: Device
+    ) -> None:
+        super()._register_codes(labels, rows, rows if secondary is None else secondary, device)
+        shares = self.codebook.detach().new_full((len(rows), 2), 0.5)
+        old = self._buffers.get("shares")
+        if old is not None:
+            known = min(len(old), len(rows))
+            shares[:known] = old[:known]
+        self.register_buffer("shares", shares)
+
+    @property
+    def weight(self) -> Tensor:
+        """The expanded table of shape (num_embeddings, embedding_dim), through which gradients reach the codebook."""
+        return self._lookup(torch.arange(self.num_embeddings, device=self.codes.device))
+
+    @property
+    def parameter_count(self) -> int:
+        """As of `CodebookEmbedding`, and the two weights of every id."""
+        return super().parameter_count + self.shares.numel()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a lookup reads from, the weights among them."""
+        return super().nbytes + self.shares.nbytes
+
+    def with_new_ids(self, codes: Labels, secondary: Labels | None = None) -> Self:
+        """As `CodebookEmbedding.with_new_ids`; the new ids are the mean of their rows, as they are after a `resize`."""
+        other = super().with_new_ids(codes, secondary)
+        other.shares[: self.num_embeddings] = self.shares
+        return other
+
+    def _lookup(self, indices: Tensor) -> Tensor:
+        lookup = sparse_codebook_lookup if self.sparse else codebook_lookup
+        first, second = (
+            lookup(self.codebook, rows, None, indices, self._padding) for rows in (self.codes, self.secondary)
+        )
+        shares = self.shares[indices]
+        return shares[..., :1] * first + shares[..., 1:] * second
