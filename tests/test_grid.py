@@ -178,3 +178,10 @@ def test_pictures_name_every_method():
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b", "full"]
     assert {"0.2000", "25.0%"} <= set(words(figure))
     assert figure.get_suptitle() == "a title"
+
+
+def test_budgets_whose_labels_would_meet_have_one():
+    shares = (0.09, 0.1, 0.25, 0.5)
+    rows = aggregate([record("a", 0, 0.1, budget=share, parameters=int(share * 2_205_696)) for share in shares])
+    (axes,) = budget_figure(rows, "a title").axes
+    assert axes.get_xticks().tolist() == [0.1, 0.25, 0.5]

@@ -13,6 +13,7 @@ from baco_gpu import BalancedCoclustering, BipartiteGraph, CoclusteringResult
 from baco_gpu.clustering.coverage import coverage
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError
+from baco_gpu.experiment.report import write_report
 from baco_gpu.graph.edges import edge_chunks
 from baco_gpu.plots.card import trace_svg
 from baco_gpu.plots.result import block_counts, quality_points
@@ -129,6 +130,85 @@ def test_more_budget_keeps_more_inside(graph, result, axes):
     assert drawn.lines[1].get_ydata()[0] == pytest.approx(100 * points[0].primary)
     with pytest.raises(InputError, match="at least one budget"):
         result.plot.quality_vs_budget(graph, budgets=())
+
+
+FULL = 500 * 16  # parameters of the full table of `result`
+
+
+def compared(folder, models=("lightgcn",), full=FULL):
+    """A comparison of two methods at two budgets beside the full table, in a folder."""
+    rows = []
+    for model in models:
+        for method, budget, recall in (
+            ("full", None, 0.30),
+            *(("codebook", share, 0.2 + share) for share in (0.25, 0.5)),
+            *(("random", share, 0.1) for share in (0.25, 0.5)),
+        ):
+            figures = {f"{name}@{k}": recall for name in ("recall", "recall_capped", "ndcg") for k in (10, 20, 50)}
+            figures |= dict.fromkeys(("codebook_rows", "bytes", "seconds_clustering", "seconds_training"), 1.0)
+            figures |= {"best_epoch": 1, "parameters_full": full, "parameters": int(full * (budget or 1))}
+            run = {"data": "planted", "model": model, "budget": budget, "method": method}
+            run["clustering"] = {"embedding_dim": 16}
+            machine = {"cpu": "one", "cores": "2", "date": "2026-01-01"}
+            rows.append({"run": run, "status": "done", "figures": figures, "versions": {}, "machine": machine})
+    failed = {**rows[-1], "status": "failed", "reason": "out of reach"}
+    failed["run"] = {**failed["run"], "budget": 0.01}
+    write_report([*rows, failed], folder)
+    return folder
+
+
+def test_recall_against_the_budget_comes_from_a_comparison(result, tmp_path, axes):
+    for place in (compared(tmp_path), tmp_path / "comparison.csv", str(tmp_path)):
+        axes.clear()
+        assert result.plot.quality_vs_budget(ax=axes, comparison=place) is axes
+        drawn = [line.get_xydata().round(3).tolist() for line in axes.lines]
+        assert [[0.25, 0.1], [0.5, 0.1]] in drawn
+        assert [[0.25, 0.45], [0.5, 0.7]] in drawn
+        share = round(result.parameters_compressed / FULL, 3)
+        assert [[share, 0], [share, 1]] in drawn, "this result is marked"
+        assert {"full", "codebook", "random", "this result"} == {text.get_text() for text in axes.texts}
+        assert axes.get_ylabel() == "test recall@20"
+        assert axes.get_xlabel()
+    axes.clear()
+    assert result.plot.quality_vs_budget(ax=axes, comparison=tmp_path, metric="ndcg@10").get_ylabel() == "test ndcg@10"
+
+
+def test_a_comparison_of_several_models_draws_the_one_that_is_named(result, tmp_path, axes):
+    compared(tmp_path, models=("lightgcn", "mf"))
+    with pytest.raises(InputError, match=r"model must be named where a comparison has several \(lightgcn, mf\)"):
+        result.plot.quality_vs_budget(ax=axes, comparison=tmp_path)
+    with pytest.raises(InputError, match="model must be one of 'lightgcn', 'mf', got 'bpr'"):
+        result.plot.quality_vs_budget(ax=axes, comparison=tmp_path, model="bpr")
+    result.plot.quality_vs_budget(ax=axes, comparison=tmp_path, model="mf")
+    assert len([text for text in axes.texts if text.get_text() == "codebook"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("none.csv", None, r"none\.csv: expected the table of a comparison, but it cannot be read \(No such file"),
+        ("users.csv", "user,item\n1,2\n", r"a table that baco compare wrote, with 'model'; it has user, item"),
+        ("empty.csv", "", "with 'model'; it has nothing"),
+        ("binary.csv", b"\xff\xfe\x00", "cannot be read"),
+        ("words.csv", "model,method,parameters,parameters_full,recall@20,recall@20_sd\nmf,a,b,1,1,1\n", "in line 2"),
+        ("failed.csv", "model,method,parameters,parameters_full,recall@20,recall@20_sd\nmf,a,,,,\n", "expected a run"),
+        ("other.csv", "model,method,parameters,parameters_full,ndcg@5,ndcg@5_sd\n", "one of ndcg@5, got 'recall@20'"),
+    ],
+)
+def test_a_comparison_that_is_none_is_refused(result, tmp_path, axes, name, text, message):
+    if text is not None:
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=message):
+        result.plot.quality_vs_budget(ax=axes, comparison=tmp_path / name)
+
+
+def test_quality_is_of_a_graph_or_of_a_comparison_of_its_table(graph, result, tmp_path, axes):
+    with pytest.raises(InputError, match="give either a graph or a comparison, got neither"):
+        result.plot.quality_vs_budget()
+    with pytest.raises(InputError, match="give either a graph or a comparison, got both"):
+        result.plot.quality_vs_budget(graph, comparison=tmp_path)
+    with pytest.raises(InputError, match=r"must be of tables of 8,000 parameters, as the full table .* got 32,000"):
+        result.plot.quality_vs_budget(ax=axes, comparison=compared(tmp_path, full=4 * FULL))
 
 
 def test_a_cluster_lists_its_members_by_raw_id_and_degree(graph, result, tmp_path):

@@ -264,7 +264,7 @@ class CoclusteringResult:
 
     @property
     def plot(self) -> ResultPlots:
-        """The pictures of the result: `plot.sizes()`, `.trace()`, `.blocks(graph)`, `.quality_vs_budget(graph)`."""
+        """The pictures of the result: `plot.sizes()`, `.trace()`, `.blocks(graph)`, `.quality_vs_budget(...)`."""
         return _plots("accessor").ResultPlots(self)
 
     def __repr__(self) -> str:

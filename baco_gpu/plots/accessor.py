@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -32,10 +33,23 @@ class ResultPlots:
         return pictures.blocks(self._result, graph, ax, bins=bins)
 
     def quality_vs_budget(
-        self, graph: BipartiteGraph, ax: Axes | None = None, *, budgets: Sequence[float] = pictures.BUDGETS
+        self,
+        graph: BipartiteGraph | None = None,
+        ax: Axes | None = None,
+        *,
+        budgets: Sequence[float] = pictures.BUDGETS,
+        comparison: str | os.PathLike[str] | None = None,
+        model: str | None = None,
+        metric: str = "recall@20",
     ) -> Axes:
-        """The share of interactions inside co-clusters at several budgets, each clustered anew."""
-        return pictures.quality_vs_budget(self._result, graph, ax, budgets=budgets)
+        """With a graph, the share of interactions inside co-clusters at several budgets, each clustered anew; with the
+        folder of a comparison (`baco compare --out`), recall at its budgets.
+
+        `budgets` goes with a graph; `model`, where the comparison has several, and `metric` with a comparison.
+        """
+        return pictures.quality_vs_budget(
+            self._result, graph, ax, budgets=budgets, comparison=comparison, model=model, metric=metric
+        )
 
     def __repr__(self) -> str:
-        return "result.plot: sizes(), trace(), blocks(graph), quality_vs_budget(graph)"
+        return "result.plot: sizes(), trace(), blocks(graph), quality_vs_budget(graph or comparison=folder)"

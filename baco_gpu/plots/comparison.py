@@ -20,6 +20,7 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _MARKERS = "osD^vPX*<>"
 _FULL = "full"
 _LABEL_HEIGHT = 11  # points between the baselines of two labels
+_TICKS_APART = 1.3  # times one share the next, at least
 
 
 def comparison_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "recall@20") -> Figure:
@@ -61,33 +62,39 @@ def budget_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "rec
     figure, panels = _panels(rows, title)
     styles = _styles(rows)
     for model, axes in panels.items():
-        labels = []
-        own = [row for row in rows if row["model"] == model and metric in row]
-        for method in dict.fromkeys(row["method"] for row in own):
-            line = sorted((row for row in own if row["method"] == method), key=lambda row: row["parameters"])
-            shares = np.array([row["parameters"] / row["parameters_full"] for row in line])
-            values, spread = (np.array([row[name] for row in line]) for name in (metric, f"{metric}_sd"))
-            if method == _FULL:
-                axes.axhline(values[0], **styles[method], linestyle="--")
-                axes.axhspan(
-                    values[0] - spread[0], values[0] + spread[0], alpha=0.12, color=styles[method]["color"], lw=0
-                )
-                labels.append((values[0], method))
-                continue
-            axes.plot(shares, values, **styles[method], markersize=5)
-            axes.fill_between(shares, values - spread, values + spread, alpha=0.15, color=styles[method]["color"], lw=0)
-            labels.append((values[-1], method))
-        axes.set_xscale("log")
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("share of the full table's parameters")
-        axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
-        axes.xaxis.set_minor_formatter(lambda share, _: "")
-        ticks = sorted({round(row["parameters"] / row["parameters_full"], 2) for row in own} - {1.0, 0.0})
-        axes.set_xticks(ticks)
-        axes.set_ylabel(f"test {metric}")
+        budget_lines(axes, [row for row in rows if row["model"] == model], metric, styles)
         axes.set_title(model)
-        _label_at_the_right(axes, labels, styles)
     return figure
+
+
+def budget_lines(
+    axes: Axes, rows: Sequence[dict[str, Any]], metric: str, styles: dict[str, dict[str, Any]] | None = None
+) -> None:
+    """A panel of `budget_figure`: the rows of one model. Without `styles` the methods of the rows get their own."""
+    styles = _styles(rows) if styles is None else styles
+    labels = []
+    own = [row for row in rows if metric in row]
+    for method in dict.fromkeys(row["method"] for row in own):
+        line = sorted((row for row in own if row["method"] == method), key=lambda row: row["parameters"])
+        shares = np.array([row["parameters"] / row["parameters_full"] for row in line])
+        values, spread = (np.array([row[name] for row in line]) for name in (metric, f"{metric}_sd"))
+        low, high, colour = values - spread, values + spread, styles[method]["color"]
+        if method == _FULL:
+            axes.axhline(values[0], **styles[method], linestyle="--")
+            axes.axhspan(low[0], high[0], alpha=0.12, color=colour, lw=0)
+            labels.append((values[0], method))
+            continue
+        axes.plot(shares, values, **styles[method], markersize=5)
+        axes.fill_between(shares, low, high, alpha=0.15, color=colour, lw=0)
+        labels.append((values[-1], method))
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("share of the full table's parameters")
+    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+    axes.xaxis.set_minor_formatter(lambda share, _: "")
+    axes.set_xticks(_ticks({round(row["parameters"] / row["parameters_full"], 2) for row in own} - {1.0, 0.0}))
+    axes.set_ylabel(f"test {metric}")
+    _label_at_the_right(axes, labels, styles)
 
 
 def seconds_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "recall@20") -> Figure:
@@ -140,6 +147,15 @@ def _styles(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         marker = _MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)]
         styles[method] = {"color": colour, "marker": marker, "linewidth": 1.6}
     return styles
+
+
+def _ticks(shares: set[float]) -> list[float]:
+    """Those of the shares whose labels do not meet on a logarithmic axis; of two that are near the larger stays."""
+    kept: list[float] = []
+    for share in sorted(shares, reverse=True):
+        if not kept or share < kept[-1] / _TICKS_APART:
+            kept.append(share)
+    return kept[::-1]
 
 
 def _label_at_the_right(axes: Axes, labels: list[tuple[float, str]], styles: dict[str, dict[str, Any]]) -> None:

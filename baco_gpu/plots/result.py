@@ -5,23 +5,26 @@ Colours are Okabe and Ito's, or cividis, which colour-blind readers can tell apa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from baco_gpu.checks import check_integer
+from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.clustering.coverage import check_same_sides, coverage
 from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.clustering.result import CoclusteringResult
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.graph.edges import edge_chunks
+from baco_gpu.plots.comparison import budget_lines
+from baco_gpu.plots.comparison_file import read_comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-USERS, ITEMS = "#0072B2", "#E69F00"
+USERS, ITEMS, MARK = "#0072B2", "#E69F00", "#555555"
 BUDGETS = (0.05, 0.1, 0.25, 0.5)
 
 
@@ -155,18 +158,45 @@ def quality_points(
 
 def quality_vs_budget(
     result: CoclusteringResult,
-    graph: BipartiteGraph,
+    graph: BipartiteGraph | None = None,
     ax: Axes | None = None,
     *,
     budgets: Sequence[float] = BUDGETS,
+    comparison: str | os.PathLike[str] | None = None,
+    model: str | None = None,
+    metric: str = "recall@20",
 ) -> Axes:
-    """The share of interactions that stay inside co-clusters against the share of parameters, by clustering anew.
+    """What a budget keeps, against its share of the full table's parameters.
+
+    With a graph: the share of interactions that stay inside co-clusters, by clustering anew at every budget. With a
+    comparison: the recall of every method in it, where a dotted line marks the parameters of this result.
+
+    Parameters
+    ----------
+    graph : BipartiteGraph, optional
+        What was clustered, or another graph of the same users and items.
+    budgets : sequence of float
+        Shares of the full table at which to cluster the graph.
+    comparison : path, optional
+        A folder that `baco compare --out` wrote, or the comparison.csv in it, of tables as large as this result's.
+    model : str, optional
+        Which recommender of the comparison, where it has several.
+    metric : str
+        Which figure of the comparison: recall, recall_capped or ndcg, @10, @20 or @50.
 
     Raises
     ------
     InputError
-        As `quality_points` does.
+        Unless there is either a graph or a comparison; as `quality_points` and `read_comparison` do; when the
+        comparison has other tables, or several models and none is named.
     """
+    if (graph is None) == (comparison is None):
+        raise InputError(f"give either a graph or a comparison, got {'neither' if graph is None else 'both'}")
+    if comparison is not None:
+        rows = _of_model(read_comparison(comparison, metric), model)
+        _check_same_table(result, rows)
+        return _recall_vs_budget(result, rows, metric, _axes(ax))
+    assert graph is not None
     points = quality_points(result, graph, budgets)
     axes = _axes(ax)
     shares = [100 * point.budget for point in points]
@@ -176,6 +206,41 @@ def quality_vs_budget(
     axes.set_ylabel("interactions inside (%)")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
+    return axes
+
+
+def _of_model(rows: list[dict[str, Any]], model: str | None) -> list[dict[str, Any]]:
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    if model is None and len(models) > 1:
+        raise InputError(f"model must be named where a comparison has several ({', '.join(models)}), got None")
+    if model is not None:
+        check_choice("model", model, models)
+    return [row for row in rows if model in (None, row["model"])]
+
+
+def _check_same_table(result: CoclusteringResult, rows: list[dict[str, Any]]) -> None:
+    full = result.table.full_parameters
+    other = next((row["parameters_full"] for row in rows if row["parameters_full"] != full), None)
+    if other is not None:
+        raise InputError(
+            f"comparison must be of tables of {full:,} parameters, as the full table of the result, got {other:,.0f}: "
+            "compare the same users and items at the same embedding_dim"
+        )
+
+
+def _recall_vs_budget(result: CoclusteringResult, rows: list[dict[str, Any]], metric: str, axes: Axes) -> Axes:
+    budget_lines(axes, rows, metric)
+    share = result.parameters_compressed / max(result.table.full_parameters, 1)
+    axes.axvline(share, color=MARK, linestyle=":", linewidth=1.2)
+    axes.annotate(
+        "this result",
+        (share, 0),
+        (4, 4),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        color=MARK,
+        fontsize=9,
+    )
     return axes
 
 
