@@ -1,7 +1,6 @@
 """The codebook's operators: values, gradients, registration, and the same bits every time."""
 
 import contextlib
-import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,9 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
-from baco_gpu.codebook import CodebookEmbedding, cuda, product
+from baco_gpu.codebook import cuda, product
 from baco_gpu.codebook import lookup as lookup_module
 from baco_gpu.codebook.lookup import (
     NO_PADDING,
@@ -343,43 +341,6 @@ def test_mixed_precision_leaves_the_codebook_as_it_is(two, padding, indices, dty
     scaler.update()
     assert codebook.dtype == codebook.grad.dtype == torch.float32
     assert not torch.equal(codebook.detach(), before)
-
-
-def _train_in_part(rank, folder, count):
-    """One of `count` processes: its part of the batch, the gradients averaged over all of them."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
-    module = nn.parallel.DistributedDataParallel(two_code_module())
-    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
-    for part in batches().chunk(count, dim=1)[rank]:
-        optimizer.zero_grad()
-        module(part).square().sum().backward()
-        optimizer.step()
-    torch.save(module.module.state_dict(), f"{folder}/{rank}.pt")
-    torch.distributed.barrier()
-    os._exit(0)  # threads of gloo now and then abort a process that takes itself down in order
-
-
-def two_code_module():
-    torch.manual_seed(3)
-    return CodebookEmbedding([0, 1, 2, 0, 1, 2, 3], 4, [1, 2, 0, 0, 3, 3, 3], dtype=torch.float64)
-
-
-def batches():
-    return torch.randint(7, (3, 8), generator=torch.Generator().manual_seed(4))
-
-
-def test_two_processes_train_as_one(tmp_path):
-    torch.multiprocessing.spawn(_train_in_part, (str(tmp_path), 2), nprocs=2)
-    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    alone = two_code_module()
-    optimizer = torch.optim.SGD(alone.parameters(), lr=1.0)
-    for batch in batches():
-        optimizer.zero_grad()
-        (alone(batch).square().sum() / 2).backward()
-        optimizer.step()
-    assert torch.equal(parts[0]["codebook"], parts[1]["codebook"])
-    torch.testing.assert_close(parts[0]["codebook"], alone.state_dict()["codebook"])
 
 
 def test_compiled_lookup_is_one_graph(two, padding, indices):
