@@ -8,6 +8,8 @@ DEMO = compare movielens-100k --budget 0.25 --methods full,random,codebook,resid
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MOVIELENS = $(PIP) --no-deps recbole==1.2.1
+# TorchRec asks for FBGEMM's build for CUDA; these are the builds for a CPU that fit the PyTorch of constraints.txt.
+TORCHREC = $(PIP) --no-deps torchrec==1.8.0 fbgemm-gpu-cpu==1.8.0
 REQUIREMENTS = setup.cfg pyproject.toml constraints.txt
 DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
@@ -79,4 +81,5 @@ $(VENV)/test-installed: $(REQUIREMENTS) | $(BIN)/pip
 	@echo "Installing baco_gpu and the test tools into $(VENV): a few minutes the first time, most of them for PyTorch"
 	$(PIP) -c constraints.txt -e '.[dev]'
 	$(MOVIELENS)
+	$(TORCHREC)
 	@touch $@ $(VENV)/demo-installed

@@ -1,4 +1,4 @@
-"""TorchRec's bag collection over codebooks; skipped where TorchRec is not installed."""
+"""TorchRec's bag collection over codebooks; which `make test` installs for a CPU (docs/training-job.md)."""
 
 import copy
 from types import SimpleNamespace
