@@ -114,45 +114,60 @@ class TestPrimitives:
             number = (expected.num_clusters + 2) // 3
             relabel = (np.arange(expected.num_clusters) * 7 % number).astype(np.int32)
             # From either backend's graph: the CPU's has gaps between its rows.
-            assert_same_clusters(
-                host.contract_again(expected, relabel, number), cpu.contract_again(expected, relabel, number)
-            )
-            clusters = host.contract_again(clusters, relabel.astype(ids), number)
-            expected = cpu.contract_again(expected, relabel, number)
+            assert_same_clusters(host.contract_again(expected, relabel), cpu.contract_again(expected, relabel))
+            clusters = host.contract_again(clusters, relabel.astype(ids))
+            expected = cpu.contract_again(expected, relabel)
+
+
+class Recorder:
+    """A launcher that notes every kernel, and how often the host had waited for the device before it."""
+
+    def __init__(self, launch):
+        self.limits, self.processors = launch.limits, launch.processors
+        self.launch, self.waits_before = launch, []
+
+    def __call__(self, kernel, *arguments):
+        self.waits_before.append((kernel, len(OnDevice.waits)))
+        self.launch(kernel, *arguments)
 
 
 class TestWaiting:
     @pytest.fixture
     def case(self):
         graph = random_graph(120, 90, 900, seed=4)
-        weights = integer_weights(graph)
-        backend = host_backend()
+        weights, backend = integer_weights(graph), host_backend()
         problem = backend.load(graph, weights)
-        there = on_device(backend, problem, singletons(backend, problem))
-        return there, problem, singletons(backend, problem), 3 * weights.penalty_per_gamma
+        backend, there, partition = on_device(backend, problem, singletons(backend, problem))
+        backend._launch = Recorder(backend._launch)
+        return backend, there, partition, problem, 3 * weights.penalty_per_gamma
 
     @pytest.mark.parametrize("hold_rows", [False, True])
     def test_a_sweep_waits_for_the_device_once_at_its_end(self, case, hold_rows):
-        (backend, there, partition), problem, expected, penalty = case
-        launch, events = backend._launch, []
-
-        class Recorder:
-            limits, processors = launch.limits, launch.processors
-
-            def __call__(self, kernel, *arguments):
-                events.append((kernel, len(OnDevice.waits)))
-                launch(kernel, *arguments)
-
-        backend._launch = Recorder()
+        backend, there, partition, problem, penalty = case
+        cpu = CpuBackend()
+        expected = singletons(cpu, problem)
         for number in range(2):
             schedule = {"seed": 1, "number": number, "hold_rows": hold_rows}
             moved = sweep(backend, there, partition, penalty, **schedule)
             assert OnDevice.waits == ["get"]
-            assert {waits for _, waits in events} == {0}, "the host waits after the last kernel alone"
-            assert moved == sweep(CpuBackend(), problem, expected, penalty, **schedule)
+            assert {waits for _, waits in backend._launch.waits_before} == {0}
+            assert moved == sweep(cpu, problem, expected, penalty, **schedule)
             OnDevice.waits.clear()
         assert labels_of(partition) == labels_of(expected)
         assert partition.within == expected.within
+
+    @pytest.mark.parametrize("target", [None, 150, 20, 2])
+    def test_a_round_of_merging_waits_for_the_device_three_times(self, case, target):
+        backend, there, partition, problem, penalty = case
+        expected = merge_to(CpuBackend(), problem, singletons(CpuBackend(), problem), penalty, target)
+        merged = merge_to(backend, there, partition, penalty, target)
+        waits, kernels = list(OnDevice.waits), [kernel for kernel, _ in backend._launch.waits_before]
+        assert labels_of(merged) == labels_of(expected)
+        rounds = kernels.count("best_partners")
+        assert rounds > 1
+        # Before, one for the labels in use and two to contract. Without a target the last round finds nothing to merge.
+        gets = 3 + 3 * rounds if target is not None else 1 + 3 * rounds
+        assert waits == ["get"] * gets + ["__int__"]  # the weight within, at the end
 
 
 class TestSolves:

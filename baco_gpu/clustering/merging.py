@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, ClusterGraph, Partition, Partners, Problem
+from baco_gpu.clustering.backends.base import (
+    USERS,
+    Array,
+    Backend,
+    ClusterGraph,
+    Partition,
+    Partners,
+    Problem,
+    read,
+)
 
 
 def merge_to(
@@ -25,15 +34,14 @@ def merge_to(
     clusters = backend.contract(problem, merged)
     group = backend.xp.arange(clusters.num_clusters, dtype=merged.labels[USERS].dtype)
     while True:
-        excess = None if target_rows is None else rows_of(clusters) - target_rows
+        excess = None if target_rows is None else clusters.codebook_rows - target_rows
         if excess is not None and excess <= 0:
             break
-        partners = backend.best_partners(clusters, penalty)
-        kept, absorbed = _merges_of_round(backend.xp, clusters, partners, penalty, excess)
-        if not len(kept):
+        keepers = _keepers(backend, clusters, backend.best_partners(clusters, penalty), penalty, excess)
+        if keepers is None:
             break
-        relabel, num_clusters = _relabelling(backend.xp, clusters.num_clusters, kept, absorbed, group.dtype)
-        clusters = backend.contract_again(clusters, relabel, num_clusters)
+        relabel = _relabelling(backend.xp, keepers, group.dtype)
+        clusters = backend.contract_again(clusters, relabel)
         group = relabel[group]
     users, items = merged.labels
     labels = (group[users], group[items])
@@ -46,108 +54,68 @@ def compact(backend: Backend, partition: Partition) -> Partition:
     used = xp.zeros(partition.num_labels, dtype=bool)
     for labels in partition.labels:
         used[labels] = True
+    (num_used,) = read(backend, xp.count_nonzero(used))
     position = (xp.cumsum(used) - 1).astype(partition.labels[USERS].dtype)
     users, items = (position[labels] for labels in partition.labels)
-    user_volumes, item_volumes = (volumes[used] for volumes in partition.volumes)
+    kept = backend.places(used, num_used)
+    user_volumes, item_volumes = (volumes[kept] for volumes in partition.volumes)
     return Partition((users, items), (user_volumes, item_volumes), partition.within)
 
 
-def rows_of(clusters: ClusterGraph) -> int:
-    """The codebook rows of a graph of clusters."""
-    return int(clusters.occupied[USERS].sum()) + int(clusters.occupied[ITEMS].sum())
+def _keepers(
+    backend: Backend, clusters: ClusterGraph, partners: Partners, penalty: float, excess: int | None
+) -> Array | None:
+    """For every cluster the one that it becomes part of now, itself where it stays; None where nothing is to merge.
 
-
-def _merges_of_round(
-    xp: Any, clusters: ClusterGraph, partners: Partners, penalty: float, excess: int | None
-) -> tuple[Any, Any]:
-    """The merges to make now: clusters that are kept, and those that each of them absorbs.
-
-    They save at most `excess` rows, unless the only pairs left save two rows where one is asked for.
+    The merges save at most `excess` rows, unless the only pairs left save two rows where one is asked for.
     """
-    first, second, gain = _mutual_pairs(xp, partners)
-    rising = gain > 0
-    if excess is not None and not bool(rising.any()):
-        alone = _pairs_of_components(xp, clusters, partners, penalty)
-        first, second, gain = _least_losses(xp, (first, second, gain), alone)
-        chosen = _within_excess(xp, _rows_saved(clusters, first, second), gain, first, excess)
-        return first[chosen], second[chosen]
+    xp = backend.xp
+    partner, gain = partners
+    ids = xp.arange(len(partner))
+    # Where there is any edge there is a mutual pair: of the edges of the greatest gain, one at the smallest id, by the
+    # rule for ties. A partner of -1 looks up the last cluster, which never names -1 back as an id.
+    mutual = partner[partner] == ids
+    rises = gain > 0
+    paired = mutual & rises
+    follows = rises & ~mutual & paired[partner]
+    first = mutual & (partner > ids)
+    rising = first & rises
+    saving = [occupied & occupied[partner] & rising for occupied in clusters.occupied]
+    masks = (rising, follows, first, partner < 0, *saving)
+    num_rising, num_following, num_pairs, num_alone, *saved = read(backend, *map(xp.count_nonzero, masks))
+    spare = None if excess is None else excess - sum(saved)
 
-    first, second, gain = first[rising], second[rising], gain[rising]
-    leader, follower, affinity = _followers(xp, clusters, partners, penalty, first, second)
-    if excess is not None:
-        saved = _rows_saved(clusters, first, second)
-        # A follower may save two rows. Near the budget pairs go alone, and stop at the very row.
-        room = max(excess - int(saved.sum()), 0) // 2
-        if len(follower) > room:
-            strongest = xp.lexsort(xp.stack([follower.astype(float), -affinity]))[:room]
-            leader, follower = leader[strongest], follower[strongest]
-        chosen = _within_excess(xp, saved, gain, first, excess)
-        first, second = first[chosen], second[chosen]
-    return xp.concatenate([first, leader]), xp.concatenate([second, follower])
+    if num_rising and (spare is None or spare >= 0):
+        keepers = xp.where(paired, xp.minimum(ids, partner), ids)
+        if num_following:
+            # A follower may save two rows. Near the budget pairs go alone, and stop at the very row.
+            room = num_following if spare is None else spare // 2
+            follower = backend.places(follows, num_following)
+            follower, leader = _followers(xp, clusters, partners, penalty, follower, room)
+            keepers[follower] = leader
+        return keepers
+    if excess is None or not (num_pairs or num_alone > 1):
+        return None
+    if num_rising:
+        one, other = _by_gain(xp, *_pairs(partners, backend.places(rising, num_rising)))
+    else:
+        mates = _pairs(partners, backend.places(first, num_pairs))
+        alone = _pairs_of_components(xp, clusters, backend.places(partner < 0, num_alone), penalty)
+        one, other = _by_gain(xp, *(xp.concatenate(parts) for parts in zip(mates, alone, strict=True)))
+        # The better half: the others may find better partners in a later round.
+        half = (len(one) + 1) // 2
+        one, other = one[:half], other[:half]
+    return _joined(xp, clusters, one, other, excess)
 
 
-def _mutual_pairs(xp: Any, partners: Partners) -> tuple[Any, Any, Any]:
-    """Pairs of clusters that are each other's best partner. Where there is any edge there is at least one such pair:
-    of the edges of the greatest gain, one at the smallest id, by the rule for ties."""
-    ids = xp.arange(len(partners.cluster))
-    # A partner of -1 looks up the last cluster, which never names -1 back as an id.
-    mutual = (partners.cluster > ids) & (partners.cluster[partners.cluster] == ids)
-    first = xp.flatnonzero(mutual)
+def _pairs(partners: Partners, first: Array) -> tuple[Array, Array, Array]:
+    """Clusters, their partners, and what merging the two gains."""
     return first, partners.cluster[first], partners.gain[first]
 
 
-def _followers(
-    xp: Any, clusters: ClusterGraph, partners: Partners, penalty: float, first: Any, second: Any
-) -> tuple[Any, Any, Any]:
-    """Clusters whose best partner is one of a merging pair: the pair's first cluster, the follower, and its gain.
-
-    The followers of a pair join it in descending order of gain. What one gains by joining all that went before it is
-    at least its gain with its partner less the price of the volumes of the rest, since the edges to the rest are not
-    counted; the first one for whom that is not positive, and all after it, wait for the next round.
-    """
-    pair = xp.full(clusters.num_clusters, -1, dtype=partners.cluster.dtype)
-    pair[first] = first
-    pair[second] = first
-    other_half = xp.zeros(clusters.num_clusters, dtype=partners.cluster.dtype)
-    other_half[first] = second
-    other_half[second] = first
-    # The pair of a partner of -1 is looked up at the last cluster, and not used.
-    follower = xp.flatnonzero(
-        (pair < 0) & (partners.cluster >= 0) & (partners.gain > 0) & (pair[partners.cluster] >= 0)
-    )
-    leader = pair[partners.cluster[follower]]
-    gain = partners.gain[follower]
-    # Both sorts are stable: by leader, then by descending gain, then by id, in which order the followers came.
-    order = xp.argsort(-gain, kind="stable")
-    order = order[xp.argsort(leader[order], kind="stable")]
-    follower, leader, gain = follower[order], leader[order], gain[order]
-    if not len(follower):
-        return leader, follower, gain
-
-    begins = xp.concatenate([xp.ones(1, dtype=bool), leader[1:] != leader[:-1]])
-    segment = xp.cumsum(begins) - 1
-    rest = other_half[partners.cluster[follower]]
-    users, items = (volumes[follower] for volumes in clusters.volumes)
-    rest_users, rest_items = (
-        (volumes[rest] + _sums_before(xp, own, begins, segment)).astype(float)
-        for volumes, own in zip(clusters.volumes, (users, items), strict=True)
-    )
-    price = penalty * (users.astype(float) * rest_items + items.astype(float) * rest_users)
-    sure = _sums_before(xp, (gain - price <= 0).astype(int), begins, segment, inclusive=True) == 0
-    return leader[sure], follower[sure], gain[sure]
-
-
-def _sums_before(xp: Any, values: Any, begins: Any, segment: Any, *, inclusive: bool = False) -> Any:
-    """For every place the sum of the integers before it (and at it) in its segment."""
-    running = xp.cumsum(values)
-    base = (running - values)[begins]
-    return (running if inclusive else running - values) - base[segment]
-
-
-def _pairs_of_components(xp: Any, clusters: ClusterGraph, partners: Partners, penalty: float) -> tuple[Any, Any, Any]:
+def _pairs_of_components(xp: Any, clusters: ClusterGraph, alone: Array, penalty: float) -> tuple[Array, Array, Array]:
     """Clusters without any neighbour (whole components of the graph), paired in ascending order of their volumes."""
     users, items = clusters.volumes
-    alone = xp.flatnonzero(partners.cluster < 0)
     alone = alone[xp.argsort(users[alone] + items[alone], kind="stable")]
     alone = alone[: len(alone) // 2 * 2].reshape(-1, 2)
     first, second = alone.min(axis=1), alone.max(axis=1)
@@ -156,38 +124,76 @@ def _pairs_of_components(xp: Any, clusters: ClusterGraph, partners: Partners, pe
     return first, second, -penalty * crossing
 
 
-def _least_losses(xp: Any, *candidates: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-    """The better half of pairs whose merges lose: the others may find better partners in a later round."""
-    first, second, gain = (xp.concatenate(parts) for parts in zip(*candidates, strict=True))
-    order = xp.lexsort(xp.stack([first.astype(float), -gain]))[: (len(first) + 1) // 2]
-    return first[order], second[order], gain[order]
+def _by_gain(xp: Any, first: Array, second: Array, gain: Array) -> tuple[Array, Array]:
+    """Pairs of clusters in descending order of what their merges gain."""
+    order = _descending(xp, gain, first)
+    return first[order], second[order]
 
 
-def _rows_saved(clusters: ClusterGraph, first: Any, second: Any) -> Any:
-    """The rows that merging each pair saves: one for each side that both clusters have."""
+def _descending(xp: Any, gain: Array, ids: Array) -> Array:
+    """The order of descending gain; of equal gains that of ascending ids."""
+    return xp.lexsort(xp.stack([ids.astype(float), -gain]))
+
+
+def _joined(xp: Any, clusters: ClusterGraph, first: Array, second: Array, excess: int) -> Array:
+    """The keepers when pairs merge in their order as long as they save at most `excess` rows; one pair at least."""
+    keepers = xp.arange(clusters.num_clusters)
+    if 2 * len(first) <= excess:  # a pair saves a row for each side that both clusters have
+        keepers[second] = first
+        return keepers
     users, items = (occupied[first] & occupied[second] for occupied in clusters.occupied)
-    return users.astype(int) + items.astype(int)
+    saved = users.astype(int) + items
+    merge = xp.cumsum(saved) <= excess
+    # The next pair saves two rows where one may be left: a later pair may save just one.
+    single = ~merge & (saved == 1)
+    merge |= single & (xp.cumsum(single) == 1) & ((saved * merge).sum() < excess)
+    merge[:1] |= ~merge.any()
+    keepers[second] = xp.where(merge, first, second)
+    return keepers
 
 
-def _within_excess(xp: Any, saved: Any, gain: Any, first: Any, excess: int) -> Any:
-    """The pairs of greatest gain that together save at most `excess` rows; one pair at least."""
-    if int(saved.sum()) <= excess:
-        return xp.arange(len(saved))  # none, where there are no pairs
-    order = xp.lexsort(xp.stack([first.astype(float), -gain]))
-    running = xp.cumsum(saved[order])
-    fitting = int((running <= excess).sum())
-    left = excess - (int(running[fitting - 1]) if fitting else 0)
-    chosen = order[:fitting]
-    if left:  # the next pair saves two rows where one is left: a later pair may save just one
-        single = order[fitting:][saved[order[fitting:]] == 1][:1]
-        chosen = xp.concatenate([chosen, single])
-    return chosen if len(chosen) else order[:1]
+def _followers(
+    xp: Any, clusters: ClusterGraph, partners: Partners, penalty: float, follower: Array, room: int
+) -> tuple[Array, Array]:
+    """Clusters whose best partner is one of a merging pair, and whom they become part of now: the pair's first cluster,
+    or themselves where they wait for the next round.
+
+    The followers of a pair join it in descending order of gain. What one gains by joining all that went before it is
+    at least its gain with its partner less the price of the volumes of the rest, since the edges to the rest are not
+    counted; the first one for whom that is not positive waits, and so do all after it. Of those that do not, the `room`
+    of greatest gain join.
+    """
+    gain, half = partners.gain[follower], partners.cluster[follower]
+    leader = xp.minimum(half, partners.cluster[half])
+    # Both sorts are stable: by leader, then by descending gain, then by id, in which order the followers came.
+    order = xp.argsort(-gain, kind="stable")
+    order = order[xp.argsort(leader[order], kind="stable")]
+    follower, leader, gain = follower[order], leader[order], gain[order]
+    starts = xp.searchsorted(leader, leader)
+
+    rest = partners.cluster[half[order]]
+    users, items = (volumes[follower] for volumes in clusters.volumes)
+    rest_users, rest_items = (
+        (volumes[rest] + _sums_before(xp, own, starts)).astype(float)
+        for volumes, own in zip(clusters.volumes, (users, items), strict=True)
+    )
+    price = penalty * (users.astype(float) * rest_items + items.astype(float) * rest_users)
+    waits = gain - price <= 0
+    joins = ~waits & (_sums_before(xp, waits.astype(int), starts) == 0)
+    if len(follower) > room:
+        waits[:] = True
+        waits[_descending(xp, xp.where(joins, gain, 0), follower)[:room]] = False
+        joins &= ~waits
+    return follower, xp.where(joins, leader, follower)
 
 
-def _relabelling(xp: Any, num_clusters: int, kept: Any, absorbed: Any, dtype: Any) -> tuple[Any, int]:
-    """New ids 0..K'-1 for the clusters, in order, every absorbed one taking its keeper's."""
-    stays = xp.ones(num_clusters, dtype=bool)
-    stays[absorbed] = False
-    relabel = (xp.cumsum(stays) - 1).astype(dtype)
-    relabel[absorbed] = relabel[kept]
-    return relabel, num_clusters - len(absorbed)
+def _sums_before(xp: Any, values: Array, starts: Array) -> Array:
+    """For every place the sum of the integers before it, from the start of its segment on."""
+    before = xp.cumsum(values) - values
+    return before - before[starts]
+
+
+def _relabelling(xp: Any, keepers: Array, dtype: Any) -> Array:
+    """New ids 0..K-1 for the clusters that stay, in order; every other cluster takes its keeper's."""
+    stays = keepers == xp.arange(len(keepers))
+    return (xp.cumsum(stays) - 1).astype(dtype)[keepers]

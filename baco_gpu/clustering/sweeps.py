@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, Partition, Problem
+from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, Partition, Problem, read
 
 NUM_BLOCKS = 4
 
@@ -72,12 +72,12 @@ def sweep(
 
 def count_rows(backend: Backend, partition: Partition) -> int:
     """The codebook rows of a partition: the labels that users bear plus the labels that items bear."""
-    rows = 0
+    counts = []
     for labels in partition.labels:
         owned = backend.xp.zeros(partition.num_labels, dtype=bool)
         owned[labels] = True
-        rows += int(owned.sum())
-    return rows
+        counts.append(backend.xp.count_nonzero(owned))
+    return sum(read(backend, *counts))
 
 
 def _stream(seed: int, number: int, purpose: int) -> int:

@@ -68,7 +68,8 @@ class ClusterGraph(NamedTuple):
 
     The neighbours of cluster c are `neighbors[rows[c] : rows[c] + counts[c]]`, each once, never c itself, in no
     particular order; `weights` are the summed weights of the edges between the two, in both directions of the
-    bipartite graph, so the graph is symmetric.
+    bipartite graph, so the graph is symmetric. `codebook_rows` counts a row for the users, and one for the items, of
+    every cluster that has some.
     """
 
     rows: Array
@@ -77,6 +78,7 @@ class ClusterGraph(NamedTuple):
     weights: Array
     volumes: tuple[Array, Array]
     occupied: tuple[Array, Array]  # bool: does the cluster have users, items
+    codebook_rows: int
 
     @property
     def num_clusters(self) -> int:
@@ -138,11 +140,21 @@ class Backend(Protocol):
     def contract(self, problem: Problem, partition: Partition) -> ClusterGraph:
         """The graph of clusters of a partition whose labels are 0..K-1, each with at least one member."""
 
-    def contract_again(self, clusters: ClusterGraph, relabel: Array, num_clusters: int) -> ClusterGraph:
-        """The graph of groups of clusters: cluster c becomes part of group `relabel[c]`."""
+    def contract_again(self, clusters: ClusterGraph, relabel: Array) -> ClusterGraph:
+        """The graph of groups of clusters: cluster c becomes part of group `relabel[c]`; no group up to the last one is
+        empty."""
 
     def best_partners(self, clusters: ClusterGraph, penalty: float) -> Partners:
         """For every cluster the merge that gains most."""
 
+    def places(self, mask: Array, count: int) -> Array:
+        """Where a mask is true, in ascending order; it is so at `count` places."""
+
     def to_host(self, array: Array) -> Any:
         """The array as a NumPy array."""
+
+
+def read(backend: Backend, *numbers: Any) -> list[int]:
+    """Integers from the device, in one transfer."""
+    values: list[int] = backend.to_host(backend.xp.array(numbers)).tolist()
+    return values

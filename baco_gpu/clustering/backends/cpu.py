@@ -119,8 +119,9 @@ class CpuBackend:
         occupied = (np.diff(users.group[1]) > 0, np.diff(items.group[1]) > 0)
         return self._gather((users, items), num_clusters, partition.volumes, occupied)
 
-    def contract_again(self, clusters: ClusterGraph, relabel: np.ndarray, num_clusters: int) -> ClusterGraph:
+    def contract_again(self, clusters: ClusterGraph, relabel: np.ndarray) -> ClusterGraph:
         begins, counts, neighbors, weights = clusters[:4]
+        num_clusters = int(relabel.max()) + 1
         group = kernels.group_by_label(relabel, num_clusters)
         members = kernels.Members(group, begins, begins + counts, neighbors, weights, relabel)
         users, items = (kernels.sums_by_label(relabel, volumes, num_clusters) for volumes in clusters.volumes)
@@ -132,11 +133,14 @@ class CpuBackend:
         return self._gather((members, members.none()), num_clusters, (users, items), (occupied[USERS], occupied[ITEMS]))
 
     def best_partners(self, clusters: ClusterGraph, penalty: float) -> Partners:
-        begins, counts, neighbors, weights, volumes, _ = clusters
+        begins, counts, neighbors, weights, volumes = clusters[:5]
         with _chunks(counts) as bounds:
             # Side by side, so that both volumes of a neighbour come with one fetch.
             both = np.column_stack(volumes)
             return Partners(*kernels.best_partners(bounds, begins, counts, neighbors, weights, both, penalty))
+
+    def places(self, mask: np.ndarray, count: int) -> np.ndarray:
+        return np.flatnonzero(mask)
 
     def to_host(self, array: np.ndarray) -> np.ndarray:
         return array
@@ -161,7 +165,8 @@ class CpuBackend:
         with _chunks(room) as bounds:
             table = self._tables(bounds, room, num_clusters, dtype)
             kernels.gather_rows(bounds, begins, counts, num_clusters, neighbors, sums, *table, *kinds[0], *kinds[1])
-        return ClusterGraph(begins, counts, neighbors, sums, volumes, occupied)
+        rows = sum(map(np.count_nonzero, occupied))
+        return ClusterGraph(begins, counts, neighbors, sums, volumes, occupied, rows)
 
     def _tables(
         self, bounds: np.ndarray, lengths: np.ndarray, num_labels: int, dtype: np.dtype

@@ -8,8 +8,10 @@ What is not: no kernel has run on a device yet. So nothing is known of its speed
 order shows, and of CuPy's part (allocation, sorting, launching, streams). Therefore backend="auto" does not choose it.
 
 Within a sweep the host never waits for the device: the sizes of blocks stay there, grids do not depend on them, and
-what a sweep has gained and moved is read once at its end, 16 bytes. The graph and its weights must fit the device's
-memory (`baco_gpu.cuda.plan.solve_bytes` says what a solve takes); there is no streaming of larger ones.
+what a sweep has gained and moved is read once at its end, 16 bytes. A round of merging takes three transfers, of what
+its clusters propose, of how many groups and edges between them there are, and of how many of those differ; CuPy's sorts
+may wait besides. The graph and its weights must fit the device's memory (`baco_gpu.cuda.plan.solve_bytes` says what a
+solve takes); there is no streaming of larger ones.
 """
 
 from __future__ import annotations

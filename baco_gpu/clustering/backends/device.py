@@ -19,6 +19,7 @@ from baco_gpu.clustering.backends.base import (
     Partners,
     Problem,
     Side,
+    read,
 )
 from baco_gpu.clustering.weights import NodeWeights
 from baco_gpu.cuda.launch import Launcher
@@ -164,30 +165,25 @@ class DeviceBackend:
         return second
 
     def contract(self, problem: Problem, partition: Partition) -> ClusterGraph:
-        users, labels = problem.sides[USERS], partition.labels
-        pairs = self._pairs(
-            (users.offsets[:-1], users.offsets[1:]), users.neighbors, labels, partition.num_labels, symmetric=False
-        )
-        occupied = [self._marked(side_labels, partition.num_labels) for side_labels in labels]
-        return self._cluster_graph(
-            pairs,
-            users.edge_weights,
-            partition.num_labels,
-            labels[USERS].dtype,
-            partition.volumes,
-            (occupied[USERS], occupied[ITEMS]),
-        )
+        users, labels, size = problem.sides[USERS], partition.labels, partition.num_labels
+        rows = (users.offsets[:-1], users.offsets[1:])
+        pairs = self._pairs(rows, users.neighbors, labels, size, symmetric=False)
+        occupied = (self._marked(labels[USERS], size), self._marked(labels[ITEMS], size))
+        kinds, sums, *held = self._summed(pairs, users.edge_weights, *map(self.xp.count_nonzero, occupied))
+        return self._cluster_graph(kinds, sums, size, labels[USERS].dtype, partition.volumes, occupied, sum(held))
 
-    def contract_again(self, clusters: ClusterGraph, relabel: Array, num_clusters: int) -> ClusterGraph:
-        begins = clusters.rows
-        pairs = self._pairs(
-            (begins, begins + clusters.counts), clusters.neighbors, (relabel, relabel), num_clusters, symmetric=True
-        )
-        users, items = (self._sums(relabel, volumes, num_clusters) for volumes in clusters.volumes)
-        occupied = [self._marked(relabel[before], num_clusters) for before in clusters.occupied]
-        return self._cluster_graph(
-            pairs, clusters.weights, num_clusters, relabel.dtype, (users, items), (occupied[USERS], occupied[ITEMS])
-        )
+    def contract_again(self, clusters: ClusterGraph, relabel: Array) -> ClusterGraph:
+        xp, begins, size = self.xp, clusters.rows, clusters.num_clusters
+        rows = (begins, begins + clusters.counts)
+        pairs = self._pairs(rows, clusters.neighbors, (relabel, relabel), size, symmetric=True)
+        # How many groups there are comes to the host with other numbers; no more than there were clusters.
+        users, items = (self._sums(relabel, volumes, size) for volumes in clusters.volumes)
+        has_users, has_items = (self._sums(relabel, has.astype(xp.int64), size) > 0 for has in clusters.occupied)
+        numbers = (relabel.max(), xp.count_nonzero(has_users), xp.count_nonzero(has_items))
+        kinds, sums, last, *held = self._summed(pairs, clusters.weights, *numbers)
+        here = slice(last + 1)
+        volumes, occupied = (users[here], items[here]), (has_users[here], has_items[here])
+        return self._cluster_graph(kinds, sums, size, relabel.dtype, volumes, occupied, sum(held))
 
     def best_partners(self, clusters: ClusterGraph, penalty: float) -> Partners:
         xp, size = self.xp, clusters.num_clusters
@@ -202,6 +198,13 @@ class DeviceBackend:
             ],
         )
         return partners
+
+    def places(self, mask: Array, count: int) -> Array:
+        # Every place goes where the true ones before it leave off, and the false ones beyond the end.
+        xp = self.xp
+        found = xp.empty(count + 1, dtype=xp.int64)
+        found[xp.where(mask, xp.cumsum(mask) - 1, count)] = xp.arange(len(mask))
+        return found[:count]
 
     def to_host(self, array: Array) -> Any:
         return array.get() if hasattr(array, "get") else array
@@ -278,42 +281,46 @@ class DeviceBackend:
         )
         return pairs
 
-    def _cluster_graph(
-        self,
-        pairs: Array,
-        weights: Array | None,
-        num_clusters: int,
-        dtype: Any,
-        volumes: tuple[Array, Array],
-        occupied: tuple[Array, Array],
-    ) -> ClusterGraph:
-        """Sum the weights of equal pairs, and list each pair from both ends."""
-        xp = self.xp
-        kinds, sums = self._summed(pairs, weights)
-        size = max(num_clusters, 1)
-        row = xp.concatenate([kinds // size, kinds % size])
-        neighbor = xp.concatenate([kinds % size, kinds // size]).astype(dtype)
-        order = self._order(row)
-        counts = self._sums(row.astype(dtype), xp.ones(len(row), dtype=xp.int64), num_clusters)
-        weights = xp.concatenate([sums, sums])[order]
-        return ClusterGraph(xp.cumsum(counts) - counts, counts, neighbor[order], weights, volumes, occupied)
-
-    def _summed(self, pairs: Array, weights: Array | None) -> tuple[Array, Array]:
-        """Every pair once, and the summed weights of its edges."""
+    def _summed(self, pairs: Array, weights: Array | None, *numbers: Array) -> tuple[Any, ...]:
+        """Every pair once, the summed weights of its edges, and numbers that the host is to have."""
         xp = self.xp
         joined = pairs != _NO_PAIR
+        num_joined, *values = read(self, xp.count_nonzero(joined), *numbers)
+        joined = self.places(joined, num_joined)
         pairs = pairs[joined]
         # Sums as differences of running sums: exact, and any sum of weights is below 2**52.
         if weights is None:
-            pairs = xp.sort(pairs) if len(pairs) else pairs
-            running = xp.arange(len(pairs) + 1, dtype=xp.int64)
+            pairs = xp.sort(pairs) if num_joined else pairs
+            running = xp.arange(num_joined + 1, dtype=xp.int64)
         else:
             order = self._order(pairs)
             pairs = pairs[order]
             running = xp.concatenate([xp.zeros(1, dtype=xp.int64), xp.cumsum(weights[joined][order])])
-        starts = xp.flatnonzero(pairs != xp.concatenate([xp.full(1, -1, dtype=xp.int64), pairs[:-1]]))
-        ends = xp.concatenate([starts[1:], xp.full(1, len(pairs), dtype=starts.dtype)])[: len(starts)]
-        return pairs[starts], running[ends] - running[starts]
+        begins = pairs != xp.concatenate([xp.full(1, -1, dtype=xp.int64), pairs[:-1]])
+        (num_kinds,) = read(self, xp.count_nonzero(begins))
+        starts = self.places(begins, num_kinds)
+        ends = xp.concatenate([starts[1:], xp.full(1, num_joined, dtype=xp.int64)])[:num_kinds]
+        return pairs[starts], running[ends] - running[starts], *values
+
+    def _cluster_graph(
+        self,
+        kinds: Array,
+        sums: Array,
+        size: int,
+        dtype: Any,
+        volumes: tuple[Array, Array],
+        occupied: tuple[Array, Array],
+        codebook_rows: int,
+    ) -> ClusterGraph:
+        """List each kind of pair, numbered with `size`, from both ends."""
+        xp, size = self.xp, max(size, 1)
+        row = xp.concatenate([kinds // size, kinds % size])
+        neighbor = xp.concatenate([kinds % size, kinds // size]).astype(dtype)
+        order = self._order(row)
+        counts = self._sums(row.astype(dtype), xp.ones(len(row), dtype=xp.int64), len(volumes[USERS]))
+        weights = xp.concatenate([sums, sums])[order]
+        begins = xp.cumsum(counts) - counts
+        return ClusterGraph(begins, counts, neighbor[order], weights, volumes, occupied, codebook_rows)
 
     def _order(self, keys: Array) -> Array:
         return self.xp.argsort(keys) if len(keys) else self.xp.arange(0)
