@@ -151,6 +151,8 @@ class TestWaiting:
             moved = sweep(backend, there, partition, penalty, **schedule)
             assert OnDevice.waits == ["get"]
             assert {waits for _, waits in backend._launch.waits_before} == {0}
+            assert len(backend._launch.waits_before) == (48 if hold_rows else 44)
+            backend._launch.waits_before.clear()
             assert moved == sweep(cpu, problem, expected, penalty, **schedule)
             OnDevice.waits.clear()
         assert labels_of(partition) == labels_of(expected)

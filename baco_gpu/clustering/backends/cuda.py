@@ -12,6 +12,16 @@ what a sweep has gained and moved is read once at its end, 16 bytes. A round of 
 its clusters propose, of how many groups and edges between them there are, and of how many of those differ; CuPy's sorts
 may wait besides. The graph and its weights must fit the device's memory (`baco_gpu.cuda.plan.solve_bytes` says what a
 solve takes); there is no streaming of larger ones.
+
+Why a sweep is not captured into a CUDA graph: it launches 48 kernels at most, and some 20 operations of CuPy's that
+fill arrays or add them up. At an assumed 15 microseconds each, most of them spent in Python, that is 1 ms. The device
+would be busy for as long with 15 million edges (two visits to each in a sweep, 3e10 visits a second: the goal on an
+H100); on a smaller graph a sweep waits for its launches, and a replay would take a tenth of them. But a captured
+sweep belongs to the arrays of one partition, and capturing takes as long as a sweep: the five sweeps from singletons
+would save 3 ms, and the two after each step of merging, on new arrays each, nothing. Rounds of merging, of which
+there are more, launch about as much each, and cannot be replayed, since their sizes change. Should a profile show
+that the 3 ms matter: a sweep reads nothing, and sorts nothing, until its end; the words that seed its hashes would
+have to come from the device's memory.
 """
 
 from __future__ import annotations
