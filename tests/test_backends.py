@@ -43,7 +43,7 @@ class TestChoosing:
         assert NAMES == ("auto", "cpu", "cuda")
 
     def test_cuda_says_what_is_missing_and_how_to_get_it(self, monkeypatch):
-        monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setitem(sys.modules, "cupy", None)
         expected = r"^backend='cuda' is not available: CuPy is not installed \(pip install 'baco_gpu\[cuda13\]'"
         with pytest.raises(BackendUnavailableError, match=expected):
             get_backend("cuda")
@@ -54,29 +54,35 @@ class TestChoosing:
             get_backend("cuda")
 
     @pytest.mark.parametrize(
-        ("count", "reason"),
+        ("start", "count", "obstacle"),
         [
-            ("raise CUDARuntimeError('no driver')", "CuPy finds no CUDA device (no driver)"),
-            ("return 0", "CuPy finds no CUDA device"),
-            ("return 1", None),
+            ("import nothing_of_this_name", "1", "CuPy cannot be imported (No module named 'nothing_of_this_name'); "),
+            ("raise ImportError('libcublas.so.13:\\nnot found')", "1", "CuPy cannot be imported (libcublas.so.13:); "),
+            ("", "fail('driver version is insufficient')", "no CUDA device (driver version is insufficient); "),
+            ("", "0", "no CUDA device (none is visible); remedy: an NVIDIA driver, 580 or later for [cuda13], 525"),
+            ("", "1", None),
         ],
     )
-    def test_what_stands_between_cupy_and_a_device_is_named(self, tmp_path, monkeypatch, count, reason):
+    def test_what_stands_between_cupy_and_a_device_is_named(self, tmp_path, monkeypatch, start, count, obstacle):
         (tmp_path / "cupy.py").write_text(
-            "class CUDARuntimeError(Exception): pass\n"
-            "def getDeviceCount():\n"
-            f"    {count}\n"
+            f"{start}\n"
+            "def fail(message):\n"
+            "    raise RuntimeError(message)\n"
             "class cuda:\n"
             "    class runtime:\n"
-            "        CUDARuntimeError = CUDARuntimeError\n"
-            "        getDeviceCount = staticmethod(getDeviceCount)\n"
+            f"        getDeviceCount = staticmethod(lambda: {count})\n"
         )
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.delitem(sys.modules, "cupy", raising=False)
         try:
-            assert cuda_obstacle() == reason
+            found = cuda_obstacle()
         finally:
             sys.modules.pop("cupy", None)
+        if obstacle is None:
+            assert found is None
+        else:
+            assert obstacle in found
+            assert "remedy: " in found
 
     def test_the_cpu_backend_has_every_primitive(self):
         names = {name for name in vars(Backend) if not name.startswith("_")}

@@ -351,7 +351,7 @@ def test_without_cupy_a_device_is_refused_with_the_remedy(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "cupy", None)
     graph = BipartiteGraph.from_edges([0], [0])
     assert graph.to("cpu") is graph
-    with pytest.raises(BackendUnavailableError, match=r"CuPy and a CUDA device: .*pip install baco_gpu\[cuda13\]"):
+    with pytest.raises(BackendUnavailableError, match=r"CuPy and a CUDA device: .*pip install \'baco_gpu\[cuda13\]"):
         graph.to("cuda")
     with pytest.raises(InputError, match="device must be one of 'cpu', 'cuda', got 'tpu'"):
         graph.to("tpu")
@@ -422,7 +422,7 @@ def test_arrays_of_a_device_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_machine_without_a_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", stand_in_for_cupy(devices=0))
-    with pytest.raises(BackendUnavailableError, match="need a CUDA device, and CuPy finds none"):
+    with pytest.raises(BackendUnavailableError, match="need CuPy and a CUDA device: CuPy finds no CUDA device"):
         BipartiteGraph.from_edges([0], [0]).to("cuda")
 
 

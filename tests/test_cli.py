@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from baco_gpu.clustering.result import CoclusteringResult
 from baco_gpu.data.synthetic import planted_coclusters
@@ -331,6 +332,17 @@ def test_a_fault_of_ours_is_one_line_that_says_so(baco, clicks, monkeypatch):
     )
     with pytest.raises(ZeroDivisionError):
         baco("compress", clicks, "--json", debug=True)
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+def test_too_little_memory_is_no_fault_of_ours(baco, clicks, monkeypatch, error):
+    def too_large(*arguments, **options):
+        raise error("tried to allocate 20 GiB")
+
+    monkeypatch.setattr("baco_gpu.clustering.estimator.cocluster", too_large)
+    code, _, stderr = baco("compress", clicks)
+    assert code == 1
+    assert re.fullmatch(r"baco: error: not enough memory.*: tried to allocate 20 GiB", stderr.splitlines()[-1])
 
 
 @pytest.mark.parametrize("command", ["compress", "train", "compare", "inspect", "report", "env"])

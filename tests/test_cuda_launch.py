@@ -205,7 +205,6 @@ class TestTheBackend:
     def backend(self, monkeypatch):
         cupy = fake_cupy()
         monkeypatch.setitem(sys.modules, "cupy", cupy)
-        monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: cupy)
         monkeypatch.setattr(cuda, "CudaLauncher", lambda: SimpleNamespace(limits=Limits(), processors=132))
         return backends.get_backend("cuda")
 

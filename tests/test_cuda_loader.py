@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from baco_gpu.cuda import loader
 from baco_gpu.cuda.catalogue import SOURCES, instances
+from baco_gpu.cuda.launch import CudaLauncher
 from baco_gpu.cuda.loader import Compiled, Kernels, cached, unit_of, units
 from baco_gpu.cuda.plan import Limits
 from baco_gpu.errors import BackendUnavailableError
@@ -42,6 +46,40 @@ def test_every_instance_is_in_one_unit():
     unit = unit_of("label_hub<int, true, SECOND>")
     assert len(unit.names) == 8
     assert all("<int, true, " in name for name in unit.names)
+
+
+class TestNvrtc:
+    """What stands between a device and the compiler, with cause and remedy, before anything is launched."""
+
+    @pytest.fixture
+    def nvrtc(self, monkeypatch):
+        nvrtc = SimpleNamespace(getVersion=lambda: (13, 0), getSupportedArchs=lambda: [75, 90, 120])
+        cuda = SimpleNamespace(
+            nvrtc=nvrtc, Device=lambda: SimpleNamespace(id=0, compute_capability=nvrtc.device, attributes={})
+        )
+        monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+        monkeypatch.setitem(sys.modules, "cupy.cuda", cuda)
+        return nvrtc
+
+    def test_missing(self, nvrtc):
+        def missing():
+            raise RuntimeError("CuPy failed to load libnvrtc.so.13: OSError\nlong story")
+
+        nvrtc.getVersion, nvrtc.device = missing, "90"
+        expected = (
+            r"^CUDA kernels need NVRTC: CuPy failed to load libnvrtc.so.13: OSError; remedy: pip install 'baco_gpu"
+        )
+        with pytest.raises(BackendUnavailableError, match=expected):
+            CudaLauncher()
+
+    @pytest.mark.parametrize(
+        ("device", "remedy"), [("60", "use backend='cpu'"), ("130", "install a newer nvidia-cuda-nvrtc and CuPy")]
+    )
+    def test_that_does_not_know_the_device(self, nvrtc, device, remedy):
+        nvrtc.device = device
+        expected = rf"NVRTC 13.0 compiles for sm_75 to sm_120, and the device is sm_{device}; remedy: {remedy}"
+        with pytest.raises(BackendUnavailableError, match=expected):
+            CudaLauncher()
 
 
 class TestCache:

@@ -154,6 +154,23 @@ def test_index_out_of_range_names_the_last_one(lookup, wrong):
         lookup(codebook, codes, secondary, torch.tensor([0, wrong]), NO_PADDING)
 
 
+@pytest.mark.parametrize("wrong", [-1, ROWS, 2**31 - 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("name", ["codes", "secondary"])
+def test_codes_that_are_no_rows_of_the_codebook_are_named(name, dtype, wrong):
+    codebook, codes, secondary = example(True, dtype)
+    codes[1] = wrong if name == "codes" else 0
+    secondary[1] = wrong if name == "secondary" else 0
+    second = None if name == "codes" and wrong == ROWS else secondary
+    expected = f"{name} must be from 0 to {ROWS - 1}, got {wrong}"
+    with pytest.raises(InputError, match=expected):
+        codebook_lookup(codebook, codes, second, torch.tensor([0, 1]), NO_PADDING)
+    with pytest.raises(InputError, match=expected):
+        codebook_expand(codebook, codes, second, NO_PADDING, *list_members(codes.clamp(0, 1), None, NO_PADDING, ROWS))
+    # An id whose code is right is looked up all the same.
+    assert codebook_lookup(codebook, codes, second, torch.tensor([0]), NO_PADDING).isfinite().all()
+
+
 def test_gradients_have_the_same_bits_every_time_and_on_any_number_of_threads():
     generator = torch.Generator().manual_seed(1)
     codebook = torch.randn((50, 64), generator=generator, requires_grad=True)

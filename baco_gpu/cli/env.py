@@ -41,8 +41,9 @@ def env(run: options.Run) -> None:
     import numba
     import torch
 
-    from baco_gpu.clustering.backends import cuda_obstacle, get_backend
+    from baco_gpu.clustering.backends import get_backend
     from baco_gpu.codebook.cuda import kernels_obstacle
+    from baco_gpu.graph.arrays import cuda_obstacle
 
     chosen = get_backend(run.backend)
     obstacle, without_kernels = cuda_obstacle(), kernels_obstacle()

@@ -116,6 +116,8 @@ def main(arguments: list[str], *, debug: bool = False) -> int:
     except MemoryError as error:
         return _fail(f"not enough memory: {error}", FAILURE, error, debug)
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, of a GPU; PyTorch itself need not be loaded
+            return _fail(f"not enough memory, a smaller --batch-size may fit: {error}", FAILURE, error, debug)
         return _fail_by_fault(error, debug)
 
 

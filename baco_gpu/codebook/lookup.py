@@ -77,9 +77,9 @@ def codebook_lookup(
     Raises
     ------
     InputError
-        When shapes, dtypes or devices do not fit; on the CPU, when an index is out of range. On a GPU that check would
-        have to wait for the device: there the embedding of such an index is NaN (PyTorch's own operations, where they
-        run, end with an assertion), and nothing outside the tensors is read.
+        When shapes, dtypes or devices do not fit; on the CPU, when an index or its code is out of range. On a GPU that
+        check would have to wait for the device: there the embedding of such an index is NaN (PyTorch's own operations,
+        where they run, end with an assertion), and nothing outside the tensors is read.
     """
     _check_lookup(codebook, codes, secondary, indices)
     return plain.lookup(codebook, codes, secondary, indices, padding_idx)

@@ -13,7 +13,7 @@ NO_PADDING = -1
 
 def lookup(codebook: Tensor, codes: Tensor, secondary: Tensor | None, indices: Tensor, padding_idx: int) -> Tensor:
     flat = indices.reshape(-1)
-    _check_range(flat, len(codes))
+    _check_range("indices", flat, len(codes))
     second = None if secondary is None else secondary.index_select(0, flat)
     out = _mean_rows(codebook, codes.index_select(0, flat), second)
     if padding_idx != NO_PADDING:
@@ -69,6 +69,17 @@ def collapse(
 
 
 def _mean_rows(codebook: Tensor, first: Tensor, second: Tensor | None) -> Tensor:
+    try:
+        return _mean_of_rows(codebook, first, second)
+    except (IndexError, RuntimeError):
+        # PyTorch refuses a row that is not there, and does not say where it came from.
+        _check_range("codes", first, len(codebook))
+        if second is not None:
+            _check_range("secondary", second, len(codebook))
+        raise
+
+
+def _mean_of_rows(codebook: Tensor, first: Tensor, second: Tensor | None) -> Tensor:
     if second is None:
         return codebook.index_select(0, first)
     if codebook.dtype == torch.float32:
@@ -80,9 +91,9 @@ def _mean_rows(codebook: Tensor, first: Tensor, second: Tensor | None) -> Tensor
     return widened(codebook.index_select(0, first)).add_(codebook.index_select(0, second)).mul_(0.5).to(codebook.dtype)
 
 
-def _check_range(flat: Tensor, count: int) -> None:
+def _check_range(name: str, flat: Tensor, count: int) -> None:
     if flat.numel() == 0 or flat.device.type != "cpu":
         return
     low, high = (int(bound) for bound in torch.aminmax(flat))
     if low < 0 or high >= count:
-        raise InputError(f"indices must be from 0 to {count - 1}, got {low if low < 0 else high}")
+        raise InputError(f"{name} must be from 0 to {count - 1}, got {low if low < 0 else high}")

@@ -9,6 +9,8 @@ import numpy as np
 
 from baco_gpu.errors import BackendUnavailableError, InputError
 
+_INSTALL = "pip install 'baco_gpu[cuda13]', or [cuda12]"
+_DRIVER = "an NVIDIA driver, 580 or later for [cuda13], 525 or later for [cuda12]; see nvidia-smi"
 _DLPACK_CPU = (1, 3)  # kDLCPU, kDLCUDAHost: memory that NumPy may read
 
 
@@ -38,24 +40,38 @@ def as_numpy(name: str, value: Any) -> np.ndarray:
             return import_cupy().asarray(value).get()
         return np.asarray(value)
     except (ValueError, TypeError, BufferError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{name} must be an array, got {type(value).__name__} ({reason})") from error
+        raise InputError(f"{name} must be an array, got {type(value).__name__} ({_first_line(error)})") from error
 
 
 def import_cupy() -> Any:
     """Import CuPy and make sure that it has a device; raise BackendUnavailableError with cause and remedy otherwise."""
+    obstacle = cuda_obstacle()
+    if obstacle is not None:
+        raise BackendUnavailableError(f"arrays on a GPU need CuPy and a CUDA device: {obstacle}")
+    import cupy
+
+    return cupy
+
+
+def cuda_obstacle() -> str | None:
+    """Why nothing can be put on a GPU here, and the remedy; None where CuPy finds a device."""
     try:
         import cupy
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            return f"CuPy is not installed ({_INSTALL})"
+        return f"CuPy cannot be imported ({_first_line(error)}); remedy: {_INSTALL}"
+    try:
+        if cupy.cuda.runtime.getDeviceCount():
+            return None
+        reason = "none is visible"
+    except Exception as error:  # CuPy tells a missing driver from one that is too old
+        reason = _first_line(error)
+    return f"CuPy finds no CUDA device ({reason}); remedy: {_DRIVER}"
 
-        count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:  # CuPy fails in many ways: not installed, no driver, a driver too old
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BackendUnavailableError(
-            f"arrays on a GPU need CuPy and a CUDA device: {reason}; remedy: pip install baco_gpu[cuda13]"
-        ) from error
-    if count == 0:
-        raise BackendUnavailableError("arrays on a GPU need a CUDA device, and CuPy finds none")
-    return cupy
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def as_ids(name: str, value: Any) -> np.ndarray:

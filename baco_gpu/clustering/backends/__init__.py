@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 from baco_gpu.checks import check_choice
 from baco_gpu.clustering.backends.base import Backend
 from baco_gpu.errors import BackendUnavailableError
+from baco_gpu.graph.arrays import cuda_obstacle
 
 NAMES = ("auto", "cpu", "cuda")
 
@@ -35,16 +34,3 @@ def get_backend(name: str = "auto") -> Backend:
     from baco_gpu.clustering.backends.cpu import CpuBackend  # Numba loads here, not with the package
 
     return CpuBackend()
-
-
-def cuda_obstacle() -> str | None:
-    """Why the CUDA backend cannot run here; None where CuPy finds a device."""
-    if importlib.util.find_spec("cupy") is None:
-        return "CuPy is not installed (pip install 'baco_gpu[cuda13]', or [cuda12])"
-    import cupy
-
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        return f"CuPy finds no CUDA device ({error})"
-    return None if count else "CuPy finds no CUDA device"
