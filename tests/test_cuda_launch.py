@@ -216,11 +216,12 @@ class TestTheBackend:
     def test_a_graph_that_does_not_fit_is_refused_with_its_needs_before_anything_is_allocated(self, backend, free):
         graph = random_graph(1000, 1000, 5000, seed=0)
         backend.xp.cuda.runtime.memGetInfo = lambda: (free - 1000, 10**9)  # the pool has 1000 more
-        needed = backend.needs(graph, integer_weights(graph)).total
+        needed = backend.needs(graph, integer_weights(graph), streamed=True, piece=graph.num_edges).total
         assert needed > 700_000
         expected = (
-            rf"this graph of {graph.num_edges} edges takes up to {needed / 1e9:.2f} GB on the device \(the graph "
-            rf"0\.00 GB, merging up to 0\.00 GB\), which has {free / 1e9:.2f} GB free; remedy: backend='cpu'"
+            rf"this graph of {graph.num_edges} edges takes up to {needed / 1e9:.2f} GB on the device even with its "
+            r"edges on the host \(its nodes 0\.00 GB, merging up to 0\.00 GB\), and the device has "
+            rf"{free / 1e9:.2f} GB free; remedy: backend='cpu'"
         )
         with pytest.raises(BackendUnavailableError, match=expected):
             backend.load(graph, integer_weights(graph))
@@ -234,6 +235,8 @@ class TestTheBackend:
         assert backend.load(graph, weights, merging=False).num_users == 1000
         with pytest.raises(BackendUnavailableError, match="merging"):
             backend.load(graph, weights)
-        backend.xp.cuda.runtime.memGetInfo = lambda: (sweeps_alone - 1001, 10**9)
+        least = backend.needs(graph, weights, merging=False, streamed=True).total
+        assert least < sweeps_alone
+        backend.xp.cuda.runtime.memGetInfo = lambda: (least - 1001, 10**9)
         with pytest.raises(BackendUnavailableError, match=r"sweeps up to"):
             backend.load(graph, weights, merging=False)

@@ -14,7 +14,7 @@ import pytest
 
 from baco_gpu import BalancedCoclustering
 from baco_gpu.clustering import estimator
-from baco_gpu.clustering.backends import cuda_obstacle, get_backend
+from baco_gpu.clustering.backends import get_backend
 from baco_gpu.clustering.backends.base import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.merging import compact
@@ -24,6 +24,7 @@ from baco_gpu.clustering.sweeps import singletons
 from baco_gpu.clustering.weights import integer_weights
 from baco_gpu.data.readers import load_split
 from baco_gpu.data.synthetic import planted_coclusters
+from baco_gpu.graph.arrays import cuda_obstacle
 from baco_gpu.graph.bipartite import BipartiteGraph
 from cuda_host.host import compiler, host_backend, with_ids
 from test_kernels_moves import graph_of_all_lengths

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 WARP = 32
 LISTS = 3  # of nodes for a warp, for a thread block, and of hubs
 _MAX_BLOCKS = 2**31 - 1
+
+# Contraction in pieces: bytes an edge of a piece, which the graph of clusters before and after it are among, and what
+# merging takes beside, bytes a node; and the smallest piece that is worth the trouble.
+PIECE_BYTES = 200
+MERGING_BYTES = 150
+SMALLEST_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,8 @@ def solve_bytes(
     id_bytes: int = 4,
     merging: bool = True,
     hub_tables_bytes: int = 0,
+    streamed: bool = False,
+    piece: int | None = None,
 ) -> SolveBytes:
     """What a solve from singletons takes at most, and what every part of it does.
 
@@ -185,10 +194,13 @@ def solve_bytes(
     begin with) for each of two partitions, since a sweep can be undone; for sweeps up to 32 a node; and for merging up
     to 136 an edge. Merging takes so much where no sweep has brought clusters together; what it does take goes with the
     pairs of clusters that edges join (`contraction_bytes`). `hub_tables_bytes` are those of `hub_tables`.
+
+    Edges that are `streamed` stay on the host, and take nothing. With a `piece`, contraction takes on so many edges at
+    a time; what it leaves is on the device if it is no larger than that, and on the host elsewhere.
     """
     nodes = users + items
     larger = max(users, items)
-    graph = 2 * edges * (id_bytes + 8 * weighted) + 16 * nodes + 16
+    graph = (0 if streamed else 2 * edges * (id_bytes + 8 * weighted)) + 16 * nodes + 16
     partition = nodes * (id_bytes + 16)
     # All nodes by block, and an anchor a label on each side; finding the second side's takes a hash a label, twice.
     anchors, hashes = 16 * nodes, 16 * nodes
@@ -197,5 +209,34 @@ def solve_bytes(
     second = second_bytes(larger, nodes, HubTables(0, 0), id_bytes)
     sweeping = max(8 * nodes + max(anchoring, moving), blocks_bytes(nodes), second) + hub_tables_bytes
     # The labels before and after, and of every cluster: its volumes, whom it holds, its row, whether it is in use.
-    merged = contraction_bytes(edges, weighted) + nodes * (id_bytes + 34) if merging else 0
+    contraction = contraction_bytes(edges, weighted) if piece is None else PIECE_BYTES * piece + MERGING_BYTES * nodes
+    merged = contraction + nodes * (id_bytes + 34) if merging else 0
     return SolveBytes(graph, 2 * partition, sweeping, merged)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a solve keeps the edges, and how many a contraction takes on at a time (None for all); what it needs."""
+
+    streamed: bool
+    piece: int | None
+    needed: SolveBytes
+
+
+def place(free: int, edges: int, needs: Callable[[bool, int | None], SolveBytes]) -> Placement:
+    """The first placement that fits into so many bytes; the one that takes least where none does.
+
+    They are: all on the device at once; all on the device, and contraction in pieces, as large as there is room for;
+    the edges on the host, and contraction in pieces. `needs` gives the bytes for `streamed` and `piece`.
+    """
+    whole = Placement(False, None, needs(False, None))
+    if whole.needed.total <= free:
+        return whole
+    smallest = min(edges, SMALLEST_PIECE)
+    for streamed in (False, True):
+        least = needs(streamed, smallest)
+        if least.total <= free:
+            spare = free - (least.graph + least.partitions + least.merging)
+            piece = min(edges, smallest + spare // PIECE_BYTES)
+            return Placement(streamed, piece, needs(streamed, piece))
+    return Placement(True, smallest, least)

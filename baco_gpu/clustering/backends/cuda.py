@@ -10,8 +10,8 @@ order shows, and of CuPy's part (allocation, sorting, launching, streams). There
 Within a sweep the host never waits for the device: the sizes of blocks stay there, grids do not depend on them, and
 what a sweep has gained and moved is read once at its end, 16 bytes. A round of merging takes three transfers, of what
 its clusters propose, of how many groups and edges between them there are, and of how many of those differ; CuPy's sorts
-may wait besides. The graph and its weights must fit the device's memory (`baco_gpu.cuda.plan.solve_bytes` says what a
-solve takes); there is no streaming of larger ones.
+may wait besides. What a solve takes of the device's memory is known beforehand (`baco_gpu.cuda.plan.solve_bytes`);
+edges that do not fit are read from pinned memory of the host.
 
 Why a sweep is not captured into a CUDA graph: it launches 48 kernels at most, and some 20 operations of CuPy's that
 fill arrays or add them up. At an assumed 15 microseconds each, most of them spent in Python, that is 1 ms. The device
@@ -26,14 +26,20 @@ have to come from the device's memory.
 
 from __future__ import annotations
 
+import logging
 from operator import itemgetter
 
 from baco_gpu.clustering.backends.device import DeviceBackend, DeviceProblem
+from baco_gpu.clustering.backends.pieces import Room
 from baco_gpu.clustering.weights import NodeWeights
 from baco_gpu.cuda.launch import CudaLauncher, follow_torch_stream
+from baco_gpu.cuda.pinned import pinned_array
+from baco_gpu.cuda.plan import SolveBytes, place
 from baco_gpu.errors import BackendUnavailableError
 from baco_gpu.graph.arrays import import_cupy
 from baco_gpu.graph.bipartite import BipartiteGraph
+
+_log = logging.getLogger(__name__)
 
 
 class CudaBackend(DeviceBackend):
@@ -51,22 +57,43 @@ class CudaBackend(DeviceBackend):
     def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> DeviceProblem:
         """Put the graph and its weights on the device; where torch is at work, on its current stream from here on.
 
+        Where the device has too little free memory for all of it, merging contracts the graph in pieces, and where that
+        is not enough the edges stay in pinned memory of the host, which is logged. The labels are the same.
+
         Raises
         ------
         BackendUnavailableError
-            If the device has too little free memory for such a solve, before anything is put there.
+            If it has too little even for that, before anything is put there; if the host has none left to pin.
         """
         follow_torch_stream()
-        needed = self.needs(graph.to("cpu"), weights, merging=merging)
-        free = self.xp.cuda.runtime.memGetInfo()[0] + self.xp.get_default_memory_pool().free_bytes()
+        host, free = graph.to("cpu"), self._free()
+
+        def needs(streamed: bool, piece: int | None) -> SolveBytes:
+            return self.needs(host, weights, merging=merging, streamed=streamed, piece=piece)
+
+        placement = place(free, host.num_edges, needs)
+        needed = placement.needed
         if needed.total > free:
             phase, most = max(("sweeps", needed.sweeping), ("merging", needed.merging), key=itemgetter(1))
             raise BackendUnavailableError(
-                f"solving this graph of {graph.num_edges} edges takes up to {_gb(needed.total)} on the device "
-                f"(the graph {_gb(needed.graph)}, {phase} up to {_gb(most)}), which has "
+                f"solving this graph of {host.num_edges} edges takes up to {_gb(needed.total)} on the device even with "
+                f"its edges on the host (its nodes {_gb(needed.graph)}, {phase} up to {_gb(most)}), and the device has "
                 f"{_gb(free)} free; remedy: backend='cpu' (the labels will be the same)"
             )
-        return super().load(graph, weights, merging=merging)
+        if placement.piece is None:
+            return self.put(host, weights)
+        if placement.streamed:
+            _log.warning(
+                "a graph of %d edges does not fit into the %s that are free on the device: its edges stay in host "
+                "memory, from where every sweep reads them (the labels are the same)",
+                *(host.num_edges, _gb(free)),
+            )
+        return self.put(host, weights, Room(placement.piece, pinned_array), placement.streamed)
+
+    def _free(self) -> int:
+        """Bytes of the device that can be allocated, those that CuPy's pool holds and nobody uses among them."""
+        pool = self.xp.get_default_memory_pool()
+        return int(self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
 
 
 def _gb(count: int) -> str:

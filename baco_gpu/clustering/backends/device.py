@@ -6,39 +6,16 @@ Memory is known beforehand: `baco_gpu.cuda.plan` has `move_bytes`, `contraction_
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from baco_gpu.clustering.backends.base import (
-    ITEMS,
-    USERS,
-    Array,
-    ClusterGraph,
-    Partition,
-    Partners,
-    Problem,
-    Side,
-    read,
-)
+from baco_gpu.clustering.backends.base import ITEMS, USERS, Array, ClusterGraph, Partition, Partners, Problem, Side
+from baco_gpu.clustering.backends.contraction import Contraction, DeviceProblem, flag, id_type
+from baco_gpu.clustering.backends.pieces import Room
 from baco_gpu.clustering.weights import NodeWeights
-from baco_gpu.cuda.launch import Launcher
-from baco_gpu.cuda.plan import (
-    LISTS,
-    SidePlan,
-    SolveBytes,
-    blocks_for,
-    hub_tables,
-    plan_side,
-    shared_grid,
-    solve_bytes,
-)
-from baco_gpu.errors import InputError
+from baco_gpu.cuda.plan import LISTS, SidePlan, SolveBytes, hub_tables, plan_side, shared_grid, solve_bytes
 from baco_gpu.graph.bipartite import BipartiteGraph
-
-_NO_PAIR = (1 << 63) - 1
-# Two ids of clusters are sorted as one int64.
-_MOST_CLUSTERS = 3_037_000_499
 
 
 class Block(NamedTuple):
@@ -48,33 +25,49 @@ class Block(NamedTuple):
     range: Array  # int64, of shape (2,)
 
 
-class DeviceProblem(Problem):
-    """A problem, and what its kernels will meet on each side."""
-
-    plans: tuple[SidePlan, SidePlan]
-
-
-class DeviceBackend:
+class DeviceBackend(Contraction):
     """See `Backend`. It holds no state: all arrays come from the array module's allocator, and go back to it."""
 
-    def __init__(self, xp: Any, launch: Launcher, name: str = "cuda") -> None:
-        self.name = name
-        self.xp = xp
-        self._launch = launch
-
     def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> DeviceProblem:
+        return self.put(graph.to("cpu"), weights)
+
+    def put(
+        self, host: BipartiteGraph, weights: NodeWeights, room: Room | None = None, streamed: bool = False
+    ) -> DeviceProblem:
+        """Put a graph of the CPU on the device; `streamed`, its edges and their weights in the host memory of `room`.
+
+        Kernels then read them there, over the bus, a block of nodes at a time and every list once a visit, a warp whole
+        lines of it where lists are long. That is near what the bus can do (EMOGI, PVLDB 14(2), 2020), and needs no copy
+        of the lists of a block, which lie all over the graph, since blocks are dealt anew in every sweep.
+        """
         put = self.xp.asarray
-        host = graph.to("cpu")
+
+        def put_edges(array: Array | None) -> Array | None:
+            if array is None:
+                return None
+            return room.kept(array).device if room is not None and streamed else put(array)
+
         users, items = (
-            Side(put(adjacency.offsets), put(adjacency.neighbors), None if edges is None else put(edges), put(nodes))
+            Side(put(adjacency.offsets), put_edges(adjacency.neighbors), put_edges(edges), put(nodes))
             for adjacency, edges, nodes in zip((host.csr, host.csc), weights.edges, weights.nodes, strict=True)
         )
         problem = DeviceProblem((users, items), host.num_users, host.num_items)
-        problem.plans = self._plans(host)
+        problem.plans, problem.room = self._plans(host), room
         return problem
 
-    def needs(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> SolveBytes:
-        """What solving a graph on the CPU takes on the device at most; nothing is put there to find out."""
+    def needs(
+        self,
+        graph: BipartiteGraph,
+        weights: NodeWeights,
+        *,
+        merging: bool = True,
+        streamed: bool = False,
+        piece: int | None = None,
+    ) -> SolveBytes:
+        """What solving a graph on the CPU takes on the device at most; nothing is put there to find out.
+
+        See `solve_bytes` for `streamed` and `piece`.
+        """
         id_bytes = graph.csr.neighbors.dtype.itemsize
         tables = [
             hub_tables(plan, graph.num_users + graph.num_items, id_bytes, self._launch.limits, self._launch.processors)
@@ -89,6 +82,8 @@ class DeviceBackend:
             id_bytes=id_bytes,
             merging=merging,
             hub_tables_bytes=max((table.nbytes(id_bytes) for table in tables), default=0),
+            streamed=streamed,
+            piece=piece,
         )
 
     def _plans(self, host: BipartiteGraph) -> tuple[SidePlan, SidePlan]:
@@ -107,7 +102,7 @@ class DeviceBackend:
         within = self.xp.zeros(1, dtype=self.xp.int64)
         self._launch(
             "weight_within",
-            (_id(users.neighbors), _flag(users.edge_weights is not None)),
+            (id_type(users.neighbors), flag(users.edge_weights is not None)),
             self._warps_grid(problem.num_users),
             [*users[:3], problem.num_users, labels[USERS], labels[ITEMS], within],
         )
@@ -128,8 +123,8 @@ class DeviceBackend:
         smallest = ~xp.zeros(partition.num_labels, dtype=xp.uint64)  # the greatest word
         anchors = xp.full(partition.num_labels, -1, dtype=xp.int64)
         grid = self._threads_grid(len(labels))
-        self._launch("smallest_hash", (_id(labels),), grid, [labels, len(labels), stream, smallest])
-        self._launch("anchor_of_label", (_id(labels),), grid, [labels, len(labels), stream, smallest, anchors])
+        self._launch("smallest_hash", (id_type(labels),), grid, [labels, len(labels), stream, smallest])
+        self._launch("anchor_of_label", (id_type(labels),), grid, [labels, len(labels), stream, smallest, anchors])
         return anchors
 
     def move(
@@ -149,7 +144,7 @@ class DeviceBackend:
         self._visit("MOVE", problem, partition, side, block, penalty, anchors, previous, totals[:1])
         self._launch(
             "move_volumes",
-            (_id(labels),),
+            (id_type(labels),),
             shared_grid(len(labels), self._launch.limits.threads, self._launch.processors),
             [*block, previous, labels, problem.sides[side].node_weights, partition.volumes[side], totals[1:]],
         )
@@ -164,33 +159,12 @@ class DeviceBackend:
             self._visit("SECOND", problem, partition, side, every, penalty, owned, second, None)
         return second
 
-    def contract(self, problem: Problem, partition: Partition) -> ClusterGraph:
-        users, labels, size = problem.sides[USERS], partition.labels, partition.num_labels
-        rows = (users.offsets[:-1], users.offsets[1:])
-        pairs = self._pairs(rows, users.neighbors, labels, size, symmetric=False)
-        occupied = (self._marked(labels[USERS], size), self._marked(labels[ITEMS], size))
-        kinds, sums, *held = self._summed(pairs, users.edge_weights, *map(self.xp.count_nonzero, occupied))
-        return self._cluster_graph(kinds, sums, size, labels[USERS].dtype, partition.volumes, occupied, sum(held))
-
-    def contract_again(self, clusters: ClusterGraph, relabel: Array) -> ClusterGraph:
-        xp, begins, size = self.xp, clusters.rows, clusters.num_clusters
-        rows = (begins, begins + clusters.counts)
-        pairs = self._pairs(rows, clusters.neighbors, (relabel, relabel), size, symmetric=True)
-        # How many groups there are comes to the host with other numbers; no more than there were clusters.
-        users, items = (self._sums(relabel, volumes, size) for volumes in clusters.volumes)
-        has_users, has_items = (self._sums(relabel, has.astype(xp.int64), size) > 0 for has in clusters.occupied)
-        numbers = (relabel.max(), xp.count_nonzero(has_users), xp.count_nonzero(has_items))
-        kinds, sums, last, *held = self._summed(pairs, clusters.weights, *numbers)
-        here = slice(last + 1)
-        volumes, occupied = (users[here], items[here]), (has_users[here], has_items[here])
-        return self._cluster_graph(kinds, sums, size, relabel.dtype, volumes, occupied, sum(held))
-
     def best_partners(self, clusters: ClusterGraph, penalty: float) -> Partners:
         xp, size = self.xp, clusters.num_clusters
         partners = Partners(xp.empty(size, dtype=xp.int64), xp.empty(size, dtype=xp.float64))
         self._launch(
             "best_partners",
-            (_id(clusters.neighbors),),
+            (id_type(clusters.neighbors),),
             self._warps_grid(size),
             [
                 *(clusters.rows, clusters.counts, size, clusters.neighbors, clusters.weights, *clusters.volumes),
@@ -198,16 +172,6 @@ class DeviceBackend:
             ],
         )
         return partners
-
-    def places(self, mask: Array, count: int) -> Array:
-        # Every place goes where the true ones before it leave off, and the false ones beyond the end.
-        xp = self.xp
-        found = xp.empty(count + 1, dtype=xp.int64)
-        found[xp.where(mask, xp.cumsum(mask) - 1, count)] = xp.arange(len(mask))
-        return found[:count]
-
-    def to_host(self, array: Array) -> Any:
-        return array.get() if hasattr(array, "get") else array
 
     def _visit(
         self,
@@ -224,7 +188,7 @@ class DeviceBackend:
         """Run the four kernels of label_move.cu over a block of a side."""
         xp, limits, here = self.xp, self._launch.limits, problem.sides[side]
         labels = partition.labels[side]
-        instance = (_id(labels), _flag(here.edge_weights is not None), task)
+        instance = (id_type(labels), flag(here.edge_weights is not None), task)
         plan = problem.plans[side] if isinstance(problem, DeviceProblem) else plan_side(xp, here.offsets, limits)
         # Room and grids are for as many nodes as the whole side has; how many are in the block stays on the device.
         lists = [xp.empty(longer, dtype=labels.dtype) for longer in plan.longer]
@@ -248,94 +212,3 @@ class DeviceBackend:
             room = [xp.empty(size, dtype=labels.dtype), xp.empty(size, dtype=xp.int64), tables.slots]
             more = [partition.num_labels, limits.probes, *room]
             self._launch(kernel, instance, tables.blocks, [block.nodes, *common, *found, *more])
-
-    def _sums(self, labels: Array, values: Array, num_labels: int) -> Array:
-        sums = self.xp.zeros(num_labels, dtype=self.xp.int64)
-        grid = self._threads_grid(len(labels))
-        self._launch("sums_by_label", (_id(labels),), grid, [labels, values, len(labels), sums])
-        return sums
-
-    def _marked(self, labels: Array, num_labels: int) -> Array:
-        marked = self.xp.zeros(num_labels, dtype=bool)
-        marked[labels] = True
-        return marked
-
-    def _pairs(
-        self,
-        rows: tuple[Array, Array],
-        neighbors: Array,
-        labels: tuple[Array, Array],
-        num_clusters: int,
-        symmetric: bool,
-    ) -> Array:
-        """For every place the pair of clusters that its edge joins, as one number; `_NO_PAIR` for none."""
-        if num_clusters > _MOST_CLUSTERS:
-            raise InputError(f"the graph of clusters must have at most {_MOST_CLUSTERS} clusters, got {num_clusters}")
-        pairs = self.xp.full(len(neighbors), _NO_PAIR, dtype=self.xp.int64)
-        begins, ends = rows
-        self._launch(
-            "pairs_of_edges",
-            (_id(neighbors), _flag(symmetric)),
-            self._warps_grid(len(begins)),
-            [begins, ends, len(begins), neighbors, *labels, num_clusters, pairs],
-        )
-        return pairs
-
-    def _summed(self, pairs: Array, weights: Array | None, *numbers: Array) -> tuple[Any, ...]:
-        """Every pair once, the summed weights of its edges, and numbers that the host is to have."""
-        xp = self.xp
-        joined = pairs != _NO_PAIR
-        num_joined, *values = read(self, xp.count_nonzero(joined), *numbers)
-        joined = self.places(joined, num_joined)
-        pairs = pairs[joined]
-        # Sums as differences of running sums: exact, and any sum of weights is below 2**52.
-        if weights is None:
-            pairs = xp.sort(pairs) if num_joined else pairs
-            running = xp.arange(num_joined + 1, dtype=xp.int64)
-        else:
-            order = self._order(pairs)
-            pairs = pairs[order]
-            running = xp.concatenate([xp.zeros(1, dtype=xp.int64), xp.cumsum(weights[joined][order])])
-        begins = pairs != xp.concatenate([xp.full(1, -1, dtype=xp.int64), pairs[:-1]])
-        (num_kinds,) = read(self, xp.count_nonzero(begins))
-        starts = self.places(begins, num_kinds)
-        ends = xp.concatenate([starts[1:], xp.full(1, num_joined, dtype=xp.int64)])[:num_kinds]
-        return pairs[starts], running[ends] - running[starts], *values
-
-    def _cluster_graph(
-        self,
-        kinds: Array,
-        sums: Array,
-        size: int,
-        dtype: Any,
-        volumes: tuple[Array, Array],
-        occupied: tuple[Array, Array],
-        codebook_rows: int,
-    ) -> ClusterGraph:
-        """List each kind of pair, numbered with `size`, from both ends."""
-        xp, size = self.xp, max(size, 1)
-        row = xp.concatenate([kinds // size, kinds % size])
-        neighbor = xp.concatenate([kinds % size, kinds // size]).astype(dtype)
-        order = self._order(row)
-        counts = self._sums(row.astype(dtype), xp.ones(len(row), dtype=xp.int64), len(volumes[USERS]))
-        weights = xp.concatenate([sums, sums])[order]
-        begins = xp.cumsum(counts) - counts
-        return ClusterGraph(begins, counts, neighbor[order], weights, volumes, occupied, codebook_rows)
-
-    def _order(self, keys: Array) -> Array:
-        return self.xp.argsort(keys) if len(keys) else self.xp.arange(0)
-
-    def _threads_grid(self, count: int) -> int:
-        return blocks_for(count, self._launch.limits.threads)
-
-    def _warps_grid(self, count: int) -> int:
-        return shared_grid(count, self._launch.limits.warps, self._launch.processors)
-
-
-def _id(array: Array) -> str:
-    """The C++ type of ids, for an array of labels or neighbours."""
-    return "int" if array.dtype.itemsize == 4 else "long long"
-
-
-def _flag(value: bool) -> str:
-    return "true" if value else "false"
