@@ -120,7 +120,7 @@ def barber(graph: BipartiteGraph, users: np.ndarray, items: np.ndarray, gamma: f
     pair = (users.astype(np.int32), items.astype(np.int32))
     volumes = backend.volumes(problem, pair, int(max(users.max(), items.max())) + 1)
     within = backend.weight_within(problem, pair)
-    return objective(within, volumes, gamma * weights.penalty_per_gamma, weights.unit)
+    return objective(backend, within, volumes, gamma * weights.penalty_per_gamma, weights.unit)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import reference_solver as reference
 from baco_gpu.clustering.backends.base import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.merging import compact, merge_to
-from baco_gpu.clustering.sweeps import singletons, sweep
+from baco_gpu.clustering.objective import objective
+from baco_gpu.clustering.sweeps import count_rows, singletons, sweep
 from baco_gpu.clustering.weights import SCHEMES, integer_weights
 from baco_gpu.cuda.catalogue import KERNELS, SOURCES, instances
 from baco_gpu.cuda.plan import Limits
@@ -155,6 +156,10 @@ class TestWaiting:
             backend._launch.waits_before.clear()
             assert moved == sweep(cpu, problem, expected, penalty, **schedule)
             OnDevice.waits.clear()
+        value = objective(cpu, expected.within, expected.volumes, penalty)
+        assert objective(backend, partition.within, partition.volumes, penalty) == value
+        assert count_rows(backend, partition) == count_rows(cpu, expected)
+        assert OnDevice.waits == ["get", "get"]
         assert labels_of(partition) == labels_of(expected)
         assert partition.within == expected.within
 

@@ -35,7 +35,7 @@ class Solver:
         self.trace.append((stage, self.objective(partition), self.rows(partition)))
 
     def objective(self, partition):
-        return objective(partition.within, partition.volumes, self.penalty, self.weights.unit)
+        return objective(self.backend, partition.within, partition.volumes, self.penalty, self.weights.unit)
 
     def rows(self, partition):
         return count_rows(self.backend, partition)

@@ -40,7 +40,7 @@ def test_sweeps(graph, scheme, gamma, seed, num_blocks):
         reference.sweep(slow, expected, penalty, seed, number, num_blocks, hold_rows=hold)
         assert labels_of(partition) == expected
         exact = reference.objective(slow, expected, penalty)
-        measured = objective(partition.within, partition.volumes, penalty, weights.unit) * weights.unit
+        measured = objective(backend, partition.within, partition.volumes, penalty, weights.unit) * weights.unit
         assert measured == pytest.approx(float(exact), rel=1e-12, abs=1e-12 * partition.within)
 
 

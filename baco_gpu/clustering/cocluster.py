@@ -137,7 +137,7 @@ class _Run:
         trace: list[float] = []
 
         def observe(stage: str, partition: Partition) -> None:
-            trace.append(objective(partition.within, partition.volumes, penalty, self.weights.unit))
+            trace.append(objective(backend, partition.within, partition.volumes, penalty, self.weights.unit))
             self.progress("clustering", len(trace), stages, f"{stage}, Q = {trace[-1]:.6g}")
 
         with timed(self.seconds, "solve"):
@@ -216,7 +216,7 @@ def accounted(
         users=sides[USERS],
         items=sides[ITEMS],
         gamma=solution.gamma,
-        objective=objective(partition.within, partition.volumes, penalty, weights.unit),
+        objective=objective(settings.backend, partition.within, partition.volumes, penalty, weights.unit),
         objective_trace=np.array(solution.trace, dtype=np.float64),
         num_edges=graph.num_edges,
         volumes=(user_volumes / weights.node_unit, item_volumes / weights.node_unit),

@@ -75,10 +75,10 @@ def update(result: CoclusteringResult, interactions: Any, *, sweeps: int = 3, ba
     penalty = result.gamma * weights.penalty_per_gamma
     with timed(seconds, "solve"):
         partition = _placed(device, problem, grown, result.num_clusters, penalty)
-        trace = [objective(partition.within, partition.volumes, penalty, weights.unit)]
+        trace = [objective(device, partition.within, partition.volumes, penalty, weights.unit)]
         for number in range(sweeps):
             moved = sweep(device, problem, partition, penalty, seed=result.seed, number=number, hold_rows=True)
-            trace.append(objective(partition.within, partition.volumes, penalty, weights.unit))
+            trace.append(objective(device, partition.within, partition.volumes, penalty, weights.unit))
             if not moved:
                 break
     with timed(seconds, "secondary"):
