@@ -11,6 +11,7 @@ from baco_gpu.clustering.result import CoclusteringResult
 
 _WIDTH, _HEIGHT = 220, 60
 _STYLE = "border-collapse:collapse;font-variant-numeric:tabular-nums"
+_SIDE_BY_SIDE = "display:flex;flex-wrap:wrap;gap:1em 2em;align-items:center"
 
 
 def result_card(result: CoclusteringResult) -> str:
@@ -35,7 +36,7 @@ def result_card(result: CoclusteringResult) -> str:
     )
     return (
         f"<div><b>Co-clustering</b> of {result.num_clusters:,} co-clusters"
-        f'<div style="display:flex;gap:2em;align-items:center"><table style="{_STYLE}">{rows}</table>'
+        f'<div style="{_SIDE_BY_SIDE}"><table style="{_STYLE}">{rows}</table>'
         f"{trace_svg(result.objective_trace)}</div></div>"
     )
 
@@ -51,5 +52,5 @@ def trace_svg(values: np.ndarray) -> str:
     return (
         f'<figure style="margin:0"><svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="objective">'
         f'<polyline points="{points}" fill="none" stroke="#0072B2" stroke-width="1.5"/></svg>'
-        f"<figcaption>Q after each step: {low:,.4g} to {high:,.4g}</figcaption></figure>"
+        f"<figcaption>Q after each step: {low:,.1f} to {high:,.1f}</figcaption></figure>"
     )

@@ -88,7 +88,7 @@ class Explorer:
         from matplotlib import pyplot
 
         self._card.value = result_card(self.result)
-        self._table.value = self.largest().to_html(index=False, border=0)
+        self._table.value = _table(self.largest())
         self._pictures.clear_output(wait=True)
         with self._pictures, pyplot.ioff():
             figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
@@ -99,3 +99,13 @@ class Explorer:
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return self.widget._repr_mimebundle_(**options)
+
+
+def _table(largest: pandas.DataFrame) -> str:
+    """The co-clusters as HTML, with the ids of each in a line."""
+    shown = largest.rename(columns=lambda name: name.replace("_", " "))
+    for name in ("some users", "some items"):
+        shown[name] = [", ".join(map(str, ids)) for ids in shown[name]]
+    return shown.to_html(
+        index=False, border=0, justify="left", col_space={"some users": "12em"}, float_format="{:,.0f}".format
+    )
