@@ -54,8 +54,12 @@ class DeviceModule:
         def on_device(*arguments: Any, **named: Any) -> Any:
             if name in SIZED_BY_VALUES or (name in TAKE_A_SIZE and isinstance(arguments[0], OnDevice)):
                 OnDevice.waits.append(name)
+            if name == "array":  # CuPy joins a sequence of its arrays if all have one dtype, and refuses others
+                parts = arguments[0]
+                assert {(type(part), part.dtype) for part in parts} == {(OnDevice, parts[0].dtype)}
             result = found(*map(_plain, arguments), **named)
-            return np.asarray(result).view(OnDevice) if isinstance(result, (np.ndarray, np.generic)) else result
+            counted = isinstance(result, (np.ndarray, np.generic, int))
+            return np.asarray(result).view(OnDevice) if counted else result
 
         return on_device
 

@@ -155,6 +155,6 @@ class Backend(Protocol):
 
 
 def read(backend: Any, *numbers: Any) -> list[int]:
-    """Integers from the device, in one transfer."""
+    """Numbers that are int64 on the device, in one transfer."""
     values: list[int] = backend.to_host(backend.xp.array(numbers)).tolist()
     return values

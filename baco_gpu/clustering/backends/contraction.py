@@ -65,7 +65,7 @@ class Contraction:
         # How many groups there are comes to the host with other numbers; no more than there were clusters.
         users, items = (self._sums(relabel, volumes, size) for volumes in clusters.volumes)
         has_users, has_items = (self._sums(relabel, has.astype(xp.int64), size) > 0 for has in clusters.occupied)
-        numbers = (relabel.max(), xp.count_nonzero(has_users), xp.count_nonzero(has_items))
+        numbers = (relabel.max().astype(xp.int64), xp.count_nonzero(has_users), xp.count_nonzero(has_items))
         room = clusters.room if isinstance(clusters, DeviceClusters) else None
         rows, last, *held = self._rows(edges, size, room, *numbers)
         here = slice(last + 1)
