@@ -53,7 +53,7 @@ bench: $(VENV)/test-installed ## Run the benchmarks that need no data set; they 
 	@for name in $(BENCHMARKS); do echo "benchmarks/$$name.py"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 # Small graphs alone under the sanitizers, which slow kernels down tens of times, and no pools of memory.
-gpu-check: SANITIZED = -p without_pools -m gpu -k "not million" tests/test_gpu_solver.py tests/test_gpu_codebook.py
+gpu-check: SANITIZED = -p without_pools -m gpu -k "not million" tests/test_gpu_solver.py tests/test_streaming.py tests/test_gpu_codebook.py
 gpu-check: ## With a GPU, and PyTorch, CuPy and pytest in $(PYTHON): run the tests that need one, then compute-sanitizer
 	$(PYTHON) -m pytest -m gpu
 	@for tool in memcheck racecheck synccheck; do \

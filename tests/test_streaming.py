@@ -22,24 +22,17 @@ from baco_gpu.clustering.multilevel import Schedule, multilevel
 from baco_gpu.clustering.sweeps import singletons
 from baco_gpu.clustering.weights import integer_weights
 from baco_gpu.cuda import plan
-from baco_gpu.cuda.pinned import HostArray, pinned_array
+from baco_gpu.cuda.pinned import pinned_array
 from baco_gpu.cuda.plan import SMALLEST_PIECE, Placement, SolveBytes, place, solve_bytes
 from baco_gpu.errors import BackendUnavailableError
 from baco_gpu.graph.arrays import cuda_obstacle
 from baco_gpu.graph.bipartite import BipartiteGraph
-from cuda_host.host import SMALL, compiler, host_backend, with_ids
+from cuda_host.host import SMALL, compiler, host_backend, on_host, with_ids
 from graphs import random_graph
 from test_cuda_plan import SLACK, peak
 from test_kernels_moves import graph_of_all_lengths
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="needs g++ to build the CUDA sources for the CPU")
-
-
-def on_host(size, dtype):
-    """Memory beside Python's, so that what is left to count is the device's part."""
-    dtype = np.dtype(dtype)
-    array = np.ndarray(size, dtype, buffer=mmap.mmap(-1, max(size * dtype.itemsize, 1)))
-    return HostArray(array, array)
 
 
 def in_mmap(array):
@@ -161,7 +154,9 @@ class TestPlacement:
         found = place(free, 10**9, self.needs)
         assert found.streamed == streamed
         assert found.needed == self.needs(streamed, found.piece)
-        assert found.needed.total <= free < self.needs(streamed, found.piece + 1).total
+        least = self.needs(streamed, SMALLEST_PIECE).total
+        assert least < found.needed.total <= free
+        assert (found.needed.total - least) / (free - least) == pytest.approx(0.75, abs=0.01)
         assert found.needed.graph < (10**9 if streamed else 10**10)
 
     def test_no_piece_is_larger_than_the_graph(self):
@@ -265,7 +260,7 @@ class TestPinnedMemory:
         array.host[:] = range(5)
         memory, offset = array.device.memptr
         assert (memory.size, memory.device_id, offset) == (20, 3, 0)
-        assert (array.device.shape, array.device.dtype) == (5, np.int32)
+        assert (array.device.shape, array.device.dtype) == ((5,), np.int32)
         assert np.frombuffer((ctypes.c_char * 20).from_address(memory.ptr), np.int32).tolist() == list(range(5))
         assert memory.owner is not None
 

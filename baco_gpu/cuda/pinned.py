@@ -51,4 +51,4 @@ def pinned_array(size: int, dtype: Any) -> HostArray:
     # One address on both sides: host allocations are part of the unified address space (CUDA C++ Programming Guide,
     # "Unified Virtual Address Space").
     mapped = cupy.cuda.UnownedMemory(memory.ptr, nbytes, memory, cupy.cuda.Device().id)
-    return HostArray(host, cupy.ndarray(size, dtype, cupy.cuda.MemoryPointer(mapped, 0)))
+    return HostArray(host, cupy.ndarray((size,), dtype, cupy.cuda.MemoryPointer(mapped, 0)))

@@ -226,8 +226,8 @@ class Placement:
 def place(free: int, edges: int, needs: Callable[[bool, int | None], SolveBytes]) -> Placement:
     """The first placement that fits into so many bytes; the one that takes least where none does.
 
-    They are: all on the device at once; all on the device, and contraction in pieces, as large as there is room for;
-    the edges on the host, and contraction in pieces. `needs` gives the bytes for `streamed` and `piece`.
+    They are: all on the device at once; all on the device, and contraction in pieces, which take three quarters of what
+    is left over; the edges on the host, and contraction in pieces. `needs` gives the bytes for `streamed` and `piece`.
     """
     whole = Placement(False, None, needs(False, None))
     if whole.needed.total <= free:
@@ -236,7 +236,8 @@ def place(free: int, edges: int, needs: Callable[[bool, int | None], SolveBytes]
     for streamed in (False, True):
         least = needs(streamed, smallest)
         if least.total <= free:
+            # A quarter of what is left over stays so: a pool of memory has gaps, larger ones where arrays are larger.
             spare = free - (least.graph + least.partitions + least.merging)
-            piece = min(edges, smallest + spare // PIECE_BYTES)
+            piece = min(edges, smallest + spare // 4 * 3 // PIECE_BYTES)
             return Placement(streamed, piece, needs(streamed, piece))
     return Placement(True, smallest, least)

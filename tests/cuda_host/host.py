@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import mmap
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from baco_gpu.clustering.backends.base import Partition
 from baco_gpu.clustering.backends.device import Block, DeviceBackend, DeviceProblem
 from baco_gpu.cuda.catalogue import SOURCES, instance, instances, source_text
 from baco_gpu.cuda.launch import typed
+from baco_gpu.cuda.pinned import HostArray
 from baco_gpu.cuda.plan import Limits
 
 HERE = Path(__file__).parent
@@ -176,6 +178,13 @@ def block_of(nodes: np.ndarray, num_nodes: int) -> Block:
     begin = len(others) // 2
     dealt = np.concatenate([others[:begin], nodes, others[begin:]])
     return Block(dealt, np.array([begin, begin + len(nodes)]))
+
+
+def on_host(size, dtype):
+    """In the place of pinned memory: beside Python's, so that what is left to count is the device's part."""
+    dtype = np.dtype(dtype)
+    array = np.ndarray(size, dtype, buffer=mmap.mmap(-1, max(size * dtype.itemsize, 1)))
+    return HostArray(array, array)
 
 
 def with_ids(problem: DeviceProblem, partition: Partition, dtype: Any) -> tuple[DeviceProblem, Partition]:

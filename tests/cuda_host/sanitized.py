@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from baco_gpu.clustering.backends.device import DeviceBackend
+from baco_gpu.clustering.backends.pieces import Room
 from baco_gpu.clustering.merging import compact, merge_to
 from baco_gpu.clustering.sweeps import singletons, sweep
 from baco_gpu.clustering.weights import integer_weights
-from cuda_host.host import SMALL, HostLauncher
+from cuda_host.host import SMALL, HostLauncher, on_host
 from graphs import random_graph
 
 
@@ -31,6 +33,9 @@ def solve(backend, graph, rows=40):
 
 if __name__ == "__main__":
     launcher = HostLauncher(sorted(Path(sys.argv[1]).glob("*.so")), SMALL, interrupt=5)
-    for weighted in (False, True):
-        result = solve(DeviceBackend(np, launcher), random_graph(150, 100, 1500, seed=2, weighted=weighted))
-        print(sum(sum(part) for part in result[2:]), result[0], *result[1])
+    for room in (None, Room(200, on_host)):
+        for weighted in (False, True):
+            backend = DeviceBackend(np, launcher)
+            backend.load = functools.partial(backend.put, room=room, streamed=room is not None)
+            result = solve(backend, random_graph(150, 100, 1500, seed=2, weighted=weighted))
+            print(sum(sum(part) for part in result[2:]), result[0], *result[1])

@@ -38,7 +38,8 @@ class DeviceBackend(Contraction):
 
         Kernels then read them there, over the bus, a block of nodes at a time and every list once a visit, a warp whole
         lines of it where lists are long. That is near what the bus can do (EMOGI, PVLDB 14(2), 2020), and needs no copy
-        of the lists of a block, which lie all over the graph, since blocks are dealt anew in every sweep.
+        of the lists of a block, which lie all over the graph, since blocks are dealt anew in every sweep. Meanwhile the
+        host holds the edges twice, as they were and pinned.
         """
         put = self.xp.asarray
 
