@@ -47,6 +47,7 @@ def test_rows_add_up():
         assert row["bytes_of_visits"] == 2 * row["edges"] * row["sweeps"] * 8
         assert row["floor_seconds"] == row["bytes_of_visits"] / row["copy_bytes_a_second"]
         assert row["peak_gib"] is None or row["peak_gib"] > 0
+        assert row["streamed"] is False
         assert (row["seconds_merge"] is None) == (row["seconds_secondary"] is None) == (row["solver"] == "sweeps")
     sweeps, full = rows[:2]
     assert 1 <= sweeps["sweeps"] <= 5  # fewer where no node moves any more
@@ -57,7 +58,8 @@ def test_rows_add_up():
 def test_a_row_of_known_runs():
     graph = random_graph(30, 20, 200, seed=0)
     edges = graph.num_edges
-    runs = [Run({"load": 9.0, "sweep": s, "refine": 1.0, "merge": 2.0}, sweeps=4, rows=12) for s in (1.0, 3.0, 2.0)]
+    seconds = [{"load": 9.0, "sweep": s, "refine": 1.0, "merge": 2.0} for s in (1.0, 3.0, 2.0)]
+    runs = [Run(each, sweeps=4, rows=12, streamed=True) for each in seconds]
     row = summarize(graph, runs, bandwidth=1000.0, peak=1 << 29)
     assert (row["seconds"], row["seconds_p20"], row["seconds_p80"]) == (5.0, pytest.approx(4.4), pytest.approx(5.6))
     assert [row[f"seconds_{phase}"] for phase in PHASES] == [9.0, 2.0, 2.0, 1.0, None]
@@ -65,6 +67,7 @@ def test_a_row_of_known_runs():
     assert row["edge_visits_a_second"] == 2 * edges * 4 / 3
     assert row["share_of_copy"] == pytest.approx(2 * edges * 4 * 8 / 3 / 1000)
     assert row["peak_gib"] == 0.5
+    assert row["streamed"] is True
 
 
 @pytest.mark.skipif(compiler() is None, reason="needs g++ to build the CUDA sources for the CPU")

@@ -216,6 +216,7 @@ class TestLoading:
             return
         problem = backend.load(graph, weights)
         assert (problem.room and problem.room.edges) == piece
+        assert problem.streamed == streamed
         assert [in_mmap(side.neighbors) for side in problem.sides] == [streamed, streamed]
         assert not any(in_mmap(side.offsets) or in_mmap(side.node_weights) for side in problem.sides)
         assert ("its edges stay in host memory" in caplog.text) == streamed

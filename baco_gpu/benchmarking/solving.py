@@ -73,7 +73,8 @@ def measure_solver(
         undone because it falls below the budget. `edge_visits_a_second` counts two visits an edge and sweep, over the
         time of the sweeps alone; `bytes_of_visits` is what these visits move at least, the id and the label of a
         neighbour each, `floor_seconds` what that takes at the bandwidth of a copy, and `share_of_copy` how near the
-        sweeps come to it. `peak_gib` is the peak of the device's memory pool, or of the process on a CPU.
+        sweeps come to it. `streamed` says that the edges were read from the host, where the device's memory is too
+        small for them. `peak_gib` is the peak of the device's memory pool, or of the process on a CPU.
 
     Raises
     ------
@@ -126,11 +127,12 @@ def meter_of(backend: Backend) -> Meter:
 
 
 class Run(NamedTuple):
-    """One solve: seconds by phase, how many sweeps they hold, and the codebook rows that came out."""
+    """One solve: seconds by phase, how many sweeps they hold, the codebook rows that came out, and where edges were."""
 
     seconds: dict[str, float]
     sweeps: int
     rows: int
+    streamed: bool = False
 
     @property
     def total(self) -> float:
@@ -159,7 +161,8 @@ def run_solver(graph: BipartiteGraph, solver: str, backend: Backend, meter: Mete
         clock.stop("merge", partition)
         backend.second_best(problem, partition, USERS, penalty)
         clock.stop("secondary", partition)
-    return Run(clock.seconds, sum(clock.stops.get(phase, 0) for phase in _SWEEPING), count_rows(backend, partition))
+    sweeps = sum(clock.stops.get(phase, 0) for phase in _SWEEPING)
+    return Run(clock.seconds, sweeps, count_rows(backend, partition), problem.streamed)
 
 
 class _Clock:
@@ -197,6 +200,7 @@ def summarize(graph: BipartiteGraph, runs: Sequence[Run], bandwidth: float, peak
         "items": graph.num_items,
         "rows": runs[0].rows,
         "sweeps": runs[0].sweeps,
+        "streamed": runs[0].streamed,
         "repeats": len(runs),
         "seconds": seconds,
         "seconds_p20": float(np.quantile(totals, 0.2)),

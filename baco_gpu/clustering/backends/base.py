@@ -31,11 +31,15 @@ class Side(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """The graph and its weights on the device: users first, items second."""
+    """The graph and its weights on the device: users first, items second.
+
+    `streamed` says that the edges and their weights are in the host's memory, since the device has no room for them.
+    """
 
     sides: tuple[Side, Side]
     num_users: int
     num_items: int
+    streamed: bool = False
 
 
 @dataclass

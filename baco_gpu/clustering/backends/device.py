@@ -52,7 +52,7 @@ class DeviceBackend(Contraction):
             Side(put(adjacency.offsets), put_edges(adjacency.neighbors), put_edges(edges), put(nodes))
             for adjacency, edges, nodes in zip((host.csr, host.csc), weights.edges, weights.nodes, strict=True)
         )
-        problem = DeviceProblem((users, items), host.num_users, host.num_items)
+        problem = DeviceProblem((users, items), host.num_users, host.num_items, streamed)
         problem.plans, problem.room = self._plans(host), room
         return problem
 
