@@ -99,9 +99,10 @@ def _keepers(
     if num_rising:
         one, other = _by_gain(xp, *_pairs(partners, backend.places(rising, num_rising)))
     else:
-        mates = _pairs(partners, backend.places(first, num_pairs))
-        alone = _pairs_of_components(xp, clusters, backend.places(partner < 0, num_alone), penalty)
-        one, other = _by_gain(xp, *(xp.concatenate(parts) for parts in zip(mates, alone, strict=True)))
+        kinds = [_pairs(partners, backend.places(first, num_pairs))]
+        if num_alone > 1:
+            kinds.append(_pairs_of_components(xp, clusters, backend.places(partner < 0, num_alone), penalty))
+        one, other = _by_gain(xp, *map(xp.concatenate, zip(*kinds, strict=True)))
         # The better half: the others may find better partners in a later round.
         half = (len(one) + 1) // 2
         one, other = one[:half], other[:half]
