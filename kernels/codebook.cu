@@ -48,6 +48,7 @@ template <class Pack, class Value>
 __device__ __forceinline__ void fill_row(Value* out, Int64 dim, Value value, const Teams& teams) {
     Pack pack;
     for (int i = 0; i < Pack::size; ++i) pack.values[i] = value;
+#pragma unroll 1
     for (Int64 column = teams.lane() * Pack::size; column < dim; column += teams.size() * Pack::size) {
         pack.to(out + column);
     }
