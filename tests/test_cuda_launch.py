@@ -118,7 +118,8 @@ def fake_cupy(*, devices=1, from_external=True):
         Stream.from_external = staticmethod(lambda stream: ExternalStream(stream.__cuda_stream__()[1], 0))
     cupy = ModuleType("cupy")
     cupy.used = used
-    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 1000)
+    pool = SimpleNamespace(free_bytes=lambda: 1000, used_bytes=lambda: 300, get_limit=lambda: 0)
+    cupy.get_default_memory_pool = lambda: pool
     cupy.cuda = SimpleNamespace(
         Device=lambda: SimpleNamespace(id=0),
         Stream=Stream,
@@ -225,6 +226,14 @@ class TestTheBackend:
         )
         with pytest.raises(BackendUnavailableError, match=expected):
             backend.load(graph, integer_weights(graph))
+
+    def test_the_limit_of_the_pool_counts(self, backend):
+        assert backend._free() == 51_000
+        pool = backend.xp.get_default_memory_pool()
+        pool.get_limit = lambda: 40_300
+        assert backend._free() == 40_000
+        pool.get_limit = lambda: 60_000
+        assert backend._free() == 51_000
 
     def test_without_merging_less_has_to_fit(self, backend):
         graph = random_graph(1000, 1000, 5000, seed=0)

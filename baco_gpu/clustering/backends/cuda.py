@@ -91,9 +91,10 @@ class CudaBackend(DeviceBackend):
         return self.put(host, weights, Room(placement.piece, pinned_array), placement.streamed)
 
     def _free(self) -> int:
-        """Bytes of the device that can be allocated, those that CuPy's pool holds and nobody uses among them."""
+        """Bytes that CuPy's pool can give: what nobody has, and what it has and nobody uses, up to its limit."""
         pool = self.xp.get_default_memory_pool()
-        return int(self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
+        free = int(self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
+        return min(free, pool.get_limit() - pool.used_bytes()) if pool.get_limit() else free
 
 
 def _gb(count: int) -> str:
