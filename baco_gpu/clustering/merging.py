@@ -164,27 +164,24 @@ def _followers(
     counted; the first one for whom that is not positive waits, and so do all after it. Of those that do not, the `room`
     of greatest gain join.
     """
+    # In descending order of gain; of equal gains in that of ids, in which the followers came.
+    follower = follower[xp.argsort(-partners.gain[follower], kind="stable")]
     gain, half = partners.gain[follower], partners.cluster[follower]
     leader = xp.minimum(half, partners.cluster[half])
-    # Both sorts are stable: by leader, then by descending gain, then by id, in which order the followers came.
-    order = xp.argsort(-gain, kind="stable")
-    order = order[xp.argsort(leader[order], kind="stable")]
-    follower, leader, gain = follower[order], leader[order], gain[order]
-    starts = xp.searchsorted(leader, leader)
-
-    rest = partners.cluster[half[order]]
-    users, items = (volumes[follower] for volumes in clusters.volumes)
+    # By leader, otherwise in the same order.
+    order = xp.argsort(leader, kind="stable")
+    starts = xp.searchsorted(leader[order], leader[order])
+    here, rest = follower[order], partners.cluster[half[order]]
+    users, items = (volumes[here] for volumes in clusters.volumes)
     rest_users, rest_items = (
         (volumes[rest] + _sums_before(xp, own, starts)).astype(float)
         for volumes, own in zip(clusters.volumes, (users, items), strict=True)
     )
     price = penalty * (users.astype(float) * rest_items + items.astype(float) * rest_users)
-    waits = gain - price <= 0
-    joins = ~waits & (_sums_before(xp, waits.astype(int), starts) == 0)
-    if len(follower) > room:
-        waits[:] = True
-        waits[_descending(xp, xp.where(joins, gain, 0), follower)[:room]] = False
-        joins &= ~waits
+    waits = gain[order] - price <= 0
+    joins = xp.empty_like(waits)
+    joins[order] = ~waits & (_sums_before(xp, waits.astype(int), starts) == 0)
+    joins &= xp.cumsum(joins) <= room
     return follower, xp.where(joins, leader, follower)
 
 

@@ -7,9 +7,12 @@ label, so the result does not depend on the number of chunks.
 
 `weights` is an int64 array or None, which stands for 1 on every edge; Numba compiles a version without the look-up.
 
+All kernels are in one file, since the cache of compiled code on the disk notices changes of a kernel's own file only.
+
 Edges are summed by label in a hash table no larger than the list at hand, which stays in the nearest cache however many
 labels there are. Its memory has one row a chunk: `keys` (labels, -1 where empty), `totals` (int64) and `used` (the
-slots taken). On entry and on return every slot is empty and every total 0.
+slots taken). On entry and on return every slot is empty and every total 0. A few edges are compared with one another
+instead, a vector register at a time: a mispredicted branch of the table costs as much as eight comparisons.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ class Members(NamedTuple):
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _NO_LABEL = -1
 _TILE = 64
+_FEW = 16
 
 
 @njit(inline="always")
@@ -69,27 +73,32 @@ def _mask_for(bound):
 
 
 @njit
-def _add_edges(first, last, neighbors, weights, label_of, left_out, mask, keys, totals, used, near, distinct):
-    """Add edges to the table under the labels of their ends, without those at label `left_out`.
+def _fetch(begin, size, neighbors, label_of, near):
+    """Put the labels of some neighbours into `near`: while nothing waits for them they are fetched side by side."""
+    for k in range(size):
+        # Unsigned, so that Numba need not ask whether it counts from the end.
+        near[k] = label_of[np.uint64(neighbors[np.uint64(begin + k)])]
+
+
+@njit
+def _add_edges(first, last, neighbors, weights, label_of, mask, keys, totals, used, near, distinct):
+    """Add edges to the table under the labels of their ends.
 
     `distinct` is how many labels there were before; returned is how many there are now.
     """
     for begin in range(first, last, _TILE):
         size = min(_TILE, last - begin)
-        # All labels first: while nothing waits for them they are fetched side by side, however far away they are.
-        for k in range(size):
-            near[k] = label_of[neighbors[begin + k]]
+        _fetch(begin, size, neighbors, label_of, near)
         for k in range(size):
             label = near[k]
-            if label != left_out:
-                slot = ((np.uint64(label) * _GOLDEN) >> np.uint64(32)) & mask
-                while (keys[slot] != label) & (keys[slot] != _NO_LABEL):
-                    slot = (slot + np.uint64(1)) & mask
-                # Without a branch, since which labels are new cannot be foretold.
-                used[distinct] = slot
-                distinct += keys[slot] == _NO_LABEL
-                keys[slot] = label
-                totals[slot] += 1 if weights is None else weights[begin + k]
+            slot = ((np.uint64(label) * _GOLDEN) >> np.uint64(32)) & mask
+            while (keys[slot] != label) & (keys[slot] != _NO_LABEL):
+                slot = (slot + np.uint64(1)) & mask
+            # Without a branch, since which labels are new cannot be foretold.
+            used[distinct] = slot
+            distinct += keys[slot] == _NO_LABEL
+            keys[slot] = label
+            totals[slot] += 1 if weights is None else weights[begin + k]
     return distinct
 
 
@@ -100,6 +109,44 @@ def _take(place, keys, totals, used):
     label, total = keys[slot], totals[slot]
     keys[slot], totals[slot] = _NO_LABEL, 0
     return label, total
+
+
+@njit
+def _strength_among_few(label, near, first, size, weights):
+    """What the edges to a label sum to, among `size` edges; `near` has their labels, and -1 up to `_FEW`."""
+    if weights is None:
+        count = np.int32(0)
+        for k in range(_FEW):
+            count += np.int32(near[k] == label)
+        return np.int64(count)
+    total = np.int64(0)
+    for k in range(size):
+        total += weights[first + k] * (near[k] == label)
+    return total
+
+
+@njit(inline="always")
+def _best_among_few(first, last, neighbors, weights, own, factor, anchors, other_labels, other_volumes, near):
+    """The best label of a node of at most `_FEW` edges, and what the edges inside clusters gain by it."""
+    size = last - first
+    for k in range(_FEW):
+        near[k] = _NO_LABEL
+    _fetch(first, size, neighbors, other_labels, near)
+    own_strength = _strength_among_few(own, near, first, size, weights)
+    best, best_strength = own, own_strength
+    best_score = np.float64(own_strength) - factor * np.float64(other_volumes[own])
+    for k in range(size):
+        label = near[k]
+        strength = _strength_among_few(label, near, first, size, weights)
+        score = np.float64(strength) - factor * np.float64(other_volumes[np.uint64(label)])
+        better = (score > best_score) | ((score == best_score) & (label < best))
+        if len(anchors) > 0:
+            better &= anchors[np.uint64(label)] >= 0
+        # Three selections and no branch, as which label is better cannot be foretold.
+        best = label if better else best
+        best_strength = strength if better else best_strength
+        best_score = score if better else best_score
+    return best, best_strength - own_strength
 
 
 @njit(cache=True)
@@ -189,13 +236,19 @@ def best_labels(
             if held and anchors[own] == node:
                 continue
             first, last = offsets[node], offsets[node + 1]
+            factor = penalty * np.float64(node_weights[node])
+            if last - first <= _FEW:
+                labels[node], gained_here = _best_among_few(
+                    first, last, neighbors, weights, own, factor, anchors, other_labels, other_volumes, near
+                )
+                gain += gained_here
+                continue
             mask = _mask_for(min(last - first, num_labels))
-            distinct = _add_edges(first, last, neighbors, weights, other_labels, _NO_LABEL, mask, *table, near, 0)
+            distinct = _add_edges(first, last, neighbors, weights, other_labels, mask, *table, near, 0)
             own_strength = 0
             for place in range(distinct):
                 if keys[chunk, used[chunk, place]] == own:
                     own_strength = totals[chunk, used[chunk, place]]
-            factor = penalty * np.float64(node_weights[node])
             best, best_strength = own, own_strength
             best_score = np.float64(own_strength) - factor * np.float64(other_volumes[own])
             for place in range(distinct):
@@ -251,7 +304,7 @@ def second_best_labels(
             own = labels[node]
             first, last = offsets[node], offsets[node + 1]
             mask = _mask_for(min(last - first, num_labels))
-            distinct = _add_edges(first, last, neighbors, weights, other_labels, _NO_LABEL, mask, *table, near, 0)
+            distinct = _add_edges(first, last, neighbors, weights, other_labels, mask, *table, near, 0)
             factor = penalty * np.float64(node_weights[node])
             best = second[node]
             best_score = -np.inf
@@ -358,14 +411,16 @@ def gather_rows(
             distinct = 0
             for k in range(starts[row], starts[row + 1]):
                 edges = first[members[k]], last[members[k]], neighbors, weights
-                distinct = _add_edges(*edges, relabel, row, mask, *table, near, distinct)
+                distinct = _add_edges(*edges, relabel, mask, *table, near, distinct)
             for k in range(more_starts[row], more_starts[row + 1]):
                 edges = more_first[more_members[k]], more_last[more_members[k]], more_neighbors, more_weights
-                distinct = _add_edges(*edges, more_relabel, row, mask, *table, near, distinct)
+                distinct = _add_edges(*edges, more_relabel, mask, *table, near, distinct)
+            count = 0
             for place in range(distinct):
-                ids[end + place], sums[end + place] = _take(place, *table)
-            begins[row], counts[row] = end, distinct
-            end += distinct
+                ids[end + count], sums[end + count] = _take(place, *table)
+                count += ids[end + count] != row
+            begins[row], counts[row] = end, count
+            end += count
 
 
 @njit(cache=True, parallel=True)
