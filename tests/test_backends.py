@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numba.core.dispatcher import Dispatcher
 
 from baco_gpu.clustering import backends
-from baco_gpu.clustering.backends import NAMES, cpu_kernels, cuda_obstacle, get_backend
+from baco_gpu.clustering.backends import NAMES, cpu_kernels, cpu_nodes, cuda_obstacle, get_backend
 from baco_gpu.clustering.backends.base import USERS, Backend
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.merging import compact, merge_to
@@ -24,7 +24,12 @@ from baco_gpu.clustering.weights import integer_weights
 from baco_gpu.errors import BackendUnavailableError, InputError
 from graphs import random_graph
 
-KERNELS = {name: value for name, value in vars(cpu_kernels).items() if isinstance(value, Dispatcher)}
+KERNELS = {
+    name: value
+    for module in (cpu_kernels, cpu_nodes)
+    for name, value in vars(module).items()
+    if isinstance(value, Dispatcher)
+}
 
 
 class TestChoosing:
@@ -129,7 +134,7 @@ class TestThreads:
     @given(st.lists(st.integers(0, 50), max_size=40), st.integers(1, 8))
     def test_chunks_cover_everything_once_and_cost_alike(self, costs, chunks):
         costs = np.array(costs, dtype=np.int64)
-        bounds = cpu_kernels.chunk_bounds(costs, chunks)
+        bounds = cpu_nodes.chunk_bounds(costs, chunks)
         assert bounds[0] == 0
         assert bounds[-1] == len(costs)
         assert (np.diff(bounds) >= 0).all()
@@ -179,11 +184,11 @@ class TestCache:
         # Two of the quickest to compile stand for all.
         code = """
 import numpy as np
-from baco_gpu.clustering.backends import cpu_kernels as kernels
+from baco_gpu.clustering.backends import cpu_nodes as loops
 labels = np.array([0, 1, 1], np.int32)
-assert kernels.sums_by_label(labels, np.array([1, 2, 3]), 2).tolist() == [1, 5]
-assert kernels.chunk_bounds(np.array([1, 1]), 1).tolist() == [0, 2]
-for kernel in (kernels.sums_by_label, kernels.chunk_bounds):
+assert loops.sums_by_label(labels, np.array([1, 2, 3]), 2).tolist() == [1, 5]
+assert loops.chunk_bounds(np.array([1, 1]), 1).tolist() == [0, 2]
+for kernel in (loops.sums_by_label, loops.chunk_bounds):
     print(sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))
 """
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}

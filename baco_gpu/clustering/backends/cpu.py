@@ -10,6 +10,15 @@ import numpy as np
 
 from baco_gpu.clustering.backends import cpu_kernels as kernels
 from baco_gpu.clustering.backends.base import ITEMS, USERS, ClusterGraph, Partition, Partners, Problem, Side
+from baco_gpu.clustering.backends.cpu_nodes import (
+    add_member_costs,
+    anchors_of_labels,
+    blocks_of_nodes,
+    chunk_bounds,
+    group_by_label,
+    move_volumes,
+    sums_by_label,
+)
 from baco_gpu.clustering.weights import NodeWeights
 from baco_gpu.graph.bipartite import BipartiteGraph
 
@@ -41,7 +50,7 @@ class CpuBackend:
         self, problem: Problem, labels: tuple[np.ndarray, np.ndarray], num_labels: int
     ) -> tuple[np.ndarray, np.ndarray]:
         users, items = (
-            kernels.sums_by_label(side_labels, side.node_weights, num_labels)
+            sums_by_label(side_labels, side.node_weights, num_labels)
             for side_labels, side in zip(labels, problem.sides, strict=True)
         )
         return users, items
@@ -53,11 +62,11 @@ class CpuBackend:
 
     def blocks(self, problem: Problem, side: int, stream: int, num_blocks: int) -> list[np.ndarray]:
         num_nodes = len(problem.sides[side].node_weights)
-        order, starts = kernels.blocks_of_nodes(num_nodes, np.uint64(stream), num_blocks)
+        order, starts = blocks_of_nodes(num_nodes, np.uint64(stream), num_blocks)
         return [order[starts[b] : starts[b + 1]] for b in range(num_blocks)]
 
     def anchors(self, partition: Partition, side: int, stream: int) -> np.ndarray:
-        return kernels.anchors_of_labels(partition.labels[side], partition.num_labels, np.uint64(stream))
+        return anchors_of_labels(partition.labels[side], partition.num_labels, np.uint64(stream))
 
     def move(
         self,
@@ -83,7 +92,7 @@ class CpuBackend:
                 penalty,
                 *self._tables(bounds, lengths, partition.num_labels, labels.dtype),
             )
-        moved = kernels.move_volumes(nodes, previous, labels, here.node_weights, partition.volumes[side])
+        moved = move_volumes(nodes, previous, labels, here.node_weights, partition.volumes[side])
         totals += (gained, moved)
 
     def second_best(self, problem: Problem, partition: Partition, side: int, penalty: float) -> np.ndarray:
@@ -107,7 +116,7 @@ class CpuBackend:
         num_clusters = partition.num_labels
         users, items = (
             kernels.Members(
-                kernels.group_by_label(partition.labels[k], num_clusters),
+                group_by_label(partition.labels[k], num_clusters),
                 side.offsets[:-1],
                 side.offsets[1:],
                 side.neighbors,
@@ -122,9 +131,9 @@ class CpuBackend:
     def contract_again(self, clusters: ClusterGraph, relabel: np.ndarray) -> ClusterGraph:
         begins, counts, neighbors, weights = clusters[:4]
         num_clusters = int(relabel.max()) + 1
-        group = kernels.group_by_label(relabel, num_clusters)
+        group = group_by_label(relabel, num_clusters)
         members = kernels.Members(group, begins, begins + counts, neighbors, weights, relabel)
-        users, items = (kernels.sums_by_label(relabel, volumes, num_clusters) for volumes in clusters.volumes)
+        users, items = (sums_by_label(relabel, volumes, num_clusters) for volumes in clusters.volumes)
         occupied = []
         for before in clusters.occupied:
             after = np.zeros(num_clusters, np.bool_)
@@ -155,7 +164,7 @@ class CpuBackend:
         """One row a cluster, from two kinds of members: users and items, or clusters and none."""
         room = np.zeros(num_clusters, np.int64)
         for kind in kinds:
-            kernels.add_member_costs(room, *kind.group, kind.first, kind.last)
+            add_member_costs(room, *kind.group, kind.first, kind.last)
         begins = np.cumsum(room) - room
         counts = np.zeros(num_clusters, np.int64)
         dtype = kinds[0].relabel.dtype
@@ -198,7 +207,7 @@ def _chunks(costs: np.ndarray) -> Iterator[np.ndarray]:
     used = allowed if costs.sum() + _NODE_COST * len(costs) >= _PARALLEL_COST else 1
     numba.set_num_threads(used)
     try:
-        yield kernels.chunk_bounds(costs + _NODE_COST, used)
+        yield chunk_bounds(costs + _NODE_COST, used)
     except SystemError as error:
         # Ctrl-C in a compiled loop: the loop ends as it should, and Numba wraps the interrupt on its way out.
         if isinstance(error.__cause__, KeyboardInterrupt):

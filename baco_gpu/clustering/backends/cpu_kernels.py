@@ -1,4 +1,4 @@
-"""The compiled loops of the CPU backend (Numba, parallel, no locks).
+"""The compiled loops of the CPU backend over edges (Numba, parallel, no locks).
 
 Every kernel splits its nodes or clusters into `threads` contiguous chunks of about equal numbers of edges, gives each
 chunk a row of scratch memory, and writes only to places that belong to the chunk. Sums are sums of int64, scores are
@@ -7,7 +7,7 @@ label, so the result does not depend on the number of chunks.
 
 `weights` is an int64 array or None, which stands for 1 on every edge; Numba compiles a version without the look-up.
 
-All kernels are in one file, since the cache of compiled code on the disk notices changes of a kernel's own file only.
+No kernel calls one of another file: the cache of compiled code on the disk notices changes of a kernel's own file only.
 
 Edges are summed by label in a hash table no larger than the list at hand, which stays in the nearest cache however many
 labels there are. Its memory has one row a chunk: `keys` (labels, -1 where empty), `totals` (int64) and `used` (the
@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
+
+from baco_gpu.clustering.backends.cpu_nodes import GOLDEN
 
 
 class Members(NamedTuple):
@@ -44,23 +46,9 @@ class Members(NamedTuple):
         return self._replace(group=(members[:0], np.zeros_like(starts)))
 
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _NO_LABEL = -1
 _TILE = 64
 _FEW = 16
-
-
-@njit(inline="always")
-def _mix(x):
-    """The finaliser of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words that scatters counters."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@njit(inline="always")
-def _node_hash(stream, node):
-    return _mix(stream ^ (np.uint64(node) * _GOLDEN))
 
 
 @njit
@@ -91,7 +79,7 @@ def _add_edges(first, last, neighbors, weights, label_of, mask, keys, totals, us
         _fetch(begin, size, neighbors, label_of, near)
         for k in range(size):
             label = near[k]
-            slot = ((np.uint64(label) * _GOLDEN) >> np.uint64(32)) & mask
+            slot = ((np.uint64(label) * GOLDEN) >> np.uint64(32)) & mask
             while (keys[slot] != label) & (keys[slot] != _NO_LABEL):
                 slot = (slot + np.uint64(1)) & mask
             # Without a branch, since which labels are new cannot be foretold.
@@ -147,53 +135,6 @@ def _best_among_few(first, last, neighbors, weights, own, factor, anchors, other
         best_strength = strength if better else best_strength
         best_score = score if better else best_score
     return best, best_strength - own_strength
-
-
-@njit(cache=True)
-def blocks_of_nodes(num_nodes, stream, num_blocks):
-    """Deal the nodes into blocks by hash: the nodes ordered by (block, id), and where each block starts."""
-    block = np.empty(num_nodes, np.uint8)
-    starts = np.zeros(num_blocks + 1, np.int64)
-    for node in range(num_nodes):
-        block[node] = _node_hash(stream, node) % np.uint64(num_blocks)
-        starts[block[node] + 1] += 1
-    for b in range(num_blocks):
-        starts[b + 1] += starts[b]
-    position = starts.copy()
-    order = np.empty(num_nodes, np.int64)
-    for node in range(num_nodes):
-        order[position[block[node]]] = node
-        position[block[node]] += 1
-    return order, starts
-
-
-@njit(cache=True)
-def anchors_of_labels(labels, num_labels, stream):
-    """The member of every label whose hash is smallest (ties to the smaller id); -1 for a label without members."""
-    anchor = np.full(num_labels, -1, np.int64)
-    smallest = np.zeros(num_labels, np.uint64)
-    for node in range(len(labels)):
-        label = labels[node]
-        value = _node_hash(stream, node)
-        if anchor[label] < 0 or value < smallest[label]:
-            anchor[label] = node
-            smallest[label] = value
-    return anchor
-
-
-@njit(cache=True)
-def chunk_bounds(costs, chunks):
-    """Split a sequence with the given costs into `chunks` contiguous runs of about equal cost."""
-    bounds = np.full(chunks + 1, len(costs), np.int64)
-    bounds[0] = 0
-    total = costs.sum()
-    cost, chunk = 0, 1
-    for k in range(len(costs)):
-        while chunk < chunks and cost * chunks >= total * chunk:
-            bounds[chunk] = k
-            chunk += 1
-        cost += costs[k]
-    return bounds
 
 
 @njit(cache=True, parallel=True)
@@ -265,19 +206,6 @@ def best_labels(
     return previous, gained.sum()
 
 
-@njit(cache=True)
-def move_volumes(nodes, previous, labels, node_weights, volumes):
-    """Carry the weights of the nodes that changed label to their new clusters; returns how many changed."""
-    moved = 0
-    for k in range(len(nodes)):
-        node = nodes[k]
-        if previous[k] != labels[node]:
-            moved += 1
-            volumes[previous[k]] -= node_weights[node]
-            volumes[labels[node]] += node_weights[node]
-    return moved
-
-
 @njit(cache=True, parallel=True)
 def second_best_labels(
     bounds,
@@ -330,39 +258,6 @@ def weight_within(bounds, offsets, neighbors, weights, labels, other_labels):
                     within += 1 if weights is None else weights[e]
         partial[chunk] = within
     return partial.sum()
-
-
-@njit(cache=True)
-def group_by_label(labels, num_labels):
-    """The ids 0..n-1 ordered by (label, id), and where each label starts."""
-    starts = np.zeros(num_labels + 1, np.int64)
-    for node in range(len(labels)):
-        starts[labels[node] + 1] += 1
-    for label in range(num_labels):
-        starts[label + 1] += starts[label]
-    position = starts[:-1].copy()
-    members = np.empty(len(labels), np.int64)
-    for node in range(len(labels)):
-        members[position[labels[node]]] = node
-        position[labels[node]] += 1
-    return members, starts
-
-
-@njit(cache=True)
-def sums_by_label(labels, values, num_labels):
-    """The exact sum of the int64 values of every label. (numpy.bincount would add them up as float64.)"""
-    sums = np.zeros(num_labels, np.int64)
-    for node in range(len(labels)):
-        sums[labels[node]] += values[node]
-    return sums
-
-
-@njit(cache=True)
-def add_member_costs(costs, members, starts, first, last):
-    """Add to every label's cost the lengths `last - first` of its members' lists."""
-    for label in range(len(costs)):
-        for k in range(starts[label], starts[label + 1]):
-            costs[label] += last[members[k]] - first[members[k]]
 
 
 @njit(cache=True, parallel=True)
