@@ -6,6 +6,7 @@ CPU. What fails on a GPU alone is therefore the GPU's part: its order of threads
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -29,7 +30,7 @@ from baco_gpu.graph.bipartite import BipartiteGraph
 from cuda_host.host import compiler, host_backend, with_ids
 from test_kernels_moves import graph_of_all_lengths
 
-# Planted graphs have so many edges at most. 6.4e7 takes some minutes, most of them on the CPU.
+# Planted graphs have so many edges at most. 6.4e7 takes half an hour or so, most of it on the CPU.
 MOST_EDGES = float(os.environ.get("BACO_GPU_EDGES", "1e6"))
 SMALL_GRAPH = 3000
 
@@ -41,10 +42,11 @@ ON_DEVICE = [
 ]
 
 
-def planted(edges: int, seed: int = 0) -> BipartiteGraph:
+@functools.lru_cache(maxsize=2)
+def planted(edges: int) -> BipartiteGraph:
     """Power-law degrees on both sides, a node for 14 edges, two users for an item."""
     nodes = max(round(edges / 14), 30)
-    clicks, _, _ = planted_coclusters(nodes * 2 // 3, nodes // 3, edges, max(nodes // 60, 2), noise=0.1, seed=seed)
+    clicks, _, _ = planted_coclusters(nodes * 2 // 3, nodes // 3, edges, max(nodes // 60, 2), noise=0.1, seed=0)
     return BipartiteGraph.from_interactions(clicks)
 
 

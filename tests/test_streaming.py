@@ -296,3 +296,28 @@ class TestOnADevice:
         monkeypatch.setattr(backend, "_free", lambda: backend.needs(graph, weights, streamed=True, piece=700).total)
         assert solve(backend, graph, 100) == solve(CpuBackend(), graph, 100)
         assert "stay in host memory" in caplog.text
+
+    @pytest.mark.parametrize(("streamed", "piece"), [(False, None), (False, 20_000), (True, 20_000)])
+    def test_memory_stays_below_the_estimate(self, streamed, piece):
+        """What CuPy takes from its pool, the room that its sorts need included."""
+        from cupy.cuda import MemoryHook
+
+        class Taken(MemoryHook):
+            now = most = 0
+
+            def malloc_postprocess(self, **facts):
+                self.now += facts["mem_size"]
+                self.most = max(self.most, self.now)
+
+            def free_postprocess(self, **facts):
+                self.now -= facts["mem_size"]
+
+        graph = random_graph(20_000, 10_000, 200_000, seed=3)
+        backend, weights = get_backend("cuda"), integer_weights(graph)
+        needed = backend.needs(graph, weights, streamed=streamed, piece=piece)
+        solve(backend, random_graph(20, 20, 50, seed=0), 10)  # compiles, and whatever happens once
+        with Taken() as taken:
+            room = None if piece is None else Room(piece, pinned_array)
+            problem = backend.put(graph, weights, room, streamed)
+            solve(backend, graph, 8000, sweeps=0, problem=problem)
+        assert needed.graph < taken.most <= needed.total + (1 << 18)  # sizes are rounded up
