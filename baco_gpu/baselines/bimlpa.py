@@ -1,6 +1,7 @@
 """BiMLPA: multi-label propagation between the two sides (Taguchi, Murata and Liu, NetSci-X 2020).
 
-The authors' package walks over nodes in Python; here a turn is one product of sparse matrices.
+The authors' package (BiMLPA 0.1.2, its class with square roots of degrees) walks over nodes in Python; here a turn is
+one product of sparse matrices.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from baco_gpu.baselines.sides import NEITHER, Sides, coclusters
 from baco_gpu.baselines.sparse import one_hot, row_best
 from baco_gpu.graph.bipartite import BipartiteGraph
 
-# The authors' choice: labels of at least this share of the strongest stay, and a node passes on so many.
+# Labels of at least this share of the strongest stay, and a node passes on so many: the defaults of the community
+# detection library cdlib, which runs the authors' package; the package itself has defaults for turns alone.
 _THRESHOLD = 0.3
 _PASSED_ON = 7
-_TURNS = 30
+_TURNS = 100
 # Sums of the same labels in another order are equal: ties must not be decided by rounding.
 _DECIMALS = 9
 

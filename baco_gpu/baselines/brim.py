@@ -1,7 +1,8 @@
 """BRIM: users take the best module given those of the items, items given those of the users, in turns.
 
 Barber, Phys. Rev. E 76, 066102 (2007): what is maximised is bipartite modularity, and the number of modules is doubled
-until that falls, then bisected. The size of the result is its own.
+until that falls, then bisected. The size of the result is its own. Ours are one start at random for each number of
+modules, and a bisection that ends within a sixteenth.
 """
 
 from __future__ import annotations
