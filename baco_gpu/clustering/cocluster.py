@@ -24,7 +24,7 @@ from baco_gpu.clustering.weights import NodeWeights, integer_weights
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.progress import Progress
 
-GAMMA_PER_ROOT = 3.7e-4
+GAMMA_PER_ROOTS = 1.77e-3
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,12 @@ class _Run:
 def default_gamma(graph: BipartiteGraph, rows: int | None, scheme: str) -> float:
     """The resolution used where none is given: modularity's 1, raised with the edges and rows there are to share.
 
-    gamma = max(1, 3.7e-4 * sqrt(edges * rows)), a rule fitted on validation recall: within a factor of two of the
-    best gamma tried on three interaction sets of 80 thousand to 820 thousand edges, whose best gammas differ tenfold;
-    recall is flat over such a factor (benchmarks/results/gamma.md). Under "paper" the number is rescaled so that the
-    volume of a cluster costs the same as under "degree".
+    gamma = max(1, 1.77e-3 * edges^(1/2) * rows^(1/3)), a rule fitted on validation recall: near the best gamma tried on
+    four interaction sets of 80 thousand to 820 thousand edges, at budgets from a twentieth to a half, whose best gammas
+    differ tenfold (benchmarks/results/gamma.md). Under "paper" the number is rescaled so that the volume of a cluster
+    costs the same as under "degree".
     """
-    gamma = 1.0 if rows is None else max(1.0, GAMMA_PER_ROOT * math.sqrt(graph.num_edges * rows))
+    gamma = 1.0 if rows is None else max(1.0, GAMMA_PER_ROOTS * math.sqrt(graph.num_edges) * rows ** (1 / 3))
     if scheme == "paper" and graph.num_edges:
         total = graph.num_edges if graph.csr.weights is None else float(graph.csr.weights.sum())
         gamma *= math.sqrt(graph.num_items / total)
