@@ -31,11 +31,12 @@ def modules():
         "double": CodebookEmbedding(CODES, 5, SECONDARY, dtype=torch.float64),
         "half": CodebookEmbedding(CODES, 5, SECONDARY, dtype=torch.float16),
         "bag": CodebookEmbeddingBag(CODES, 5, SECONDARY),
+        "quantized": CodebookEmbedding(CODES, 5, SECONDARY, padding_idx=4, quantized=True),
         "residual": residual,
     }
 
 
-EXACT = ["plain", "secondary", "padding", "double", "half", "bag"]
+EXACT = ["plain", "secondary", "padding", "double", "half", "bag", "quantized"]
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -70,6 +71,13 @@ def test_brain_floats_are_served_in_single_precision():
     module = CodebookEmbedding(CODES, 5, dtype=torch.bfloat16)
     assert served_table(module).lookup(IDS).dtype == np.float32
     assert np.array_equal(served_table(module).lookup(IDS), module(torch.as_tensor(IDS)).detach().float().numpy())
+
+
+def test_quantized_rows_are_served_from_bytes(tmp_path):
+    module = modules()["quantized"]
+    served = load_codebook(export_codebook(module, tmp_path / "table.safetensors"))
+    assert served.codebook.dtype == np.int8
+    assert served.nbytes == module.nbytes
 
 
 def test_several_tables_share_a_file(tmp_path):
@@ -134,6 +142,8 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
     parts = {**table.arrays(), "padding_idx": 2}
     for change, message in (
         ({"codebook": np.zeros((4, 5), int)}, "codebook must be a"),
+        ({"scales": np.ones((4, 1), np.float32)}, "codebook must be a int8 matrix"),
+        ({"codebook": table.codebook.astype(np.int8), "scales": np.ones((3, 1), np.float32)}, r"shape \(4, 1\)"),
         ({"basis": None}, "must be given together"),
         ({"basis": np.zeros((3, 5), np.float32)}, r"basis must have shape \(2, 5\)"),
         ({"secondary": CODES}, "secondary must be int32"),

@@ -33,8 +33,8 @@ def ebmd(graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool] = NEITHE
 
     A node's links to a cluster count by the excess `delta` of the cluster's density over the graph's:
     `delta * links - delta^2 * degree * volume / |E|`, the volume that of the cluster's other side; density is the edges
-    within over the product of both volumes. Neither the text nor code of that paper was at hand: the gain is not checked
-    against them.
+    within over the product of both volumes. Neither the text nor code of that paper was at hand: the gain is not
+    checked against them.
     """
 
     def run(state: _State, order: np.ndarray, rows: int, salt: int) -> tuple[int, int]:

@@ -49,6 +49,12 @@ def _measures() -> tuple[str, ...]:
     return MEASURES
 
 
+def _codebook_dtypes() -> tuple[str, ...]:
+    from baco_gpu.clustering.budget import CODEBOOK_DTYPES
+
+    return CODEBOOK_DTYPES
+
+
 def _splits() -> tuple[str, ...]:
     from baco_gpu.data.readers import SPLITS
 
@@ -233,6 +239,13 @@ class Clustering:
         ),
     ] = "users"
     embedding_dim: Annotated[int, typer.Option("--embedding-dim", "--dim", help="Embedding dimension.")] = 64
+    codebook_dtype: Annotated[
+        str,
+        typer.Option(
+            help="How codebooks are stored, and trained for: float, or int8 in a quarter of the bytes.",
+            autocompletion=completion.one_of(_codebook_dtypes),
+        ),
+    ] = "float"
 
     def estimator(self, run: Run) -> BalancedCoclustering:
         """The estimator that the options describe, all checked.
@@ -259,6 +272,7 @@ class Clustering:
             random_state=run.seed,
             budget_measure=self.budget_measure,
             embedding_dim=self.embedding_dim,
+            codebook_dtype=self.codebook_dtype,
         )
         estimator.check_parameters()
         return estimator

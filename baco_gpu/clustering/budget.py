@@ -2,8 +2,8 @@
 
 The full table has (num_users + num_items) * embedding_dim parameters. A compressed one has codebook rows *
 embedding_dim parameters plus one for each secondary index (the paper's accounting, arXiv 2604.18351); in bytes it is
-the codebook at its dtype plus one 4-byte index for every user and item and one for every node of a side with secondary
-clusters.
+the codebook as it is stored plus one 4-byte index for every user and item and one for every node of a side with
+secondary clusters.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.errors import UnreachableBudgetError
 
 MEASURES = ("parameters", "bytes")
+CODEBOOK_DTYPES = ("float", "int8")
 INDEX_BYTES = 4
+_SCALE_BYTES = 4
 
 # A result further below its budget has left rows to secondary indices that turned out not to exist.
 _SLACK = 0.99
@@ -29,16 +31,27 @@ Solution = TypeVar("Solution")
 
 @dataclass(frozen=True)
 class TableSize:
-    """The shape of the full table, and how its values are stored."""
+    """The shape of the full table, and how its values are stored; those of a codebook as "float", the same way, or as
+    "int8", a byte each and a scale for every row."""
 
     num_users: int
     num_items: int
     embedding_dim: int
     value_bytes: int = 4
+    codebook_dtype: str = "float"
 
     @property
     def full_rows(self) -> int:
         return self.num_users + self.num_items
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a codebook row."""
+        return (
+            self.embedding_dim + _SCALE_BYTES
+            if self.codebook_dtype == "int8"
+            else self.embedding_dim * self.value_bytes
+        )
 
     @property
     def full_parameters(self) -> int:
@@ -52,7 +65,7 @@ class TableSize:
         return rows * self.embedding_dim + secondary_indices
 
     def compressed_bytes(self, rows: int, secondary_slots: int) -> int:
-        return rows * self.embedding_dim * self.value_bytes + (self.full_rows + secondary_slots) * INDEX_BYTES
+        return rows * self.row_bytes + (self.full_rows + secondary_slots) * INDEX_BYTES
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,7 @@ class Budget:
         assert self.ratio is not None
         if self.measure == "bytes":
             indices = table.compressed_bytes(0, secondary_slots)
-            return math.floor(self.ratio * table.full_bytes - indices) // (table.embedding_dim * table.value_bytes)
+            return math.floor(self.ratio * table.full_bytes - indices) // table.row_bytes
         return math.floor(self.ratio * table.full_parameters - secondary_indices) // table.embedding_dim
 
 

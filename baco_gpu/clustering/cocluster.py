@@ -39,6 +39,7 @@ class Settings:
     seed: int
     embedding_dim: int
     value_bytes: int
+    codebook_dtype: str
     schedule: Schedule
     backend: Backend
 
@@ -64,7 +65,9 @@ def cocluster(
     """
     seconds: dict[str, float] = {}
     host = graph.to("cpu")
-    table = TableSize(host.num_users, host.num_items, settings.embedding_dim, settings.value_bytes)
+    table = TableSize(
+        host.num_users, host.num_items, settings.embedding_dim, settings.value_bytes, settings.codebook_dtype
+    )
     with timed(seconds, "load"):
         weights = integer_weights(host, settings.scheme)
         problem = settings.backend.load(graph, weights, merging=settings.solver == "multilevel")

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, BiclusterMixin
 
 from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.budget import MEASURES, Budget
+from baco_gpu.clustering.budget import CODEBOOK_DTYPES, MEASURES, Budget
 from baco_gpu.clustering.cocluster import Settings, cocluster
 from baco_gpu.clustering.multilevel import Schedule
 from baco_gpu.clustering.paper import PUBLISHED_SWEEPS
@@ -55,6 +55,9 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         The dimension of the embeddings, for the accounting.
     value_bytes : int
         Bytes of one embedding value, for the accounting (4 for float32).
+    codebook_dtype : {"float", "int8"}
+        How codebooks are stored, for the accounting: "float" as the full table is, "int8" in a byte a value and a scale
+        of 4 bytes for every row.
     sweeps, levels, refinements : int
         The solver's schedule; see `baco_gpu.clustering.multilevel.Schedule`. solver="paper" uses `sweeps` alone.
 
@@ -84,6 +87,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         budget_measure: str = "parameters",
         embedding_dim: int = 64,
         value_bytes: int = 4,
+        codebook_dtype: str = "float",
         sweeps: int = PUBLISHED_SWEEPS,
         levels: int = 4,
         refinements: int = 2,
@@ -98,6 +102,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         self.budget_measure = budget_measure
         self.embedding_dim = embedding_dim
         self.value_bytes = value_bytes
+        self.codebook_dtype = codebook_dtype
         self.sweeps = sweeps
         self.levels = levels
         self.refinements = refinements
@@ -139,6 +144,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         scheme = self.weights if self.weights is not None else "paper" if self.solver == "paper" else "degree"
         check_choice("weights", scheme, SCHEMES)
         check_choice("budget_measure", self.budget_measure, MEASURES)
+        check_choice("codebook_dtype", self.codebook_dtype, CODEBOOK_DTYPES)
         seed = 0 if self.random_state is None else self.random_state
         settings = Settings(
             solver=self.solver,
@@ -149,6 +155,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
             seed=check_integer("random_state", seed, minimum=0, maximum=2**63 - 1),
             embedding_dim=check_integer("embedding_dim", self.embedding_dim, minimum=1),
             value_bytes=check_integer("value_bytes", self.value_bytes, minimum=1),
+            codebook_dtype=self.codebook_dtype,
             schedule=Schedule(
                 sweeps=check_integer("sweeps", self.sweeps, minimum=0),
                 levels=check_integer("levels", self.levels, minimum=1),

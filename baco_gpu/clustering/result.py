@@ -188,7 +188,8 @@ class CoclusteringResult:
     @property
     def table(self) -> TableSize:
         """The full table that the result compresses."""
-        return TableSize(len(self.users), len(self.items), self.embedding_dim, self.value_bytes)
+        dtype = self.settings.get("codebook_dtype", "float")  # results of before there was a choice have none
+        return TableSize(len(self.users), len(self.items), self.embedding_dim, self.value_bytes, dtype)
 
     @property
     def parameters_compressed(self) -> int:
@@ -199,7 +200,7 @@ class CoclusteringResult:
 
     @property
     def bytes_compressed(self) -> int:
-        """The codebook at its dtype and every index array at 4 bytes an entry."""
+        """The codebook as it is stored and every index array at 4 bytes an entry."""
         slots = sum(len(side) for side in (self.users, self.items) if side.secondary is not None)
         return self.table.compressed_bytes(self.codebook_rows, slots)
 

@@ -28,6 +28,7 @@ from baco_gpu.codebook.lookup import (
     list_members,
     sparse_codebook_lookup,
 )
+from baco_gpu.codebook.quantize import rounded_rows, stored_bytes
 from baco_gpu.errors import InputError
 
 Device = torch.device | str | int | None
@@ -53,6 +54,9 @@ class CodebookEmbedding(nn.Module):
         The index whose embedding is zero and gets no gradient; counted from the end where negative.
     sparse : bool
         Whether the gradient of the codebook is a sparse tensor of the rows touched (for `torch.optim.SparseAdam`).
+    quantized : bool
+        Whether lookups see the rows as `export_codebook` then stores them: integers of 8 bits, and a scale a row. The
+        codebook stays a float parameter, which is trained through the rounding; see `baco_gpu.codebook.quantize`.
     dtype, device : as of `torch.nn.Embedding`
 
     Attributes
@@ -77,7 +81,7 @@ class CodebookEmbedding(nn.Module):
     labels: Tensor
 
     # What a module is besides its codebook and its codes.
-    _settings: tuple[str, ...] = ("embedding_dim", "padding_idx", "sparse")
+    _settings: tuple[str, ...] = ("embedding_dim", "padding_idx", "sparse", "quantized")
 
     def __init__(
         self,
@@ -87,6 +91,7 @@ class CodebookEmbedding(nn.Module):
         *,
         padding_idx: int | None = None,
         sparse: bool = False,
+        quantized: bool = False,
         dtype: torch.dtype | None = None,
         device: Device = None,
     ) -> None:
@@ -98,6 +103,7 @@ class CodebookEmbedding(nn.Module):
         self.num_embeddings = len(own)
         self.padding_idx = padding_index(padding_idx, self.num_embeddings)
         self.sparse = bool(sparse)
+        self.quantized = bool(quantized)
         if dtype is not None and not dtype.is_floating_point:
             raise InputError(f"dtype must be a floating-point dtype, got {dtype}")
         self.codebook = nn.Parameter(torch.empty((len(labels), self.embedding_dim), dtype=dtype, device=device))
@@ -183,7 +189,7 @@ class CodebookEmbedding(nn.Module):
         """The expanded table of shape (num_embeddings, embedding_dim), through which gradients reach the codebook."""
         if self.sparse or torch.compiler.is_compiling():
             return self._lookup(torch.arange(self.num_embeddings, device=self.codes.device))
-        return codebook_expand(self.codebook, self.codes, self.secondary, self._padding, *self._listed_members())
+        return codebook_expand(self._rows(), self.codes, self.secondary, self._padding, *self._listed_members())
 
     @property
     def parameter_count(self) -> int:
@@ -193,9 +199,9 @@ class CodebookEmbedding(nn.Module):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that a lookup reads from: the codebook at its dtype, and 4 for each code and each secondary code."""
+        """Bytes that a lookup reads from: the codebook as it is stored, and 4 for each code and each secondary code."""
         indices = self.codes.nbytes + (0 if self.secondary is None else self.secondary.nbytes)
-        return self.codebook.nbytes + indices
+        return indices + (stored_bytes(self.codebook) if self.quantized else self.codebook.nbytes)
 
     def reset_parameters(self) -> None:
         """Draw the codebook from N(0, 1), as `torch.nn.Embedding` does."""
@@ -214,7 +220,11 @@ class CodebookEmbedding(nn.Module):
 
     def _lookup(self, indices: Tensor) -> Tensor:
         lookup = sparse_codebook_lookup if self.sparse else codebook_lookup
-        return lookup(self.codebook, self.codes, self.secondary, indices, self._padding)
+        return lookup(self._rows(), self.codes, self.secondary, indices, self._padding)
+
+    def _rows(self) -> Tensor:
+        """The codebook as lookups see it."""
+        return rounded_rows(self.codebook) if self.quantized else self.codebook
 
     @property
     def _padding(self) -> int:
@@ -304,6 +314,8 @@ class CodebookEmbedding(nn.Module):
             parts.append(f"padding_idx={self.padding_idx}")
         if self.sparse:
             parts.append("sparse=True")
+        if self.quantized:
+            parts.append("quantized=True")
         return ", ".join(parts)
 
     def _load_from_state_dict(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.quantize import quantized_rows
 from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
 from baco_gpu.errors import InputError
@@ -57,8 +58,10 @@ def served_table(module: CodebookEmbedding) -> ServedTable:
     residuals = {}
     if isinstance(module, ResidualCodebookEmbedding):
         residuals = {name: _array(getattr(module, name)) for name in ("residual", "basis", "residual_rows")}
+    rows, scales = (module.codebook, None) if not module.quantized else quantized_rows(module.codebook)
     return ServedTable(
-        codebook=_array(module.codebook),
+        codebook=_array(rows),
+        scales=None if scales is None else _array(scales),
         codes=_array(module.codes),
         secondary=None if module.secondary is None else _array(module.secondary),
         padding_idx=module.padding_idx,

@@ -26,7 +26,8 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
 
     Parameters
     ----------
-    codes, embedding_dim, secondary, padding_idx, dtype, device : as of `CodebookEmbedding`
+    codes, embedding_dim, secondary, padding_idx, quantized, dtype, device : as of `CodebookEmbedding`
+        Residuals are not quantised.
     residual_dim : int
         The rank of the residuals, from 1 to `embedding_dim`.
     residual_ids : integers of shape (number of ids with a residual,), optional
@@ -59,10 +60,19 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
         residual_dim: int,
         residual_ids: Labels | None = None,
         padding_idx: int | None = None,
+        quantized: bool = False,
         dtype: torch.dtype | None = None,
         device: Device = None,
     ) -> None:
-        super().__init__(codes, embedding_dim, secondary, padding_idx=padding_idx, dtype=dtype, device=device)
+        super().__init__(
+            codes,
+            embedding_dim,
+            secondary,
+            padding_idx=padding_idx,
+            quantized=quantized,
+            dtype=dtype,
+            device=device,
+        )
         rank = check_integer("residual_dim", residual_dim, minimum=1, maximum=self.embedding_dim)
         ids = _own_ids(residual_ids, self.num_embeddings, self.padding_idx)
         rows = np.full(self.num_embeddings, len(ids), np.int32)

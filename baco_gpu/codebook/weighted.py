@@ -93,7 +93,7 @@ class WeightedCodebookEmbedding(CodebookEmbedding):
     def _lookup(self, indices: Tensor) -> Tensor:
         lookup = sparse_codebook_lookup if self.sparse else codebook_lookup
         first, second = (
-            lookup(self.codebook, rows, None, indices, self._padding) for rows in (self.codes, self.secondary)
+            lookup(self._rows(), rows, None, indices, self._padding) for rows in (self.codes, self.secondary)
         )
         shares = self.shares[indices]
         return shares[..., :1] * first + shares[..., 1:] * second

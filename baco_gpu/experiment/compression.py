@@ -70,7 +70,8 @@ def compress(
     method : str
         A name of `baco_gpu.baselines.registry`: "codebook" is ours, "full" compresses nothing.
     clustering : BalancedCoclustering
-        Says the budget, the embedding dimension and the seed for every method, and does the work for "codebook".
+        Says the budget, the embedding dimension, how codebooks are stored and the seed for every method, and does the
+        work for "codebook".
     result : CoclusteringResult, optional
         A finished clustering to use instead ("codebook" only).
 
@@ -88,7 +89,9 @@ def compress(
         split.num_items,
         check_integer("embedding_dim", clustering.embedding_dim, minimum=1),
         clustering.value_bytes,
+        clustering.codebook_dtype,
     )
+    quantized = clustering.codebook_dtype == "int8"
     if result is not None and chosen.name != "codebook":
         raise InputError(f"a finished clustering serves method 'codebook' alone, got method {method!r}")
     if chosen.size == FULL or chosen.table == NARROW:
@@ -118,10 +121,12 @@ def compress(
         sides = result.users, result.items
     seconds = time.perf_counter() - started
     if chosen.shares is None:
-        user_table, item_table = plan.tables(sides, table.embedding_dim)
+        user_table, item_table = plan.tables(sides, table.embedding_dim, quantized=quantized)
     else:
         user_table, item_table = (
-            WeightedCodebookEmbedding(side.labels, table.embedding_dim, side.secondary, shares=chosen.shares)
+            WeightedCodebookEmbedding(
+                side.labels, table.embedding_dim, side.secondary, shares=chosen.shares, quantized=quantized
+            )
             for side in sides
         )
     callbacks = () if chosen.regroup is None else (Regrouping(chosen.regroup, chosen.regroup_when, graph),)

@@ -44,12 +44,16 @@ class ResidualPlan(NamedTuple):
         values = sum(self.rank * (count + 1 + table.embedding_dim) for count, _ in sides if count)
         return values * table.value_bytes + sum(size for count, size in sides if count) * INDEX_BYTES
 
-    def tables(self, sides: tuple[Assignment, Assignment], dim: int) -> list[CodebookEmbedding]:
+    def tables(
+        self, sides: tuple[Assignment, Assignment], dim: int, *, quantized: bool = False
+    ) -> list[CodebookEmbedding]:
         """The tables of users and of items; a side where nobody has a residual gets a plain codebook."""
         return [
-            ResidualCodebookEmbedding(side.labels, dim, side.secondary, residual_dim=self.rank, residual_ids=ids)
+            ResidualCodebookEmbedding(
+                side.labels, dim, side.secondary, residual_dim=self.rank, residual_ids=ids, quantized=quantized
+            )
             if len(ids)
-            else CodebookEmbedding(side.labels, dim, side.secondary)
+            else CodebookEmbedding(side.labels, dim, side.secondary, quantized=quantized)
             for side, ids in zip(sides, (self.users, self.items), strict=True)
         ]
 

@@ -54,11 +54,18 @@ def _model(table: ServedTable) -> Any:
         constants[name] = np.array(value, dtype=dtype)
         return name
 
-    value = table.codebook.dtype
+    def rows(index: str) -> str:
+        values = node("Gather", "codebook", index)
+        if table.scales is None:
+            return values
+        values = node("Cast", values, to=helper.np_dtype_to_tensor_dtype(table.dtype))
+        return node("Mul", values, node("Gather", "scales", index))
+
+    value = table.dtype
     wide = np.result_type(value, np.float32)
-    out = node("Gather", "codebook", node("Gather", "codes", INPUT))
+    out = rows(node("Gather", "codes", INPUT))
     if table.secondary is not None:
-        second = node("Gather", "codebook", node("Gather", "secondary", INPUT))
+        second = rows(node("Gather", "secondary", INPUT))
         if wide != value:
             to = helper.np_dtype_to_tensor_dtype(wide)
             out, second = node("Cast", out, to=to), node("Cast", second, to=to)

@@ -18,7 +18,7 @@ from baco_gpu.tensor_file import load_tensors, save_tensors
 FORMAT = "baco_gpu.codebook"
 FORMAT_VERSION = 1
 
-_VALUES = ("codebook", "residual", "basis")
+_VALUES = ("codebook", "scales", "residual", "basis")
 _INDICES = {"codes": "codebook", "secondary": "codebook", "residual_rows": "residual"}
 
 
@@ -28,11 +28,12 @@ class ServedTable:
 
     Attributes
     ----------
-    codebook : float16, float32 or float64 array of shape (rows, embedding_dim)
+    codebook : float16, float32 or float64 array of shape (rows, embedding_dim), or int8 with scales
     codes : int32 array of shape (ids,), the row of every id
     secondary : int32 array of shape (ids,), a second row to take the mean with; None for none
     padding_idx : int or None, the id whose embedding is zero
     residual, basis : arrays of shapes (residual rows, rank) and (rank, embedding_dim), or None
+    scales : floating array of shape (rows, 1), what the integers of a row are multiplied by, or None
     residual_rows : int32 array of shape (ids,), or None
         Where there are residuals, `residual[residual_rows[i]] @ basis` is added to the embedding of id i.
 
@@ -49,20 +50,24 @@ class ServedTable:
     residual: np.ndarray | None = None
     basis: np.ndarray | None = None
     residual_rows: np.ndarray | None = None
+    scales: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        if self.dtype.kind != "f":
+            raise InputError(f"codebook must be a matrix of floats, or of int8 with float scales, got {self.dtype}")
         for name in _VALUES:
             array = getattr(self, name)
-            if array is not None and (array.ndim != 2 or array.dtype.kind != "f" or array.dtype != self.codebook.dtype):
-                raise InputError(
-                    f"{name} must be a {self.codebook.dtype} matrix, got {array.dtype} of shape {array.shape}"
-                )
+            wanted = np.dtype(np.int8) if name == "codebook" and self.scales is not None else self.dtype
+            if array is not None and (array.ndim != 2 or array.dtype != wanted):
+                raise InputError(f"{name} must be a {wanted} matrix, got {array.dtype} of shape {array.shape}")
+        if self.scales is not None and self.scales.shape != (len(self.codebook), 1):
+            raise InputError(f"scales must have shape {(len(self.codebook), 1)}, got {self.scales.shape}")
         if len({part is None for part in (self.residual, self.basis, self.residual_rows)}) > 1:
             raise InputError("residual, basis and residual_rows must be given together, got some of them")
         if self.residual is not None and self.basis is not None:
-            wanted = (self.residual.shape[1], self.embedding_dim)
-            if self.basis.shape != wanted:
-                raise InputError(f"basis must have shape {wanted}, got {self.basis.shape}")
+            shape = (self.residual.shape[1], self.embedding_dim)
+            if self.basis.shape != shape:
+                raise InputError(f"basis must have shape {shape}, got {self.basis.shape}")
         for name, into in _INDICES.items():
             index = getattr(self, name)
             if index is None:
@@ -86,6 +91,11 @@ class ServedTable:
         return self.codebook.shape[1]
 
     @property
+    def dtype(self) -> np.dtype:
+        """Of embeddings."""
+        return self.codebook.dtype if self.scales is None else self.scales.dtype
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return sum(array.nbytes for array in self.arrays().values())
@@ -98,7 +108,7 @@ class ServedTable:
     def lookup(self, ids: Any) -> np.ndarray:
         """Embeddings of ids (integers of any shape): an array of shape (*ids.shape, embedding_dim).
 
-        The same bits as the module gives, in the dtype of the codebook; with residuals, up to the rounding of a matrix
+        The same bits as the module gives, in its dtype; with residuals, up to the rounding of a matrix
         product, which differs between libraries.
 
         Raises
@@ -113,11 +123,11 @@ class ServedTable:
         if outside.any():
             raise InputError(f"ids must be from 0 to {self.num_embeddings - 1}, got {index[outside][0]}")
         index = index.astype(np.int64)
-        out = self.codebook[self.codes[index]]
+        out = self._rows(self.codes[index])
         if self.secondary is not None:
             # Half precision is added up in single precision, and rounded once.
             wide = out.astype(np.result_type(out.dtype, np.float32))
-            wide += self.codebook[self.secondary[index]]
+            wide += self._rows(self.secondary[index])
             wide *= wide.dtype.type(0.5)
             out = wide.astype(out.dtype)
         if self.padding_idx is not None:
@@ -125,6 +135,11 @@ class ServedTable:
         if self.residual is not None and self.basis is not None and self.residual_rows is not None:
             out += self.residual[self.residual_rows[index]] @ self.basis
         return out
+
+    def _rows(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of the codebook, as floats."""
+        values = self.codebook[rows]
+        return values if self.scales is None else values * self.scales[rows]
 
 
 def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[str]) -> Path:
