@@ -308,14 +308,15 @@ def test_without_a_device_the_error_says_so(monkeypatch):
 @pytest.mark.gpu
 @pytest.mark.skipif(cuda_obstacle() is not None, reason="no CUDA device")
 class TestOnADevice:
-    @pytest.mark.parametrize("to", ["to_cugraph", "to_pylibcugraph"])
+    @TO
     @pytest.mark.parametrize("weighted", [False, True])
-    def test_there_and_back_is_the_same_graph(self, to, weighted):
+    @pytest.mark.parametrize("device", ["cpu", "cuda"])
+    def test_there_and_back_is_the_same_graph(self, to, weighted, device):
         needed = to.removeprefix("to_")
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"needs {needed}")
         graph = random_graph(300, 200, 4000, seed=2, weighted=weighted)
-        same = from_cugraph(getattr(graph, to)(), graph.num_users, graph.num_items)
+        same = from_cugraph(getattr(graph.to(device), to)(), graph.num_users, graph.num_items)
         assert same.checksum() == graph.checksum()
 
     @pytest.mark.parametrize("name", NAMES)

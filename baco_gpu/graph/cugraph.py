@@ -24,12 +24,12 @@ REMEDIES = {
 
 
 class _Edges(NamedTuple):
-    """One entry an edge, from the user's vertex to the item's, and every vertex."""
+    """One entry an edge, from the user's vertex to the item's, and every vertex; arrays where the graph's are."""
 
-    sources: np.ndarray
-    destinations: np.ndarray
-    weights: np.ndarray
-    vertices: np.ndarray
+    sources: Any
+    destinations: Any
+    weights: Any
+    vertices: Any
 
 
 def to_cugraph(graph: BipartiteGraph) -> Any:
@@ -163,17 +163,18 @@ def _undirected(there: BipartiteGraph, back: BipartiteGraph) -> BipartiteGraph:
 
 
 def _edges_of(graph: BipartiteGraph) -> _Edges:
-    csr = graph.to("cpu").csr
-    size = graph.num_users + graph.num_items
+    xp, csr, size = np if graph.device == "cpu" else import_cupy(), graph.csr, graph.num_edges
     dtype = id_dtype(graph.num_users, graph.num_items)
-    weights = np.ones(graph.num_edges, dtype=np.float32) if csr.weights is None else csr.weights
+    weights = xp.ones(size, dtype=xp.float32) if csr.weights is None else csr.weights
     with np.errstate(over="ignore"):
-        narrow = weights.astype(np.float32)
+        narrow = weights.astype(xp.float32)
+    # The user of a place is the number of users, but the first, that begin there or before.
+    begins = xp.bincount(csr.offsets[1:-1], minlength=size + 1)[:size]
     return _Edges(
-        np.repeat(np.arange(graph.num_users, dtype=dtype), csr.degrees),
+        xp.cumsum(begins).astype(dtype),
         (csr.neighbors + graph.num_users).astype(dtype, copy=False),
         narrow if (narrow == weights).all() else weights,
-        np.arange(size, dtype=dtype),
+        xp.arange(graph.num_users + graph.num_items, dtype=dtype),
     )
 
 
