@@ -13,13 +13,11 @@ import reference_solver as reference
 from baco_gpu.clustering.backends.base import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.merging import compact, merge_to
-from baco_gpu.clustering.objective import objective
-from baco_gpu.clustering.sweeps import count_rows, singletons, sweep
+from baco_gpu.clustering.sweeps import singletons, sweep
 from baco_gpu.clustering.weights import SCHEMES, integer_weights
 from baco_gpu.cuda.catalogue import KERNELS, SOURCES, instances
 from baco_gpu.cuda.plan import Limits
 from cuda_host import sanitized
-from cuda_host.device_arrays import OnDevice, on_device
 from cuda_host.host import (
     SANITIZERS,
     SMALL,
@@ -118,63 +116,6 @@ class TestPrimitives:
             assert_same_clusters(host.contract_again(expected, relabel), cpu.contract_again(expected, relabel))
             clusters = host.contract_again(clusters, relabel.astype(ids))
             expected = cpu.contract_again(expected, relabel)
-
-
-class Recorder:
-    """A launcher that notes every kernel, and how often the host had waited for the device before it."""
-
-    def __init__(self, launch):
-        self.limits, self.processors = launch.limits, launch.processors
-        self.launch, self.waits_before = launch, []
-
-    def __call__(self, kernel, *arguments):
-        self.waits_before.append((kernel, len(OnDevice.waits)))
-        self.launch(kernel, *arguments)
-
-
-class TestWaiting:
-    @pytest.fixture
-    def case(self):
-        graph = random_graph(120, 90, 900, seed=4)
-        weights, backend = integer_weights(graph), host_backend()
-        problem = backend.load(graph, weights)
-        backend, there, partition = on_device(backend, problem, singletons(backend, problem))
-        backend._launch = Recorder(backend._launch)
-        return backend, there, partition, problem, 3 * weights.penalty_per_gamma
-
-    @pytest.mark.parametrize("hold_rows", [False, True])
-    def test_a_sweep_waits_for_the_device_once_at_its_end(self, case, hold_rows):
-        backend, there, partition, problem, penalty = case
-        cpu = CpuBackend()
-        expected = singletons(cpu, problem)
-        for number in range(2):
-            schedule = {"seed": 1, "number": number, "hold_rows": hold_rows}
-            moved = sweep(backend, there, partition, penalty, **schedule)
-            assert OnDevice.waits == ["get"]
-            assert {waits for _, waits in backend._launch.waits_before} == {0}
-            assert len(backend._launch.waits_before) == (48 if hold_rows else 44)
-            backend._launch.waits_before.clear()
-            assert moved == sweep(cpu, problem, expected, penalty, **schedule)
-            OnDevice.waits.clear()
-        value = objective(cpu, expected.within, expected.volumes, penalty)
-        assert objective(backend, partition.within, partition.volumes, penalty) == value
-        assert count_rows(backend, partition) == count_rows(cpu, expected)
-        assert OnDevice.waits == ["get", "get"]
-        assert labels_of(partition) == labels_of(expected)
-        assert partition.within == expected.within
-
-    @pytest.mark.parametrize("target", [None, 150, 20, 2])
-    def test_a_round_of_merging_waits_for_the_device_three_times(self, case, target):
-        backend, there, partition, problem, penalty = case
-        expected = merge_to(CpuBackend(), problem, singletons(CpuBackend(), problem), penalty, target)
-        merged = merge_to(backend, there, partition, penalty, target)
-        waits, kernels = list(OnDevice.waits), [kernel for kernel, _ in backend._launch.waits_before]
-        assert labels_of(merged) == labels_of(expected)
-        rounds = kernels.count("best_partners")
-        assert rounds > 1
-        # Before, one for the labels in use and two to contract. Without a target the last round finds nothing to merge.
-        gets = 3 + 3 * rounds if target is not None else 1 + 3 * rounds
-        assert waits == ["get"] * gets + ["__int__"]  # the weight within, at the end
 
 
 class TestSolves:

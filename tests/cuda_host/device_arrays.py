@@ -1,18 +1,26 @@
-"""NumPy in the place of CuPy, with arrays that note whenever the host has to wait for the device to learn something."""
+"""NumPy in the place of CuPy: arrays that note when the host waits for the device, and take part in nothing else.
+
+What CuPy would refuse is an error here, too: arrays of NumPy among those of the device, functions of NumPy on arrays of
+the device, and, where CuPy is installed, functions and arguments that it does not have.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
-from baco_gpu.clustering.backends.base import Partition, Side
-from baco_gpu.clustering.backends.device import DeviceBackend, DeviceProblem
+from baco_gpu.clustering.backends.device import DeviceBackend
+from cuda_host.host import host_backend
 
-# What returns as many things as the values say; and what takes a size, which must then be known.
+# What returns as many things as the values say; what takes a size, which must then be known; what takes NumPy's arrays.
 SIZED_BY_VALUES = ("argwhere", "bincount", "extract", "flatnonzero", "nonzero", "repeat", "unique")
 TAKE_A_SIZE = ("arange", "empty", "full", "ones", "zeros")
+FROM_THE_HOST = ("array", "asarray")
+SORTS = ("argsort", "lexsort", "sort")  # whether CuPy sorts arrays of no elements is a matter of its version
 
 
 def _waiting(name: str) -> Callable[..., Any]:
@@ -39,8 +47,23 @@ class OnDevice(np.ndarray):
     def __getitem__(self, key: Any) -> Any:
         if getattr(key, "dtype", None) == np.bool_:
             OnDevice.waits.append("mask")
+        _refuse_the_host("indexing", key)
         found = super().__getitem__(key)
         return np.asarray(found).view(OnDevice) if isinstance(found, np.generic) else found
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        _refuse_the_host("assigning", key, value)
+        super().__setitem__(key, value)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **named: Any) -> Any:
+        _refuse_the_host(ufunc.__name__, *inputs)
+        if out is not None:
+            named["out"] = tuple(map(_plain, out))
+        result = getattr(ufunc, method)(*map(_plain, inputs), **named)
+        return _there(result) if out is None else out[0]
+
+    def __array_function__(self, function: Any, *arguments: Any) -> Any:
+        raise TypeError(f"numpy.{function.__name__} takes no array of a device")
 
 
 class DeviceModule:
@@ -50,36 +73,56 @@ class DeviceModule:
         found = getattr(np, name)
         if not callable(found) or isinstance(found, type):
             return found
+        signature = _signature(name)
 
         def on_device(*arguments: Any, **named: Any) -> Any:
+            if signature is not None:
+                signature.bind(*arguments, **named)
             if name in SIZED_BY_VALUES or (name in TAKE_A_SIZE and isinstance(arguments[0], OnDevice)):
                 OnDevice.waits.append(name)
-            if name == "array":  # CuPy joins a sequence of its arrays if all have one dtype, and refuses others
-                parts = arguments[0]
-                assert {(type(part), part.dtype) for part in parts} == {(OnDevice, parts[0].dtype)}
-            result = found(*map(_plain, arguments), **named)
-            counted = isinstance(result, (np.ndarray, np.generic, int))
-            return np.asarray(result).view(OnDevice) if counted else result
+            assert name not in SORTS or arguments[0].size, f"{name} of nothing"
+            if name not in FROM_THE_HOST:
+                _refuse_the_host(name, *arguments)
+            elif isinstance(arguments[0], (tuple, list)):  # arrays are joined on the device if all have one dtype
+                kinds = {(type(part), getattr(part, "dtype", None)) for part in arguments[0]}
+                assert len(kinds) == 1 or not any(kind is OnDevice for kind, _ in kinds), kinds
+            return _there(found(*map(_plain, arguments), **named))
 
         return on_device
+
+
+@functools.cache
+def _signature(name: str) -> inspect.Signature | None:
+    """What CuPy's function takes; None where CuPy is not installed, or does not tell."""
+    try:
+        import cupy
+    except ImportError:
+        return None
+    try:
+        return inspect.signature(getattr(cupy, name))
+    except (TypeError, ValueError):  # a function of C, or a universal one
+        return None
+
+
+def _refuse_the_host(what: str, *values: Any) -> None:
+    for value in values:
+        if isinstance(value, (tuple, list)):
+            _refuse_the_host(what, *value)
+        elif type(value) is np.ndarray:
+            raise TypeError(f"{what} takes no array of the host")
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(map(_plain, value))
-    return np.asarray(value) if isinstance(value, OnDevice) else value
+    return value.view(np.ndarray) if isinstance(value, OnDevice) else value
 
 
-def on_device(
-    backend: DeviceBackend, problem: DeviceProblem, partition: Partition
-) -> tuple[DeviceBackend, DeviceProblem, Partition]:
-    """The same, over such arrays; no wait is noted yet."""
-    users, items = (Side(*(None if part is None else part.view(OnDevice) for part in side)) for side in problem.sides)
-    there = DeviceProblem((users, items), problem.num_users, problem.num_items)
-    there.plans = problem.plans
-    labels, volumes = (
-        (users.view(OnDevice), items.view(OnDevice)) for users, items in (partition.labels, partition.volumes)
-    )
+def _there(result: Any) -> Any:
+    return np.asarray(result).view(OnDevice) if isinstance(result, (np.ndarray, np.generic, int)) else result
+
+
+def strict_backend() -> DeviceBackend:
+    """A backend whose arrays are all of this kind."""
     OnDevice.waits.clear()
-    module = DeviceBackend(DeviceModule(), backend._launch, backend.name)
-    return module, there, Partition(labels, volumes, partition.within)
+    return DeviceBackend(DeviceModule(), host_backend()._launch, "strict")
