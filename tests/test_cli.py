@@ -200,6 +200,24 @@ def test_methods_are_listed(baco):
     assert all(name in stdout for name in methods)
 
 
+def test_what_was_written_is_told_and_lines_end_where_their_text_does(baco, clicks, tmp_path):
+    out, labels = tmp_path / "codes.safetensors", tmp_path / "labels.csv"
+    printed = baco("compress", clicks, "--out", out, "--labels", labels, "-q")[1]
+    assert f"{out}, {labels}, {tmp_path / 'codes.settings.yml'}" in printed
+    assert "budget 0.25, budget_measure parameters" in baco("inspect", out)[1]
+    for text in (printed, baco("inspect", out)[1], baco("methods")[1]):
+        assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+
+def test_a_narrow_terminal_folds_a_checksum_and_keeps_it_whole(baco, clicks, tmp_path, monkeypatch):
+    out = tmp_path / "codes.safetensors"
+    summary = json.loads(baco("compress", clicks, "--out", out, "--json")[1])
+    monkeypatch.setenv("COLUMNS", "60")
+    printed = baco("inspect", out)[1]
+    assert max(map(len, printed.splitlines())) <= 60
+    assert summary["labels_sha256"] in "".join(printed.split())
+
+
 def test_inspect_names_the_largest_clusters_by_raw_id(baco, clicks, tmp_path):
     out = tmp_path / "codes.safetensors"
     baco("compress", clicks, "--out", out, "-q")
@@ -241,6 +259,8 @@ MISTAKES = {
     "unknown backend": (["compress", "CLICKS", "--backend", "tpu"], "backend must be one of"),
     "output in no folder": (["compress", "CLICKS", "--out", "FOLDER/no/codes.safetensors"], "does not exist"),
     "output is a folder": (["compress", "CLICKS", "--out", "FOLDER"], "got a folder"),
+    "codes in a table": (["compress", "CLICKS", "--out", "FOLDER/labels.csv"], "ends in .safetensors, got '.csv'"),
+    "a model in a table": (["train", "CLICKS", "--out", "FOLDER/model.pt"], "ends in .safetensors, got '.pt'"),
     "labels of another kind": (["compress", "CLICKS", "--labels", "FOLDER/labels.xls"], ".parquet or .csv"),
     "negative seed": (["compress", "CLICKS", "--seed", "-1"], "random_state must be"),
     "unknown method": (["train", "CLICKS", "--method", "magic"], "method must be one of"),

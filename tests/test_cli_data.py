@@ -91,6 +91,7 @@ def test_convert_says_what_it_wrote_and_what_it_left_out(baco, ratings, tmp_path
     [
         (["describe", "RATINGS", "--plot", "degrees.pdf"], "expected a name that ends in .png, got '.pdf'"),
         (["convert", "RATINGS", "x.npz"], "an .npz file and a folder hold a split, and these interactions have none"),
+        (["convert", "RATINGS", "RATINGS"], "expected another name than that of DATA, got the same"),
         (["convert", "nowhere.csv", "x.parquet"], "nowhere.csv: expected a file of interactions"),
         (["convert", "RATINGS"], "Missing argument 'OUT'"),
         (["measure", "RATINGS"], "No such command 'measure'"),
@@ -102,6 +103,7 @@ def test_mistakes_with_data_end_in_one_line(baco, ratings, arguments, message):
     assert message in stderr
 
 
-@pytest.mark.parametrize("command", ["describe", "convert"])
+@pytest.mark.parametrize("command", ["describe", "convert", "fetch"])
 def test_help_of_data_commands_has_an_example(baco, command):
     assert f"\n   baco data {command}" in baco("data", command, "--help")[1]
+    assert f"\n   baco data {command}" in baco("data", "--help")[1]

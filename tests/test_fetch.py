@@ -189,6 +189,16 @@ def test_the_command_tells_the_terms_before_it_downloads(server, baco):
     assert json.loads(baco("data", "describe", "gowalla", "--json")[1])["num_users"] == 400
 
 
+def test_the_sets_are_listed_without_pooch(monkeypatch, baco):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    monkeypatch.delenv("BACO_DATA_HOME", raising=False)
+    code, stdout, stderr = baco("data", "fetch")
+    assert code == 0
+    assert re.search(r"gowalla +\? ", stdout)
+    assert "pip install 'baco_gpu[data]'" in stderr
+    assert json.loads(baco("data", "fetch", "--json")[1])["gowalla"]["fetched"] is None
+
+
 def test_mistakes_and_failures_end_in_one_line(server, baco):
     code, stdout, stderr = baco("data", "fetch", "netflix")
     assert (code, stdout, stderr.count("\n")) == (2, "", 1)

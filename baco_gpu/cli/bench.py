@@ -46,7 +46,7 @@ def bench(
       baco bench --edges 1e6,1e7,1e8 --backend cuda --solver sweeps --repeats 5 --out bench.csv
     """
     sizes = [_size(word) for word in options.words(edges)]
-    options.check_output(out)
+    options.check_output(out, ".csv")
 
     from baco_gpu.benchmarking.solving import measure_solver
 

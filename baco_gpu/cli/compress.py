@@ -37,7 +37,7 @@ def compress(
       baco compress movielens-100k --budget-rows 500 --json
     """
     estimator = clustering.estimator(run)
-    options.check_output(out)
+    options.check_output(out, ".safetensors")
     options.check_labels_output(labels)
 
     from baco_gpu.data.labels import write_labels
@@ -53,9 +53,9 @@ def compress(
         result.save(out)
     if labels is not None:
         write_labels(labels, {"user": result.users.to_frame(), "item": result.items.to_frame()})
-    written = out or labels
-    if written is not None:
-        write_settings(context, written)
+    written = [file for file in (out, labels) if file is not None]
+    if written:
+        written.append(write_settings(context, written[0]))
 
     summary = result.summary()
     if run.json:
@@ -76,7 +76,7 @@ def compress(
             "gamma": f"{summary['gamma']:.6g}",
             "objective": f"{summary['objective']:,.1f}",
             "seconds": ", ".join(f"{phase} {value:.3f}" for phase, value in summary["seconds"].items()),
-            **({"written": str(out)} if out else {}),
+            **({"written": ", ".join(map(str, written))} if written else {}),
         },
         title=f"co-clustering of {data}",
     )

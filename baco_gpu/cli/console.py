@@ -30,9 +30,11 @@ def print_json(value: dict[str, Any]) -> None:
 def print_pairs(pairs: dict[str, Any], title: str) -> None:
     """Print names and values, a line each."""
     table = Table(title=Text(title), title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in pairs.items():
         table.add_row(name, Text(str(value)))
-    _stdout().print(table)
+    _print(table)
 
 
 def print_table(columns: list[str], rows: list[list[str]], title: str, *, numbers: bool = True) -> None:
@@ -42,14 +44,19 @@ def print_table(columns: list[str], rows: list[list[str]], title: str, *, number
         table.add_column(column, justify="right" if index and numbers else "left")
     for row in rows:
         table.add_row(*map(Text, row))
-    _stdout().print(table)
+    _print(table)
 
 
-def _stdout() -> Console:
-    """The terminal at its width; in a pipe or a file, where nothing has a width, lines are as long as they are."""
-    if sys.stdout.isatty() or "COLUMNS" in os.environ:
-        return Console()
-    return Console(width=_UNBOUNDED)
+def _print(table: Table) -> None:
+    """Print at the width of the terminal; in a pipe or a file, where nothing has a width, lines are as long as their
+    text."""
+    if sys.stdout.isatty():
+        Console().print(table)
+        return
+    console = Console() if "COLUMNS" in os.environ else Console(width=_UNBOUNDED)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 class ProgressDisplay:

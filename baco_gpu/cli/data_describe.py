@@ -10,7 +10,6 @@ import typer
 from baco_gpu.cli import options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_pairs, print_table
 from baco_gpu.cli.groups import expanded
-from baco_gpu.errors import InputError
 
 
 @expanded
@@ -31,9 +30,7 @@ def describe(
       baco data describe clicks.parquet --core 5
       baco data describe movielens-100k --min-rating 4 --plot degrees.png
     """
-    options.check_output(plot)
-    if plot is not None and plot.suffix != ".png":
-        raise InputError(f"output {plot}: expected a name that ends in .png, got {plot.suffix!r}")
+    options.check_output(plot, ".png")
 
     from baco_gpu.atomic import replacing
     from baco_gpu.data import description

@@ -9,6 +9,7 @@ import typer
 from baco_gpu.cli import completion, options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_table
 from baco_gpu.cli.groups import expanded
+from baco_gpu.errors import MissingExtraError
 
 
 def _names() -> list[str]:
@@ -42,12 +43,7 @@ def fetch(
     from baco_gpu.data import fetch as sets
 
     if name is None:
-        rows = {key: {"about": each.about, "fetched": sets.is_fetched(key)} for key, each in sets.SETS.items()}
-        if run.json:
-            print_json(rows)
-            return
-        table = [[key, "yes" if row["fetched"] else "no", str(row["about"])] for key, row in rows.items()]
-        print_table(["name", "fetched", "what"], table, title=f"sets in {sets.data_home()}")
+        _list(run.json)
         return
     if name in sets.SETS and not sets.is_fetched(name):
         typer.echo(f"{name}: {sets.SETS[name].terms}", err=True)
@@ -57,3 +53,23 @@ def fetch(
         print_json({"name": name, "folder": str(folder), "terms": sets.SETS[name].terms})
         return
     typer.echo(f"{name}: {folder}")
+
+
+def _list(as_json: bool) -> None:
+    """All sets, and which are there: unknown where the folder of sets is, for want of the extra that fetches them."""
+    from baco_gpu.data import fetch as sets
+
+    home, missing = None, None
+    try:
+        home = sets.data_home()
+    except MissingExtraError as error:
+        missing = error
+    there = {key: None if home is None else sets.is_fetched(key) for key in sets.SETS}
+    if as_json:
+        print_json({key: {"about": each.about, "fetched": there[key]} for key, each in sets.SETS.items()})
+        return
+    words = {True: "yes", False: "no", None: "?"}
+    table = [[key, words[there[key]], each.about] for key, each in sets.SETS.items()]
+    print_table(["name", "fetched", "what"], table, title="public sets" if home is None else f"sets in {home}")
+    if missing is not None:
+        typer.echo(f"note: {missing}", err=True)

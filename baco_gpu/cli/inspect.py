@@ -37,18 +37,18 @@ def inspect(
         print_json(description)
         return
     summary = description["summary"]
-    print_pairs({**{name: _shown(value) for name, value in summary.items()}}, title=str(codes))
+    print_pairs({name: _shown(value) for name, value in summary.items()}, title=str(codes))
     balance = description["balance"]
-    columns = ["side", *next(iter(balance.values()))]
+    columns = ["side", *(name.replace("_", " ") for name in next(iter(balance.values())))]
     print_table(columns, [[side, *map(_shown, values.values())] for side, values in balance.items()], "balance")
     if description["largest"]:
         print_table(
-            ["users", "items", "cluster", "user volume", "item volume", "some users", "some items"],
+            ["cluster", "users", "items", "user volume", "item volume", "some users", "some items"],
             [
                 [
+                    str(row["cluster"]),
                     _shown(row["users"]),
                     _shown(row["items"]),
-                    str(row["cluster"]),
                     _shown(row["user_volume"]),
                     _shown(row["item_volume"]),
                     ", ".join(map(str, row["some_users"])),
@@ -61,6 +61,8 @@ def inspect(
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(part)}" for name, part in value.items() if part is not None)
     if isinstance(value, float):
         return f"{value:,.4g}"
     if isinstance(value, int):

@@ -33,10 +33,22 @@ app = typer.Typer(
 )
 for command in (compress, train, compare, methods, inspect, report, bench, env):
     app.command()(command)
-data = typer.Typer(no_args_is_help=True, help="Describe, convert and fetch interactions.")
+data = typer.Typer(no_args_is_help=True)
 for command in (describe, convert, fetch):
     data.command()(command)
 app.add_typer(data, name="data")
+
+
+@data.callback()
+def _data() -> None:
+    """Describe, convert and fetch interactions.
+
+    \b
+    Examples:
+      baco data describe clicks.parquet --plot degrees.png
+      baco data convert ratings.dat clicks.parquet --min-rating 4
+      baco data fetch
+    """
 
 
 def _print_version(wanted: bool) -> None:

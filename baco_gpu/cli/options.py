@@ -321,11 +321,13 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def check_output(path: Path | None) -> None:
-    """Raise InputError unless a file can be made at `path`: found out before the work, not after it."""
+def check_output(path: Path | None, suffix: str = "") -> None:
+    """Raise InputError unless a file of this suffix can be made at `path`: found out before the work, not after it."""
     if path is not None:
         if path.is_dir():
             raise InputError(f"output {path}: expected a file name, got a folder")
+        if suffix and path.suffix != suffix:
+            raise InputError(f"output {path}: expected a name that ends in {suffix}, got {path.suffix!r}")
         if not path.parent.is_dir():
             raise InputError(f"output {path}: the folder {path.parent} does not exist")
 

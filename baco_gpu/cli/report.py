@@ -10,7 +10,6 @@ import typer
 from baco_gpu.cli import completion, options
 from baco_gpu.cli.console import ProgressDisplay, print_json
 from baco_gpu.cli.groups import expanded
-from baco_gpu.errors import InputError
 
 
 @expanded
@@ -40,9 +39,7 @@ def report(
       baco report codes.safetensors -o report.html
       baco report codes.safetensors --data clicks.parquet -o report.html
     """
-    options.check_output(out)
-    if out.suffix not in (".html", ".htm"):
-        raise InputError(f"output {out}: expected a name that ends in .html, got {out.suffix!r}")
+    options.check_output(out, ".html")
 
     from baco_gpu.clustering.backends import get_backend
     from baco_gpu.clustering.result import CoclusteringResult

@@ -55,7 +55,7 @@ def train(
         method = "residual" if codes is None else "codebook"
     estimator = clustering.estimator(run)
     settings = training.settings(run)
-    options.check_output(out)
+    options.check_output(out, ".safetensors")
     options.check_output(checkpoint)
     if resume and checkpoint is None:
         raise InputError("--resume needs the --checkpoint to go on from, got none")
@@ -85,9 +85,9 @@ def train(
             progress=display.report,
             callbacks=callbacks,
         )
+    written = []
     if out is not None:
-        experiment.save_model(outcome, out)
-        write_settings(context, out)
+        written = [experiment.save_model(outcome, out), write_settings(context, out)]
 
     summary = outcome.summary()
     if run.json:
@@ -102,7 +102,7 @@ def train(
             **{name: f"{value:.4f}" for name, value in outcome.training.test.items()},
             "seconds": f"clustering {summary['seconds_clustering']:.2f}, training {summary['seconds_training']:.1f}, "
             f"evaluation {summary['seconds_evaluation']:.1f}",
-            **({"written": str(out)} if out else {}),
+            **({"written": ", ".join(map(str, written))} if written else {}),
         },
         title=f"{training.model} on {data}, method {method}",
     )

@@ -43,9 +43,10 @@ def read_npz(path: Path) -> SplitInteractions:
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as stream:
+            if not zipfile.is_zipfile(stream):
+                raise InputError(f"{path}: expected an .npz archive, which is a ZIP file, got another file")
+            stream.seek(0)
             archive = np.load(stream, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path}: expected an .npz archive, got a single array")
             missing = [name for name in (*_PARTS, *_SIZES) if name not in archive]
             if missing:
                 found = ", ".join(archive.files) or "nothing"

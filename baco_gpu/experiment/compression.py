@@ -103,7 +103,8 @@ def compress(
     if result is not None and result.graph_checksum != graph.checksum():
         raise InputError(
             "the clustering was made from another graph than this training part: "
-            f"expected checksum {graph.checksum()[:12]}..., got {result.graph_checksum[:12]}..."
+            f"expected checksum {graph.checksum()[:12]}..., got {result.graph_checksum[:12]}... "
+            "(compress with the same split and seed)"
         )
     started = time.perf_counter()
     plan = NOBODY
