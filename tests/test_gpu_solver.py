@@ -21,7 +21,7 @@ from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.merging import compact
 from baco_gpu.clustering.multilevel import Schedule, multilevel
 from baco_gpu.clustering.paper import sweeps_only
-from baco_gpu.clustering.sweeps import singletons
+from baco_gpu.clustering.sweeps import singletons, sweep
 from baco_gpu.clustering.weights import integer_weights
 from baco_gpu.data.readers import load_split
 from baco_gpu.data.synthetic import planted_coclusters
@@ -196,3 +196,34 @@ def test_on_a_stream_of_torch():
     with torch.cuda.stream(torch.cuda.Stream()):
         torch.empty(1, device="cuda")  # torch is at work
         assert_same(history(get_backend("cuda"), graph, 0, 60), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(cuda_obstacle() is not None, reason="no CUDA device")
+def test_a_sweep_can_be_captured(monkeypatch):
+    """Nothing but the read at its end waits for the device: it goes into a CUDA graph, and does the same there."""
+    import cupy
+
+    graph, cpu, backend = planted(SMALL_GRAPH), CpuBackend(), get_backend("cuda")
+    weights = integer_weights(graph)
+    schedule = {"seed": 3, "number": 1, "hold_rows": True}
+
+    def work(backend, problem, partition):
+        sweep(backend, problem, partition, 3 * weights.penalty_per_gamma, **schedule)
+
+    expected = singletons(cpu, cpu.load(graph, weights))
+    work(cpu, cpu.load(graph, weights), expected)
+    problem = backend.load(graph, weights)
+    partition = singletons(backend, problem)
+    cupy.cuda.Device().synchronize()
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        work(backend, problem, partition.copy())  # compiles, and fills the pool
+        monkeypatch.setattr(backend, "to_host", lambda totals: np.zeros(2, np.int64))
+        stream.begin_capture()
+        work(backend, problem, partition)
+        stream.end_capture().launch(stream)
+        stream.synchronize()
+    for found, wanted in zip(
+        (*partition.labels, *partition.volumes), (*expected.labels, *expected.volumes), strict=True
+    ):
+        np.testing.assert_array_equal(found.get(), wanted)

@@ -2,7 +2,8 @@
 
 What is proven, and how: the same sources, built for the CPU, give the labels, volumes, gains and secondary labels of
 the CPU backend bit for bit, in random orders of threads, whole solves included; and they compile for sm_80, sm_90,
-sm_100 and sm_120. All host logic but CuPy itself takes part in those tests.
+sm_100 and sm_120. All host logic but CuPy itself takes part in those tests, also on arrays that refuse what CuPy does
+not do.
 
 What is not: no kernel has run on a device yet. So nothing is known of its speed, of races that only a GPU's memory
 order shows, and of CuPy's part (allocation, sorting, launching, streams). Therefore backend="auto" does not choose it.
