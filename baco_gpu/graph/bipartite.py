@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -289,8 +290,12 @@ class BipartiteGraph:
         """SHA-256, in hexadecimal, of the sizes and edges; the same on any device, for any order and dtype they had.
 
         The stream is made of little-endian 64-bit values: num_users, num_items, num_edges, the offsets of the users'
-        rows, their neighbours, and the weights unless every one is 1. Vocabularies do not count.
+        rows, their neighbours, and the weights unless every one is 1. Vocabularies do not count. It is computed once.
         """
+        return self._checksum
+
+    @cached_property
+    def _checksum(self) -> str:
         csr = self.to("cpu").csr
         digest = hashlib.sha256()
         digest.update(np.array([self.num_users, self.num_items, self.num_edges], dtype="<i8").tobytes())
