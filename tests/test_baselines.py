@@ -200,6 +200,12 @@ def test_an_emptied_cluster_of_itcc_gets_the_node_that_fits_worst():
     assert labels.tolist() == [0, 1, 0, 3, 2]
 
 
+def test_legcf_draws_no_second_row_where_a_side_has_one(blocks):
+    for side in assign("legcf", blocks, 2):
+        assert side.rows == 1
+        assert (side.secondary == NO_LABEL).all()
+
+
 def test_lsh_puts_the_same_rows_into_the_same_bucket():
     rows = np.repeat(np.arange(20), 3)
     graph = BipartiteGraph.from_edges(np.arange(60).repeat(2), np.stack([rows, rows + 1], axis=1).ravel())
