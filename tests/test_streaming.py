@@ -22,11 +22,12 @@ from baco_gpu.clustering.multilevel import Schedule, multilevel
 from baco_gpu.clustering.sweeps import singletons
 from baco_gpu.clustering.weights import integer_weights
 from baco_gpu.cuda import plan
-from baco_gpu.cuda.pinned import pinned_array
+from baco_gpu.cuda.pinned import HostArray, pinned_array
 from baco_gpu.cuda.plan import SMALLEST_PIECE, Placement, SolveBytes, place, solve_bytes
 from baco_gpu.errors import BackendUnavailableError
 from baco_gpu.graph.arrays import cuda_obstacle
 from baco_gpu.graph.bipartite import BipartiteGraph
+from cuda_host.device_arrays import OnDevice, strict_backend
 from cuda_host.host import SMALL, compiler, host_backend, on_host, with_ids
 from graphs import random_graph
 from test_cuda_plan import SLACK, peak
@@ -91,6 +92,20 @@ class TestLabels:
         graph = random_graph(300, 200, 2500, seed=9, weighted=True)
         found = solve(Streamed(host_backend(), 100), graph, 90, ids=np.int64)
         assert found == solve(CpuBackend(), graph, 90)
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_with_what_cupy_can_do_and_nothing_else(self, weighted):
+        """Arrays of NumPy do not mix with those of a device, but where they are copied there."""
+
+        def host(size, dtype):
+            array = on_host(size, dtype).host
+            return HostArray(array, array.view(OnDevice))
+
+        graph = random_graph(120, 90, 900, seed=4, weighted=weighted)
+        for edges in (50, 10**6):
+            backend = strict_backend()
+            problem = backend.put(graph, integer_weights(graph), Room(edges, host), streamed=True)
+            assert solve(backend, graph, 40, problem=problem) == solve(CpuBackend(), graph, 40)
 
     @pytest.mark.parametrize("sizes", [(0, 0), (0, 3), (2, 2)])
     def test_of_graphs_without_edges(self, sizes):
