@@ -1,9 +1,10 @@
-"""Compressed models in other people's training jobs: compiled for real, and in several processes."""
+"""Compressed models in other people's training jobs: compiled, exported, copied, in half precision, in processes."""
 
 from __future__ import annotations
 
 import copy
 import os
+import pickle
 import shutil
 
 import numpy as np
@@ -66,6 +67,42 @@ def test_a_compressed_model_compiles_to_one_graph_and_trains_as_it_did():
             output.square().sum().backward()
     assert eager.item.residual.grad.any()
     torch.testing.assert_close(gradients(compiled_from), gradients(eager))
+
+
+def test_a_compressed_model_is_exported_for_any_batch():
+    job = compressed_job()
+    size = torch.export.Dim("batch", min=2)
+    exported = torch.export.export(job, batch(), dynamic_shapes=({0: size}, {0: size}, {0: size}))
+    larger = tuple(torch.cat((part, part[:3])) for part in batch(1))
+    torch.testing.assert_close(exported.module()(*larger), job(*larger))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda job: pickle.loads(pickle.dumps(job))], ids=["copy", "pickle"])
+def test_copies_and_restored_states_of_a_compressed_model_are_the_same_model(copied):
+    job = compressed_job()
+    twin, other = copied(job), compressed_job()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    other.load_state_dict(job.state_dict())
+    for each in (twin, other):
+        assert torch.equal(each(*batch()), job(*batch()))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_compressed_model_trains_in_mixed_precision(dtype):
+    job = compressed_job().float()
+    optimizer, scaler = torch.optim.SGD(job.parameters(), lr=0.1), torch.amp.GradScaler("cpu", init_scale=8.0)
+    before = copy.deepcopy(job.state_dict())
+    with torch.autocast("cpu", dtype):
+        scores = job(*batch())
+    scaler.scale(scores.float().square().sum()).backward()
+    scaler.step(optimizer)
+    assert scores.dtype == dtype
+    for name, parameter in job.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert torch.isfinite(parameter).all()
+        assert not torch.equal(parameter, before[name]), name
 
 
 def _train_in_part(rank: int, folder: str, count: int) -> None:
