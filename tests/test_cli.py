@@ -86,6 +86,14 @@ def test_compress_meets_a_number_of_rows(baco, clicks):
     assert summary["codebook_rows"] in (89, 90)
 
 
+def test_more_rows_of_eight_bits_fit_the_same_bytes(baco, clicks):
+    arguments = ("compress", clicks, "--budget-measure", "bytes", "--json", "--codebook-dtype")
+    wide, small = (json.loads(baco(*arguments, dtype)[1]) for dtype in ("float", "int8"))
+    assert small["codebook_rows"] > 2 * wide["codebook_rows"]
+    for summary in (wide, small):
+        assert summary["bytes_compressed"] <= 0.25 * summary["bytes_full"]
+
+
 def test_compress_prints_a_summary_for_people(baco, clicks):
     code, stdout, stderr = baco("compress", clicks)
     assert code == 0
