@@ -71,6 +71,8 @@ def test_only_files_of_the_right_kind_are_offered(tmp_path, monkeypatch):
         ("compress", "--budget-measure", "b", ["bytes"]),
         ("compress", "--backend", "cp", ["cpu"]),
         ("train", "--split", "l", ["leave-last-out"]),
+        ("train", "--embedding-init", "s", ["spectral"]),
+        ("train", "--codebook-dtype", "i", ["int8"]),
         ("train", "--weighting", "r", ["recency"]),
     ],
 )

@@ -55,6 +55,12 @@ def _codebook_dtypes() -> tuple[str, ...]:
     return CODEBOOK_DTYPES
 
 
+def _inits() -> tuple[str, ...]:
+    from baco_gpu.training.settings import INITS
+
+    return INITS
+
+
 def _splits() -> tuple[str, ...]:
     from baco_gpu.data.readers import SPLITS
 
@@ -294,6 +300,12 @@ class Training:
     weight_decay: Annotated[float, typer.Option(help="Factor of the L2 term on a batch's embeddings.")] = 1e-4
     patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better validation recall@20.")] = 10
     embedding_std: Annotated[float, typer.Option(help="Standard deviation of the initial embeddings.")] = 0.1
+    embedding_init: Annotated[
+        str,
+        typer.Option(
+            help="Initial embeddings: normal, or spectral (for sparse sets).", autocompletion=completion.one_of(_inits)
+        ),
+    ] = "normal"
     device: Annotated[str, typer.Option(help="Where training runs, a torch device: cpu, cuda, cuda:1, ...")] = "cpu"
     cuda_graph: Annotated[
         bool, typer.Option("--cuda-graph", help="On a GPU, launch a training step as one CUDA graph.")
@@ -311,6 +323,7 @@ class Training:
             patience=self.patience,
             seed=run.seed,
             embedding_std=self.embedding_std,
+            embedding_init=self.embedding_init,
             device=self.device,
             cuda_graph=self.cuda_graph,
         )

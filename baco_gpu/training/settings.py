@@ -9,6 +9,8 @@ import torch
 from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.errors import InputError
 
+INITS = ("normal", "spectral")
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -36,6 +38,9 @@ class TrainingSettings:
         Of the initial embeddings, the order of the interactions and the negatives.
     embedding_std : float or None
         Standard deviation of the initial embeddings, normal with mean zero; None starts from the model as it is.
+    embedding_init : {"normal", "spectral"}
+        Which values these are: as drawn, or of the same length in the directions of a spectral embedding of the
+        training part (`baco_gpu.training.spectral`), which suits sparse sets.
     device : str
         Where the model is trained, and where it is left.
     cuda_graph : bool
@@ -58,6 +63,7 @@ class TrainingSettings:
     ks: tuple[int, ...] = (10, 20, 50)
     seed: int = 0
     embedding_std: float | None = 0.1
+    embedding_init: str = "normal"
     device: str = "cpu"
     cuda_graph: bool = False
 
@@ -73,6 +79,9 @@ class TrainingSettings:
         check_number("weight_decay", self.weight_decay, minimum=0.0)
         if self.embedding_std is not None:
             check_number("embedding_std", self.embedding_std, above=0.0)
+        check_choice("embedding_init", self.embedding_init, INITS)
+        if self.embedding_init != INITS[0] and self.embedding_std is None:
+            raise InputError(f"embedding_init {self.embedding_init!r} needs an embedding_std, got None")
         try:
             device = torch.device(self.device)
         except (RuntimeError, TypeError) as error:

@@ -18,6 +18,7 @@ from baco_gpu.training.callbacks import Callback
 from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.sampling import BprSampler
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
+from baco_gpu.training.spectral import spectral_embeddings
 from baco_gpu.training.steps import Step, training_step
 
 
@@ -62,6 +63,8 @@ def train(
     model.to(device).train()
     if settings.embedding_std is not None:
         reset_embeddings(model, settings.embedding_std, settings.seed)
+        if settings.embedding_init == "spectral":
+            spectral_embeddings(model, split.train, settings.embedding_std)
     sampler = BprSampler(split.train, settings.batch_size, seed=settings.seed, device=device)
     # The fused step takes a third of the time of the default one on two cores.
     optimizer = torch.optim.Adam(

@@ -1,0 +1,63 @@
+"""Starting values that know the interactions: singular vectors of the graph whose nodes are the rows of both tables."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import scipy.sparse
+import torch
+from scipy.sparse.linalg import svds
+from torch import Tensor
+
+from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.data.interactions import Interactions
+from baco_gpu.models.recommender import Recommender, Table
+
+
+@torch.no_grad()
+def spectral_embeddings(model: Recommender, interactions: Interactions, std: float) -> None:
+    """Turn every row of both tables into the direction of its spectral embedding, at the length of a random row.
+
+    The interactions are added up between rows (those of ids whose first code a row is), `W`, and normalised as for
+    spectral co-clustering, `D_users^(-1/2) W D_items^(-1/2)` (Dhillon, KDD 2001). The greatest singular values, square
+    roots of which weigh their vectors, fill as many dimensions as there are rows for; further dimensions stay as they
+    are, and so do rows without an interaction. The basis and the residuals of a `ResidualCodebookEmbedding` do too.
+
+    Parameters
+    ----------
+    model : Recommender
+        With the values that are to stay.
+    interactions : Interactions
+        The training part.
+    std : float
+        Of a random row's entries: its expected length is `std * sqrt(dim)`.
+    """
+    sides = [_rows_of(table) for table in (model.user_embedding, model.item_embedding)]
+    (users, user_codes), (items, item_codes) = sides
+    ends = (user_codes[interactions.users], item_codes[interactions.items])
+    weights = np.ones(len(interactions)) if interactions.weights is None else interactions.weights
+    between = scipy.sparse.csr_array((weights.astype(np.float64), ends), shape=(len(users), len(items)))
+    scales = [scipy.sparse.diags_array(_inverse_root(np.asarray(between.sum(axis=axis)))) for axis in (1, 0)]
+    count = min(users.shape[1], min(between.shape) - 1)
+    if count < 1:
+        return
+    # The start is fixed, so that the vectors are; their signs are of no account.
+    left, values, right = svds(scales[0] @ between @ scales[1], k=count, v0=np.ones(min(between.shape)))
+    for table, vectors in ((users, left), (items, right.T)):
+        rows = vectors * np.sqrt(np.maximum(values, 0.0))
+        lengths = np.linalg.norm(rows, axis=1)
+        known = np.flatnonzero(lengths > np.finfo(np.float32).eps)
+        rows = rows[known] / lengths[known, None] * (std * math.sqrt(table.shape[1]))
+        table[torch.as_tensor(known), :count] = torch.as_tensor(rows, dtype=table.dtype, device=table.device)
+
+
+def _rows_of(table: Table) -> tuple[Tensor, np.ndarray]:
+    """The rows of a table, and which of them every id has."""
+    if isinstance(table, CodebookEmbedding):
+        return table.codebook, table.codes.cpu().numpy()
+    return table.weight, np.arange(table.num_embeddings)
+
+
+def _inverse_root(degrees: np.ndarray) -> np.ndarray:
+    return np.where(degrees > 0, np.maximum(degrees, np.finfo(np.float64).tiny) ** -0.5, 0.0)
