@@ -217,6 +217,22 @@ def test_what_was_written_is_told_and_lines_end_where_their_text_does(baco, clic
         assert not [line for line in text.splitlines() if line != line.rstrip()]
 
 
+@pytest.mark.parametrize("width", [40, 60, 100])
+def test_a_narrow_terminal_cuts_neither_names_nor_numbers(baco, clicks, tmp_path, monkeypatch, width):
+    out = tmp_path / "codes.safetensors"
+    baco("compress", clicks, "--out", out, "-q")
+    compared = ("compare", clicks, "--methods", "full,random", "--epochs", 1, "--dim", 4)
+    table = json.loads(baco(*compared, "--json")[1])["table"]
+    monkeypatch.setenv("COLUMNS", str(width))
+    for words in (("methods",), ("inspect", out), (*compared, "-q"), ("data", "describe", clicks, "-q")):
+        printed = baco(*words)[1]
+        assert "\u2026" not in printed, words
+        assert max(map(len, printed.splitlines())) <= width
+    printed = baco(*compared, "-q")[1]
+    for row in table:
+        assert re.search(rf"\b{row['recall@20']:.4f}\b", printed)
+
+
 def test_a_narrow_terminal_folds_a_checksum_and_keeps_it_whole(baco, clicks, tmp_path, monkeypatch):
     out = tmp_path / "codes.safetensors"
     summary = json.loads(baco("compress", clicks, "--out", out, "--json")[1])

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
@@ -29,31 +30,66 @@ def print_json(value: dict[str, Any]) -> None:
 
 def print_pairs(pairs: dict[str, Any], title: str) -> None:
     """Print names and values, a line each."""
-    table = Table(title=Text(title), title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column()
-    table.add_column(overflow="fold")
+    table = _two_columns(pairs, title)
     for name, value in pairs.items():
         table.add_row(name, Text(str(value)))
     _print(table)
 
 
 def print_table(columns: list[str], rows: list[list[str]], title: str, *, numbers: bool = True) -> None:
-    """Print a table whose first column is text and whose others are numbers, or text too."""
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index and numbers else "left")
+    """Print a table whose first column is text and whose others are numbers, or text too.
+
+    Numbers and names are never cut: where a table is too wide for its terminal, columns come closer, and one that is
+    still too wide becomes a list, a column a line.
+    """
+    console = _console()
+    for gap in (1, 0):
+        table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0))
+        table.pad_edge = False
+        for index, column in enumerate(columns):
+            cells = [*column.split("\n"), *(row[index] for row in rows)]
+            least = max(map(len, cells)) if numbers or index == 0 else None
+            table.add_column(column, justify="right" if index and numbers else "left", min_width=least)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        width = console.measure(table, options=console.options.update(width=_UNBOUNDED)).minimum
+        if width <= console.width:
+            return _print(table)
+    return _print(_listed(columns, rows, title))
+
+
+def _listed(columns: list[str], rows: list[list[str]], title: str) -> Table:
+    """The same, a row after the other, with a line for every cell that is not empty."""
+    names = [column.replace("\n", " ") for column in columns]
+    table = _two_columns(names, title)
     for row in rows:
-        table.add_row(*map(Text, row))
-    _print(table)
+        table.add_row()
+        for name, cell in zip(names, row, strict=True):
+            if cell:
+                table.add_row(Text(name), Text(cell))
+    return table
+
+
+def _two_columns(names: Iterable[str], title: str) -> Table:
+    """A table for names and what they stand for, which goes on over lines."""
+    table = Table(title=Text(title), title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(min_width=max(map(len, names), default=0))
+    table.add_column(overflow="fold")
+    return table
+
+
+def _console() -> Console:
+    """The terminal at its width; in a pipe or a file, where nothing has a width, lines are as long as their text."""
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return Console()
+    return Console(width=_UNBOUNDED)
 
 
 def _print(table: Table) -> None:
-    """Print at the width of the terminal; in a pipe or a file, where nothing has a width, lines are as long as their
-    text."""
+    console = _console()
     if sys.stdout.isatty():
-        Console().print(table)
+        console.print(table)
         return
-    console = Console() if "COLUMNS" in os.environ else Console(width=_UNBOUNDED)
     with console.capture() as captured:
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
