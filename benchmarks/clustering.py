@@ -65,6 +65,9 @@ def compare(
     solvers: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
         "louvain (scikit-network)": lambda: louvain(graph, gamma, seed)[:2],
         "ours": lambda: labels(BalancedCoclustering(budget=tuned.rows, gamma=gamma, **common), graph),
+        "ours, levels=1": lambda: labels(
+            BalancedCoclustering(budget=tuned.rows, gamma=gamma, levels=1, **common), graph
+        ),
         "ours, levels=1, refinements=1": lambda: labels(
             BalancedCoclustering(budget=tuned.rows, gamma=gamma, levels=1, refinements=1, **common), graph
         ),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,14 +14,6 @@ from baco_gpu.data.columns import contiguous_codes, factorize
 DENSE = st.lists(st.integers(-5, 30), max_size=6)
 SPREAD = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=6)
 WORDS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=6)
-
-
-@pytest.fixture(autouse=True, scope="module", params=[2, columns._WORTH_TWO_THREADS], ids=["halves", "whole"])
-def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test with columns in two halves, and as a whole."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "_WORTH_TWO_THREADS", request.param)
-        yield
 
 
 @given(pieces=st.one_of(*(st.lists(kind, min_size=1, max_size=4) for kind in (DENSE, SPREAD))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,16 +11,14 @@ from baco_gpu.data.vocabulary import Vocabulary
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_WORTH_TWO_THREADS = 1 << 20  # values to hash
 _LARGEST_STRING_ARRAY = 2**31  # bytes that the 32-bit offsets of an Arrow array of strings reach
 
 
 def factorize(column: pa.ChunkedArray) -> tuple[np.ndarray, Vocabulary]:
     """Number the distinct values of a column in ascending order.
 
-    A long column is hashed in two halves at a time, and then their distinct values. More parts, such as the pieces of a
-    reader, would have more of those than they save. Hashing and sorting let other threads run, so that two columns may
-    be numbered at the same time.
+    A column is hashed once: dictionaries that a reader makes of its pieces would have to be hashed again to become one.
+    Hashing and sorting let other threads run, so that two columns may be numbered at the same time.
 
     Parameters
     ----------
@@ -41,7 +38,7 @@ def factorize(column: pa.ChunkedArray) -> tuple[np.ndarray, Vocabulary]:
         return _factorize_chunks([chunk.to_numpy() for chunk in column.chunks])
     if not pa.types.is_large_string(column.type) and column.nbytes >= _LARGEST_STRING_ARRAY:
         column = column.cast(pa.large_string())
-    codes, values = _ranks(column)
+    codes, values = _ranks(column.dictionary_encode().chunks)
     return codes, Vocabulary.from_sorted_strings(values.cast(pa.large_string()))
 
 
@@ -67,29 +64,19 @@ def _factorize_chunks(chunks: list[np.ndarray]) -> tuple[np.ndarray, Vocabulary]
         return _taken(rank, chunks, smallest), Vocabulary.from_sorted_integers(values)
     import pyarrow as pa
 
-    codes, dictionary = _ranks(pa.chunked_array(chunks))
+    codes, dictionary = _ranks(pa.chunked_array(chunks).dictionary_encode().chunks)
     return codes, Vocabulary.from_sorted_integers(dictionary.to_numpy())
 
 
-def _ranks(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """Codes of a column in the sorted order of its distinct values, and these in that order."""
-    import pyarrow as pa
+def _ranks(chunks: list[pa.DictionaryArray]) -> tuple[np.ndarray, pa.Array]:
+    """Codes in the sorted order of the dictionary that all chunks share, and the dictionary in that order."""
     import pyarrow.compute as pc
 
-    middle = len(column) // 2 if len(column) >= _WORTH_TWO_THREADS else len(column)
-    with ThreadPoolExecutor(2) as threads:
-        parts = list(threads.map(pa.ChunkedArray.dictionary_encode, (column[:middle], column[middle:])))
-    parts = [part.chunks for part in parts if len(part)]
-    shared = pa.chunked_array([chunks[0].dictionary for chunks in parts]).dictionary_encode()
-    dictionary = shared.chunk(0).dictionary
+    dictionary = chunks[0].dictionary
     order = pc.sort_indices(dictionary)
     rank = np.empty(len(order), dtype=_index_dtype(len(order)))
     rank[order.to_numpy()] = np.arange(len(order))
-    codes = [
-        _taken(rank[places.indices.to_numpy()], [chunk.indices.to_numpy() for chunk in chunks])
-        for places, chunks in zip(shared.chunks, parts, strict=True)
-    ]
-    return np.concatenate(codes), dictionary.take(order)
+    return _taken(rank, [chunk.indices.to_numpy() for chunk in chunks]), dictionary.take(order)
 
 
 def _taken(rank: np.ndarray, chunks: list[np.ndarray], first: int = 0) -> np.ndarray:
