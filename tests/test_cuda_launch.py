@@ -15,8 +15,9 @@ from baco_gpu.clustering.backends.device import DeviceBackend
 from baco_gpu.clustering.weights import integer_weights
 from baco_gpu.cuda import loader
 from baco_gpu.cuda.catalogue import KERNELS, SOURCES, instance, instances, source_text
-from baco_gpu.cuda.launch import CudaLauncher, follow_torch_stream, typed
+from baco_gpu.cuda.launch import CudaLauncher, typed
 from baco_gpu.cuda.plan import Limits
+from baco_gpu.cuda.sharing import follow_torch, free_bytes
 from baco_gpu.errors import BackendUnavailableError
 from graphs import random_graph
 
@@ -118,12 +119,17 @@ def fake_cupy(*, devices=1, from_external=True):
         Stream.from_external = staticmethod(lambda stream: ExternalStream(stream.__cuda_stream__()[1], 0))
     cupy = ModuleType("cupy")
     cupy.used = used
-    pool = SimpleNamespace(free_bytes=lambda: 1000, used_bytes=lambda: 300, get_limit=lambda: 0)
+    pool = SimpleNamespace(free_bytes=lambda: 1000, used_bytes=lambda: 300, get_limit=lambda: 0, malloc=object())
+    allocators = [pool.malloc]
+    cupy.allocators = allocators
     cupy.get_default_memory_pool = lambda: pool
     cupy.cuda = SimpleNamespace(
         Device=lambda: SimpleNamespace(id=0),
         Stream=Stream,
         ExternalStream=ExternalStream,
+        PythonFunctionAllocator=lambda allocate, free: SimpleNamespace(malloc=(allocate, free)),
+        get_allocator=lambda: allocators[-1],
+        set_allocator=allocators.append,
         get_current_stream=lambda: SimpleNamespace(ptr=used[-1] if used else 0),
         runtime=SimpleNamespace(
             getDeviceCount=lambda: devices, memGetInfo=lambda: (50_000, 10**9), CUDARuntimeError=RuntimeError
@@ -134,12 +140,23 @@ def fake_cupy(*, devices=1, from_external=True):
 
 def fake_torch(*, pointer=77, device=0, initialized=True):
     current = SimpleNamespace(cuda_stream=pointer)
+    blocks = {}
+
+    def allocate(size, device, stream):
+        blocks[len(blocks) + 1] = (size, device, stream)
+        return len(blocks)
+
     return SimpleNamespace(
+        blocks=blocks,
         cuda=SimpleNamespace(
+            caching_allocator_alloc=allocate,
+            caching_allocator_delete=blocks.pop,
+            memory_reserved=lambda device: 9000,
+            memory_allocated=lambda device: 4000,
             is_initialized=lambda: initialized,
             current_device=lambda: device,
             current_stream=lambda device: current,
-        )
+        ),
     )
 
 
@@ -173,19 +190,24 @@ class TestLauncher:
         assert (type(without_weights[2]), without_weights[2]) == (np.uintp, 0)
 
 
-class TestStreams:
+class TestSharing:
     @pytest.mark.parametrize("from_external", [True, False])
     def test_torchs_stream_becomes_cupys_once(self, monkeypatch, from_external):
         cupy = fake_cupy(from_external=from_external)
         monkeypatch.setitem(sys.modules, "cupy", cupy)
         monkeypatch.setitem(sys.modules, "torch", fake_torch())
-        follow_torch_stream()
-        follow_torch_stream()
+        follow_torch()
+        follow_torch()
         assert cupy.used == [77]
 
-    @pytest.mark.parametrize(
-        "torch", [None, fake_torch(initialized=False), fake_torch(device=1), fake_torch(pointer=0)]
-    )
+    def test_a_stream_that_is_cupys_already_stays(self, monkeypatch):
+        cupy = fake_cupy()
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setitem(sys.modules, "torch", fake_torch(pointer=0))
+        follow_torch()
+        assert cupy.used == []
+
+    @pytest.mark.parametrize("torch", [None, fake_torch(initialized=False), fake_torch(device=1)])
     def test_nothing_changes_where_torch_is_not_at_work(self, monkeypatch, torch):
         cupy = fake_cupy()
         monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -193,8 +215,31 @@ class TestStreams:
             monkeypatch.delitem(sys.modules, "torch", raising=False)
         else:
             monkeypatch.setitem(sys.modules, "torch", torch)
-        follow_torch_stream()
+        follow_torch()
         assert cupy.used == []
+        assert len(cupy.allocators) == 1
+
+    def test_memory_comes_from_torch_for_the_stream_in_use(self, monkeypatch):
+        cupy, torch = fake_cupy(), fake_torch()
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        assert free_bytes() == 51_000
+        follow_torch()
+        follow_torch()
+        _, (allocate, give_back) = cupy.allocators
+        address = allocate(100, 0)
+        assert torch.blocks == {address: (100, 0, 77)}
+        give_back(address, 0)
+        assert torch.blocks == {}
+        assert free_bytes() == 50_000 + 9000 - 4000
+
+    def test_an_allocator_that_somebody_chose_stays(self, monkeypatch):
+        cupy = fake_cupy()
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setitem(sys.modules, "torch", fake_torch())
+        cupy.cuda.set_allocator("another")
+        follow_torch()
+        assert cupy.allocators[-1] == "another"
 
 
 class TestTheBackend:
@@ -228,12 +273,12 @@ class TestTheBackend:
             backend.load(graph, integer_weights(graph))
 
     def test_the_limit_of_the_pool_counts(self, backend):
-        assert backend._free() == 51_000
+        assert free_bytes() == 51_000
         pool = backend.xp.get_default_memory_pool()
         pool.get_limit = lambda: 40_300
-        assert backend._free() == 40_000
+        assert free_bytes() == 40_000
         pool.get_limit = lambda: 60_000
-        assert backend._free() == 51_000
+        assert free_bytes() == 51_000
 
     def test_without_merging_less_has_to_fit(self, backend):
         graph = random_graph(1000, 1000, 5000, seed=0)

@@ -216,7 +216,11 @@ def test_a_sweep_can_be_captured(monkeypatch):
     problem = backend.load(graph, weights)
     partition = singletons(backend, problem)
     cupy.cuda.Device().synchronize()
-    with cupy.cuda.Stream(non_blocking=True) as stream:
+    # torch's allocator would have to be told of a capture.
+    with (
+        cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc),
+        cupy.cuda.Stream(non_blocking=True) as stream,
+    ):
         work(backend, problem, partition.copy())  # compiles, and fills the pool
         monkeypatch.setattr(backend, "to_host", lambda totals: np.zeros(2, np.int64))
         stream.begin_capture()

@@ -1,9 +1,8 @@
-"""Launching kernels through CuPy: checked and typed arguments, grids, and the caller's stream."""
+"""Launching kernels through CuPy: checked and typed arguments, and grids."""
 
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
@@ -136,37 +135,3 @@ def _packed(value: Any) -> Any:
     if value is None:
         return np.uintp(0)
     return np.uintp(value.data_ptr()) if hasattr(value, "data_ptr") else value
-
-
-# CuPy keeps no reference of its own to the stream in use.
-_followed: dict[int, Any] = {}
-
-
-def follow_torch_stream() -> None:
-    """Make torch's current stream CuPy's, if torch is at work on CuPy's current device; otherwise change nothing.
-
-    CuPy's own operations and the kernels share CuPy's current stream, so the two never wait for one another.
-    """
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
-        return
-    import cupy
-
-    device = cupy.cuda.Device().id
-    pointer = torch.cuda.current_stream(device).cuda_stream
-    if torch.cuda.current_device() == device and cupy.cuda.get_current_stream().ptr != pointer:
-        stream = cupy.cuda.Stream
-        if hasattr(stream, "from_external"):  # CuPy 14
-            _followed[device] = stream.from_external(_TorchStream(pointer))
-        else:
-            _followed[device] = cupy.cuda.ExternalStream(pointer, device)
-        _followed[device].use()
-
-
-class _TorchStream(NamedTuple):
-    """A stream under the CUDA stream protocol, which torch's own streams follow only in late versions."""
-
-    pointer: int
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return 0, self.pointer

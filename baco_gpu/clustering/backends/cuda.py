@@ -33,9 +33,10 @@ from operator import itemgetter
 from baco_gpu.clustering.backends.device import DeviceBackend, DeviceProblem
 from baco_gpu.clustering.backends.pieces import Room
 from baco_gpu.clustering.weights import NodeWeights
-from baco_gpu.cuda.launch import CudaLauncher, follow_torch_stream
+from baco_gpu.cuda.launch import CudaLauncher
 from baco_gpu.cuda.pinned import pinned_array
 from baco_gpu.cuda.plan import SolveBytes, place
+from baco_gpu.cuda.sharing import follow_torch, free_bytes
 from baco_gpu.errors import BackendUnavailableError
 from baco_gpu.graph.arrays import import_cupy
 from baco_gpu.graph.bipartite import BipartiteGraph
@@ -56,7 +57,8 @@ class CudaBackend(DeviceBackend):
         super().__init__(import_cupy(), CudaLauncher())
 
     def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> DeviceProblem:
-        """Put the graph and its weights on the device; where torch is at work, on its current stream from here on.
+        """Put the graph and its weights on the device; where torch is at work, CuPy is on its current stream and takes
+        memory from its allocator from here on.
 
         Where the device has too little free memory for all of it, merging contracts the graph in pieces, and where that
         is not enough the edges stay in pinned memory of the host, which is logged. The labels are the same.
@@ -66,8 +68,8 @@ class CudaBackend(DeviceBackend):
         BackendUnavailableError
             If it has too little even for that, before anything is put there; if the host has none left to pin.
         """
-        follow_torch_stream()
-        host, free = graph.to("cpu"), self._free()
+        follow_torch()
+        host, free = graph.to("cpu"), free_bytes()
 
         def needs(streamed: bool, piece: int | None) -> SolveBytes:
             return self.needs(host, weights, merging=merging, streamed=streamed, piece=piece)
@@ -90,12 +92,6 @@ class CudaBackend(DeviceBackend):
                 *(host.num_edges, _gb(free)),
             )
         return self.put(host, weights, Room(placement.piece, pinned_array), placement.streamed)
-
-    def _free(self) -> int:
-        """Bytes that CuPy's pool can give: what nobody has, and what it has and nobody uses, up to its limit."""
-        pool = self.xp.get_default_memory_pool()
-        free = int(self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
-        return min(free, pool.get_limit() - pool.used_bytes()) if pool.get_limit() else free
 
 
 def _gb(count: int) -> str:

@@ -1,0 +1,81 @@
+"""PyTorch and CuPy in one process: one stream, and one allocator of the device's memory."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+# CuPy keeps no reference of its own to the stream in use.
+_followed: dict[int, Any] = {}
+
+
+def follow_torch() -> None:
+    """Make torch's current stream and its caching allocator CuPy's, if torch is at work on CuPy's current device;
+    otherwise change nothing.
+
+    CuPy's own operations and the kernels share CuPy's current stream, so the two never wait for one another, and what
+    one gives back the other can have: a pool each would keep memory that the other one lacks. An allocator other than
+    CuPy's own pool is left alone: whoever chose it meant it.
+    """
+    torch = _torch_at_work()
+    if torch is None:
+        return
+    import cupy
+
+    device = cupy.cuda.Device().id
+    pointer = torch.cuda.current_stream(device).cuda_stream
+    if cupy.cuda.get_current_stream().ptr != pointer:
+        stream = cupy.cuda.Stream
+        if hasattr(stream, "from_external"):  # CuPy 14
+            _followed[device] = stream.from_external(_TorchStream(pointer))
+        else:
+            _followed[device] = cupy.cuda.ExternalStream(pointer, device)
+        _followed[device].use()
+    if cupy.cuda.get_allocator() == cupy.get_default_memory_pool().malloc:
+        cupy.cuda.set_allocator(_allocator(torch, cupy).malloc)
+
+
+def free_bytes() -> int:
+    """What CuPy can have of its current device's memory: what nobody has, and what the pool that it takes from has and
+    nobody uses; no more than a limit of CuPy's pool allows."""
+    import cupy
+
+    unclaimed, _ = cupy.cuda.runtime.memGetInfo()
+    torch, pool = _torch_at_work(), cupy.get_default_memory_pool()
+    if torch is not None and cupy.cuda.get_allocator() != pool.malloc:
+        device = cupy.cuda.Device().id
+        return int(unclaimed + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    free = int(unclaimed + pool.free_bytes())
+    return min(free, pool.get_limit() - pool.used_bytes()) if pool.get_limit() else free
+
+
+def _torch_at_work() -> Any:
+    """The module torch where it is imported, has started CUDA, and has CuPy's current device as its own; else None."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    import cupy
+
+    return torch if torch.cuda.current_device() == cupy.cuda.Device().id else None
+
+
+def _allocator(torch: Any, cupy: Any) -> Any:
+    """An allocator for CuPy that takes memory of torch's, for the stream that CuPy is on: freed, it is reused in the
+    order of that stream."""
+
+    def allocate(size: int, device: int) -> Any:
+        return torch.cuda.caching_allocator_alloc(size, device, cupy.cuda.get_current_stream().ptr)
+
+    def give_back(address: int, device: int) -> None:
+        torch.cuda.caching_allocator_delete(address)
+
+    return cupy.cuda.PythonFunctionAllocator(allocate, give_back)
+
+
+class _TorchStream(NamedTuple):
+    """A stream under the CUDA stream protocol, which torch's own streams follow only in late versions."""
+
+    pointer: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer
