@@ -79,6 +79,17 @@ def test_new_ids_are_means_and_old_ones_keep_their_shares(grow):
     torch.testing.assert_close(grown.weight[7].detach(), rows[1])
 
 
+def test_shares_go_where_their_ids_go():
+    module = filled()
+    before = module.weight.detach()
+    places = torch.tensor([1, 2, 4, 5, 6, 7])
+    codes, second = torch.full((8,), 9), torch.full((8,), 1)
+    codes[places], second[places] = torch.tensor(CODES), torch.tensor(SECONDARY)
+    module.resize(codes, second, places=places)
+    torch.testing.assert_close(module.weight.detach()[places], before)
+    assert module.shares[[0, 3]].tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
 def test_a_state_dict_brings_the_shares():
     module, other = filled(), WeightedCodebookEmbedding(CODES, 4, SECONDARY)
     other.load_state_dict(module.state_dict())

@@ -75,6 +75,12 @@ def moved_ids(places: Labels, count: int, size: int) -> np.ndarray:
     return now
 
 
+def carried(old: Tensor, places: Labels, new: Tensor) -> Tensor:
+    """`new`, with what every old id had in its new place."""
+    new[torch.as_tensor(label_array("places", places, minimum=0), device=old.device)] = old
+    return new
+
+
 def mean_weights(weights: Tensor | np.ndarray | Sequence[float] | None, codes: Tensor, rows: int) -> Tensor:
     """Float64 weights of shape (len(codes),) that sum to 1 within every row."""
     ones = torch.ones(len(codes), dtype=torch.float64, device=codes.device)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from baco_gpu.checks import check_integer
 from baco_gpu.codebook.embedding import CodebookEmbedding, Device
-from baco_gpu.codebook.labels import Labels, label_array
+from baco_gpu.codebook.labels import Labels, carried, label_array
 from baco_gpu.errors import InputError
 
 
@@ -189,9 +189,8 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
         old = self.residual_rows
         super().resize(codes, secondary, places=places)
         if places is not None:
-            rows = old.new_full((count,), len(self.residual) - 1)
-            rows[torch.as_tensor(label_array("places", places, minimum=0), device=old.device)] = old
-            self.register_buffer("residual_rows", rows)
+            nobody = old.new_full((count,), len(self.residual) - 1)
+            self.register_buffer("residual_rows", carried(old, places, nobody))
 
     def with_new_ids(self, codes: Labels, secondary: Labels | None = None) -> ResidualCodebookEmbedding:
         """As `CodebookEmbedding.with_new_ids`; new ids have no residual, and all parameters are shared."""

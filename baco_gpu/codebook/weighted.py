@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from baco_gpu.codebook.embedding import CodebookEmbedding, Device
-from baco_gpu.codebook.labels import Labels
+from baco_gpu.codebook.labels import Labels, carried
 from baco_gpu.codebook.lookup import codebook_lookup, sparse_codebook_lookup
 from baco_gpu.errors import InputError
 
@@ -68,6 +68,13 @@ class WeightedCodebookEmbedding(CodebookEmbedding):
             known = min(len(old), len(rows))
             shares[:known] = old[:known]
         self.register_buffer("shares", shares)
+
+    def resize(self, codes: Labels, secondary: Labels | None = None, *, places: Labels | None = None) -> None:
+        """As `CodebookEmbedding.resize`; ids keep their shares, new ones are the mean of their rows."""
+        old = self.shares
+        super().resize(codes, secondary, places=places)
+        if places is not None:
+            self.register_buffer("shares", carried(old, places, torch.full_like(self.shares, 0.5)))
 
     @property
     def weight(self) -> Tensor:

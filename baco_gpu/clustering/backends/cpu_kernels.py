@@ -12,7 +12,7 @@ No kernel calls one of another file: the cache of compiled code on the disk noti
 Edges are summed by label in a hash table no larger than the list at hand, which stays in the nearest cache however many
 labels there are. Its memory has one row a chunk: `keys` (labels, -1 where empty), `totals` (int64) and `used` (the
 slots taken). On entry and on return every slot is empty and every total 0. A few edges are compared with one another
-instead, a vector register at a time: a mispredicted branch of the table costs as much as eight comparisons.
+instead, a vector register at a time: that has no branches to mispredict, of which a table has several an edge.
 """
 
 from __future__ import annotations
