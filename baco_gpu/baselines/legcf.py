@@ -24,6 +24,7 @@ from baco_gpu.baselines.method import SharedRows
 from baco_gpu.baselines.search import KnobSearch
 from baco_gpu.baselines.sides import Sides, coclusters
 from baco_gpu.clustering.result import NO_LABEL, Assignment
+from baco_gpu.data.normalised import inverse_root, normalised
 from baco_gpu.graph.bipartite import BipartiteGraph
 
 # The authors' weight of a part's row, the rest being that of the one drawn, and their layers on Gowalla.
@@ -95,8 +96,7 @@ def _propagated(graph: BipartiteGraph, sides: Sequence[SharedRows]) -> tuple[lis
     normalised again as a whole.
     """
     interactions = graph.to_scipy().astype(np.float64)
-    scales = [scipy.sparse.diags_array(_inverse_root(np.asarray(interactions.sum(axis=axis)))) for axis in (1, 0)]
-    between = scales[0] @ interactions @ scales[1]
+    between = normalised(interactions)
     users, items = (_assignment(side) for side in sides)
     whole = scipy.sparse.block_array(
         [
@@ -107,7 +107,7 @@ def _propagated(graph: BipartiteGraph, sides: Sequence[SharedRows]) -> tuple[lis
         ],
         format="csr",
     )
-    scale = scipy.sparse.diags_array(_inverse_root(np.asarray(whole.sum(axis=1))))
+    scale = scipy.sparse.diags_array(inverse_root(np.asarray(whole.sum(axis=1))))
     whole = scale @ whole @ scale
     layer = np.concatenate([*(side.table for side in sides), *(side.codebook for side in sides)]).astype(np.float64)
     mean = layer.copy()
@@ -141,7 +141,3 @@ def _two_greatest(ids: np.ndarray, inverse: np.ndarray) -> dict[str, np.ndarray]
             values[start : start + step, rank] = weights[every, best]
             weights[every, best] = -np.inf
     return {"codes": places[:, 0], "secondary": places[:, 1], "shares": np.maximum(values, 0.0)}
-
-
-def _inverse_root(degrees: np.ndarray) -> np.ndarray:
-    return np.where(degrees > 0, np.maximum(degrees, np.finfo(np.float64).tiny) ** -0.5, 0.0)

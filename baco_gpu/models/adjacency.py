@@ -14,6 +14,7 @@ from torch.nn import functional
 from baco_gpu.codebook.product import gathered_sums
 from baco_gpu.codebook.segments import add_by_row_
 from baco_gpu.data.interactions import Interactions
+from baco_gpu.data.normalised import normalised
 from baco_gpu.errors import InputError
 
 
@@ -183,12 +184,7 @@ def _normalised(interactions: Interactions) -> sparse.csr_matrix:
     shape = (interactions.num_users, interactions.num_items)
     matrix = sparse.csr_matrix((weights.astype(np.float64), (interactions.users, interactions.items)), shape=shape)
     matrix.sum_duplicates()
-    by_degree = [sparse.diags(_inverse_root(np.asarray(matrix.sum(axis=axis)).ravel())) for axis in (1, 0)]
-    normalised = (by_degree[0] @ matrix @ by_degree[1]).tocsr()
-    normalised.eliminate_zeros()
-    normalised.sort_indices()
-    return normalised
-
-
-def _inverse_root(degrees: np.ndarray) -> np.ndarray:
-    return np.where(degrees > 0, np.maximum(degrees, np.finfo(np.float64).tiny) ** -0.5, 0.0)
+    measured: sparse.csr_matrix = normalised(matrix)
+    measured.eliminate_zeros()
+    measured.sort_indices()
+    return measured

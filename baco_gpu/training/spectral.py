@@ -12,6 +12,7 @@ from torch import Tensor
 
 from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.data.interactions import Interactions
+from baco_gpu.data.normalised import normalised
 from baco_gpu.models.recommender import Recommender, Table
 
 
@@ -38,12 +39,11 @@ def spectral_embeddings(model: Recommender, interactions: Interactions, std: flo
     ends = (user_codes[interactions.users], item_codes[interactions.items])
     weights = np.ones(len(interactions)) if interactions.weights is None else interactions.weights
     between = scipy.sparse.csr_array((weights.astype(np.float64), ends), shape=(len(users), len(items)))
-    scales = [scipy.sparse.diags_array(_inverse_root(np.asarray(between.sum(axis=axis)))) for axis in (1, 0)]
     count = min(users.shape[1], min(between.shape) - 1)
     if count < 1:
         return
     # The start is fixed, so that the vectors are; their signs are of no account.
-    left, values, right = svds(scales[0] @ between @ scales[1], k=count, v0=np.ones(min(between.shape)))
+    left, values, right = svds(normalised(between), k=count, v0=np.ones(min(between.shape)))
     for table, vectors in ((users, left), (items, right.T)):
         rows = vectors * np.sqrt(np.maximum(values, 0.0))
         lengths = np.linalg.norm(rows, axis=1)
@@ -57,7 +57,3 @@ def _rows_of(table: Table) -> tuple[Tensor, np.ndarray]:
     if isinstance(table, CodebookEmbedding):
         return table.codebook, table.codes.cpu().numpy()
     return table.weight, np.arange(table.num_embeddings)
-
-
-def _inverse_root(degrees: np.ndarray) -> np.ndarray:
-    return np.where(degrees > 0, np.maximum(degrees, np.finfo(np.float64).tiny) ** -0.5, 0.0)
