@@ -191,6 +191,11 @@ def test_the_published_preset_is_the_default_of_other_options(baco, clicks):
     assert chosen == {"batch_size": 1024, "learning_rate": 1e-3, "patience": 50, "embedding_std": 1.0}
 
 
+def test_evaluations_can_be_further_apart(baco, clicks):
+    words = ("compare", clicks, "--methods", "random", "--epochs", 5, "--evaluate-every", 2, "--dim", 4, "--json")
+    assert [epoch for epoch, _ in json.loads(baco(*words)[1])["runs"][0]["curve"]] == [2, 4, 5]
+
+
 def test_the_published_budget_is_refused_for_other_data_of_that_name(baco, clicks, tmp_path):
     beauty = tmp_path / "beauty.csv"
     beauty.write_bytes(clicks.read_bytes())

@@ -298,7 +298,10 @@ class Training:
     batch_size: Annotated[int, typer.Option(help="Interactions a training step.")] = 2048
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Adam's learning rate.")] = 2e-3
     weight_decay: Annotated[float, typer.Option(help="Factor of the L2 term on a batch's embeddings.")] = 1e-4
-    patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better validation recall@20.")] = 10
+    evaluate_every: Annotated[int, typer.Option(metavar="N", help="Rank the validation part after every N epochs.")] = 1
+    patience: Annotated[
+        int, typer.Option(help="Stop after so many evaluations in a row without a better validation recall@20.")
+    ] = 10
     embedding_std: Annotated[float, typer.Option(help="Standard deviation of the initial embeddings.")] = 0.1
     embedding_init: Annotated[
         str,
@@ -320,6 +323,7 @@ class Training:
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
+            evaluate_every=self.evaluate_every,
             patience=self.patience,
             seed=run.seed,
             embedding_std=self.embedding_std,
