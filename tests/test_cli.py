@@ -191,6 +191,18 @@ def test_the_published_preset_is_the_default_of_other_options(baco, clicks):
     assert chosen == {"batch_size": 1024, "learning_rate": 1e-3, "patience": 50, "embedding_std": 1.0}
 
 
+def test_methods_that_choose_their_own_size_stand_beside_those_of_a_budget(baco, clicks):
+    grid = ("--methods", "brim,random", "--budgets", "0.25,0.5")
+    words = ("compare", clicks, *grid, "--epochs", 1, "--dim", 4, "--json")
+    runs = json.loads(baco(*words)[1])["runs"]
+    assert [(run["run"]["method"], run["run"]["budget"]) for run in runs] == [
+        ("brim", None),
+        ("random", 0.25),
+        ("random", 0.5),
+    ]
+    assert all(run["figures"]["epochs"] == 1 for run in runs)
+
+
 def test_evaluations_can_be_further_apart(baco, clicks):
     words = ("compare", clicks, "--methods", "random", "--epochs", 5, "--evaluate-every", 2, "--dim", 4, "--json")
     assert [epoch for epoch, _ in json.loads(baco(*words)[1])["runs"][0]["curve"]] == [2, 4, 5]

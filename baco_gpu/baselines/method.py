@@ -123,8 +123,8 @@ class Method:
         if self.needs is not None and not self.installed:
             raise missing(self.needs.distribution, f"method {self.name!r}")
 
-    def assign(self, graph: BipartiteGraph, budget: Budget, table: TableSize, seed: int) -> Sides:
-        """The labels that meet the budget (or the size that the method chooses), of a method with a solver.
+    def assign(self, graph: BipartiteGraph, budget: Budget | None, table: TableSize, seed: int) -> Sides:
+        """The labels that meet the budget, of a method with a solver; one that chooses its own size takes no budget.
 
         Raises
         ------
@@ -135,6 +135,7 @@ class Method:
         solve = self.solver(graph, seed, self.secondary_sides)
         if self.size == OWN:
             return solve(0)
+        assert budget is not None
 
         sizes = (graph.num_users, graph.num_items)
         weights = 0 if self.shares is None else 2 * sum(sizes)  # each counts, and is stored, as an index is

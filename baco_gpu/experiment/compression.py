@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sklearn.base import clone
 
-from baco_gpu.baselines.method import FULL, NARROW, RESIDUAL
+from baco_gpu.baselines.method import BUDGET, FULL, NARROW, RESIDUAL
 from baco_gpu.baselines.registry import find_method
 from baco_gpu.checks import check_integer
 from baco_gpu.clustering.budget import Budget, TableSize
@@ -109,12 +109,13 @@ def compress(
     started = time.perf_counter()
     plan = NOBODY
     if chosen.table == RESIDUAL:
-        budget = _budget_of(clustering, method)
-        plan = plan_residuals(graph, table, budget)
-        left = budget_beside(plan, table, budget)
+        whole = _budget_of(clustering, method)
+        plan = plan_residuals(graph, table, whole)
+        left = budget_beside(plan, table, whole)
         clustering = clone(clustering).set_params(budget=left.ratio if left.rows is None else left.rows)
     if chosen.parameters is None:
-        sides = chosen.assign(graph, _budget_of(clustering, method), table, clustering.random_state or 0)
+        budget = _budget_of(clustering, method) if chosen.size == BUDGET else None
+        sides = chosen.assign(graph, budget, table, clustering.random_state or 0)
     else:
         if result is None:
             estimator = clone(clustering).set_params(**chosen.parameters)
