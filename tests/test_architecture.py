@@ -61,6 +61,7 @@ ONLY_IN = {
     "infomap": ("baselines",),
     "ipywidgets": ("plots",),
     "jinja2": ("report",),
+    "llvmlite": ("clustering",),
     "matplotlib": ("plots",),
     "onnx": ("serving",),
     "pylibcugraph": ("graph", "baselines"),

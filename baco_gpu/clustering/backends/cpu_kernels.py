@@ -7,6 +7,9 @@ label, so the result does not depend on the number of chunks.
 
 `weights` is an int64 array or None, which stands for 1 on every edge; Numba compiles a version without the look-up.
 
+Loops over lists ask ahead (`_ask_ahead`): a list is short and the next one elsewhere, so that every list would wait for
+memory several times over. What they see ahead starts a transfer, and decides nothing.
+
 No kernel calls one of another file: the cache of compiled code on the disk notices changes of a kernel's own file only.
 
 Edges are summed by label in a hash table no larger than the list at hand, which stays in the nearest cache however many
@@ -23,6 +26,7 @@ import numpy as np
 from numba import njit, prange
 
 from baco_gpu.clustering.backends.cpu_nodes import GOLDEN
+from baco_gpu.clustering.backends.prefetch import prefetch
 
 
 class Members(NamedTuple):
@@ -49,6 +53,12 @@ class Members(NamedTuple):
 _NO_LABEL = -1
 _TILE = 64
 _FEW = 16
+# How many lists ahead their ends, their edges, the labels of these and the volumes of those are fetched; a step reads
+# what the one before it has brought. Of a long list only the head is: in the rest the processor foresees what comes.
+_ENDS_AHEAD, _EDGES_AHEAD, _LABELS_AHEAD, _VOLUMES_AHEAD = 16, 6, 3, 1
+_HEAD = 128
+_EDGES_A_LINE = 8  # what comes with one fetch, of the wider of the arrays
+_NEAR = 1 << 17  # so many labels and their volumes stay in a cache that is near enough without asking
 
 
 @njit
@@ -66,6 +76,36 @@ def _fetch(begin, size, neighbors, label_of, near):
     for k in range(size):
         # Unsigned, so that Numba need not ask whether it counts from the end.
         near[k] = label_of[np.uint64(neighbors[np.uint64(begin + k)])]
+
+
+@njit(inline="always")
+def _ask_ahead(k, stop, nodes, first, last, neighbors, weights, label_of):
+    """Ask memory for what the walk over `nodes` up to `stop`, now at k, will need soon."""
+    if k + _ENDS_AHEAD < stop:
+        later = np.uint64(nodes[np.uint64(k + _ENDS_AHEAD)])
+        prefetch(first, later)
+        prefetch(last, later)
+    if k + _EDGES_AHEAD < stop:
+        later = np.uint64(nodes[np.uint64(k + _EDGES_AHEAD)])
+        for e in range(first[later], min(last[later], first[later] + _HEAD), _EDGES_A_LINE):
+            prefetch(neighbors, e)
+            prefetch(weights, e)
+    if k + _LABELS_AHEAD < stop and len(label_of) > _NEAR:
+        later = np.uint64(nodes[np.uint64(k + _LABELS_AHEAD)])
+        for e in range(first[later], min(last[later], first[later] + _HEAD)):
+            prefetch(label_of, neighbors[np.uint64(e)])
+
+
+@njit(inline="always")
+def _ask_for_volumes(k, stop, nodes, offsets, neighbors, labels, anchors, other_labels, other_volumes):
+    """Ask memory for the volumes, and anchors, of the labels that the node after the k-th will choose from."""
+    if k + _VOLUMES_AHEAD < stop and len(other_volumes) > _NEAR:
+        later = np.uint64(nodes[np.uint64(k + _VOLUMES_AHEAD)])
+        prefetch(other_volumes, labels[later])
+        for e in range(offsets[later], min(offsets[later + np.uint64(1)], offsets[later] + _HEAD)):
+            label = other_labels[np.uint64(neighbors[np.uint64(e)])]
+            prefetch(other_volumes, label)
+            prefetch(anchors, label)
 
 
 @njit
@@ -165,12 +205,16 @@ def best_labels(
     chunks = len(bounds) - 1
     held = len(anchors) > 0
     num_labels = len(other_volumes)
+    starts, ends = offsets[:-1], offsets[1:]
     gained = np.zeros(chunks, np.int64)
     for chunk in prange(chunks):
         table = keys[chunk], totals[chunk], used[chunk]
         near = np.empty(_TILE, keys.dtype)
         gain = 0
-        for k in range(bounds[chunk], bounds[chunk + 1]):
+        stop = bounds[chunk + 1]
+        for k in range(bounds[chunk], stop):
+            _ask_ahead(k, stop, nodes, starts, ends, neighbors, weights, other_labels)
+            _ask_for_volumes(k, stop, nodes, offsets, neighbors, labels, anchors, other_labels, other_volumes)
             node = nodes[k]
             own = labels[node]
             previous[k] = own
@@ -295,6 +339,7 @@ def gather_rows(
     for chunk in prange(len(bounds) - 1):
         table = keys[chunk], totals[chunk], used[chunk]
         near = np.empty(_TILE, keys.dtype)
+        stop, more_stop = starts[bounds[chunk + 1]], more_starts[bounds[chunk + 1]]
         end = begins[bounds[chunk]] if bounds[chunk] < bounds[chunk + 1] else 0
         for row in range(bounds[chunk], bounds[chunk + 1]):
             length = 0
@@ -305,9 +350,13 @@ def gather_rows(
             mask = _mask_for(min(length, num_labels))
             distinct = 0
             for k in range(starts[row], starts[row + 1]):
+                _ask_ahead(k, stop, members, first, last, neighbors, weights, relabel)
                 edges = first[members[k]], last[members[k]], neighbors, weights
                 distinct = _add_edges(*edges, relabel, mask, *table, near, distinct)
             for k in range(more_starts[row], more_starts[row + 1]):
+                _ask_ahead(
+                    k, more_stop, more_members, more_first, more_last, more_neighbors, more_weights, more_relabel
+                )
                 edges = more_first[more_members[k]], more_last[more_members[k]], more_neighbors, more_weights
                 distinct = _add_edges(*edges, more_relabel, mask, *table, near, distinct)
             count = 0
