@@ -18,7 +18,7 @@ from baco_gpu.experiment.grid import run_grid
 from baco_gpu.experiment.records import Records
 from baco_gpu.experiment.report import write_report
 from baco_gpu.experiment.tables import aggregate, as_csv, as_markdown, order_agreement
-from baco_gpu.plots.comparison import budget_figure, comparison_figure, seconds_figure
+from baco_gpu.plots.comparison import budget_figure, comparison_figure, figures_of, seconds_figure
 from baco_gpu.training.settings import TrainingSettings
 
 
@@ -178,6 +178,16 @@ def test_pictures_name_every_method():
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b", "full"]
     assert {"0.2000", "25.0%"} <= set(words(figure))
     assert figure.get_suptitle() == "a title"
+
+
+def test_a_method_of_its_own_size_makes_no_second_budget():
+    records = [record("full", 0, 0.2, budget=None, parameters=2_205_696)]
+    records += [record("a", 0, 0.1), record("own", 0, 0.05, budget=None, parameters=22_057)]
+    rows = aggregate(records)
+    names = [text.get_text() for axes in seconds_figure(rows, "a title").axes for text in axes.texts]
+    assert sorted(names) == ["a", "full", "own 1%"]
+    bars = figures_of(rows, "a title")["comparison.png"]
+    assert [label.get_text() for label in bars.axes[0].get_yticklabels()] == ["own", "a", "full"]
 
 
 def test_budgets_whose_labels_would_meet_have_one():

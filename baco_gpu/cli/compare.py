@@ -157,23 +157,11 @@ def _run(
 
 
 def _draw(rows: list[dict[str, Any]], title: str, out: Path) -> list[Path]:
-    """Draw what the rows allow: recall against the budget where there are several, and against clustering seconds."""
+    """Draw what the rows allow."""
     from baco_gpu.atomic import replacing
-    from baco_gpu.plots.comparison import budget_figure, comparison_figure, seconds_figure
+    from baco_gpu.plots.comparison import figures_of
 
-    finished = [row for row in rows if row["seeds"]]
-    compressed = [row for row in finished if row["method"] != "full"]
-    figures = {}
-    if len({row["budget"] for row in compressed}) > 1:
-        figures["comparison.png"] = budget_figure(finished, title)
-    else:
-        models = list(dict.fromkeys(row["model"] for row in finished))
-        for model in models:
-            name = "comparison.png" if len(models) == 1 else f"comparison-{model}.png"
-            own = [row for row in finished if row["model"] == model]
-            figures[name] = comparison_figure(own, f"{model} on {title}")
-    if len({row["method"] for row in compressed}) > 1:
-        figures["clustering.png"] = seconds_figure(finished, title)
+    figures = figures_of(rows, title)
     for name, figure in figures.items():
         with replacing(out / name) as temporary:
             figure.savefig(temporary, dpi=150, bbox_inches="tight")

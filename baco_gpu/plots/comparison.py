@@ -23,6 +23,28 @@ _LABEL_HEIGHT = 11  # points between the baselines of two labels
 _TICKS_APART = 1.3  # times one share the next, at least
 
 
+def figures_of(rows: Sequence[dict[str, Any]], title: str) -> dict[str, Figure]:
+    """The pictures that the rows allow, by file name: recall against the budget where there are several and bars where
+    there is one, a picture a model, and recall against the seconds of clustering.
+
+    Methods that choose their own size make no budget. Rows whose runs failed are left out.
+    """
+    finished = [row for row in rows if row["seeds"]]
+    compressed = [row for row in finished if row["method"] != _FULL]
+    figures = {}
+    if len(_budgets(compressed)) > 1:
+        figures["comparison.png"] = budget_figure(finished, title)
+    else:
+        models = list(dict.fromkeys(row["model"] for row in finished))
+        for model in models:
+            name = "comparison.png" if len(models) == 1 else f"comparison-{model}.png"
+            own = [row for row in finished if row["model"] == model]
+            figures[name] = comparison_figure(own, f"{model} on {title}")
+    if len({row["method"] for row in compressed}) > 1:
+        figures["clustering.png"] = seconds_figure(finished, title)
+    return figures
+
+
 def comparison_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "recall@20") -> Figure:
     """Recall and parameters of the methods at one budget, best first.
 
@@ -103,12 +125,13 @@ def seconds_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "re
     styles = _styles(rows)
     for model, axes in panels.items():
         own = [row for row in rows if row["model"] == model and metric in row and row["method"] != _FULL]
-        several = len({row["budget"] for row in own}) > 1
+        several = len(_budgets(own)) > 1
         points = []
         for row in own:
             seconds = max(row["seconds_clustering"], 1e-3)
             axes.plot(seconds, row[metric], **{**styles[row["method"]], "linestyle": "none"}, markersize=7)
-            share = f" {row['parameters'] / row['parameters_full']:.0%}" if several else ""
+            unlike = several or row["budget"] is None
+            share = f" {row['parameters'] / row['parameters_full']:.0%}" if unlike else ""
             points.append((seconds, row[metric], row["method"] + share, styles[row["method"]]["color"]))
         for row in rows:
             if row["model"] == model and row["method"] == _FULL and metric in row:
@@ -124,6 +147,10 @@ def seconds_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "re
         axes.set_title(model)
         _label_points(axes, points)
     return figure
+
+
+def _budgets(rows: Sequence[dict[str, Any]]) -> set[float | int]:
+    return {row["budget"] for row in rows if row["budget"] is not None}
 
 
 def _panels(rows: Sequence[dict[str, Any]], title: str) -> tuple[Figure, dict[str, Axes]]:
@@ -175,7 +202,7 @@ def _label_at_the_right(axes: Axes, labels: list[tuple[float, str]], styles: dic
             textcoords="axes fraction",
             color=styles[name]["color"],
             va="center",
-            arrowprops={"arrowstyle": "-", "color": styles[name]["color"], "lw": 0.6},
+            arrowprops=_leader(styles[name]["color"], 0.6),
         )
 
 
@@ -202,8 +229,13 @@ def _label_points(axes: Axes, points: list[tuple[float, float, str, str]]) -> No
             color=colour,
             va="center",
             fontsize=9,
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.4} if middle - place > 4 else None,
+            arrowprops=_leader(colour, 0.4) if middle - place > 4 else None,
         )
+
+
+def _leader(colour: str, width: float) -> dict[str, Any]:
+    """A thin line from what is named to the left end of its name."""
+    return {"arrowstyle": "-", "relpos": (0, 0.5), "color": colour, "lw": width}
 
 
 def _spread(wanted: list[float], gap: float) -> list[float]:
