@@ -70,6 +70,10 @@ class RawColumns:
 
 def interactions_of(columns: RawColumns, progress: Progress = silent) -> Interactions:
     """Number the raw ids of a table, both sides at the same time."""
+    import pyarrow as pa
+
+    # What parsing took and freed would stay with the process: up to half as much again as the columns.
+    pa.default_memory_pool().release_unused()
     progress("read", 1, 2, "number the ids")
     with ThreadPoolExecutor(2) as threads:
         numbered = threads.map(factorize, (columns.users, columns.items))
