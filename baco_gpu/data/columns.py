@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import reduce
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,34 +16,102 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LARGEST_STRING_ARRAY = 2**31  # bytes that the 32-bit offsets of an Arrow array of strings reach
+_LONG = 2**20  # rows from which a column of strings is worth dividing
+_PARTS = 4  # what is divided: two parts at a time are a copy of half the column
+_SAMPLE = 1000  # rows that say where to divide
+_MOSTLY_DISTINCT = 0.9  # the share of them that differ
 
 
-def factorize(column: pa.ChunkedArray) -> tuple[np.ndarray, Vocabulary]:
-    """Number the distinct values of a column in ascending order.
+def factorize(*columns: pa.ChunkedArray) -> list[tuple[np.ndarray, Vocabulary]]:
+    """Number the distinct values of every column in ascending order.
 
-    A column is hashed once: dictionaries that a reader makes of its pieces would have to be hashed again to become one.
-    Hashing and sorting let other threads run, so that two columns may be numbered at the same time.
+    The columns are numbered at the same time, and so are the parts of a long column of strings: its ids are divided
+    where a sample of them is, each part is hashed and sorted for itself, and follows the smaller ones as a whole. Parts
+    of the rows, such as the dictionaries that a reader makes, would have ids in common and be hashed again to become
+    one.
 
     Parameters
     ----------
-    column : Arrow column of n integers or strings, without nulls
+    *columns : Arrow columns of n integers or strings each, without nulls
 
     Returns
     -------
-    codes : int32 array of shape (n,), int64 for 2**31 distinct values and more
-    vocabulary : Vocabulary
-        The distinct values, ascending; `vocabulary.decode(codes)` is the column.
+    list of pairs
+        Codes, an int32 array of shape (n,), int64 for 2**31 distinct values and more; and the vocabulary, the distinct
+        values in ascending order. `vocabulary.decode(codes)` is the column. Neither depends on the number of threads.
     """
     import pyarrow as pa
 
+    with ThreadPoolExecutor(max(2, min(_PARTS + 1, pa.cpu_count()))) as threads:
+        begun = [_begin(column, threads) for column in columns]
+        return [finish() for finish in begun]
+
+
+def _begin(column: pa.ChunkedArray, threads: Executor) -> Callable[[], tuple[np.ndarray, Vocabulary]]:
+    """Have threads number a column; return what waits for them and returns its codes and vocabulary."""
+    import pyarrow as pa
+
     if len(column) == 0:
-        return np.empty(0, dtype=np.int32), Vocabulary([])
+        return lambda: (np.empty(0, dtype=np.int32), Vocabulary([]))
     if pa.types.is_integer(column.type):
-        return _factorize_chunks([chunk.to_numpy() for chunk in column.chunks])
+        return threads.submit(_factorize_chunks, [chunk.to_numpy() for chunk in column.chunks]).result
     if not pa.types.is_large_string(column.type) and column.nbytes >= _LARGEST_STRING_ARRAY:
         column = column.cast(pa.large_string())
-    codes, values = _ranks(column.dictionary_encode().chunks)
-    return codes, Vocabulary.from_sorted_strings(values.cast(pa.large_string()))
+    codes = np.empty(len(column), dtype=_index_dtype(len(column)))
+    bounds = [None, *_bounds(column), None]
+    parts = [threads.submit(_number_between, column, low, high, codes) for low, high in pairwise(bounds)]
+    return lambda: _joined(codes, [part.result() for part in parts])
+
+
+def _bounds(column: pa.ChunkedArray) -> list[pa.Scalar]:
+    """The strings that divide the ids of a column into parts of about the same size; none where that does not pay.
+
+    Few ids that come again and again stay in the processor's cache: to hash them is as quick as to divide them.
+    """
+    import pyarrow as pa
+
+    if len(column) < _LONG:
+        return []
+    rows = range(0, len(column), max(1, len(column) // _SAMPLE))
+    sample = pa.concat_arrays([column.slice(row, 1).chunk(0) for row in rows]).unique().sort()
+    if len(sample) < max(_PARTS, _MOSTLY_DISTINCT * len(rows)):
+        return []
+    return [sample[len(sample) * part // _PARTS] for part in range(1, _PARTS)]
+
+
+def _number_between(
+    column: pa.ChunkedArray, low: pa.Scalar | None, high: pa.Scalar | None, codes: np.ndarray
+) -> tuple[pa.ChunkedArray | None, pa.LargeStringArray]:
+    """Number the strings from `low` to below `high`, each without a limit where it is None, in ascending order.
+
+    Writes into `codes` where they stand; returns these rows as an Arrow column of booleans (None for all), and the
+    distinct strings in ascending order.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    limits = [pc.greater_equal(column, low)] if low is not None else []
+    limits += [pc.less(column, high)] if high is not None else []
+    rows = reduce(pc.and_, limits) if limits else None
+    encoded = (column if rows is None else column.filter(rows)).dictionary_encode()
+    ranks, values = _ranks(encoded.chunks)
+    codes[... if rows is None else rows.to_numpy()] = ranks
+    return rows, values.cast(pa.large_string())
+
+
+def _joined(
+    codes: np.ndarray, parts: list[tuple[pa.ChunkedArray | None, pa.LargeStringArray]]
+) -> tuple[np.ndarray, Vocabulary]:
+    """Let the codes of every part follow those of the parts before it; return them and the vocabulary of all."""
+    import pyarrow as pa
+
+    smaller = 0
+    for rows, values in parts:
+        if smaller and rows is not None:
+            np.add(codes, codes.dtype.type(smaller), out=codes, where=rows.to_numpy())
+        smaller += len(values)
+    vocabulary = Vocabulary.from_sorted_strings(pa.concat_arrays([values for _, values in parts]))
+    return codes.astype(_index_dtype(smaller), copy=False), vocabulary
 
 
 def factorize_integers(ids: np.ndarray) -> tuple[np.ndarray, Vocabulary]:

@@ -6,7 +6,6 @@ benchmarks/results/loading.md), and images with PyTorch and pandas have it alrea
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,9 +74,7 @@ def interactions_of(columns: RawColumns, progress: Progress = silent) -> Interac
     # What parsing took and freed would stay with the process: up to half as much again as the columns.
     pa.default_memory_pool().release_unused()
     progress("read", 1, 2, "number the ids")
-    with ThreadPoolExecutor(2) as threads:
-        numbered = threads.map(factorize, (columns.users, columns.items))
-        (users, user_vocabulary), (items, item_vocabulary) = numbered
+    (users, user_vocabulary), (items, item_vocabulary) = factorize(columns.users, columns.items)
     progress("read", 2, 2, f"{len(users)} interactions")
     return Interactions(
         users=np.ascontiguousarray(users),
