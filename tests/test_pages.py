@@ -23,6 +23,7 @@ NOT_RUN = {
     r"pip install": "fetches packages, and would change the environment that runs the tests",
     r"--backend cuda": "needs a GPU",
     r"--preset published": "its budget is a number of rows of the authors' set, and its thousand epochs take hours",
+    r"\$ALL": "every method there is takes minutes; test_baselines.py runs each",
 }
 
 # What is made smaller: the only difference between what a page says and what runs here.
