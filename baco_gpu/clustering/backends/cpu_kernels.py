@@ -97,12 +97,12 @@ def _ask_ahead(k, stop, nodes, first, last, neighbors, weights, label_of):
 
 
 @njit(inline="always")
-def _ask_for_volumes(k, stop, nodes, offsets, neighbors, labels, anchors, other_labels, other_volumes):
+def _ask_for_volumes(k, stop, nodes, first, last, neighbors, labels, anchors, other_labels, other_volumes):
     """Ask memory for the volumes, and anchors, of the labels that the node after the k-th will choose from."""
     if k + _VOLUMES_AHEAD < stop and len(other_volumes) > _NEAR:
         later = np.uint64(nodes[np.uint64(k + _VOLUMES_AHEAD)])
         prefetch(other_volumes, labels[later])
-        for e in range(offsets[later], min(offsets[later + np.uint64(1)], offsets[later] + _HEAD)):
+        for e in range(first[later], min(last[later], first[later] + _HEAD)):
             label = other_labels[np.uint64(neighbors[np.uint64(e)])]
             prefetch(other_volumes, label)
             prefetch(anchors, label)
@@ -214,7 +214,7 @@ def best_labels(
         stop = bounds[chunk + 1]
         for k in range(bounds[chunk], stop):
             _ask_ahead(k, stop, nodes, starts, ends, neighbors, weights, other_labels)
-            _ask_for_volumes(k, stop, nodes, offsets, neighbors, labels, anchors, other_labels, other_volumes)
+            _ask_for_volumes(k, stop, nodes, starts, ends, neighbors, labels, anchors, other_labels, other_volumes)
             node = nodes[k]
             own = labels[node]
             previous[k] = own
