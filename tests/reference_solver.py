@@ -118,8 +118,8 @@ def second_best(graph, labels, side, penalty):
     return result
 
 
-def rows(labels):
-    return len(set(labels[0])) + len(set(labels[1]))
+def rows(labels, shared=False):
+    return len({*labels[0], *labels[1]}) if shared else len(set(labels[0])) + len(set(labels[1]))
 
 
 def compacted(labels):
@@ -166,10 +166,10 @@ def followers(pairs, partner, penalty, both_volumes):
     return joining
 
 
-def merge_to(graph, labels, penalty, target):
+def merge_to(graph, labels, penalty, target, shared=False):
     """Rounds of mutual best merges down to `target` rows (None: while Q rises)."""
     labels = compacted(labels)
-    while target is None or rows(labels) > target:
+    while target is None or rows(labels, shared) > target:
         gains = merge_gains(graph, labels, penalty)
         partner = {}
         for (a, b), gain in gains.items():
@@ -197,11 +197,11 @@ def merge_to(graph, labels, penalty, target):
             merges = followers(pairs, partner, penalty, volumes(graph, labels))
 
         def saved(pair, labels=labels):
-            return sum(pair[1] in side and pair[2] in side for side in labels)
+            return 1 if shared else sum(pair[1] in side and pair[2] in side for side in labels)
 
         chosen = pairs
         if target is not None:
-            excess = rows(labels) - target
+            excess = rows(labels, shared) - target
             total = sum(map(saved, pairs))
             merges.sort(key=lambda merge: (-merge[0], merge[2]))
             merges = merges[: max(excess - total, 0) // 2]

@@ -218,6 +218,23 @@ class TestResults:
             assert min(rows, most) - 1 <= result.codebook_rows <= rows
             assert rows < most or result.codebook_rows == most
 
+    @given(bipartite_graphs(), st.integers(1, 30))
+    def test_have_just_the_rows_asked_for_where_the_sides_share_them(self, graph, rows):
+        result = solve(graph, budget=rows, codebooks="shared")
+        most = solve(graph, budget=10**9, codebooks="shared").codebook_rows
+        assert result.codebook_rows == result.num_clusters == min(rows, most)
+        lone = [int((degrees == 0).sum()) for degrees in (graph.user_degrees, graph.item_degrees)]
+        assert most == graph.num_users + graph.num_items - sum(lone) + any(lone)
+
+    @pytest.mark.parametrize("solver", ["multilevel", "paper"])
+    def test_buy_more_coclusters_where_the_sides_share_their_rows(self, solver):
+        graph = GRAPHS["even"]
+        own, shared = (solve(graph, budget=0.3, solver=solver, codebooks=kind) for kind in ("separate", "shared"))
+        assert shared.num_clusters > 1.5 * own.num_clusters
+        assert shared.parameters_compressed <= 0.3 * shared.table.full_parameters
+        with pytest.raises(InputError, match="codebooks must be one of 'separate', 'shared', got 'one'"):
+            solve(graph, budget=0.3, codebooks="one")
+
     @given(bipartite_graphs(), st.integers(2, 30), st.sampled_from(["none", "users", "both"]))
     def test_of_awkward_graphs_have_the_rows_asked_for(self, graph, rows, secondary):
         result = solve(graph, budget=rows, secondary=secondary)

@@ -176,7 +176,7 @@ def test_new_ids_get_rows_that_are_there(first, second):
     assert grown.codebook is module.codebook
     assert torch.equal(grown.weight[:6], module.weight)
     assert torch.equal(grown.weight[6:], expected_table(module.codebook, [700, 7], second))
-    with pytest.raises(InputError, match="codes must be labels that codes own, got 8 at position 1"):
+    with pytest.raises(InputError, match="codes must be labels of the codebook, got 8 at position 1"):
         module.with_new_ids([7, 8])
     with pytest.raises(InputError, match="secondary must be labels"):
         module.with_new_ids([7], [8])
@@ -216,7 +216,7 @@ def test_empty_table():
         (([0, 1], 0), "embedding_dim must be an integer at least 1, got 0"),
         (([0, 1], 2.5), "embedding_dim must be an integer"),
         (([0, 1], 4, [0]), r"secondary must be as long as codes \(2\), got 1"),
-        (([0, 1], 4, [0, 2]), "secondary must be labels that codes own, got 2 at position 1"),
+        (([0, 1], 4, [0, 2]), "secondary must be labels of the codebook, got 2 at position 1"),
         (([0, 1], 4, [0, -2]), "secondary must be at least -1, got -2"),
         (([0, 1], 4, [0, np.nan]), "secondary must be integers"),
     ],

@@ -73,11 +73,12 @@ class TestWaiting:
         assert labels_of(partition) == labels_of(expected)
         assert partition.within == expected.within
 
+    @pytest.mark.parametrize("shared", [False, True])
     @pytest.mark.parametrize("target", [None, 150, 20, 2])
-    def test_a_round_of_merging_waits_for_the_device_three_times(self, case, target):
+    def test_a_round_of_merging_waits_for_the_device_three_times(self, case, target, shared):
         backend, there, partition, problem, penalty = case
-        expected = merge_to(CpuBackend(), problem, singletons(CpuBackend(), problem), penalty, target)
-        merged = merge_to(backend, there, partition, penalty, target)
+        expected = merge_to(CpuBackend(), problem, singletons(CpuBackend(), problem), penalty, target, shared=shared)
+        merged = merge_to(backend, there, partition, penalty, target, shared=shared)
         waits, kernels = list(OnDevice.waits), [kernel for kernel, _ in backend._launch.waits_before]
         assert labels_of(merged) == labels_of(expected)
         rounds = kernels.count("best_partners")

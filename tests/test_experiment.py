@@ -96,6 +96,52 @@ def test_a_budget_too_small_for_residuals_is_all_rows(split, budget, measure):
     assert (compression.rows, compression.parameters) == (plain.rows, plain.parameters)
 
 
+@pytest.mark.parametrize("measure", ["parameters", "bytes"])
+@pytest.mark.parametrize("budget", [0.3, 0.5, 0.9, 100])
+def test_ids_that_mix_rows_are_paid_for_by_the_budget(split, budget, measure):
+    # Residuals of a rank that is not the least there is, which would take a good part of so narrow a table.
+    estimator = BalancedCoclustering(embedding_dim=32, budget=budget, budget_measure=measure)
+    compression = experiment.compress(split, "affinity", estimator)
+    users, items = tables(compression)
+    assert users.codebook is items.codebook
+    assert compression.rows == users.num_rows == compression.result.codebook_rows == compression.result.num_clusters
+    trained = {id(value): value.numel() for table in (users, items) for value in table.parameters()}
+    indices = sum(int((table.secondary != table.codes[:, None]).sum()) for table in (users, items))
+    owners = sum(len(table.residual) - 1 for table in (users, items))
+    assert compression.parameters == sum(trained.values()) + indices + owners - 2 * users.residual_dim
+    if budget == 100:
+        assert compression.rows <= 100
+        return
+    spent = compression.parameters if measure == "parameters" else compression.bytes
+    limit = budget * 320 * 32 * (1 if measure == "parameters" else 4)
+    assert 0.97 * limit <= spent <= limit
+
+
+def test_fewer_rows_are_mixed_where_the_budget_is_small(split):
+    widths = []
+    for budget in (0.5, 0.25, 0.12, 0.05):
+        compression = experiment.compress(split, "affinity", BalancedCoclustering(embedding_dim=32, budget=budget))
+        assert compression.parameters <= budget * 320 * 32
+        second = compression.user_table.secondary
+        widths.append(0 if second is None else second.shape[1])
+    assert widths[0] == 8
+    assert sorted(widths, reverse=True) == widths
+    assert widths[-1] == 0
+
+
+def test_mixed_tables_train_and_are_saved_whole(split, tmp_path):
+    compression = experiment.compress(split, "affinity", clustering(budget=0.5))
+    outcome = experiment.run(split, compression, "mf", SETTINGS)
+    path = experiment.save_model(outcome, tmp_path / "model.safetensors")
+    with safe_open(path, framework="pt") as file:
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        assert "items.codebook" not in stored
+        stored["items.codebook"] = stored[file.metadata()["items.codebook"]]
+    for name, table in zip(("users", "items"), tables(compression), strict=True):
+        for part, tensor in table.state_dict().items():
+            assert torch.equal(stored[f"{name}.{part}"], tensor)
+
+
 def test_codebook_clusters_the_training_part_only(split):
     compression = experiment.compress(split, "codebook", clustering(random_state=3))
     direct = clustering(random_state=3).fit(BipartiteGraph.from_interactions(split.train)).result_

@@ -122,9 +122,9 @@ class TestSolves:
     @settings(max_examples=60)
     @given(
         *(bipartite_graphs(), st.sampled_from(SCHEMES), gammas, st.integers(0, 2**63 - 1)),
-        *(st.integers(1, 30) | st.none(), st.integers(0, 5)),
+        *(st.integers(1, 30) | st.none(), st.booleans(), st.integers(0, 5)),
     )
-    def test_equal_the_reference_solver(self, graph, scheme, gamma, seed, target, interrupt):
+    def test_equal_the_reference_solver(self, graph, scheme, gamma, seed, target, shared, interrupt):
         slow, weights = reference_of(graph, scheme)
         penalty = gamma * weights.penalty_per_gamma
         backend = host_backend(seed=seed % 1000, interrupt=interrupt)
@@ -137,8 +137,8 @@ class TestSolves:
         for side in (USERS, ITEMS):
             second = backend.second_best(problem, partition, side, penalty)
             assert second.tolist() == reference.second_best(slow, expected, side, penalty)
-        merged = merge_to(backend, problem, partition, penalty, target)
-        assert labels_of(merged) == reference.merge_to(slow, expected, penalty, target)
+        merged = merge_to(backend, problem, partition, penalty, target, shared=shared)
+        assert labels_of(merged) == reference.merge_to(slow, expected, penalty, target, shared)
         assert merged.within == sum(
             weight
             for (user, item), weight in slow.edges.items()

@@ -8,10 +8,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from baco_gpu import CodebookEmbedding, CodebookEmbeddingBag, ResidualCodebookEmbedding, export_codebook
 from baco_gpu.codebook.export import export_onnx, served_table
+from baco_gpu.codebook.mixed import MixedCodebookEmbedding
 from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.serving import ServedTable, load_codebook, load_codebooks, save_codebooks
 
@@ -24,6 +26,7 @@ def modules():
     torch.manual_seed(0)
     residual = ResidualCodebookEmbedding(CODES, 5, SECONDARY, residual_dim=2, residual_ids=[1, 4, 7], padding_idx=2)
     torch.nn.init.normal_(residual.residual[:-1].detach())
+    mixed = MixedCodebookEmbedding(CODES, 5, np.column_stack((SECONDARY, CODES, CODES[::-1])), own_share=0.25)
     return {
         "plain": CodebookEmbedding(CODES, 5),
         "secondary": CodebookEmbedding(CODES, 5, SECONDARY),
@@ -33,6 +36,7 @@ def modules():
         "bag": CodebookEmbeddingBag(CODES, 5, SECONDARY),
         "quantized": CodebookEmbedding(CODES, 5, SECONDARY, padding_idx=4, quantized=True),
         "residual": residual,
+        "mixed": mixed,
     }
 
 
@@ -65,6 +69,25 @@ def load_codebook_of_shared(module):
     """The table without its residuals."""
     whole = served_table(module)
     return ServedTable(whole.codebook, whole.codes, whole.secondary, whole.padding_idx).lookup(np.arange(8))
+
+
+def test_rows_that_are_mixed_are_served_too(tmp_path):
+    module = modules()["mixed"]
+    served = load_codebook(export_codebook(module, tmp_path / "table.safetensors"))
+    np.testing.assert_allclose(served.lookup(IDS), module(torch.as_tensor(IDS)).detach(), rtol=1e-6, atol=1e-7)
+    assert served.lookup(3).shape == (5,)
+    assert served.lookup([]).shape == (0, 5)
+
+
+def test_a_codebook_of_two_tables_is_stored_once(tmp_path):
+    users, items = modules()["mixed"], modules()["plain"]
+    items.codebook = users.codebook
+    path = export_codebook({"users": users, "items": items}, tmp_path / "both.safetensors")
+    with safe_open(path, framework="numpy") as file:
+        assert sorted(file.keys()) == ["items.codes", "users.codebook", "users.codes", "users.secondary"]
+    for name, module in (("users", users), ("items", items)):
+        table = load_codebook(path, name).lookup(np.arange(8))
+        np.testing.assert_allclose(table, module.weight.detach(), rtol=1e-6, atol=1e-7)
 
 
 def test_brain_floats_are_served_in_single_precision():
@@ -147,6 +170,8 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
         ({"basis": None}, "must be given together"),
         ({"basis": np.zeros((3, 5), np.float32)}, r"basis must have shape \(2, 5\)"),
         ({"secondary": CODES}, "secondary must be int32"),
+        ({"secondary": np.zeros((8, 2), np.int32)}, r"secondary must be int32 of shape \(8,\)"),
+        ({"own_share": 0.5}, r"secondary must be int32 of shape \(8, rows\), got int32 of shape \(8,\)"),
         ({"padding_idx": 8}, "padding_idx must be from 0 to 7, got 8"),
     ):
         with pytest.raises(InputError, match=message):
@@ -156,7 +181,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("runtime", ["reference", "onnxruntime"])
-@pytest.mark.parametrize("name", [*EXACT, "residual"])
+@pytest.mark.parametrize("name", [*EXACT, "residual", "mixed"])
 def test_an_onnx_model_gives_what_the_table_gives(name, runtime, tmp_path):
     pytest.importorskip("onnx")
     module = modules()[name]
@@ -171,7 +196,7 @@ def test_an_onnx_model_gives_what_the_table_gives(name, runtime, tmp_path):
         (out,) = session.run(None, {"ids": ids})
     wanted = served_table(module).lookup(ids)
     assert out.dtype == wanted.dtype
-    if name == "residual":
+    if name not in EXACT:
         np.testing.assert_allclose(out, wanted, rtol=1e-6, atol=1e-7)
     else:
         assert np.array_equal(out, wanted)

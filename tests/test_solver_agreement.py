@@ -44,14 +44,21 @@ def test_sweeps(graph, scheme, gamma, seed, num_blocks):
         assert measured == pytest.approx(float(exact), rel=1e-12, abs=1e-12 * partition.within)
 
 
-@given(bipartite_graphs(), st.sampled_from(SCHEMES), gammas, st.integers(0, 3), st.integers(1, 30) | st.none())
-def test_merging(graph, scheme, gamma, sweeps, target):
+@given(
+    bipartite_graphs(),
+    st.sampled_from(SCHEMES),
+    gammas,
+    st.integers(0, 3),
+    st.integers(1, 30) | st.none(),
+    st.booleans(),
+)
+def test_merging(graph, scheme, gamma, sweeps, target, shared):
     backend, problem, slow, _, penalty = start(graph, scheme, gamma)
     partition = singletons(backend, problem)
     for number in range(sweeps):
         sweep(backend, problem, partition, penalty, seed=5, number=number)
-    expected = reference.merge_to(slow, labels_of(partition), penalty, target)
-    merged = merge_to(backend, problem, partition, penalty, target)
+    expected = reference.merge_to(slow, labels_of(partition), penalty, target, shared)
+    merged = merge_to(backend, problem, partition, penalty, target, shared=shared)
     assert labels_of(merged) == expected
 
 

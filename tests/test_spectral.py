@@ -59,6 +59,21 @@ def test_rows_of_a_codebook_stand_for_all_their_ids():
             assert (rows[one] @ rows[other] > 0.9) == (groups[one] == groups[other])
 
 
+def test_a_codebook_of_both_tables_starts_in_the_directions_of_both():
+    split = planted_split()
+    clustering = BalancedCoclustering(budget=GROUPS + 2, embedding_dim=DIM, random_state=0)
+    tables = compress(split, "affinity", clustering)
+    model = MatrixFactorization(tables.user_table, tables.item_table)
+    reset_embeddings(model, STD, seed=0)
+    spectral_embeddings(model, split.train, STD)
+    codebook = model.user_embedding.codebook.detach()
+    torch.testing.assert_close(codebook.norm(dim=1), torch.full((len(codebook),), STD * DIM**0.5))
+    users, items = (torch.nn.functional.normalize(table.detach(), dim=1) for table in model.representations())
+    cosines = users @ items.T
+    same = torch.arange(USERS)[:, None] % GROUPS == torch.arange(ITEMS) % GROUPS
+    assert cosines[same].mean() > cosines[~same].mean() + 0.5
+
+
 def test_what_has_no_interaction_and_what_has_no_vector_stays():
     graph = Interactions(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2]), 4, 5)
     model = full_model(4, 5, dim=8)

@@ -45,7 +45,7 @@ Regroup = Callable[[BipartiteGraph, Sequence[SharedRows], np.random.Generator], 
 
 EARLY, CONVERGED = "early", "converged"
 FULL, BUDGET, OWN = "full", "budget", "own"
-CODEBOOK, RESIDUAL, NARROW = "codebook", "residual", "narrow"
+CODEBOOK, RESIDUAL, AFFINITY, NARROW = "codebook", "residual", "affinity", "narrow"
 
 
 class Package(NamedTuple):
@@ -68,8 +68,9 @@ class Method:
         One line, and the paper that the definition comes from.
     size : {"budget", "own", "full"}
         Whether it meets a budget, chooses its own size, or does not compress.
-    table : {"codebook", "residual", "narrow"}
-        What is made of the labels: a codebook, or one with residuals; "narrow" needs no labels, it is the full table
+    table : {"codebook", "residual", "affinity", "narrow"}
+        What is made of the labels: codebooks, codebooks with residuals, or one codebook of which ids mix the rows that
+        they have an affinity for, with residuals; "narrow" needs no labels, it is the full table
         with as many dimensions as the budget has room for.
     solver : function, or None
         See `Solver`; None for the full table, and where `parameters` say it.

@@ -24,7 +24,7 @@ from baco_gpu.baselines import (
     propagation,
     spectral,
 )
-from baco_gpu.baselines.method import CONVERGED, FULL, NARROW, OWN, RESIDUAL, Method, Package, Solver
+from baco_gpu.baselines.method import AFFINITY, CONVERGED, FULL, NARROW, OWN, RESIDUAL, Method, Package, Solver
 from baco_gpu.baselines.sides import Sides
 from baco_gpu.clustering.estimator import SECONDARY
 from baco_gpu.errors import InputError
@@ -263,6 +263,14 @@ METHODS: dict[str, Method] = {
             table=RESIDUAL,
             secondary="users",
             coclusters=True,
+        ),
+        Method(
+            "affinity",
+            "balanced",
+            "ours, users and items in one codebook: ids mix the rows they interact with, and have residuals",
+            "this project",
+            parameters={"codebooks": "shared", "secondary": "none"},
+            table=AFFINITY,
         ),
     )
 }

@@ -42,6 +42,7 @@ class Settings:
     codebook_dtype: str
     schedule: Schedule
     backend: Backend
+    shared: bool = False
 
 
 class Solution(NamedTuple):
@@ -76,22 +77,26 @@ def cocluster(
     def solve(rows: int | None) -> tuple[Solution, int, int]:
         solution = run.solve(run.gamma(rows), rows)
         indices = sum(int((side != NO_LABEL).sum()) for side in solution.secondary if side is not None)
-        return solution, count_rows(settings.backend, solution.partition), indices
+        return solution, count_rows(settings.backend, solution.partition, shared=settings.shared), indices
 
     if settings.budget is None:
         solution, _, _ = solve(None)
     else:
-        solution = solve_within(settings.budget, table, _reach(host, settings.secondary), solve)
+        solution = solve_within(settings.budget, table, _reach(host, settings), solve)
     return accounted(host, weights, settings, parameters, solution, seconds)
 
 
-def _reach(graph: BipartiteGraph, secondary: tuple[bool, bool]) -> Reach:
-    """Nodes without an edge share one row on each side, and have no secondary clusters."""
-    sizes = (graph.num_users, graph.num_items)
+def _reach(graph: BipartiteGraph, settings: Settings) -> Reach:
+    """Nodes without an edge share one row on each side, or one row in all, and have no secondary clusters."""
+    sizes, secondary = (graph.num_users, graph.num_items), settings.secondary
     connected = [int((degrees > 0).sum()) for degrees in (graph.user_degrees, graph.item_degrees)]
+    inhabited = sum(size > 0 for size in sizes)
+    lone = sum(count < size for count, size in zip(connected, sizes, strict=True))
+    if settings.shared:
+        inhabited, lone = min(inhabited, 1), min(lone, 1)
     return Reach(
-        fewest=sum(size > 0 for size in sizes),
-        most=sum(count + (count < size) for count, size in zip(connected, sizes, strict=True)),
+        fewest=inhabited,
+        most=sum(connected) + lone,
         indices=sum(count for count, wanted in zip(connected, secondary, strict=True) if wanted),
         slots=sum(size for size, wanted in zip(sizes, secondary, strict=True) if wanted),
     )
@@ -127,7 +132,7 @@ class _Run:
         def rows_at(gamma: float) -> int:
             partition = self._sweeps_only(gamma, lambda stage, partition: None)
             self.progress("searching gamma", 0, 0, f"gamma {gamma:.4g}")
-            return count_rows(settings.backend, partition)
+            return count_rows(settings.backend, partition, shared=settings.shared)
 
         with timed(self.seconds, "search"):
             return search_gamma(rows_at, rows)
@@ -155,6 +160,7 @@ class _Run:
                     seed=settings.seed,
                     schedule=settings.schedule,
                     observe=observe,
+                    shared=settings.shared,
                 )
             partition = compact(backend, partition)
         self.progress("clustering", stages, stages, f"{partition.num_labels} co-clusters")

@@ -20,6 +20,7 @@ from baco_gpu.progress import Progress, silent
 
 SOLVERS = ("multilevel", "paper")
 SECONDARY = ("users", "items", "both", "none")
+CODEBOOKS = ("separate", "shared")
 
 
 class BalancedCoclustering(BiclusterMixin, BaseEstimator):
@@ -55,6 +56,9 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         The dimension of the embeddings, for the accounting.
     value_bytes : int
         Bytes of one embedding value, for the accounting (4 for float32).
+    codebooks : {"separate", "shared"}
+        Whether users and items have a codebook each, so that a co-cluster of both has two rows, or one that they share,
+        in which every co-cluster has one row. A budget then buys up to twice as many co-clusters.
     codebook_dtype : {"float", "int8"}
         How codebooks are stored, for the accounting: "float" as the full table is, "int8" in a byte a value and a scale
         of 4 bytes for every row.
@@ -87,6 +91,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         budget_measure: str = "parameters",
         embedding_dim: int = 64,
         value_bytes: int = 4,
+        codebooks: str = "separate",
         codebook_dtype: str = "float",
         sweeps: int = PUBLISHED_SWEEPS,
         levels: int = 4,
@@ -102,6 +107,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         self.budget_measure = budget_measure
         self.embedding_dim = embedding_dim
         self.value_bytes = value_bytes
+        self.codebooks = codebooks
         self.codebook_dtype = codebook_dtype
         self.sweeps = sweeps
         self.levels = levels
@@ -144,6 +150,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         scheme = self.weights if self.weights is not None else "paper" if self.solver == "paper" else "degree"
         check_choice("weights", scheme, SCHEMES)
         check_choice("budget_measure", self.budget_measure, MEASURES)
+        check_choice("codebooks", self.codebooks, CODEBOOKS)
         check_choice("codebook_dtype", self.codebook_dtype, CODEBOOK_DTYPES)
         seed = 0 if self.random_state is None else self.random_state
         settings = Settings(
@@ -162,6 +169,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
                 refinements=check_integer("refinements", self.refinements, minimum=0),
             ),
             backend=get_backend(self.backend),
+            shared=self.codebooks == "shared",
         )
         if self.solver == "paper" and (self.gamma is None) == (self.budget is None):
             raise InputError(

@@ -23,15 +23,22 @@ from baco_gpu.clustering.backends.base import (
 
 
 def merge_to(
-    backend: Backend, problem: Problem, partition: Partition, penalty: float, target_rows: int | None
+    backend: Backend,
+    problem: Problem,
+    partition: Partition,
+    penalty: float,
+    target_rows: int | None,
+    *,
+    shared: bool = False,
 ) -> Partition:
     """Merge clusters until at most `target_rows` codebook rows are left, or, without a target, as long as Q rises.
 
     The result has `target_rows` rows, or one row less where only merges that save two rows are left, or the rows that
-    `partition` had if those were fewer; its labels are 0..K-1.
+    `partition` had if those were fewer; its labels are 0..K-1. A cluster has a row for each side of which it has
+    members or, where rows are `shared` by the sides, just one.
     """
     merged = compact(backend, partition)
-    clusters = backend.contract(problem, merged)
+    clusters = backend.contract(problem, merged, shared=shared)
     group = backend.xp.arange(clusters.num_clusters, dtype=merged.labels[USERS].dtype)
     while True:
         excess = None if target_rows is None else clusters.codebook_rows - target_rows

@@ -44,9 +44,11 @@ def multilevel(
     seed: int,
     schedule: Schedule,
     observe: Observer,
+    shared: bool = False,
 ) -> Partition:
     """Cluster into at most `target_rows` codebook rows (one less in rare cases); without a target, for the best Q.
 
+    A co-cluster has a row for each side or, with `shared`, one for both.
     `observe(stage, partition)` is called after every sweep and every merging step.
     """
     partition = singletons(backend, problem)
@@ -54,7 +56,7 @@ def multilevel(
     for _ in range(schedule.sweeps):
         before = partition.copy()
         moved = sweep(backend, problem, partition, penalty, seed=seed, number=number)
-        if target_rows is not None and count_rows(backend, partition) < target_rows:
+        if target_rows is not None and count_rows(backend, partition, shared=shared) < target_rows:
             partition = before
             break
         number += 1
@@ -62,8 +64,8 @@ def multilevel(
         if not moved:
             break
 
-    for target in _targets(count_rows(backend, partition), target_rows, schedule.levels):
-        partition = merge_to(backend, problem, partition, penalty, target)
+    for target in _targets(count_rows(backend, partition, shared=shared), target_rows, schedule.levels):
+        partition = merge_to(backend, problem, partition, penalty, target, shared=shared)
         observe("merge", partition)
         for _ in range(schedule.refinements):
             sweep(backend, problem, partition, penalty, seed=seed, number=number, hold_rows=target is not None)

@@ -182,8 +182,13 @@ class CoclusteringResult:
         return len(self.volumes[0])
 
     @property
+    def shared(self) -> bool:
+        """Whether users and items share the rows of one codebook."""
+        return bool(self.settings.get("codebooks") == "shared")
+
+    @property
     def codebook_rows(self) -> int:
-        return self.users.rows + self.items.rows
+        return self.num_clusters if self.shared else self.users.rows + self.items.rows
 
     @property
     def table(self) -> TableSize:

@@ -70,14 +70,14 @@ def sweep(
     return moved
 
 
-def count_rows(backend: Backend, partition: Partition) -> int:
-    """The codebook rows of a partition: the labels that users bear plus the labels that items bear."""
-    counts = []
-    for labels in partition.labels:
-        owned = backend.xp.zeros(partition.num_labels, dtype=bool)
-        owned[labels] = True
-        counts.append(backend.xp.count_nonzero(owned))
-    return sum(read(backend, *counts))
+def count_rows(backend: Backend, partition: Partition, *, shared: bool = False) -> int:
+    """The codebook rows of a partition: the labels that users bear plus the labels that items bear, or, where the
+    sides share their rows, the labels that there are."""
+    owned = backend.xp.zeros((2, partition.num_labels), dtype=bool)
+    for side, labels in enumerate(partition.labels):
+        owned[0 if shared else side, labels] = True
+    (count,) = read(backend, backend.xp.count_nonzero(owned))
+    return count
 
 
 def _stream(seed: int, number: int, purpose: int) -> int:

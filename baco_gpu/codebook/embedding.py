@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from baco_gpu.codebook.quantize import rounded_rows, stored_bytes
 from baco_gpu.errors import InputError
 
 Device = torch.device | str | int | None
+_Made = TypeVar("_Made")
 
 
 class CodebookEmbedding(nn.Module):
@@ -52,6 +53,9 @@ class CodebookEmbedding(nn.Module):
         `codes` holds.
     padding_idx : int, optional
         The index whose embedding is zero and gets no gradient; counted from the end where negative.
+    labels : integers, optional
+        The labels that have a row, where these are more than `codes` holds: those of a codebook that several modules
+        share, say. Sharing is PyTorch's own: `items.codebook = users.codebook`.
     sparse : bool
         Whether the gradient of the codebook is a sparse tensor of the rows touched (for `torch.optim.SparseAdam`).
     quantized : bool
@@ -80,6 +84,8 @@ class CodebookEmbedding(nn.Module):
     secondary: Tensor | None
     labels: Tensor
 
+    _many = False  # whether an id may have several secondary codes
+
     # What a module is besides its codebook and its codes.
     _settings: tuple[str, ...] = ("embedding_dim", "padding_idx", "sparse", "quantized")
 
@@ -90,6 +96,7 @@ class CodebookEmbedding(nn.Module):
         secondary: Labels | None = None,
         *,
         padding_idx: int | None = None,
+        labels: Labels | None = None,
         sparse: bool = False,
         quantized: bool = False,
         dtype: torch.dtype | None = None,
@@ -98,16 +105,20 @@ class CodebookEmbedding(nn.Module):
         super().__init__()
         self.embedding_dim = check_integer("embedding_dim", embedding_dim, minimum=1)
         own = label_array("codes", codes, minimum=0)
-        labels, rows = np.unique(own, return_inverse=True)
-        second = None if secondary is None else secondary_rows(secondary, labels, rows)
+        if labels is None:
+            distinct, rows = np.unique(own, return_inverse=True)
+        else:
+            distinct = np.unique(label_array("labels", labels, minimum=0))
+            rows = rows_of_labels("codes", own, distinct)
+        second = None if secondary is None else secondary_rows(secondary, distinct, rows, columns=self._many)
         self.num_embeddings = len(own)
         self.padding_idx = padding_index(padding_idx, self.num_embeddings)
         self.sparse = bool(sparse)
         self.quantized = bool(quantized)
         if dtype is not None and not dtype.is_floating_point:
             raise InputError(f"dtype must be a floating-point dtype, got {dtype}")
-        self.codebook = nn.Parameter(torch.empty((len(labels), self.embedding_dim), dtype=dtype, device=device))
-        self._register_codes(labels, rows, second, device)
+        self.codebook = nn.Parameter(torch.empty((len(distinct), self.embedding_dim), dtype=dtype, device=device))
+        self._register_codes(distinct, rows, second, device)
         self.reset_parameters()
 
     def _register_codes(
@@ -124,7 +135,7 @@ class CodebookEmbedding(nn.Module):
             "secondary", None if secondary is None else torch.as_tensor(secondary, dtype=torch.int32, device=device)
         )
         self.register_buffer("labels", torch.as_tensor(labels, dtype=torch.int64, device=device))
-        self._members: tuple[Members, list[Tensor], list[int]] | None = None
+        self._kept: tuple[Any, list[Tensor], list[int]] | None = None
 
     @classmethod
     def from_pretrained(
@@ -192,16 +203,28 @@ class CodebookEmbedding(nn.Module):
         return codebook_expand(self._rows(), self.codes, self.secondary, self._padding, *self._listed_members())
 
     @property
+    def codebook_parameters(self) -> int:
+        """Entries of the codebook."""
+        return self.codebook.numel()
+
+    @property
+    def codebook_bytes(self) -> int:
+        """Bytes of the codebook as it is stored."""
+        return stored_bytes(self.codebook) if self.quantized else self.codebook.nbytes
+
+    @property
     def parameter_count(self) -> int:
         """Parameters as the BACO paper counts them: the codebook's entries, and one for each real secondary code."""
-        extra = 0 if self.secondary is None else int((self.secondary != self.codes).sum())
-        return self.codebook.numel() + extra
+        extra = 0
+        if self.secondary is not None:
+            extra = sum(int((column != self.codes).sum()) for column in self.secondary.reshape(len(self.codes), -1).T)
+        return self.codebook_parameters + extra
 
     @property
     def nbytes(self) -> int:
         """Bytes that a lookup reads from: the codebook as it is stored, and 4 for each code and each secondary code."""
         indices = self.codes.nbytes + (0 if self.secondary is None else self.secondary.nbytes)
-        return indices + (stored_bytes(self.codebook) if self.quantized else self.codebook.nbytes)
+        return indices + self.codebook_bytes
 
     def reset_parameters(self) -> None:
         """Draw the codebook from N(0, 1), as `torch.nn.Embedding` does."""
@@ -231,16 +254,20 @@ class CodebookEmbedding(nn.Module):
         return NO_PADDING if self.padding_idx is None else self.padding_idx
 
     def _listed_members(self) -> Members:
-        """The members of every row, listed anew when the codes are other tensors or were written to."""
+        """The members of every row."""
         sources = [tensor for tensor in (self.codes, self.secondary) if tensor is not None]
+        return self._derived(sources, lambda: list_members(self.codes, self.secondary, self._padding, self.num_rows))
+
+    def _derived(self, sources: list[Tensor], make: Callable[[], _Made]) -> _Made:
+        """What is made of these tensors, made anew when they are others or were written to."""
         versions = [tensor._version for tensor in sources]
-        if self._members is not None:
-            listed, known, then = self._members
+        if self._kept is not None:
+            made, known, then = self._kept
             if len(known) == len(sources) and all(map(operator.is_, known, sources)) and then == versions:
-                return listed
-        listed = list_members(self.codes, self.secondary, self._padding, self.num_rows)
-        self._members = (listed, sources, versions)
-        return listed
+                return made
+        made = make()
+        self._kept = (made, sources, versions)
+        return made
 
     def expand(self) -> nn.Module:
         """An `nn.Embedding` with the expanded table as its own, independent weight."""
@@ -267,7 +294,7 @@ class CodebookEmbedding(nn.Module):
         """
         labels = self.labels.cpu().numpy()
         rows = rows_of_labels("codes", label_array("codes", codes, minimum=0), labels)
-        second = None if secondary is None else secondary_rows(secondary, labels, rows)
+        second = None if secondary is None else secondary_rows(secondary, labels, rows, columns=self._many)
         now = None if places is None else moved_ids(places, self.num_embeddings, len(rows))
         if self.padding_idx is not None:
             self.padding_idx = padding_index(self.padding_idx if now is None else int(now[self.padding_idx]), len(rows))
@@ -292,7 +319,7 @@ class CodebookEmbedding(nn.Module):
         """
         labels = self.labels.cpu().numpy()
         rows = rows_of_labels("codes", label_array("codes", codes, minimum=0), labels)
-        second = rows if secondary is None else secondary_rows(secondary, labels, rows)
+        second = rows if secondary is None else secondary_rows(secondary, labels, rows, columns=self._many)
         old = self.codes.cpu().numpy()
         merged = None
         if self.secondary is not None or secondary is not None:

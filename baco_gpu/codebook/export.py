@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.mixed import MixedCodebookEmbedding
 from baco_gpu.codebook.quantize import quantized_rows
 from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
@@ -65,6 +66,7 @@ def served_table(module: CodebookEmbedding) -> ServedTable:
         codes=_array(module.codes),
         secondary=None if module.secondary is None else _array(module.secondary),
         padding_idx=module.padding_idx,
+        own_share=module.own_share if isinstance(module, MixedCodebookEmbedding) else None,
         **residuals,
     )
 

@@ -16,13 +16,13 @@ Labels = np.ndarray | Tensor | Sequence[int]
 NO_SECONDARY = -1
 
 
-def label_array(name: str, values: Labels, *, minimum: int) -> np.ndarray:
-    """`values` as an int64 array of one dimension, none below `minimum`."""
+def label_array(name: str, values: Labels, *, minimum: int, columns: bool = False) -> np.ndarray:
+    """`values` as an int64 array of one dimension, or, with `columns`, of one or two; none below `minimum`."""
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    if array.ndim != 1:
-        raise InputError(f"{name} must have one dimension, got shape {array.shape}")
+    if array.ndim != 1 and not (columns and array.ndim == 2):
+        raise InputError(f"{name} must have one dimension{' or two' if columns else ''}, got shape {array.shape}")
     if array.size == 0:
-        return np.empty(0, np.int64)
+        return np.empty(array.shape, np.int64)
     if array.dtype.kind not in "iu":
         raise InputError(f"{name} must be integers, got {array.dtype}")
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
@@ -42,16 +42,18 @@ def rows_of_labels(name: str, wanted: np.ndarray, labels: np.ndarray) -> np.ndar
         known = labels[rows] == wanted
     if not known.all():
         stranger = int(np.flatnonzero(~known)[0])
-        raise InputError(f"{name} must be labels that codes own, got {wanted[stranger]} at position {stranger}")
+        raise InputError(f"{name} must be labels of the codebook, got {wanted[stranger]} at position {stranger}")
     return rows
 
 
-def secondary_rows(secondary: Labels, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def secondary_rows(secondary: Labels, labels: np.ndarray, rows: np.ndarray, *, columns: bool = False) -> np.ndarray:
     """Rows of the secondary labels; where there is none, the row of the code itself, so that a mean needs no mask."""
-    second = label_array("secondary", secondary, minimum=NO_SECONDARY)
+    second = label_array("secondary", secondary, minimum=NO_SECONDARY, columns=columns)
     if len(second) != len(rows):
         raise InputError(f"secondary must be as long as codes ({len(rows)}), got {len(second)}")
-    return rows_of_labels("secondary", np.where(second == NO_SECONDARY, labels[rows], second), labels)
+    own = labels[rows].reshape(-1, *[1] * (second.ndim - 1))
+    wanted = np.where(second == NO_SECONDARY, own, second)
+    return rows_of_labels("secondary", wanted.reshape(-1), labels).reshape(second.shape)
 
 
 def padding_index(padding_idx: int | None, count: int) -> int | None:

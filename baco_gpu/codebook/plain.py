@@ -13,7 +13,7 @@ NO_PADDING = -1
 
 def lookup(codebook: Tensor, codes: Tensor, secondary: Tensor | None, indices: Tensor, padding_idx: int) -> Tensor:
     flat = indices.reshape(-1)
-    _check_range("indices", flat, len(codes))
+    check_range("indices", flat, len(codes))
     second = None if secondary is None else secondary.index_select(0, flat)
     out = _mean_rows(codebook, codes.index_select(0, flat), second)
     if padding_idx != NO_PADDING:
@@ -73,9 +73,9 @@ def _mean_rows(codebook: Tensor, first: Tensor, second: Tensor | None) -> Tensor
         return _mean_of_rows(codebook, first, second)
     except (IndexError, RuntimeError):
         # PyTorch refuses a row that is not there, and does not say where it came from.
-        _check_range("codes", first, len(codebook))
+        check_range("codes", first, len(codebook))
         if second is not None:
-            _check_range("secondary", second, len(codebook))
+            check_range("secondary", second, len(codebook))
         raise
 
 
@@ -91,7 +91,8 @@ def _mean_of_rows(codebook: Tensor, first: Tensor, second: Tensor | None) -> Ten
     return widened(codebook.index_select(0, first)).add_(codebook.index_select(0, second)).mul_(0.5).to(codebook.dtype)
 
 
-def _check_range(name: str, flat: Tensor, count: int) -> None:
+def check_range(name: str, flat: Tensor, count: int) -> None:
+    """Raise InputError where a row or an id is out of range; on the CPU alone, a GPU would have to be waited for."""
     if flat.numel() == 0 or flat.device.type != "cpu":
         return
     low, high = (int(bound) for bound in torch.aminmax(flat))

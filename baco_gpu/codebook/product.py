@@ -6,12 +6,27 @@ the graph holds nothing up. Sums have a fixed order, there as on the CPU, though
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from baco_gpu.codebook import device, segments
 from baco_gpu.codebook.cuda import on_cuda
 from baco_gpu.errors import InputError
+
+
+class SparseRows(NamedTuple):
+    """A sparse matrix by rows: offsets of shape (rows + 1,), columns and values of shape (entries,)."""
+
+    offsets: Tensor
+    columns: Tensor
+    values: Tensor
+
+    def times(self, dense: Tensor, factor: float = 1.0) -> Tensor:
+        """`factor` times the product with a dense matrix of shape (columns, dim)."""
+        weights = self.values.to(dense.dtype)
+        return gathered_sums(dense.detach(), self.offsets, self.columns, weights if factor == 1.0 else weights * factor)
 
 
 @torch.library.custom_op(

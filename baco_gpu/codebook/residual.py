@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baco_gpu.checks import check_integer
-from baco_gpu.codebook.embedding import CodebookEmbedding, Device
+from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.codebook.labels import Labels, carried, label_array
+from baco_gpu.codebook.mixed import MixedCodebookEmbedding
 from baco_gpu.errors import InputError
 
 
@@ -26,12 +27,13 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
 
     Parameters
     ----------
-    codes, embedding_dim, secondary, padding_idx, quantized, dtype, device : as of `CodebookEmbedding`
-        Residuals are not quantised.
+    codes, embedding_dim, secondary, padding_idx : as of `CodebookEmbedding`
     residual_dim : int
         The rank of the residuals, from 1 to `embedding_dim`.
     residual_ids : integers of shape (number of ids with a residual,), optional
         The ids that have one, each once; all by default. The padding index has none in either case.
+    options
+        Further arguments of `CodebookEmbedding`. Residuals are not quantised.
 
     Attributes
     ----------
@@ -60,24 +62,14 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
         residual_dim: int,
         residual_ids: Labels | None = None,
         padding_idx: int | None = None,
-        quantized: bool = False,
-        dtype: torch.dtype | None = None,
-        device: Device = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            codes,
-            embedding_dim,
-            secondary,
-            padding_idx=padding_idx,
-            quantized=quantized,
-            dtype=dtype,
-            device=device,
-        )
+        super().__init__(codes, embedding_dim, secondary, padding_idx=padding_idx, **options)
         rank = check_integer("residual_dim", residual_dim, minimum=1, maximum=self.embedding_dim)
         ids = _own_ids(residual_ids, self.num_embeddings, self.padding_idx)
         rows = np.full(self.num_embeddings, len(ids), np.int32)
         rows[ids] = np.arange(len(ids), dtype=np.int32)
-        self.register_buffer("residual_rows", torch.as_tensor(rows, device=device))
+        self.register_buffer("residual_rows", torch.as_tensor(rows, device=self.codes.device))
         self.residual = nn.Parameter(self.codebook.new_zeros((len(ids) + 1, rank)))
         self.basis = nn.Parameter(self.codebook.new_empty((rank, self.embedding_dim)))
         self.reset_residual()
@@ -225,6 +217,18 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
                 errors: list[str] = rest[-1]
                 errors.append(f"{prefix}residual_rows must hold 0 to {len(self.residual) - 1}, got {low}..{high}")
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class ResidualMixedCodebookEmbedding(ResidualCodebookEmbedding, MixedCodebookEmbedding):
+    """A `MixedCodebookEmbedding` in which some ids add a residual of low rank to what they mix.
+
+    The arguments are those of both. A trained table cannot be compressed to it, since the rows of ids that mix many
+    are no means of theirs: `from_pretrained` raises InputError.
+    """
+
+    @classmethod
+    def from_pretrained(cls, *arguments: Any, **options: Any) -> ResidualMixedCodebookEmbedding:
+        raise InputError("from_pretrained must be called of a table whose ids do not mix rows, got one that does")
 
 
 def _own_ids(ids: Labels | None, count: int, padding_idx: int | None) -> np.ndarray:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sklearn.base import clone
 
-from baco_gpu.baselines.method import BUDGET, FULL, NARROW, RESIDUAL
+from baco_gpu.baselines.method import AFFINITY, BUDGET, FULL, NARROW, RESIDUAL
 from baco_gpu.baselines.registry import find_method
 from baco_gpu.checks import check_integer
 from baco_gpu.clustering.budget import Budget, TableSize
@@ -18,6 +19,7 @@ from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError, UnreachableBudgetError
+from baco_gpu.experiment.affinity import mix_coclusters
 from baco_gpu.experiment.regrouping import Regrouping
 from baco_gpu.experiment.residual import NOBODY, budget_beside, plan_residuals
 from baco_gpu.graph.bipartite import BipartiteGraph
@@ -41,17 +43,31 @@ class Compression:
 
     @property
     def rows(self) -> int:
-        return sum(_rows(table) for table in (self.user_table, self.item_table))
+        return sum(_rows(table) for table in (self.user_table, self.item_table)) - self._twice("num_rows")
 
     @property
     def parameters(self) -> int:
-        """Trained parameters, plus one for each secondary index (arXiv 2604.18351)."""
-        return sum(_parameters(table) for table in (self.user_table, self.item_table))
+        """Trained parameters, plus one for each secondary index and each weight of a row (arXiv 2604.18351)."""
+        both = sum(_parameters(table) for table in (self.user_table, self.item_table))
+        return both - self._twice("codebook_parameters")
 
     @property
     def bytes(self) -> int:
         """Tables or codebooks at their dtype, and index arrays."""
-        return sum(_bytes(table) for table in (self.user_table, self.item_table))
+        both = sum(_bytes(table) for table in (self.user_table, self.item_table))
+        return both - self._twice("codebook_bytes")
+
+    @property
+    def shared(self) -> bool:
+        """Whether one codebook is that of both tables."""
+        users, items = self.user_table, self.item_table
+        if not (isinstance(users, CodebookEmbedding) and isinstance(items, CodebookEmbedding)):
+            return False
+        return users.codebook is items.codebook
+
+    def _twice(self, figure: str) -> int:
+        """A figure of the codebook that is counted with each table, though it is one."""
+        return int(getattr(self.user_table, figure)) if self.shared else 0
 
 
 def compress(
@@ -107,31 +123,37 @@ def compress(
             "(compress with the same split and seed)"
         )
     started = time.perf_counter()
-    plan = NOBODY
-    if chosen.table == RESIDUAL:
+    residuals, dim = NOBODY, table.embedding_dim
+    if chosen.table in (RESIDUAL, AFFINITY):
         whole = _budget_of(clustering, method)
-        plan = plan_residuals(graph, table, whole)
-        left = budget_beside(plan, table, whole)
+        residuals = plan_residuals(graph, table, whole)
+        left = budget_beside(residuals, table, whole)
         clustering = clone(clustering).set_params(budget=left.ratio if left.rows is None else left.rows)
-    if chosen.parameters is None:
-        budget = _budget_of(clustering, method) if chosen.size == BUDGET else None
-        sides = chosen.assign(graph, budget, table, clustering.random_state or 0)
+    tables: Sequence[Table]
+    if chosen.table == AFFINITY:
+        estimator = clone(clustering).set_params(**chosen.parameters or {})
+        mixture = mix_coclusters(graph, estimator, table, _budget_of(estimator, method), progress)
+        seconds = time.perf_counter() - started
+        result, tables = mixture.result, mixture.tables(residuals, dim, quantized=quantized)
     else:
-        if result is None:
-            estimator = clone(clustering).set_params(**chosen.parameters)
-            result = estimator.fit(graph, progress=progress).result_
-        sides = result.users, result.items
-    seconds = time.perf_counter() - started
-    if chosen.shares is None:
-        user_table, item_table = plan.tables(sides, table.embedding_dim, quantized=quantized)
-    else:
-        user_table, item_table = (
-            WeightedCodebookEmbedding(
-                side.labels, table.embedding_dim, side.secondary, shares=chosen.shares, quantized=quantized
-            )
-            for side in sides
-        )
+        if chosen.parameters is None:
+            budget = _budget_of(clustering, method) if chosen.size == BUDGET else None
+            sides = chosen.assign(graph, budget, table, clustering.random_state or 0)
+        else:
+            if result is None:
+                estimator = clone(clustering).set_params(**chosen.parameters)
+                result = estimator.fit(graph, progress=progress).result_
+            sides = result.users, result.items
+        seconds = time.perf_counter() - started
+        if chosen.shares is None:
+            tables = residuals.tables(sides, dim, quantized=quantized)
+        else:
+            tables = [
+                WeightedCodebookEmbedding(side.labels, dim, side.secondary, shares=chosen.shares, quantized=quantized)
+                for side in sides
+            ]
     callbacks = () if chosen.regroup is None else (Regrouping(chosen.regroup, chosen.regroup_when, graph),)
+    user_table, item_table = tables
     return Compression(method, user_table, item_table, table.full_parameters, seconds, result, callbacks)
 
 

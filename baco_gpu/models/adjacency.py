@@ -11,24 +11,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from baco_gpu.codebook.product import gathered_sums
+from baco_gpu.codebook.product import SparseRows
 from baco_gpu.codebook.segments import add_by_row_
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.normalised import normalised
 from baco_gpu.errors import InputError
-
-
-class SparseRows(NamedTuple):
-    """A sparse matrix by rows: offsets of shape (rows + 1,), columns and values of shape (entries,)."""
-
-    offsets: Tensor
-    columns: Tensor
-    values: Tensor
-
-    def times(self, dense: Tensor, factor: float = 1.0) -> Tensor:
-        """`factor` times the product with a dense matrix of shape (columns, dim)."""
-        weights = self.values.to(dense.dtype)
-        return gathered_sums(dense.detach(), self.offsets, self.columns, weights if factor == 1.0 else weights * factor)
 
 
 class Neighbours(NamedTuple):

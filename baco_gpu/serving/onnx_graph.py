@@ -66,10 +66,17 @@ def _model(table: ServedTable) -> Any:
     out = rows(node("Gather", "codes", INPUT))
     if table.secondary is not None:
         second = rows(node("Gather", "secondary", INPUT))
+        if table.own_share is not None:
+            second = node("ReduceMean", second, axes=[1], keepdims=0)
         if wide != value:
             to = helper.np_dtype_to_tensor_dtype(wide)
             out, second = node("Cast", out, to=to), node("Cast", second, to=to)
-        out = node("Mul", node("Add", out, second), constant("half", 0.5, wide))
+        if table.own_share is None:
+            out = node("Mul", node("Add", out, second), constant("half", 0.5, wide))
+        else:
+            out = node("Mul", out, constant("own_share", table.own_share, wide))
+            second = node("Mul", second, constant("other_share", 1 - table.own_share, wide))
+            out = node("Add", out, second)
         if wide != value:
             out = node("Cast", out, to=helper.np_dtype_to_tensor_dtype(value))
     if table.padding_idx is not None:

@@ -19,6 +19,7 @@ FORMAT = "baco_gpu.codebook"
 FORMAT_VERSION = 1
 
 _VALUES = ("codebook", "scales", "residual", "basis")
+_FACTS = ("padding_idx", "own_share")
 _INDICES = {"codes": "codebook", "secondary": "codebook", "residual_rows": "residual"}
 
 
@@ -30,7 +31,9 @@ class ServedTable:
     ----------
     codebook : float16, float32 or float64 array of shape (rows, embedding_dim), or int8 with scales
     codes : int32 array of shape (ids,), the row of every id
-    secondary : int32 array of shape (ids,), a second row to take the mean with; None for none
+    secondary : int32 array of shape (ids,), a second row to take the mean with, or of shape (ids, rows), further rows
+        to mix in; None for none
+    own_share : float or None, where rows are mixed the share of the first one; the others share the rest alike
     padding_idx : int or None, the id whose embedding is zero
     residual, basis : arrays of shapes (residual rows, rank) and (rank, embedding_dim), or None
     scales : floating array of shape (rows, 1), what the integers of a row are multiplied by, or None
@@ -51,6 +54,7 @@ class ServedTable:
     basis: np.ndarray | None = None
     residual_rows: np.ndarray | None = None
     scales: np.ndarray | None = None
+    own_share: float | None = None
 
     def __post_init__(self) -> None:
         if self.dtype.kind != "f":
@@ -72,12 +76,13 @@ class ServedTable:
             index = getattr(self, name)
             if index is None:
                 continue
-            if index.dtype != np.int32 or index.shape != (self.num_embeddings,):
-                raise InputError(
-                    f"{name} must be int32 of shape ({self.num_embeddings},), got {index.dtype} of shape {index.shape}"
-                )
+            mixed = name == "secondary" and self.own_share is not None
+            shape = (self.num_embeddings, *index.shape[1:2]) if mixed else (self.num_embeddings,)
+            if index.dtype != np.int32 or index.shape != shape or index.ndim != 1 + mixed:
+                shapes = f"({self.num_embeddings}, rows)" if mixed else f"({self.num_embeddings},)"
+                raise InputError(f"{name} must be int32 of shape {shapes}, got {index.dtype} of shape {index.shape}")
             rows = len(getattr(self, into))
-            if len(index) and not 0 <= index.min() <= index.max() < rows:
+            if index.size and not 0 <= index.min() <= index.max() < rows:
                 raise InputError(f"{name} must be rows from 0 to {rows - 1}, got {index.min()}..{index.max()}")
         if self.padding_idx is not None and not 0 <= self.padding_idx < self.num_embeddings:
             raise InputError(f"padding_idx must be from 0 to {self.num_embeddings - 1}, got {self.padding_idx}")
@@ -108,8 +113,8 @@ class ServedTable:
     def lookup(self, ids: Any) -> np.ndarray:
         """Embeddings of ids (integers of any shape): an array of shape (*ids.shape, embedding_dim).
 
-        The same bits as the module gives, in its dtype; with residuals, up to the rounding of a matrix
-        product, which differs between libraries.
+        The same bits as the module gives, in its dtype; with residuals or many rows an id, up to the rounding of
+        products and sums, which differs between libraries.
 
         Raises
         ------
@@ -127,8 +132,12 @@ class ServedTable:
         if self.secondary is not None:
             # Half precision is added up in single precision, and rounded once.
             wide = out.astype(np.result_type(out.dtype, np.float32))
-            wide += self._rows(self.secondary[index])
-            wide *= wide.dtype.type(0.5)
+            if self.own_share is None:
+                wide += self._rows(self.secondary[index])
+                wide *= wide.dtype.type(0.5)
+            else:
+                others = self._rows(self.secondary[index]).mean(axis=-2, dtype=wide.dtype)
+                wide = wide.dtype.type(self.own_share) * wide + wide.dtype.type(1 - self.own_share) * others
             out = wide.astype(out.dtype)
         if self.padding_idx is not None:
             out[index == self.padding_idx] = 0
@@ -146,7 +155,8 @@ def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[st
     """Write tables to one safetensors file, whole or not at all; returns the path.
 
     The tensors are NAME.codebook, NAME.codes and so on, as in `ServedTable`; the metadata has format, format_version
-    and tables, a JSON object of the names and their padding_idx.
+    and tables, a JSON object of the names and their padding_idx and own_share. A codebook that several tables have is
+    there once, and `same` in the metadata names it for the others.
 
     Raises
     ------
@@ -162,9 +172,29 @@ def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[st
         for name, table in tables.items()
         for part, array in table.arrays().items()
     }
-    facts = {name: {"padding_idx": table.padding_idx} for name, table in tables.items()}
+    same = _equals({name: array for name, array in tensors.items() if name.endswith((".codebook", ".scales"))})
+    tensors = {name: array for name, array in tensors.items() if name not in same}
+    facts = {name: {fact: getattr(table, fact) for fact in _FACTS} for name, table in tables.items()}
     metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "tables": json.dumps(facts)}
+    metadata["same"] = json.dumps(same)
     return save_tensors(save_file, tensors, path, metadata)
+
+
+def _equals(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """For every array that equals one before it, the name of that."""
+    first: dict[str, np.ndarray] = {}
+    same = {}
+    for name, array in arrays.items():
+        twin = next((other for other, known in first.items() if _are_one(known, array)), None)
+        if twin is None:
+            first[name] = array
+        else:
+            same[name] = twin
+    return same
+
+
+def _are_one(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.dtype == other.dtype and np.array_equal(one, other)
 
 
 def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
@@ -179,6 +209,8 @@ def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
         path, FORMAT, FORMAT_VERSION, what="codebooks exported by baco_gpu", written_by="export_codebook"
     )
     try:
+        for name, twin in json.loads(metadata.get("same", "{}")).items():
+            tensors[name] = tensors[twin]
         return {
             name: ServedTable(
                 **{part: tensors[f"{name}.{part}"] for part in (*_VALUES, *_INDICES) if f"{name}.{part}" in tensors},

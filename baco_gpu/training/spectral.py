@@ -24,6 +24,7 @@ def spectral_embeddings(model: Recommender, interactions: Interactions, std: flo
     spectral co-clustering, `D_users^(-1/2) W D_items^(-1/2)` (Dhillon, KDD 2001). The greatest singular values, square
     roots of which weigh their vectors, fill as many dimensions as there are rows for; further dimensions stay as they
     are, and so do rows without an interaction. The basis and the residuals of a `ResidualCodebookEmbedding` do too.
+    A row of a codebook that both tables hold is the direction of the sum of what it is for users and for items.
 
     Parameters
     ----------
@@ -44,7 +45,8 @@ def spectral_embeddings(model: Recommender, interactions: Interactions, std: flo
         return
     # The start is fixed, so that the vectors are; their signs are of no account.
     left, values, right = svds(normalised(between), k=count, v0=np.ones(min(between.shape)))
-    for table, vectors in ((users, left), (items, right.T)):
+    parts = [(users, left + right.T)] if users is items else [(users, left), (items, right.T)]
+    for table, vectors in parts:
         rows = vectors * np.sqrt(np.maximum(values, 0.0))
         lengths = np.linalg.norm(rows, axis=1)
         known = np.flatnonzero(lengths > np.finfo(np.float32).eps)

@@ -73,7 +73,7 @@ class ClusterGraph(NamedTuple):
     The neighbours of cluster c are `neighbors[rows[c] : rows[c] + counts[c]]`, each once, never c itself, in no
     particular order; `weights` are the summed weights of the edges between the two, in both directions of the
     bipartite graph, so the graph is symmetric. `codebook_rows` counts a row for the users, and one for the items, of
-    every cluster that has some.
+    every cluster that has some. Where the sides share their rows, all of them count as those of users.
     """
 
     rows: Array
@@ -81,7 +81,7 @@ class ClusterGraph(NamedTuple):
     neighbors: Array
     weights: Array
     volumes: tuple[Array, Array]
-    occupied: tuple[Array, Array]  # bool: does the cluster have users, items
+    occupied: tuple[Array, Array]  # bool: does the cluster have a row for users, one for items
     codebook_rows: int
 
     @property
@@ -141,8 +141,11 @@ class Backend(Protocol):
     def second_best(self, problem: Problem, partition: Partition, side: int, penalty: float) -> Array:
         """The second-best label of every node of a side, -1 for none."""
 
-    def contract(self, problem: Problem, partition: Partition) -> ClusterGraph:
-        """The graph of clusters of a partition whose labels are 0..K-1, each with at least one member."""
+    def contract(self, problem: Problem, partition: Partition, *, shared: bool = False) -> ClusterGraph:
+        """The graph of clusters of a partition whose labels are 0..K-1, each with at least one member.
+
+        With `shared` a cluster has one row of the codebook, whomever it has as members.
+        """
 
     def contract_again(self, clusters: ClusterGraph, relabel: Array) -> ClusterGraph:
         """The graph of groups of clusters: cluster c becomes part of group `relabel[c]`; no group up to the last one is

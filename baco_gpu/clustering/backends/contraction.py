@@ -50,10 +50,13 @@ class Contraction:
         self.xp = xp
         self._launch = launch
 
-    def contract(self, problem: Problem, partition: Partition) -> ClusterGraph:
+    def contract(self, problem: Problem, partition: Partition, *, shared: bool = False) -> ClusterGraph:
         users, labels, size = problem.sides[USERS], partition.labels, partition.num_labels
         edges = _Edges((users.offsets[:-1], users.offsets[1:]), users.neighbors, users.edge_weights, labels, False)
-        occupied = (self._marked(labels[USERS], size), self._marked(labels[ITEMS], size))
+        if shared:
+            occupied = (self.xp.ones(size, dtype=bool), self.xp.zeros(size, dtype=bool))
+        else:
+            occupied = (self._marked(labels[USERS], size), self._marked(labels[ITEMS], size))
         room = problem.room if isinstance(problem, DeviceProblem) else None
         rows, *held = self._rows(edges, size, room, *map(self.xp.count_nonzero, occupied))
         return _clusters(rows, partition.volumes, occupied, sum(held), room)

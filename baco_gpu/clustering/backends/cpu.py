@@ -112,7 +112,7 @@ class CpuBackend:
                 *self._tables(bounds, lengths, partition.num_labels, labels.dtype),
             )
 
-    def contract(self, problem: Problem, partition: Partition) -> ClusterGraph:
+    def contract(self, problem: Problem, partition: Partition, *, shared: bool = False) -> ClusterGraph:
         num_clusters = partition.num_labels
         users, items = (
             kernels.Members(
@@ -126,6 +126,8 @@ class CpuBackend:
             for k, side in enumerate(problem.sides)
         )
         occupied = (np.diff(users.group[1]) > 0, np.diff(items.group[1]) > 0)
+        if shared:
+            occupied = (np.ones(num_clusters, np.bool_), np.zeros(num_clusters, np.bool_))
         return self._gather((users, items), num_clusters, partition.volumes, occupied)
 
     def contract_again(self, clusters: ClusterGraph, relabel: np.ndarray) -> ClusterGraph:

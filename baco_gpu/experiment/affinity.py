@@ -1,0 +1,117 @@
+"""Tables in which an id mixes the row of its co-cluster with those of the co-clusters that it interacts with.
+
+Users and items share one codebook, in which every co-cluster has a row: a user is near the items that users like it
+choose before anything is learned, and every row is learned from both sides.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+
+from baco_gpu.clustering.affinity import nearby_coclusters
+from baco_gpu.clustering.budget import Budget, Reach, TableSize, solve_within
+from baco_gpu.clustering.estimator import BalancedCoclustering
+from baco_gpu.clustering.result import NO_LABEL, CoclusteringResult
+from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.mixed import MixedCodebookEmbedding
+from baco_gpu.codebook.residual import ResidualCodebookEmbedding, ResidualMixedCodebookEmbedding
+from baco_gpu.experiment.residual import ResidualPlan
+from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.progress import Progress, silent
+
+# Chosen by validation recall on Gowalla: secondary rows of a user and of an item, and the share of their own row.
+SLOTS = (8, 4)
+OWN_SHARE = 1 / 5
+MOST_OF_THE_BUDGET = 1 / 2
+
+
+class Mixture(NamedTuple):
+    """A clustering whose co-clusters have one row each, and the rows that every id mixes with its own.
+
+    Attributes
+    ----------
+    result : CoclusteringResult
+    nearby : pair of int64 arrays of shape (users or items, slots), or None where the budget has no room for any
+    """
+
+    result: CoclusteringResult
+    nearby: tuple[np.ndarray, np.ndarray] | None
+
+    @property
+    def indices(self) -> int:
+        """How many secondary rows there are that are not the id's own."""
+        if self.nearby is None:
+            return 0
+        sides = zip((self.result.users, self.result.items), self.nearby, strict=True)
+        return sum(int(((near != side.labels[:, None]) & (near != NO_LABEL)).sum()) for side, near in sides)
+
+    def tables(self, residuals: ResidualPlan, dim: int, *, quantized: bool = False) -> list[CodebookEmbedding]:
+        """The tables of users and of items, which hold one codebook, with the residuals of that plan."""
+        sides = (self.result.users, self.result.items)
+        options: dict[str, Any] = {"labels": np.arange(self.result.num_clusters), "quantized": quantized}
+        tables: list[CodebookEmbedding] = []
+        for side, labels in enumerate((sides[0].labels, sides[1].labels)):
+            owners = (residuals.users, residuals.items)[side]
+            kind: Any
+            if self.nearby is None:
+                kind, near = CodebookEmbedding, None
+            else:
+                kind, near = MixedCodebookEmbedding, self.nearby[side]
+                options["own_share"] = OWN_SHARE
+            if len(owners):
+                kind = ResidualCodebookEmbedding if near is None else ResidualMixedCodebookEmbedding
+                kind = partial(kind, residual_dim=residuals.rank, residual_ids=owners)
+            tables.append(kind(labels, dim, near, **options))
+        tables[1].codebook = tables[0].codebook
+        return tables
+
+
+def mix_coclusters(
+    graph: BipartiteGraph,
+    clustering: BalancedCoclustering,
+    table: TableSize,
+    budget: Budget,
+    progress: Progress = silent,
+) -> Mixture:
+    """Cluster for as many rows as the budget buys beside the indices of those that ids mix.
+
+    Raises
+    ------
+    InputError
+        If the budget cannot be met.
+    """
+    host, slots = graph.to("cpu"), _slots_within(budget, table)
+    degrees = (host.user_degrees, host.item_degrees)
+
+    def solve(rows: int) -> tuple[Mixture, int, int]:
+        result = clone(clustering).set_params(budget=rows).fit(graph, progress=progress).result_
+        mixture = Mixture(result, None)
+        if slots is not None:
+            size = result.num_clusters
+            users = nearby_coclusters(host.csr, result.items.labels, size, slots[0])
+            items = nearby_coclusters(host.csc, result.users.labels, size, slots[1])
+            mixture = Mixture(result, (users, items))
+        return mixture, result.codebook_rows, mixture.indices
+
+    reach = Reach(
+        fewest=min(table.full_rows, 1),
+        most=table.full_rows,
+        indices=0 if slots is None else sum(n * int((d > 0).sum()) for n, d in zip(slots, degrees, strict=True)),
+        slots=0 if slots is None else slots[0] * table.num_users + slots[1] * table.num_items,
+    )
+    return solve_within(budget, table, reach, solve)
+
+
+def _slots_within(budget: Budget, table: TableSize) -> tuple[int, int] | None:
+    """`SLOTS`, or as many in proportion as half of the budget has room for; None where that is not one an id."""
+    whole = budget.rows_for(table, secondary_indices=0, secondary_slots=0) * table.row_bytes
+    index = table.row_bytes / table.embedding_dim if budget.measure == "parameters" else 4
+    for parts in range(SLOTS[1], 0, -1):
+        slots = (parts * SLOTS[0] // SLOTS[1], parts)
+        if (slots[0] * table.num_users + slots[1] * table.num_items) * index <= MOST_OF_THE_BUDGET * whole:
+            return slots
+    return None
