@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from baco_gpu.codebook.compress import compress_module
     from baco_gpu.codebook.embedding import CodebookEmbedding
     from baco_gpu.codebook.export import export_codebook
+    from baco_gpu.codebook.mixed import MixedCodebookEmbedding
     from baco_gpu.codebook.residual import ResidualCodebookEmbedding
     from baco_gpu.data.interactions import Interactions, SplitInteractions
     from baco_gpu.data.readers import load_interactions, load_split
@@ -30,6 +31,7 @@ _HOMES = {
     "CodebookEmbedding": "baco_gpu.codebook.embedding",
     "CodebookEmbeddingBag": "baco_gpu.codebook.bag",
     "Interactions": "baco_gpu.data.interactions",
+    "MixedCodebookEmbedding": "baco_gpu.codebook.mixed",
     "ResidualCodebookEmbedding": "baco_gpu.codebook.residual",
     "SplitInteractions": "baco_gpu.data.interactions",
     "compress_module": "baco_gpu.codebook.compress",
@@ -45,6 +47,7 @@ __all__ = [
     "CodebookEmbedding",
     "CodebookEmbeddingBag",
     "Interactions",
+    "MixedCodebookEmbedding",
     "ResidualCodebookEmbedding",
     "SplitInteractions",
     "__version__",

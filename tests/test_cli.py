@@ -113,7 +113,7 @@ def test_train_prints_one_json_object(baco, clicks, tmp_path, method):
     summary = json.loads(stdout)
     assert (code, stderr) == (0, "")
     assert summary.keys() >= TRAIN_KEYS
-    assert summary["method"] == (method or "residual")
+    assert summary["method"] == (method or "affinity")
     assert summary["epochs"] == 2
     if method != "full":
         assert summary["parameters"] <= 0.25 * summary["parameters_full"]
@@ -156,7 +156,7 @@ def test_compare_prints_a_table_and_draws_a_picture(baco, clicks, tmp_path):
     assert {path.name for path in out.iterdir()} == {*files, "comparison.settings.yml"}
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
     table = json.loads((out / "comparison.json").read_text())["table"]
-    assert [row["method"] for row in table] == ["full", "random", "codebook", "residual"]
+    assert [row["method"] for row in table] == ["full", "random", "codebook", "affinity"]
     before = {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
     assert len(before) == 4
     assert baco(*words)[0] == 0
@@ -218,7 +218,7 @@ def test_the_published_budget_is_refused_for_other_data_of_that_name(baco, click
 
 def test_methods_are_listed(baco):
     methods = {method["name"]: method for method in json.loads(baco("methods", "--json")[1])["methods"]}
-    assert {"full", "narrow", "random", "louvain", "paper", "codebook", "residual"} <= set(methods)
+    assert {"full", "narrow", "random", "louvain", "paper", "codebook", "residual", "affinity"} <= set(methods)
     assert methods["codebook"]["secondary"] == "users"
     assert methods["random"]["secondary"] is None
     stdout = baco("methods")[1]

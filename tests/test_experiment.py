@@ -117,6 +117,16 @@ def test_ids_that_mix_rows_are_paid_for_by_the_budget(split, budget, measure):
     assert 0.97 * limit <= spent <= limit
 
 
+@pytest.mark.parametrize("method", ["codebook", "residual"])
+def test_other_tables_share_a_codebook_too_when_asked_to(split, method):
+    estimator = BalancedCoclustering(embedding_dim=32, budget=0.25, codebooks="shared")
+    compression = experiment.compress(split, method, estimator)
+    users, items = tables(compression)
+    assert users.codebook is items.codebook
+    assert compression.rows == compression.result.num_clusters
+    assert 0.97 * 0.25 * 320 * 32 <= compression.parameters <= 0.25 * 320 * 32
+
+
 def test_fewer_rows_are_mixed_where_the_budget_is_small(split):
     widths = []
     for budget in (0.5, 0.25, 0.12, 0.05):

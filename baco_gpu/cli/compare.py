@@ -45,10 +45,10 @@ def compare(
     methods: Annotated[
         str,
         typer.Option(
-            help="Methods, comma-separated: full, codebook and residual (ours), and others that `baco methods` lists.",
+            help="Methods, comma-separated: full, codebook and affinity (ours), and others that `baco methods` lists.",
             autocompletion=completion.several_of(options.methods),
         ),
-    ] = "full,random,codebook,residual",
+    ] = "full,random,codebook,affinity",
     budgets: Annotated[
         str | None,
         typer.Option(

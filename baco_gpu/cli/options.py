@@ -49,6 +49,12 @@ def _measures() -> tuple[str, ...]:
     return MEASURES
 
 
+def _codebooks() -> tuple[str, ...]:
+    from baco_gpu.clustering.estimator import CODEBOOKS
+
+    return CODEBOOKS
+
+
 def _codebook_dtypes() -> tuple[str, ...]:
     from baco_gpu.clustering.budget import CODEBOOK_DTYPES
 
@@ -245,6 +251,13 @@ class Clustering:
         ),
     ] = "users"
     embedding_dim: Annotated[int, typer.Option("--embedding-dim", "--dim", help="Embedding dimension.")] = 64
+    codebooks: Annotated[
+        str,
+        typer.Option(
+            help="separate: one for users and one for items; shared: one for both, a row a co-cluster.",
+            autocompletion=completion.one_of(_codebooks),
+        ),
+    ] = "separate"
     codebook_dtype: Annotated[
         str,
         typer.Option(
@@ -278,6 +291,7 @@ class Clustering:
             random_state=run.seed,
             budget_measure=self.budget_measure,
             embedding_dim=self.embedding_dim,
+            codebooks=self.codebooks,
             codebook_dtype=self.codebook_dtype,
         )
         estimator.check_parameters()

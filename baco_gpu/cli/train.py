@@ -25,8 +25,8 @@ def train(
     method: Annotated[
         str | None,
         typer.Option(
-            help="Tables: residual or codebook (ours), full, or another that `baco methods` lists.",
-            show_default="residual, or codebook with --codes",
+            help="Tables: affinity, residual or codebook (ours), full, or another that `baco methods` lists.",
+            show_default="affinity, or codebook with --codes",
             autocompletion=completion.one_of(options.methods),
         ),
     ] = None,
@@ -52,7 +52,7 @@ def train(
       baco train clicks.npz --checkpoint run.safetensors --resume
     """
     if method is None:
-        method = "residual" if codes is None else "codebook"
+        method = "affinity" if codes is None else "codebook"
     estimator = clustering.estimator(run)
     settings = training.settings(run)
     options.check_output(out, ".safetensors")

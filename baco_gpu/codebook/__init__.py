@@ -5,13 +5,16 @@ from baco_gpu.codebook.compress import CompressionReport, compress_module
 from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.codebook.export import export_codebook, export_onnx
 from baco_gpu.codebook.lookup import codebook_expand, codebook_lookup
-from baco_gpu.codebook.residual import ResidualCodebookEmbedding
+from baco_gpu.codebook.mixed import MixedCodebookEmbedding
+from baco_gpu.codebook.residual import ResidualCodebookEmbedding, ResidualMixedCodebookEmbedding
 
 __all__ = [
     "CodebookEmbedding",
     "CodebookEmbeddingBag",
     "CompressionReport",
+    "MixedCodebookEmbedding",
     "ResidualCodebookEmbedding",
+    "ResidualMixedCodebookEmbedding",
     "codebook_expand",
     "codebook_lookup",
     "compress_module",

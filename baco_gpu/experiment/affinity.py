@@ -18,7 +18,7 @@ from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.clustering.result import NO_LABEL, CoclusteringResult
 from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.codebook.mixed import MixedCodebookEmbedding
-from baco_gpu.codebook.residual import ResidualCodebookEmbedding, ResidualMixedCodebookEmbedding
+from baco_gpu.codebook.residual import ResidualMixedCodebookEmbedding
 from baco_gpu.experiment.residual import ResidualPlan
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.progress import Progress, silent
@@ -50,22 +50,17 @@ class Mixture(NamedTuple):
         return sum(int(((near != side.labels[:, None]) & (near != NO_LABEL)).sum()) for side, near in sides)
 
     def tables(self, residuals: ResidualPlan, dim: int, *, quantized: bool = False) -> list[CodebookEmbedding]:
-        """The tables of users and of items, which hold one codebook, with the residuals of that plan."""
+        """The tables of users and of items, which share one codebook, with the residuals of that plan."""
         sides = (self.result.users, self.result.items)
-        options: dict[str, Any] = {"labels": np.arange(self.result.num_clusters), "quantized": quantized}
+        if self.nearby is None:
+            return residuals.tables(sides, dim, quantized=quantized, shared=True)
         tables: list[CodebookEmbedding] = []
-        for side, labels in enumerate((sides[0].labels, sides[1].labels)):
-            owners = (residuals.users, residuals.items)[side]
-            kind: Any
-            if self.nearby is None:
-                kind, near = CodebookEmbedding, None
-            else:
-                kind, near = MixedCodebookEmbedding, self.nearby[side]
-                options["own_share"] = OWN_SHARE
+        for side, near, owners in zip(sides, self.nearby, (residuals.users, residuals.items), strict=True):
+            kind: Any = MixedCodebookEmbedding
             if len(owners):
-                kind = ResidualCodebookEmbedding if near is None else ResidualMixedCodebookEmbedding
-                kind = partial(kind, residual_dim=residuals.rank, residual_ids=owners)
-            tables.append(kind(labels, dim, near, **options))
+                kind = partial(ResidualMixedCodebookEmbedding, residual_dim=residuals.rank, residual_ids=owners)
+            labels = np.arange(self.result.num_clusters)
+            tables.append(kind(side.labels, dim, near, own_share=OWN_SHARE, labels=labels, quantized=quantized))
         tables[1].codebook = tables[0].codebook
         return tables
 

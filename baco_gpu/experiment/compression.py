@@ -146,7 +146,8 @@ def compress(
             sides = result.users, result.items
         seconds = time.perf_counter() - started
         if chosen.shares is None:
-            tables = residuals.tables(sides, dim, quantized=quantized)
+            shared = result is not None and result.shared
+            tables = residuals.tables(sides, dim, quantized=quantized, shared=shared)
         else:
             tables = [
                 WeightedCodebookEmbedding(side.labels, dim, side.secondary, shares=chosen.shares, quantized=quantized)

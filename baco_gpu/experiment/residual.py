@@ -45,17 +45,28 @@ class ResidualPlan(NamedTuple):
         return values * table.value_bytes + sum(size for count, size in sides if count) * INDEX_BYTES
 
     def tables(
-        self, sides: tuple[Assignment, Assignment], dim: int, *, quantized: bool = False
+        self, sides: tuple[Assignment, Assignment], dim: int, *, quantized: bool = False, shared: bool = False
     ) -> list[CodebookEmbedding]:
-        """The tables of users and of items; a side where nobody has a residual gets a plain codebook."""
-        return [
+        """The tables of users and of items, with a codebook each or one that they share.
+
+        A side where nobody has a residual gets a plain codebook.
+        """
+        labels = np.union1d(*(side.labels for side in sides)) if shared else None
+        tables = [
             ResidualCodebookEmbedding(
-                side.labels, dim, side.secondary, residual_dim=self.rank, residual_ids=ids, quantized=quantized
+                *(side.labels, dim, side.secondary),
+                residual_dim=self.rank,
+                residual_ids=ids,
+                labels=labels,
+                quantized=quantized,
             )
             if len(ids)
-            else CodebookEmbedding(side.labels, dim, side.secondary, quantized=quantized)
+            else CodebookEmbedding(side.labels, dim, side.secondary, labels=labels, quantized=quantized)
             for side, ids in zip(sides, (self.users, self.items), strict=True)
         ]
+        if shared:
+            tables[1].codebook = tables[0].codebook
+        return tables
 
 
 NOBODY = ResidualPlan(0, np.empty(0, np.int64), np.empty(0, np.int64))

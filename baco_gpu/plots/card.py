@@ -22,7 +22,9 @@ def result_card(result: CoclusteringResult) -> str:
     lines = {
         "graph": f"{len(result.users):,} users, {len(result.items):,} items, {result.num_edges:,} edges",
         "codebook": f"{result.codebook_rows:,} rows of {result.embedding_dim} "
-        f"({result.users.rows:,} for users, {result.items.rows:,} for items)",
+        + (
+            "for both sides" if result.shared else f"({result.users.rows:,} for users, {result.items.rows:,} for items)"
+        ),
         "secondary clusters": f"{summary['secondary_users']:,} users, {summary['secondary_items']:,} items",
         "parameters": f"{result.parameters_compressed:,} of {result.table.full_parameters:,} ({share:.1%})",
         "bytes": f"{result.bytes_compressed:,} of {result.table.full_bytes:,}",
