@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.experiment.residual import MIN_INTERACTIONS
 from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.training import Checkpoint
 from baco_gpu.training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(epochs=2, batch_size=512, patience=None)
@@ -150,6 +152,19 @@ def test_mixed_tables_train_and_are_saved_whole(split, tmp_path):
     for name, table in zip(("users", "items"), tables(compression), strict=True):
         for part, tensor in table.state_dict().items():
             assert torch.equal(stored[f"{name}.{part}"], tensor)
+
+
+def test_a_run_over_mixed_tables_resumes_to_the_same_result(split, tmp_path):
+    def run(epochs, **checkpoint):
+        compression = experiment.compress(split, "affinity", clustering(budget=0.5))
+        settings = replace(SETTINGS, epochs=epochs)
+        callbacks = [Checkpoint(tmp_path / "run.safetensors", **checkpoint)] if checkpoint else []
+        return experiment.run(split, compression, "lightgcn", settings, callbacks=callbacks)
+
+    whole, _, resumed = run(4), run(2, every=1), run(4, every=1, resume=True)
+    assert resumed.training.test == whole.training.test
+    for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_codebook_clusters_the_training_part_only(split):

@@ -1,5 +1,7 @@
 """Codebooks whose ids mix many rows: what their rows are, what they cost, and one codebook in two modules."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,33 @@ def test_two_tables_hold_one_codebook():
     (users.weight.sum() + items.weight.sum()).backward()
     assert users.codebook.grad.all()
     assert both.double()[0].codebook is both[1].codebook
+
+
+class Scores(torch.nn.Module):
+    """Inner products of users and items of one codebook."""
+
+    def __init__(self):
+        super().__init__()
+        self.users = filled(ResidualMixedCodebookEmbedding, residual_dim=2, residual_ids=[0, 4])
+        self.items = MixedCodebookEmbedding([12, 1, 9], 4, [[1, 1], [3, 3], [12, 12]], labels=LABELS)
+        self.items.codebook = self.users.codebook
+
+    def forward(self, users, items):
+        return (self.users(users) * self.items(items)).sum(-1)
+
+
+def test_a_model_of_one_codebook_is_copied_exported_and_stored(tmp_path):
+    model = Scores()
+    batch = torch.tensor([0, 4, 4, 1]), torch.tensor([2, 2, 0, 1])
+    torch.save(model, tmp_path / "model.pt")
+    copies = [copy.deepcopy(model), torch.load(tmp_path / "model.pt", weights_only=False)]
+    for other in copies:
+        assert other.users.codebook is other.items.codebook is not model.users.codebook
+        assert torch.equal(other(*batch), model(*batch))
+    size = torch.export.Dim("batch", min=2)
+    exported = torch.export.export(model, batch, dynamic_shapes=({0: size}, {0: size})).module()
+    longer = torch.arange(6), torch.tensor([0, 1, 2, 0, 1, 2])
+    torch.testing.assert_close(exported(*longer), model(*longer))
 
 
 def test_new_ids_and_other_codes():
