@@ -70,8 +70,8 @@ class Method:
         Whether it meets a budget, chooses its own size, or does not compress.
     table : {"codebook", "residual", "affinity", "narrow"}
         What is made of the labels: codebooks, codebooks with residuals, or one codebook of which ids mix the rows that
-        they have an affinity for, with residuals; "narrow" needs no labels, it is the full table
-        with as many dimensions as the budget has room for.
+        they have an affinity for, with residuals; "narrow" needs no labels, it is the full table with as many
+        dimensions as the budget has room for.
     solver : function, or None
         See `Solver`; None for the full table, and where `parameters` say it.
     parameters : dict, or None

@@ -82,23 +82,29 @@ def cocluster(
     if settings.budget is None:
         solution, _, _ = solve(None)
     else:
-        solution = solve_within(settings.budget, table, _reach(host, settings), solve)
+        solution = solve_within(
+            settings.budget, table, reach_of(host, settings.secondary, shared=settings.shared), solve
+        )
     return accounted(host, weights, settings, parameters, solution, seconds)
 
 
-def _reach(graph: BipartiteGraph, settings: Settings) -> Reach:
-    """Nodes without an edge share one row on each side, or one row in all, and have no secondary clusters."""
-    sizes, secondary = (graph.num_users, graph.num_items), settings.secondary
+def reach_of(graph: BipartiteGraph, secondary: tuple[int, int], *, shared: bool) -> Reach:
+    """What clusterings of a graph can cost, with so many secondary clusters for a user and for an item.
+
+    Nodes without an edge share one row on each side or, where the sides share rows, one in all; they have no secondary
+    clusters.
+    """
+    sizes = (graph.num_users, graph.num_items)
     connected = [int((degrees > 0).sum()) for degrees in (graph.user_degrees, graph.item_degrees)]
     inhabited = sum(size > 0 for size in sizes)
     lone = sum(count < size for count, size in zip(connected, sizes, strict=True))
-    if settings.shared:
+    if shared:
         inhabited, lone = min(inhabited, 1), min(lone, 1)
     return Reach(
         fewest=inhabited,
         most=sum(connected) + lone,
-        indices=sum(count for count, wanted in zip(connected, secondary, strict=True) if wanted),
-        slots=sum(size for size, wanted in zip(sizes, secondary, strict=True) if wanted),
+        indices=sum(count * wanted for count, wanted in zip(connected, secondary, strict=True)),
+        slots=sum(size * wanted for size, wanted in zip(sizes, secondary, strict=True)),
     )
 
 

@@ -6,19 +6,17 @@ choose before anything is learned, and every row is learned from both sides.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.base import clone
 
 from baco_gpu.clustering.affinity import nearby_coclusters
-from baco_gpu.clustering.budget import Budget, Reach, TableSize, solve_within
+from baco_gpu.clustering.budget import INDEX_BYTES, Budget, TableSize, solve_within
+from baco_gpu.clustering.cocluster import reach_of
 from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.clustering.result import NO_LABEL, CoclusteringResult
 from baco_gpu.codebook.embedding import CodebookEmbedding
-from baco_gpu.codebook.mixed import MixedCodebookEmbedding
-from baco_gpu.codebook.residual import ResidualMixedCodebookEmbedding
 from baco_gpu.experiment.residual import ResidualPlan
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.progress import Progress, silent
@@ -52,17 +50,7 @@ class Mixture(NamedTuple):
     def tables(self, residuals: ResidualPlan, dim: int, *, quantized: bool = False) -> list[CodebookEmbedding]:
         """The tables of users and of items, which share one codebook, with the residuals of that plan."""
         sides = (self.result.users, self.result.items)
-        if self.nearby is None:
-            return residuals.tables(sides, dim, quantized=quantized, shared=True)
-        tables: list[CodebookEmbedding] = []
-        for side, near, owners in zip(sides, self.nearby, (residuals.users, residuals.items), strict=True):
-            kind: Any = MixedCodebookEmbedding
-            if len(owners):
-                kind = partial(ResidualMixedCodebookEmbedding, residual_dim=residuals.rank, residual_ids=owners)
-            labels = np.arange(self.result.num_clusters)
-            tables.append(kind(side.labels, dim, near, own_share=OWN_SHARE, labels=labels, quantized=quantized))
-        tables[1].codebook = tables[0].codebook
-        return tables
+        return residuals.tables(sides, dim, quantized=quantized, shared=True, nearby=self.nearby, own_share=OWN_SHARE)
 
 
 def mix_coclusters(
@@ -80,7 +68,6 @@ def mix_coclusters(
         If the budget cannot be met.
     """
     host, slots = graph.to("cpu"), _slots_within(budget, table)
-    degrees = (host.user_degrees, host.item_degrees)
 
     def solve(rows: int) -> tuple[Mixture, int, int]:
         result = clone(clustering).set_params(budget=rows).fit(graph, progress=progress).result_
@@ -92,19 +79,14 @@ def mix_coclusters(
             mixture = Mixture(result, (users, items))
         return mixture, result.codebook_rows, mixture.indices
 
-    reach = Reach(
-        fewest=min(table.full_rows, 1),
-        most=table.full_rows,
-        indices=0 if slots is None else sum(n * int((d > 0).sum()) for n, d in zip(slots, degrees, strict=True)),
-        slots=0 if slots is None else slots[0] * table.num_users + slots[1] * table.num_items,
-    )
+    reach = reach_of(host, slots or (0, 0), shared=True)
     return solve_within(budget, table, reach, solve)
 
 
 def _slots_within(budget: Budget, table: TableSize) -> tuple[int, int] | None:
     """`SLOTS`, or as many in proportion as half of the budget has room for; None where that is not one an id."""
     whole = budget.rows_for(table, secondary_indices=0, secondary_slots=0) * table.row_bytes
-    index = table.row_bytes / table.embedding_dim if budget.measure == "parameters" else 4
+    index = table.row_bytes / table.embedding_dim if budget.measure == "parameters" else INDEX_BYTES
     for parts in range(SLOTS[1], 0, -1):
         slots = (parts * SLOTS[0] // SLOTS[1], parts)
         if (slots[0] * table.num_users + slots[1] * table.num_items) * index <= MOST_OF_THE_BUDGET * whole:

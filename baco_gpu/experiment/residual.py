@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from baco_gpu.clustering.budget import INDEX_BYTES, Budget, TableSize
 from baco_gpu.clustering.result import Assignment
 from baco_gpu.codebook.embedding import CodebookEmbedding
-from baco_gpu.codebook.residual import ResidualCodebookEmbedding
+from baco_gpu.codebook.mixed import MixedCodebookEmbedding
+from baco_gpu.codebook.residual import ResidualCodebookEmbedding, ResidualMixedCodebookEmbedding
 from baco_gpu.graph.bipartite import BipartiteGraph
 
 # Chosen by validation recall on three sets: ids of fewer interactions do better with the row that they share, and at a
@@ -45,25 +46,33 @@ class ResidualPlan(NamedTuple):
         return values * table.value_bytes + sum(size for count, size in sides if count) * INDEX_BYTES
 
     def tables(
-        self, sides: tuple[Assignment, Assignment], dim: int, *, quantized: bool = False, shared: bool = False
+        self,
+        sides: tuple[Assignment, Assignment],
+        dim: int,
+        *,
+        quantized: bool = False,
+        shared: bool = False,
+        nearby: tuple[np.ndarray, np.ndarray] | None = None,
+        own_share: float = 0.5,
     ) -> list[CodebookEmbedding]:
         """The tables of users and of items, with a codebook each or one that they share.
 
-        A side where nobody has a residual gets a plain codebook.
+        A side where nobody has a residual gets a plain codebook. With `nearby`, the further rows of every id, its own
+        has `own_share`.
         """
         labels = np.union1d(*(side.labels for side in sides)) if shared else None
-        tables = [
-            ResidualCodebookEmbedding(
-                *(side.labels, dim, side.secondary),
-                residual_dim=self.rank,
-                residual_ids=ids,
-                labels=labels,
-                quantized=quantized,
-            )
-            if len(ids)
-            else CodebookEmbedding(side.labels, dim, side.secondary, labels=labels, quantized=quantized)
-            for side, ids in zip(sides, (self.users, self.items), strict=True)
-        ]
+        tables: list[CodebookEmbedding] = []
+        for place, owners in enumerate((self.users, self.items)):
+            side, options = sides[place], dict[str, Any](labels=labels, quantized=quantized)
+            kind: Any
+            if nearby is None:
+                second, kind = side.secondary, ResidualCodebookEmbedding if len(owners) else CodebookEmbedding
+            else:
+                second, kind = nearby[place], ResidualMixedCodebookEmbedding if len(owners) else MixedCodebookEmbedding
+                options["own_share"] = own_share
+            if len(owners):
+                options |= {"residual_dim": self.rank, "residual_ids": owners}
+            tables.append(kind(side.labels, dim, second, **options))
         if shared:
             tables[1].codebook = tables[0].codebook
         return tables

@@ -77,8 +77,7 @@ class ServedTable:
             if index is None:
                 continue
             mixed = name == "secondary" and self.own_share is not None
-            shape = (self.num_embeddings, *index.shape[1:2]) if mixed else (self.num_embeddings,)
-            if index.dtype != np.int32 or index.shape != shape or index.ndim != 1 + mixed:
+            if index.dtype != np.int32 or index.ndim != 1 + mixed or len(index) != self.num_embeddings:
                 shapes = f"({self.num_embeddings}, rows)" if mixed else f"({self.num_embeddings},)"
                 raise InputError(f"{name} must be int32 of shape {shapes}, got {index.dtype} of shape {index.shape}")
             rows = len(getattr(self, into))
@@ -185,16 +184,15 @@ def _equals(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
     first: dict[str, np.ndarray] = {}
     same = {}
     for name, array in arrays.items():
-        twin = next((other for other, known in first.items() if _are_one(known, array)), None)
+        equals = (
+            other for other, known in first.items() if known.dtype == array.dtype and np.array_equal(known, array)
+        )
+        twin = next(equals, None)
         if twin is None:
             first[name] = array
         else:
             same[name] = twin
     return same
-
-
-def _are_one(one: np.ndarray, other: np.ndarray) -> bool:
-    return one.dtype == other.dtype and np.array_equal(one, other)
 
 
 def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
