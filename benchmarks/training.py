@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
+import functools
 import importlib.metadata
 import importlib.util
 import platform
@@ -33,11 +34,12 @@ from torch.nn import functional
 
 from baco_gpu import CodebookEmbedding, SplitInteractions, load_split
 from baco_gpu.models import BipartiteAdjacency, Recommender, Table, build_model, full_table
-from baco_gpu.training import BprSampler, bpr_loss, reset_embeddings
+from baco_gpu.training import BprSampler, objective, reset_embeddings
 from baco_gpu.training.steps import training_step
 
 LAYERS = 2
 WEIGHT_DECAY = 1e-4
+OBJECTIVE = objective("bpr", weight_decay=WEIGHT_DECAY)
 SHARE = 0.25
 
 Batch = Tensor  # users, positives and negatives: (3, batch)
@@ -78,7 +80,7 @@ def own_candidates(split: SplitInteractions, dim: int) -> Iterator[Candidate]:
 
 
 def own_loss(model: Recommender) -> Loss:
-    return lambda batch: bpr_loss(model.bpr_batch(*batch), WEIGHT_DECAY)
+    return functools.partial(OBJECTIVE, model)
 
 
 def torch_geometric_candidates(split: SplitInteractions, dim: int, device: torch.device) -> Iterator[Candidate]:
@@ -131,7 +133,7 @@ def step_of(candidate: Candidate, batch_size: int, cuda_graph: bool) -> Callable
     recorded = cuda_graph and isinstance(candidate.module, Recommender)
     optimizer = torch.optim.Adam(candidate.module.parameters(), lr=1e-3, fused=True, capturable=recorded)
     if recorded:
-        return training_step(candidate.module, optimizer, WEIGHT_DECAY, batch_size, cuda_graph=True)
+        return training_step(candidate.module, optimizer, OBJECTIVE, batch_size, cuda_graph=True)
 
     def step(batch: Batch) -> None:
         optimizer.zero_grad(set_to_none=True)

@@ -11,7 +11,7 @@ import torch
 from baco_gpu.codebook import CodebookEmbedding, device, plain, segments
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.models import build_model, full_table
-from baco_gpu.training import BprSampler, reset_embeddings
+from baco_gpu.training import BprSampler, objective, reset_embeddings
 from baco_gpu.training.steps import TrainingStep
 from cuda_host.host import compiler, host_launcher
 from waiting import WaitsForTheDevice
@@ -45,7 +45,9 @@ def step_of(method, split):
         tables = tables[0], CodebookEmbedding(codes, 8, rng.integers(0, 20, ITEMS))
     model = build_model(method, *tables, split)
     reset_embeddings(model, 0.1, seed=0)
-    return TrainingStep(model, torch.optim.Adam(model.parameters(), lr=0.01, fused=True), 1e-3)
+    return TrainingStep(
+        model, torch.optim.Adam(model.parameters(), lr=0.01, fused=True), objective("bpr", weight_decay=1e-3)
+    )
 
 
 def epoch(method):

@@ -11,10 +11,11 @@ import torch
 from baco_gpu.codebook import CodebookEmbedding
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.models import build_model, full_table
-from baco_gpu.training import BprSampler, reset_embeddings, steps
+from baco_gpu.training import BprSampler, objective, reset_embeddings, steps
 from baco_gpu.training.steps import RecordedStep, TrainingStep, training_step
 
 USERS, ITEMS, BATCH = 30, 20, 16
+OBJECTIVE = objective("bpr", weight_decay=0.0)
 
 
 class Adam(torch.optim.Adam):
@@ -55,14 +56,14 @@ def split():
     return SplitInteractions(part, part.take(np.arange(3)), part.take(np.arange(3)))
 
 
-def trained(method, recorder, *, epochs=2, between=lambda model, optimizer: None):
+def trained(method, recorder, *, loss="bpr", epochs=2, between=lambda model, optimizer: None):
     """The weights and the losses of epochs, through a recorder where there is one."""
     data = split()
     users = CodebookEmbedding(np.arange(USERS) % 7, 4, np.arange(USERS) % 5)
     model = build_model(method, users, full_table(ITEMS, 4), data)
     reset_embeddings(model, 0.1, seed=0)
     optimizer = Adam(model.parameters(), lr=0.05)
-    step = TrainingStep(model, optimizer, 1e-3)
+    step = TrainingStep(model, optimizer, objective(loss, weight_decay=1e-3, negatives=BATCH // 2))
     if recorder is not None:
         step = RecordedStep(step, BATCH, recorder)
     sampler, losses = BprSampler(data.train, BATCH), []
@@ -75,10 +76,11 @@ def trained(method, recorder, *, epochs=2, between=lambda model, optimizer: None
     return [losses, *(parameter.detach().tolist() for parameter in model.parameters())]
 
 
+@pytest.mark.parametrize("loss", ["bpr", "softmax"])
 @pytest.mark.parametrize("method", ["mf", "lightgcn"])
-def test_a_recorded_run_trains_on_the_same_batches(method):
+def test_a_recorded_run_trains_on_the_same_batches(method, loss):
     recorder = FakeRecorder()
-    assert trained(method, recorder) == trained(method, None)
+    assert trained(method, recorder, loss=loss) == trained(method, None, loss=loss)
     # Six whole batches an epoch and a part: three to warm up, and the part is never recorded.
     assert recorder.log == ["aside"] * 3 + ["record"] + ["replay"] * 3 + ["replay"] * 6
 
@@ -120,7 +122,7 @@ def test_weights_that_change_in_place_need_no_new_recording():
 def test_adam_stays_capturable_whatever_state_is_loaded():
     model = build_model("mf", full_table(USERS, 2), full_table(ITEMS, 2), split())
     optimizer = Adam(model.parameters())
-    step = RecordedStep(TrainingStep(model, optimizer, 0.0), BATCH, FakeRecorder())
+    step = RecordedStep(TrainingStep(model, optimizer, OBJECTIVE), BATCH, FakeRecorder())
     step.begin()
     optimizer.load_state_dict(torch.optim.Adam(model.parameters()).state_dict())
     assert not optimizer.param_groups[0]["capturable"]
@@ -132,8 +134,8 @@ def test_the_step_of_a_run_is_recorded_where_it_is_asked_for(monkeypatch):
     model = build_model("mf", full_table(USERS, 2), full_table(ITEMS, 2), split())
     optimizer = torch.optim.Adam(model.parameters())
     monkeypatch.setattr(steps, "GraphRecorder", FakeRecorder)
-    assert isinstance(training_step(model, optimizer, 0.0, BATCH, False), TrainingStep)
-    recorded = training_step(model, optimizer, 0.0, BATCH, True)
+    assert isinstance(training_step(model, optimizer, OBJECTIVE, BATCH, False), TrainingStep)
+    recorded = training_step(model, optimizer, OBJECTIVE, BATCH, True)
     assert isinstance(recorded, RecordedStep)
     assert isinstance(recorded._recorder, FakeRecorder)
 

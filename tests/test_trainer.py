@@ -13,8 +13,7 @@ from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import BacoError, InputError
 from baco_gpu.evaluation import evaluate_ranking
 from baco_gpu.models import build_model, full_table
-from baco_gpu.models.recommender import BprTerms
-from baco_gpu.training import DivergenceError, ReportProgress, TrainingSettings, bpr_loss, reset_embeddings, train
+from baco_gpu.training import DivergenceError, ReportProgress, TrainingSettings, reset_embeddings, train
 
 USERS, ITEMS, GROUPS = 60, 40, 4
 QUICK = TrainingSettings(epochs=4, batch_size=64, learning_rate=1e-2, seed=3)
@@ -169,15 +168,15 @@ def test_interrupt_leaves_the_best_weights_and_passes_on(monkeypatch, error):
 def test_divergence_is_an_error_that_says_so(monkeypatch):
     split = planted_split()
     model = make(split=split)
-    finite = model.bpr_batch
+    finite = model.rows
     calls = []
 
     def poisoned(*batch):
         calls.append(1)
-        terms = finite(*batch)
-        return BprTerms(terms.positive * (float("nan") if len(calls) > 5 else 1.0), *terms[1:])
+        rows = finite(*batch)
+        return rows._replace(users=rows.users * (float("nan") if len(calls) > 5 else 1.0))
 
-    monkeypatch.setattr(model, "bpr_batch", poisoned)
+    monkeypatch.setattr(model, "rows", poisoned)
     with pytest.raises(
         DivergenceError, match=r"loss of epoch 2 is nan; a learning rate below 0\.002 may help"
     ) as caught:
@@ -207,12 +206,6 @@ def test_initial_embeddings_have_the_deviation_asked_for():
         assert abs(float(table.detach().std()) - 0.1) < 0.002
     assert not model[0].weight[5].any()
     assert torch.equal(model[2].weight, untouched)
-
-
-def test_loss_is_bpr_with_the_penalty():
-    terms = BprTerms(torch.tensor([2.0, 0.0]), torch.tensor([1.0, 1.0]), torch.tensor(3.0))
-    wanted = -np.mean(np.log(1 / (1 + np.exp(-np.array([1.0, -1.0]))))) + 0.01 * 3
-    assert float(bpr_loss(terms, 0.01)) == pytest.approx(wanted)
 
 
 def test_empty_parts():

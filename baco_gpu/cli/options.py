@@ -85,6 +85,18 @@ def _models() -> tuple[str, ...]:
     return tuple(MODELS)
 
 
+def _similarities() -> tuple[str, ...]:
+    from baco_gpu.models.recommender import SIMILARITIES
+
+    return SIMILARITIES
+
+
+def _losses() -> tuple[str, ...]:
+    from baco_gpu.training.losses import LOSSES
+
+    return LOSSES
+
+
 def methods() -> tuple[str, ...]:
     """The names of the methods that make tables, for completion."""
     from baco_gpu.baselines.registry import METHODS
@@ -308,6 +320,25 @@ class Training:
         str, typer.Option(help="Recommender: lightgcn or mf.", autocompletion=completion.one_of(_models))
     ] = "lightgcn"
     layers: Annotated[int, typer.Option(help="Propagation layers of LightGCN.")] = 2
+    similarity: Annotated[
+        str,
+        typer.Option(
+            help="Scores: inner products, or cosines (with the softmax loss).",
+            autocompletion=completion.one_of(_similarities),
+        ),
+    ] = "inner"
+    loss: Annotated[
+        str,
+        typer.Option(
+            help="Loss: bpr, against one other item, or softmax, against many.",
+            autocompletion=completion.one_of(_losses),
+        ),
+    ] = "bpr"
+    negatives: Annotated[int, typer.Option(help="Other items of the softmax, shared by a batch.")] = 512
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="What the softmax divides scores by.", show_default="1, or 0.2 for cosines"),
+    ] = None
     epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 60
     batch_size: Annotated[int, typer.Option(help="Interactions a training step.")] = 2048
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Adam's learning rate.")] = 2e-3
@@ -337,6 +368,9 @@ class Training:
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
+            loss=self.loss,
+            negatives=self.negatives,
+            temperature=self.temperature,
             evaluate_every=self.evaluate_every,
             patience=self.patience,
             seed=run.seed,

@@ -4,12 +4,13 @@ from baco_gpu.models.adjacency import BipartiteAdjacency
 from baco_gpu.models.build import MODELS, build_model, full_table
 from baco_gpu.models.lightgcn import LightGCN
 from baco_gpu.models.matrix_factorization import MatrixFactorization
-from baco_gpu.models.recommender import BprTerms, Recommender, Table
+from baco_gpu.models.recommender import SIMILARITIES, BatchRows, Recommender, Table
 
 __all__ = [
     "MODELS",
+    "SIMILARITIES",
+    "BatchRows",
     "BipartiteAdjacency",
-    "BprTerms",
     "LightGCN",
     "MatrixFactorization",
     "Recommender",

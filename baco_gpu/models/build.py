@@ -16,7 +16,13 @@ MODELS = ("lightgcn", "mf")
 
 
 def build_model(
-    method: str, user_table: Table, item_table: Table, split: SplitInteractions, *, num_layers: int = 2
+    method: str,
+    user_table: Table,
+    item_table: Table,
+    split: SplitInteractions,
+    *,
+    num_layers: int = 2,
+    similarity: str = "inner",
 ) -> Recommender:
     """The model called `method` over two tables; what it needs of the graph comes from the training part alone.
 
@@ -28,6 +34,8 @@ def build_model(
     split : SplitInteractions
     num_layers : int
         Propagation layers; "mf" has none and ignores it.
+    similarity : {"inner", "cosine"}
+        What a score is: of the representations, or of their directions.
     """
     check_choice("method", method, MODELS)
     sizes = (user_table.num_embeddings, item_table.num_embeddings)
@@ -36,8 +44,8 @@ def build_model(
             f"the split has {split.num_users} users and {split.num_items} items, the tables {sizes[0]} and {sizes[1]}"
         )
     if method == "mf":
-        return MatrixFactorization(user_table, item_table)
-    return LightGCN(user_table, item_table, BipartiteAdjacency(split.train), num_layers)
+        return MatrixFactorization(user_table, item_table, similarity)
+    return LightGCN(user_table, item_table, BipartiteAdjacency(split.train), num_layers, similarity)
 
 
 def full_table(count: int, embedding_dim: int) -> nn.Embedding:

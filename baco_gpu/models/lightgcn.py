@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.models.adjacency import BipartiteAdjacency
-from baco_gpu.models.recommender import BprTerms, Recommender, Table, half_squared_norm
+from baco_gpu.models.recommender import BatchRows, Recommender, Table
 
 
 class LightGCN(Recommender):
@@ -22,6 +21,7 @@ class LightGCN(Recommender):
         Of the training interactions.
     num_layers : int
         Propagation steps; the result is the mean of layers 0..num_layers.
+    similarity : {"inner", "cosine"}
 
     Raises
     ------
@@ -30,9 +30,14 @@ class LightGCN(Recommender):
     """
 
     def __init__(
-        self, user_embedding: Table, item_embedding: Table, adjacency: BipartiteAdjacency, num_layers: int = 2
+        self,
+        user_embedding: Table,
+        item_embedding: Table,
+        adjacency: BipartiteAdjacency,
+        num_layers: int = 2,
+        similarity: str = "inner",
     ) -> None:
-        super().__init__(user_embedding, item_embedding)
+        super().__init__(user_embedding, item_embedding, similarity)
         self.num_layers = check_integer("num_layers", num_layers, minimum=0)
         if (self.num_users, self.num_items) != (adjacency.num_users, adjacency.num_items):
             raise InputError(
@@ -41,24 +46,13 @@ class LightGCN(Recommender):
             )
         self.adjacency = adjacency
 
-    def representations(self) -> tuple[Tensor, Tensor]:
-        """The propagated tables, (num_users, dim) and (num_items, dim)."""
+    def _tables(self) -> tuple[Tensor, Tensor]:
         return self.adjacency.propagate(self.user_embedding.weight, self.item_embedding.weight, self.num_layers)
 
-    def bpr_batch(self, users: Tensor, positives: Tensor, negatives: Tensor) -> BprTerms:
-        """Scores and penalty of a batch of triples, each an int64 tensor of shape (batch,).
-
-        The whole graph is propagated once; the penalty is on the rows of layer 0.
-        """
-        user_final, item_final, user_initial, item_initial = self.adjacency.propagate_rows(
-            self.user_embedding.weight,
-            self.item_embedding.weight,
-            self.num_layers,
-            users,
-            torch.stack((positives, negatives)),
-        )
-        scores = (user_final * item_final).sum(-1)
-        return BprTerms(scores[0], scores[1], half_squared_norm(user_initial, item_initial))
+    def _rows(self, users: Tensor, items: Tensor) -> BatchRows:
+        # The whole graph is propagated, once.
+        tables = self.user_embedding.weight, self.item_embedding.weight
+        return BatchRows(*self.adjacency.propagate_rows(*tables, self.num_layers, users, items))
 
     def extra_repr(self) -> str:
-        return f"num_layers={self.num_layers}"
+        return f"num_layers={self.num_layers}, {super().extra_repr()}"

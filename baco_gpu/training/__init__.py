@@ -2,13 +2,14 @@
 
 from baco_gpu.training.callbacks import Callback, ReportProgress
 from baco_gpu.training.checkpoint import Checkpoint
+from baco_gpu.training.losses import LOSSES, bpr_loss, objective, softmax_loss
 from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.sampling import BprSampler
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
-from baco_gpu.training.steps import bpr_loss
 from baco_gpu.training.trainer import DivergenceError, reset_embeddings, train
 
 __all__ = [
+    "LOSSES",
     "BprSampler",
     "Callback",
     "Checkpoint",
@@ -19,6 +20,8 @@ __all__ = [
     "TrainingRun",
     "TrainingSettings",
     "bpr_loss",
+    "objective",
     "reset_embeddings",
+    "softmax_loss",
     "train",
 ]

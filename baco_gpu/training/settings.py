@@ -8,6 +8,7 @@ import torch
 
 from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.errors import InputError
+from baco_gpu.training.losses import LOSSES, NEGATIVES, Objective, objective
 
 INITS = ("normal", "spectral")
 
@@ -25,7 +26,13 @@ class TrainingSettings:
         Of Adam. 2e-3 suits sets of 1e5 interactions at the default batch size; larger sets take larger batches, and
         5e-3 at 8192.
     weight_decay : float
-        Factor of the batch's `penalty` (see `BprTerms`): 1e-4 as in LightGCN. It is no decay of Adam's.
+        Factor of the batch's penalty (see `losses.objective`): 1e-4 as in LightGCN. It is no decay of Adam's.
+    loss : {"bpr", "softmax"}
+        "bpr" sets the chosen item against one other, "softmax" against `negatives` others (`baco_gpu.training.losses`).
+    negatives : int
+        Of the softmax: the others are shared by the users of a batch.
+    temperature : float or None
+        Of the softmax: scores are divided by it. None is 1 for inner products and 0.2 for cosines.
     evaluate_every : int
         Epochs between two evaluations on the validation part; the last epoch is evaluated in any case.
     patience : int or None
@@ -57,6 +64,9 @@ class TrainingSettings:
     batch_size: int = 2048
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
+    loss: str = "bpr"
+    negatives: int = NEGATIVES
+    temperature: float | None = None
     evaluate_every: int = 1
     patience: int | None = 10
     k: int = 20
@@ -77,6 +87,10 @@ class TrainingSettings:
         check_integer("seed", self.seed, minimum=0, maximum=2**63 - 2)
         check_number("learning_rate", self.learning_rate, above=0.0)
         check_number("weight_decay", self.weight_decay, minimum=0.0)
+        check_choice("loss", self.loss, LOSSES)
+        check_integer("negatives", self.negatives, minimum=1)
+        if self.temperature is not None:
+            check_number("temperature", self.temperature, above=0.0)
         if self.embedding_std is not None:
             check_number("embedding_std", self.embedding_std, above=0.0)
         check_choice("embedding_init", self.embedding_init, INITS)
@@ -91,6 +105,12 @@ class TrainingSettings:
         check_choice("cuda_graph", self.cuda_graph, (False, True))
         if self.cuda_graph and device.type != "cuda":
             raise InputError(f"cuda_graph must be False where the model is not trained on CUDA, got {self.device!r}")
+
+    def objective(self) -> Objective:
+        """What a training step minimises."""
+        return objective(
+            self.loss, weight_decay=self.weight_decay, negatives=self.negatives, temperature=self.temperature
+        )
 
 
 @dataclass(frozen=True)

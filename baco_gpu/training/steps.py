@@ -7,27 +7,22 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from baco_gpu.models.recommender import BprTerms, Recommender
+from baco_gpu.models.recommender import Recommender
+from baco_gpu.training.losses import Objective
 
 # Steps before a capture: they create Adam's state, compile kernels and fill the caches of libraries, none of which a
 # capture may do.
 _WARM_UP = 3
 
 
-def bpr_loss(terms: BprTerms, weight_decay: float) -> Tensor:
-    """Mean of `softplus(negative - positive)` over the batch, plus `weight_decay` times the penalty."""
-    return functional.softplus(terms.negative - terms.positive).mean() + weight_decay * terms.penalty
-
-
 class TrainingStep:
     """Loss, gradients and Adam on a batch of triples, (3, batch); losses are added up on the device, unread."""
 
-    def __init__(self, model: Recommender, optimizer: torch.optim.Optimizer, weight_decay: float) -> None:
+    def __init__(self, model: Recommender, optimizer: torch.optim.Optimizer, objective: Objective) -> None:
         self.model = model
         self.optimizer = optimizer
-        self.weight_decay = weight_decay
+        self.objective = objective
         self.total = torch.zeros((), dtype=torch.float64, device=next(model.parameters()).device)
 
     def begin(self) -> None:
@@ -36,7 +31,7 @@ class TrainingStep:
 
     def __call__(self, batch: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        loss = bpr_loss(self.model.bpr_batch(*batch), self.weight_decay)
+        loss = self.objective(self.model, batch)
         loss.backward()
         self.optimizer.step()
         self.total += loss.detach() * batch.shape[1]
@@ -129,8 +124,8 @@ Step = TrainingStep | RecordedStep
 
 
 def training_step(
-    model: Recommender, optimizer: torch.optim.Optimizer, weight_decay: float, batch_size: int, cuda_graph: bool
+    model: Recommender, optimizer: torch.optim.Optimizer, objective: Objective, batch_size: int, cuda_graph: bool
 ) -> Step:
     """The step of a run; with `cuda_graph` one that is recorded, for which Adam must be `capturable`."""
-    step = TrainingStep(model, optimizer, weight_decay)
+    step = TrainingStep(model, optimizer, objective)
     return RecordedStep(step, batch_size, GraphRecorder()) if cuda_graph else step

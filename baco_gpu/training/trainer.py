@@ -1,4 +1,4 @@
-"""Training with Bayesian personalised ranking, early stopping and the best checkpoint restored."""
+"""Training with early stopping and the best checkpoint restored."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def train(
 ) -> TrainingResult:
     """Train `model` in place on the training part, and leave it with the weights of its best epoch.
 
-    The loss of a batch is the mean of `softplus(negative - positive)` plus `weight_decay * penalty`, minimised by
-    Adam. The same seed, device and number of threads give the same weights, bit for bit.
+    Adam minimises the `objective` of the settings. The same seed, device and number of threads give the same weights,
+    bit for bit.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def train(
     optimizer = torch.optim.Adam(
         model.parameters(), lr=settings.learning_rate, fused=True, capturable=settings.cuda_graph
     )
-    step = training_step(model, optimizer, settings.weight_decay, settings.batch_size, settings.cuda_graph)
+    step = training_step(model, optimizer, settings.objective(), settings.batch_size, settings.cuda_graph)
     run = TrainingRun(model, split, settings, optimizer)
     try:
         for callback in callbacks:

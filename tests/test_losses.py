@@ -1,0 +1,91 @@
+"""Losses against their definitions, written out triple by triple."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies
+
+from baco_gpu.data.interactions import Interactions, SplitInteractions
+from baco_gpu.errors import InputError
+from baco_gpu.models import build_model, full_table
+from baco_gpu.training import TrainingSettings, bpr_loss, objective, softmax_loss
+
+USERS, ITEMS, DIM = 5, 6, 3
+
+
+def model(similarity="inner"):
+    part = Interactions(np.array([0, 1]), np.array([2, 0]), USERS, ITEMS)
+    torch.manual_seed(3)
+    tables = full_table(USERS, DIM), full_table(ITEMS, DIM)
+    return build_model("mf", *tables, SplitInteractions(part, part, part), similarity=similarity).double()
+
+
+def scores(model):
+    users, items = (table.detach().numpy() for table in model.representations())
+    return users @ items.T
+
+
+triples_of = strategies.lists(
+    strategies.tuples(*(strategies.integers(0, size - 1) for size in (USERS, ITEMS, ITEMS))), min_size=1, max_size=9
+)
+
+
+@given(triples_of, strategies.sampled_from(["inner", "cosine"]))
+@settings(max_examples=30, deadline=None)
+def test_bpr_is_the_mean_over_triples(triples, similarity):
+    chosen = model(similarity)
+    score = scores(chosen)
+    wanted = np.mean([math.log1p(math.exp(score[user, other] - score[user, item])) for user, item, other in triples])
+    assert bpr_loss(chosen, torch.tensor(triples).T)[0].item() == pytest.approx(wanted)
+
+
+@given(triples_of, strategies.sampled_from(["inner", "cosine"]), strategies.integers(1, 12), strategies.floats(0.1, 3))
+@settings(max_examples=60, deadline=None)
+def test_softmax_is_over_the_item_and_the_first_negatives_of_the_batch(triples, similarity, negatives, temperature):
+    chosen = model(similarity)
+    score = scores(chosen) / temperature
+    others = [other for _, _, other in triples][:negatives]
+    terms = []
+    for user, item, _ in triples:
+        terms.append(math.log(sum(math.exp(score[user, other]) for other in [item, *others])) - score[user, item])
+    loss, _ = softmax_loss(chosen, torch.tensor(triples).T, negatives=negatives, temperature=temperature)
+    assert loss.item() == pytest.approx(np.mean(terms))
+
+
+@pytest.mark.parametrize("loss", ["bpr", "softmax"])
+def test_objective_adds_the_penalty_on_the_rows_that_the_loss_reads(loss):
+    chosen = model("cosine")
+    triples = torch.tensor([[0, 2], [1, 1], [3, 5]])
+    users, items = chosen.user_embedding.weight.detach(), chosen.item_embedding.weight.detach()
+    read = [users[0], users[2], items[1], items[1], items[3], *([items[5]] if loss == "bpr" else [])]
+    penalty = sum(float(row.square().sum()) for row in read) / 2 / 2
+    plain, decayed = (
+        objective(loss, weight_decay=decay, negatives=1, temperature=0.5)(chosen, triples).item() for decay in (0, 0.1)
+    )
+    assert decayed - plain == pytest.approx(0.1 * penalty)
+
+
+def test_large_scores_do_not_overflow():
+    chosen = model().float()
+    triples = torch.tensor([[0, 1], [2, 0], [3, 5]])
+    loss, _ = softmax_loss(chosen, triples, negatives=2, temperature=1e-4)
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert bool(torch.isfinite(chosen.user_embedding.weight.grad).all())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"loss": "hinge"}, "loss must be one of 'bpr', 'softmax', got 'hinge'"),
+        ({"negatives": 0}, "negatives must be"),
+        ({"temperature": 0.0}, "temperature must be"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(wrong, message):
+    with pytest.raises(InputError, match=message):
+        TrainingSettings(**wrong)
