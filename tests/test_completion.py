@@ -43,10 +43,10 @@ def test_bash_is_offered_commands_options_values_and_data(tab, tmp_path):
 
 
 def test_names_after_a_comma_are_completed_once_each():
-    complete = completion.several_of(lambda: ("full", "random", "codebook"))
-    assert complete("") == ["full", "random", "codebook"]
-    assert complete("full,r") == ["full,random"]
-    assert complete("full,random,") == ["full,random,codebook"]
+    complete = completion.several_of("baco_gpu.data.readers:SPLITS")
+    assert complete("") == ["random", "leave-last-out", "temporal"]
+    assert complete("random,l") == ["random,leave-last-out"]
+    assert complete("random,temporal,") == ["random,temporal,leave-last-out"]
     assert complete("x") == []
 
 
@@ -72,6 +72,8 @@ def test_only_files_of_the_right_kind_are_offered(tmp_path, monkeypatch):
         ("compress", "--backend", "cp", ["cpu"]),
         ("train", "--split", "l", ["leave-last-out"]),
         ("train", "--embedding-init", "s", ["spectral"]),
+        ("train", "--loss", "s", ["softmax"]),
+        ("compare", "--similarity", "c", ["cosine"]),
         ("train", "--codebook-dtype", "i", ["int8"]),
         ("train", "--weighting", "r", ["recency"]),
     ],

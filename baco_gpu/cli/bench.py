@@ -15,12 +15,6 @@ from baco_gpu.cli.settings_file import write_settings
 from baco_gpu.errors import InputError
 
 
-def _solvers() -> tuple[str, ...]:
-    from baco_gpu.benchmarking.solving import SOLVERS
-
-    return SOLVERS
-
-
 @expanded
 def bench(
     context: typer.Context,
@@ -30,7 +24,7 @@ def bench(
         str,
         typer.Option(
             help="What runs, comma-separated: sweeps (five, alone), full (with merging to a quarter of the rows).",
-            autocompletion=completion.several_of(_solvers),
+            autocompletion=completion.several_of("baco_gpu.benchmarking.solving:SOLVERS"),
         ),
     ] = "sweeps,full",
     repeats: Annotated[int, typer.Option(help="Timed runs of each, after one to warm up.")] = 3,

@@ -46,7 +46,7 @@ def compare(
         str,
         typer.Option(
             help="Methods, comma-separated: full, codebook and affinity (ours), and others that `baco methods` lists.",
-            autocompletion=completion.several_of(options.methods),
+            autocompletion=completion.several_of("baco_gpu.baselines.registry:METHODS"),
         ),
     ] = "full,random,codebook,affinity",
     budgets: Annotated[

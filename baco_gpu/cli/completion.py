@@ -5,26 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from glob import escape, glob
 from pathlib import Path
+from pkgutil import resolve_name
 
 Completion = Callable[[str], list[str]]
 
 
-def one_of(choices: Callable[[], Iterable[str]]) -> Completion:
-    """Complete to one of `choices`, which are asked for only then: what knows them may be slow to import."""
+def one_of(choices: str) -> Completion:
+    """Complete to one of `choices`, "module:NAME", which is imported only then: it may be slow to."""
 
     def complete(incomplete: str) -> list[str]:
-        return [choice for choice in choices() if choice.startswith(incomplete)]
+        return [choice for choice in resolve_name(choices) if choice.startswith(incomplete)]
 
     return complete
 
 
-def several_of(choices: Callable[[], Iterable[str]]) -> Completion:
+def several_of(choices: str) -> Completion:
     """As `one_of`, for the last of names separated by commas; those that are there already are not offered again."""
 
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")
         taken = before.split(",")
-        return [f"{before}{comma}{choice}" for choice in choices() if choice.startswith(last) and choice not in taken]
+        return [
+            f"{before}{comma}{choice}"
+            for choice in resolve_name(choices)
+            if choice.startswith(last) and choice not in taken
+        ]
 
     return complete
 

@@ -12,12 +12,6 @@ from baco_gpu.cli.groups import expanded
 from baco_gpu.errors import MissingExtraError
 
 
-def _names() -> list[str]:
-    from baco_gpu.data.fetch import SETS
-
-    return list(SETS)
-
-
 @expanded
 def fetch(
     run: options.Run,
@@ -26,7 +20,7 @@ def fetch(
         typer.Argument(
             metavar="[NAME]",
             help="The set to download; without a name, all that there are are listed.",
-            autocompletion=completion.one_of(_names),
+            autocompletion=completion.one_of("baco_gpu.data.fetch:SETS"),
         ),
     ] = None,
 ) -> None:

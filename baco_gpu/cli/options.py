@@ -19,91 +19,6 @@ if TYPE_CHECKING:
     from baco_gpu.training.settings import TrainingSettings
 
 
-def _backends() -> tuple[str, ...]:
-    from baco_gpu.clustering.backends import NAMES
-
-    return NAMES
-
-
-def _solvers() -> tuple[str, ...]:
-    from baco_gpu.clustering.estimator import SOLVERS
-
-    return SOLVERS
-
-
-def _sides() -> tuple[str, ...]:
-    from baco_gpu.clustering.estimator import SECONDARY
-
-    return SECONDARY
-
-
-def _schemes() -> tuple[str, ...]:
-    from baco_gpu.clustering.weights import SCHEMES
-
-    return SCHEMES
-
-
-def _measures() -> tuple[str, ...]:
-    from baco_gpu.clustering.budget import MEASURES
-
-    return MEASURES
-
-
-def _codebooks() -> tuple[str, ...]:
-    from baco_gpu.clustering.estimator import CODEBOOKS
-
-    return CODEBOOKS
-
-
-def _codebook_dtypes() -> tuple[str, ...]:
-    from baco_gpu.clustering.budget import CODEBOOK_DTYPES
-
-    return CODEBOOK_DTYPES
-
-
-def _inits() -> tuple[str, ...]:
-    from baco_gpu.training.settings import INITS
-
-    return INITS
-
-
-def _splits() -> tuple[str, ...]:
-    from baco_gpu.data.readers import SPLITS
-
-    return SPLITS
-
-
-def _weightings() -> tuple[str, ...]:
-    from baco_gpu.data.weighting import WEIGHTINGS
-
-    return WEIGHTINGS
-
-
-def _models() -> tuple[str, ...]:
-    from baco_gpu.models.build import MODELS
-
-    return tuple(MODELS)
-
-
-def _similarities() -> tuple[str, ...]:
-    from baco_gpu.models.recommender import SIMILARITIES
-
-    return SIMILARITIES
-
-
-def _losses() -> tuple[str, ...]:
-    from baco_gpu.training.losses import LOSSES
-
-    return LOSSES
-
-
-def methods() -> tuple[str, ...]:
-    """The names of the methods that make tables, for completion."""
-    from baco_gpu.baselines.registry import METHODS
-
-    return tuple(METHODS)
-
-
 Data = Annotated[
     str,
     typer.Argument(
@@ -134,7 +49,10 @@ class Run:
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0
     backend: Annotated[
         str,
-        typer.Option(help="Where clustering runs: auto, cpu or cuda.", autocompletion=completion.one_of(_backends)),
+        typer.Option(
+            help="Where clustering runs: auto, cpu or cuda.",
+            autocompletion=completion.one_of("baco_gpu.clustering.backends:NAMES"),
+        ),
     ] = "auto"
     config: Annotated[
         Path | None,
@@ -179,7 +97,7 @@ class Source:
         typer.Option(
             help="What a pair weighs: once (1), counts (how often it appears) or recency (less, the older).",
             show_default="as read",
-            autocompletion=completion.one_of(_weightings),
+            autocompletion=completion.one_of("baco_gpu.data.weighting:WEIGHTINGS"),
         ),
     ] = None
     half_life: Annotated[
@@ -191,7 +109,7 @@ class Source:
         typer.Option(
             help="How data without a split is split: random, leave-last-out or temporal (compress then takes the "
             "training part).",
-            autocompletion=completion.one_of(_splits),
+            autocompletion=completion.one_of("baco_gpu.data.readers:SPLITS"),
         ),
     ] = None
 
@@ -234,7 +152,8 @@ class Clustering:
     budget_measure: Annotated[
         str,
         typer.Option(
-            help="What --budget is a share of: parameters or bytes.", autocompletion=completion.one_of(_measures)
+            help="What --budget is a share of: parameters or bytes.",
+            autocompletion=completion.one_of("baco_gpu.clustering.budget:MEASURES"),
         ),
     ] = "parameters"
     gamma: Annotated[
@@ -245,21 +164,21 @@ class Clustering:
         typer.Option(
             help="Node weights: degree, sqrt, log, unit or paper.",
             show_default="the solver's",
-            autocompletion=completion.one_of(_schemes),
+            autocompletion=completion.one_of("baco_gpu.clustering.weights:SCHEMES"),
         ),
     ] = None
     solver: Annotated[
         str,
         typer.Option(
             help="multilevel (meets the budget to the row) or paper (published sweeps).",
-            autocompletion=completion.one_of(_solvers),
+            autocompletion=completion.one_of("baco_gpu.clustering.estimator:SOLVERS"),
         ),
     ] = "multilevel"
     secondary: Annotated[
         str,
         typer.Option(
             help="Sides with secondary clusters: users, items, both or none.",
-            autocompletion=completion.one_of(_sides),
+            autocompletion=completion.one_of("baco_gpu.clustering.estimator:SECONDARY"),
         ),
     ] = "users"
     embedding_dim: Annotated[int, typer.Option("--embedding-dim", "--dim", help="Embedding dimension.")] = 64
@@ -267,14 +186,14 @@ class Clustering:
         str,
         typer.Option(
             help="separate: one for users and one for items; shared: one for both, a row a co-cluster.",
-            autocompletion=completion.one_of(_codebooks),
+            autocompletion=completion.one_of("baco_gpu.clustering.estimator:CODEBOOKS"),
         ),
     ] = "separate"
     codebook_dtype: Annotated[
         str,
         typer.Option(
             help="How codebooks are stored, and trained for: float, or int8 in a quarter of the bytes.",
-            autocompletion=completion.one_of(_codebook_dtypes),
+            autocompletion=completion.one_of("baco_gpu.clustering.budget:CODEBOOK_DTYPES"),
         ),
     ] = "float"
 
@@ -317,21 +236,24 @@ class Training:
     panel: ClassVar[str] = "Training"
 
     model: Annotated[
-        str, typer.Option(help="Recommender: lightgcn or mf.", autocompletion=completion.one_of(_models))
+        str,
+        typer.Option(
+            help="Recommender: lightgcn or mf.", autocompletion=completion.one_of("baco_gpu.models.build:MODELS")
+        ),
     ] = "lightgcn"
     layers: Annotated[int, typer.Option(help="Propagation layers of LightGCN.")] = 2
     similarity: Annotated[
         str,
         typer.Option(
             help="Scores: inner products, or cosines (with the softmax loss).",
-            autocompletion=completion.one_of(_similarities),
+            autocompletion=completion.one_of("baco_gpu.models.recommender:SIMILARITIES"),
         ),
     ] = "inner"
     loss: Annotated[
         str,
         typer.Option(
             help="Loss: bpr, against one other item, or softmax, against many.",
-            autocompletion=completion.one_of(_losses),
+            autocompletion=completion.one_of("baco_gpu.training.losses:LOSSES"),
         ),
     ] = "bpr"
     negatives: Annotated[int, typer.Option(help="Other items of the softmax, shared by a batch.")] = 512
@@ -351,7 +273,8 @@ class Training:
     embedding_init: Annotated[
         str,
         typer.Option(
-            help="Initial embeddings: normal, or spectral (for sparse sets).", autocompletion=completion.one_of(_inits)
+            help="Initial embeddings: normal, or spectral (for sparse sets).",
+            autocompletion=completion.one_of("baco_gpu.training.settings:INITS"),
         ),
     ] = "normal"
     device: Annotated[str, typer.Option(help="Where training runs, a torch device: cpu, cuda, cuda:1, ...")] = "cpu"

@@ -27,7 +27,7 @@ def train(
         typer.Option(
             help="Tables: affinity, residual or codebook (ours), full, or another that `baco methods` lists.",
             show_default="affinity, or codebook with --codes",
-            autocompletion=completion.one_of(options.methods),
+            autocompletion=completion.one_of("baco_gpu.baselines.registry:METHODS"),
         ),
     ] = None,
     codes: Annotated[
