@@ -73,7 +73,6 @@ def test_only_files_of_the_right_kind_are_offered(tmp_path, monkeypatch):
         ("train", "--split", "l", ["leave-last-out"]),
         ("train", "--embedding-init", "s", ["spectral"]),
         ("train", "--loss", "s", ["softmax"]),
-        ("compare", "--similarity", "c", ["cosine"]),
         ("train", "--codebook-dtype", "i", ["int8"]),
         ("train", "--weighting", "r", ["recency"]),
     ],

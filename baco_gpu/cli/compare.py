@@ -122,7 +122,6 @@ def compare(
             clustering=estimator,
             training=settings,
             num_layers=training.layers,
-            similarity=training.similarity,
         )
         if dry_run:
             _print_plan(cells, out, run.json)

@@ -242,13 +242,6 @@ class Training:
         ),
     ] = "lightgcn"
     layers: Annotated[int, typer.Option(help="Propagation layers of LightGCN.")] = 2
-    similarity: Annotated[
-        str,
-        typer.Option(
-            help="Scores: inner products, or cosines (with the softmax loss).",
-            autocompletion=completion.one_of("baco_gpu.models.recommender:SIMILARITIES"),
-        ),
-    ] = "inner"
     loss: Annotated[
         str,
         typer.Option(
@@ -257,10 +250,6 @@ class Training:
         ),
     ] = "bpr"
     negatives: Annotated[int, typer.Option(help="Other items of the softmax, shared by a batch.")] = 512
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="What the softmax divides scores by.", show_default="1, or 0.2 for cosines"),
-    ] = None
     epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 60
     batch_size: Annotated[int, typer.Option(help="Interactions a training step.")] = 2048
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Adam's learning rate.")] = 2e-3
@@ -293,7 +282,6 @@ class Training:
             weight_decay=self.weight_decay,
             loss=self.loss,
             negatives=self.negatives,
-            temperature=self.temperature,
             evaluate_every=self.evaluate_every,
             patience=self.patience,
             seed=run.seed,

@@ -71,7 +71,7 @@ def train(
         callbacks.append(TensorBoardLogger(tensorboard))
     if checkpoint is not None:
         callbacks.append(Checkpoint(checkpoint, checkpoint_every, resume=resume))
-    experiment.check_names(method=method, model=training.model, similarity=training.similarity)
+    experiment.check_names(method=method, model=training.model)
     result = None if codes is None else CoclusteringResult.load(codes)
     with ProgressDisplay(hidden=run.silent) as display:
         split = source.parts(data, run.seed, display.report)
@@ -82,7 +82,6 @@ def train(
             training.model,
             settings,
             num_layers=training.layers,
-            similarity=training.similarity,
             progress=display.report,
             callbacks=callbacks,
         )

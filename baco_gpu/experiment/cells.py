@@ -19,7 +19,6 @@ from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.models.build import MODELS
-from baco_gpu.models.recommender import SIMILARITIES
 from baco_gpu.training.settings import TrainingSettings
 
 _LARGEST_SEED = 2**63 - 2
@@ -37,7 +36,6 @@ class Cell:
     budget : float (a share of the full table), int (codebook rows), or None for methods that take none
     seed : int, of clustering and training
     num_layers : int
-    similarity : str, what a score is
     clustering : dict, the parameters of the estimator that do not change over the grid
     training : dict, those of the training settings
     """
@@ -49,7 +47,6 @@ class Cell:
     budget: float | int | None
     seed: int
     num_layers: int
-    similarity: str
     clustering: dict[str, Any]
     training: dict[str, Any]
 
@@ -99,7 +96,6 @@ def plan(
     clustering: BalancedCoclustering,
     training: TrainingSettings,
     num_layers: int,
-    similarity: str = "inner",
 ) -> list[Cell]:
     """Every run of the grid, seed by seed, so that a whole table is there after the first seed.
 
@@ -114,7 +110,6 @@ def plan(
         If a method needs a package that is not installed.
     """
     check_grid(methods, budgets, models, seeds)
-    check_choice("similarity", similarity, SIMILARITIES)
     parameters = {
         name: value for name, value in clustering.get_params().items() if name not in ("budget", "random_state")
     }
@@ -128,7 +123,7 @@ def plan(
             for method in methods:
                 for model in models:
                     spent = budget if find_method(method).size == BUDGET else None
-                    cell = Cell(data, checksum, method, model, spent, seed, num_layers, similarity, parameters, common)
+                    cell = Cell(data, checksum, method, model, spent, seed, num_layers, parameters, common)
                     cells.setdefault(cell.name, cell)
     return list(cells.values())
 

@@ -67,13 +67,7 @@ def _do(cell: Cell, split: SplitInteractions, progress: Progress) -> dict[str, A
     try:
         compression = compress(split, cell.method, cell.estimator(), progress=progress)
         outcome = run(
-            split,
-            compression,
-            cell.model,
-            cell.training_settings(),
-            num_layers=cell.num_layers,
-            similarity=cell.similarity,
-            progress=progress,
+            split, compression, cell.model, cell.training_settings(), num_layers=cell.num_layers, progress=progress
         )
     except (UnreachableBudgetError, DivergenceError) as error:
         content |= {"status": FAILED, "reason": str(error)}

@@ -14,7 +14,7 @@ from baco_gpu.checks import check_choice
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.experiment.compression import Compression
 from baco_gpu.models.build import MODELS, build_model
-from baco_gpu.models.recommender import SIMILARITIES, Recommender
+from baco_gpu.models.recommender import Recommender
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tensor_file import save_tensors
 from baco_gpu.training.callbacks import Callback, ReportProgress
@@ -43,7 +43,6 @@ class Outcome:
         return {
             "method": compression.method,
             "model": self.model_name,
-            "similarity": self.model.similarity,
             "codebook_rows": compression.rows,
             "parameters": compression.parameters,
             "parameters_full": full,
@@ -59,11 +58,10 @@ class Outcome:
         }
 
 
-def check_names(*, method: str, model: str, similarity: str = "inner") -> None:
-    """Raise InputError unless the names are known, and MissingExtraError unless the method can run here."""
+def check_names(*, method: str, model: str) -> None:
+    """Raise InputError unless both names are known, and MissingExtraError unless the method can run here."""
     find_method(method).check_installed()
     check_choice("model", model, MODELS)
-    check_choice("similarity", similarity, SIMILARITIES)
 
 
 def run(
@@ -73,23 +71,21 @@ def run(
     settings: TrainingSettings,
     *,
     num_layers: int = 2,
-    similarity: str = "inner",
     progress: Progress = silent,
     callbacks: Sequence[Callback] = (),
 ) -> Outcome:
     """Train `model` ("lightgcn" or "mf") over the tables of `compression`, and rank the test part.
 
-    `similarity` says what a score is. `callbacks` follow the training (see `baco_gpu.training.Callback`), after the
-    report of progress and what the method of `compression` does between epochs.
+    `callbacks` follow the training (see `baco_gpu.training.Callback`), after the report of progress and what the
+    method of `compression` does between epochs.
 
     Raises
     ------
     InputError
-        If the model or the similarity is unknown, or the split does not suit the tables.
+        If the model is unknown or the split does not suit it.
     """
     check_choice("model", model, MODELS)
-    tables = compression.user_table, compression.item_table
-    recommender = build_model(model, *tables, split, num_layers=num_layers, similarity=similarity)
+    recommender = build_model(model, compression.user_table, compression.item_table, split, num_layers=num_layers)
     training = train(recommender, split, settings, (ReportProgress(progress), *compression.callbacks, *callbacks))
     return Outcome(compression, recommender, model, training)
 

@@ -4,11 +4,10 @@ from baco_gpu.models.adjacency import BipartiteAdjacency
 from baco_gpu.models.build import MODELS, build_model, full_table
 from baco_gpu.models.lightgcn import LightGCN
 from baco_gpu.models.matrix_factorization import MatrixFactorization
-from baco_gpu.models.recommender import SIMILARITIES, BatchRows, Recommender, Table
+from baco_gpu.models.recommender import BatchRows, Recommender, Table
 
 __all__ = [
     "MODELS",
-    "SIMILARITIES",
     "BatchRows",
     "BipartiteAdjacency",
     "LightGCN",

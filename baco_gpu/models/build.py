@@ -16,13 +16,7 @@ MODELS = ("lightgcn", "mf")
 
 
 def build_model(
-    method: str,
-    user_table: Table,
-    item_table: Table,
-    split: SplitInteractions,
-    *,
-    num_layers: int = 2,
-    similarity: str = "inner",
+    method: str, user_table: Table, item_table: Table, split: SplitInteractions, *, num_layers: int = 2
 ) -> Recommender:
     """The model called `method` over two tables; what it needs of the graph comes from the training part alone.
 
@@ -34,8 +28,6 @@ def build_model(
     split : SplitInteractions
     num_layers : int
         Propagation layers; "mf" has none and ignores it.
-    similarity : {"inner", "cosine"}
-        What a score is: of the representations, or of their directions.
     """
     check_choice("method", method, MODELS)
     sizes = (user_table.num_embeddings, item_table.num_embeddings)
@@ -44,8 +36,8 @@ def build_model(
             f"the split has {split.num_users} users and {split.num_items} items, the tables {sizes[0]} and {sizes[1]}"
         )
     if method == "mf":
-        return MatrixFactorization(user_table, item_table, similarity)
-    return LightGCN(user_table, item_table, BipartiteAdjacency(split.train), num_layers, similarity)
+        return MatrixFactorization(user_table, item_table)
+    return LightGCN(user_table, item_table, BipartiteAdjacency(split.train), num_layers)
 
 
 def full_table(count: int, embedding_dim: int) -> nn.Embedding:

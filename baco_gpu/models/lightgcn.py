@@ -21,7 +21,6 @@ class LightGCN(Recommender):
         Of the training interactions.
     num_layers : int
         Propagation steps; the result is the mean of layers 0..num_layers.
-    similarity : {"inner", "cosine"}
 
     Raises
     ------
@@ -30,14 +29,9 @@ class LightGCN(Recommender):
     """
 
     def __init__(
-        self,
-        user_embedding: Table,
-        item_embedding: Table,
-        adjacency: BipartiteAdjacency,
-        num_layers: int = 2,
-        similarity: str = "inner",
+        self, user_embedding: Table, item_embedding: Table, adjacency: BipartiteAdjacency, num_layers: int = 2
     ) -> None:
-        super().__init__(user_embedding, item_embedding, similarity)
+        super().__init__(user_embedding, item_embedding)
         self.num_layers = check_integer("num_layers", num_layers, minimum=0)
         if (self.num_users, self.num_items) != (adjacency.num_users, adjacency.num_items):
             raise InputError(
@@ -46,13 +40,14 @@ class LightGCN(Recommender):
             )
         self.adjacency = adjacency
 
-    def _tables(self) -> tuple[Tensor, Tensor]:
+    def representations(self) -> tuple[Tensor, Tensor]:
+        """The propagated tables, (num_users, dim) and (num_items, dim)."""
         return self.adjacency.propagate(self.user_embedding.weight, self.item_embedding.weight, self.num_layers)
 
-    def _rows(self, users: Tensor, items: Tensor) -> BatchRows:
-        # The whole graph is propagated, once.
+    def rows(self, users: Tensor, items: Tensor) -> BatchRows:
+        """The rows of a batch of users, (batch,), and of items, of any shape; the whole graph is propagated, once."""
         tables = self.user_embedding.weight, self.item_embedding.weight
         return BatchRows(*self.adjacency.propagate_rows(*tables, self.num_layers, users, items))
 
     def extra_repr(self) -> str:
-        return f"num_layers={self.num_layers}, {super().extra_repr()}"
+        return f"num_layers={self.num_layers}"

@@ -14,12 +14,13 @@ class MatrixFactorization(Recommender):
     ----------
     user_embedding, item_embedding : nn.Embedding or CodebookEmbedding
         Of the same width; may be sparse.
-    similarity : {"inner", "cosine"}
     """
 
-    def _tables(self) -> tuple[Tensor, Tensor]:
+    def representations(self) -> tuple[Tensor, Tensor]:
+        """The two embedding tables, (num_users, dim) and (num_items, dim)."""
         return self.user_embedding.weight, self.item_embedding.weight
 
-    def _rows(self, users: Tensor, items: Tensor) -> BatchRows:
+    def rows(self, users: Tensor, items: Tensor) -> BatchRows:
+        """The rows of a batch of users, (batch,), and of items, of any shape; int64 tensors, one lookup each."""
         user_rows, item_rows = self.user_embedding(users), self.item_embedding(items)
         return BatchRows(user_rows, item_rows, user_rows, item_rows)

@@ -5,16 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from torch import Tensor, nn
-from torch.nn import functional
 
-from baco_gpu.checks import check_choice
 from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.errors import InputError
 
 Table = nn.Embedding | CodebookEmbedding
-
-
-SIMILARITIES = ("inner", "cosine")
 
 
 class BatchRows(NamedTuple):
@@ -37,25 +32,18 @@ class BatchRows(NamedTuple):
 class Recommender(nn.Module):
     """Base of the models: two embedding tables of one width, and scores that are inner products.
 
-    A model gives its tables and their rows (`_tables`, `_rows`); what a score is, is decided here.
-
     Parameters
     ----------
     user_embedding, item_embedding : nn.Embedding or CodebookEmbedding
-    similarity : {"inner", "cosine"}
-        Whether the representations are the model's rows as they are, or these divided by their lengths: then a score
-        is a cosine.
 
     Raises
     ------
     InputError
-        When the tables differ in width, or the similarity is unknown.
+        When the tables differ in width.
     """
 
-    def __init__(self, user_embedding: Table, item_embedding: Table, similarity: str = "inner") -> None:
+    def __init__(self, user_embedding: Table, item_embedding: Table) -> None:
         super().__init__()
-        check_choice("similarity", similarity, SIMILARITIES)
-        self.similarity = similarity
         if user_embedding.embedding_dim != item_embedding.embedding_dim:
             raise InputError(
                 "user and item embeddings must have the same embedding_dim, got "
@@ -74,22 +62,8 @@ class Recommender(nn.Module):
 
     def representations(self) -> tuple[Tensor, Tensor]:
         """The tables that scores are inner products of: (num_users, dim) and (num_items, dim)."""
-        users, items = self._tables()
-        return self._measured(users), self._measured(items)
+        raise NotImplementedError
 
     def rows(self, users: Tensor, items: Tensor) -> BatchRows:
         """The rows of a batch of users, (batch,), and of items, of any shape; int64 tensors, all differentiable."""
-        found = self._rows(users, items)
-        return found._replace(users=self._measured(found.users), items=self._measured(found.items))
-
-    def _measured(self, rows: Tensor) -> Tensor:
-        return rows if self.similarity == "inner" else functional.normalize(rows, dim=-1)
-
-    def _tables(self) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
-
-    def _rows(self, users: Tensor, items: Tensor) -> BatchRows:
-        raise NotImplementedError
-
-    def extra_repr(self) -> str:
-        return f"similarity={self.similarity}"

@@ -13,7 +13,6 @@ from baco_gpu.models.recommender import BatchRows, Recommender
 
 LOSSES = ("bpr", "softmax")
 NEGATIVES = 512
-TEMPERATURES = {"inner": 1.0, "cosine": 0.2}
 
 Objective = Callable[[Recommender, Tensor], Tensor]
 
@@ -38,14 +37,13 @@ def bpr_loss(model: Recommender, triples: Tensor) -> tuple[Tensor, BatchRows]:
     return functional.softplus(negative - positive).mean(), rows
 
 
-def softmax_loss(
-    model: Recommender, triples: Tensor, *, negatives: int = NEGATIVES, temperature: float | None = None
-) -> tuple[Tensor, BatchRows]:
+def softmax_loss(model: Recommender, triples: Tensor, negatives: int = NEGATIVES) -> tuple[Tensor, BatchRows]:
     """Cross-entropy of the chosen item among itself and `negatives` others, in the mean over the batch.
 
     The others are the negatives of the batch's first triples, for every user the same: that is one product of
     matrices, and each is drawn over nearly all items. Wu et al., "On the Effectiveness of Sampled Softmax Loss for
-    Item Recommendation" (arXiv 2201.02327), who use cosines.
+    Item Recommendation" (arXiv 2201.02327); they divide cosines by a temperature, where here the length of the rows
+    is learned, and held by weight decay.
 
     Parameters
     ----------
@@ -54,25 +52,19 @@ def softmax_loss(
         Users, the items that they chose, and one each that they did not.
     negatives : int
         Of a batch with fewer triples, all are used.
-    temperature : float, optional
-        What scores are divided by: 1 for inner products and 0.2 for cosines, unless it is given.
 
     Returns
     -------
     The loss, and the rows that it read.
     """
-    if temperature is None:
-        temperature = TEMPERATURES[model.similarity]
     users, chosen, others = triples
     rows = model.rows(users, torch.cat((chosen, others[:negatives])))
-    positive = (rows.users * rows.items[: len(users)]).sum(-1) / temperature
-    negative = rows.users @ rows.items[len(users) :].T / temperature
+    positive = (rows.users * rows.items[: len(users)]).sum(-1)
+    negative = rows.users @ rows.items[len(users) :].T
     return (torch.logaddexp(positive, negative.logsumexp(-1)) - positive).mean(), rows
 
 
-def objective(
-    loss: str, *, weight_decay: float, negatives: int = NEGATIVES, temperature: float | None = None
-) -> Objective:
+def objective(loss: str, *, weight_decay: float, negatives: int = NEGATIVES) -> Objective:
     """What a training step minimises: the loss called `loss`, plus `weight_decay` times the batch's penalty.
 
     The penalty is half the squared norm of the initial rows of the batch, over the batch size, as the authors of
@@ -84,7 +76,7 @@ def objective(
         if loss == "bpr":
             value, rows = bpr_loss(model, triples)
         else:
-            value, rows = softmax_loss(model, triples, negatives=negatives, temperature=temperature)
+            value, rows = softmax_loss(model, triples, negatives)
         squares = rows.initial_users.square().sum() + rows.initial_items.square().sum()
         return value + weight_decay * squares / (2 * max(triples.shape[1], 1))
 

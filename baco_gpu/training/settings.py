@@ -31,8 +31,6 @@ class TrainingSettings:
         "bpr" sets the chosen item against one other, "softmax" against `negatives` others (`baco_gpu.training.losses`).
     negatives : int
         Of the softmax: the others are shared by the users of a batch.
-    temperature : float or None
-        Of the softmax: scores are divided by it. None is 1 for inner products and 0.2 for cosines.
     evaluate_every : int
         Epochs between two evaluations on the validation part; the last epoch is evaluated in any case.
     patience : int or None
@@ -66,7 +64,6 @@ class TrainingSettings:
     weight_decay: float = 1e-4
     loss: str = "bpr"
     negatives: int = NEGATIVES
-    temperature: float | None = None
     evaluate_every: int = 1
     patience: int | None = 10
     k: int = 20
@@ -89,8 +86,6 @@ class TrainingSettings:
         check_number("weight_decay", self.weight_decay, minimum=0.0)
         check_choice("loss", self.loss, LOSSES)
         check_integer("negatives", self.negatives, minimum=1)
-        if self.temperature is not None:
-            check_number("temperature", self.temperature, above=0.0)
         if self.embedding_std is not None:
             check_number("embedding_std", self.embedding_std, above=0.0)
         check_choice("embedding_init", self.embedding_init, INITS)
@@ -108,9 +103,7 @@ class TrainingSettings:
 
     def objective(self) -> Objective:
         """What a training step minimises."""
-        return objective(
-            self.loss, weight_decay=self.weight_decay, negatives=self.negatives, temperature=self.temperature
-        )
+        return objective(self.loss, weight_decay=self.weight_decay, negatives=self.negatives)
 
 
 @dataclass(frozen=True)
