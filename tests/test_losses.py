@@ -13,6 +13,7 @@ from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.models import build_model, full_table
 from baco_gpu.training import TrainingSettings, bpr_loss, objective, softmax_loss
+from baco_gpu.training.losses import default_weight_decay
 
 USERS, ITEMS, DIM = 5, 6, 3
 
@@ -88,3 +89,16 @@ def test_large_scores_do_not_overflow():
 def test_what_makes_no_sense_is_refused(wrong, message):
     with pytest.raises(InputError, match=message):
         TrainingSettings(**wrong)
+
+
+def test_weight_decay_follows_the_loss_and_the_density():
+    def part(count, users=50, items=30):
+        return Interactions(np.arange(count) % users, np.arange(count) % items, users, items)
+
+    assert default_weight_decay("bpr", part(400)) == 1e-4
+    assert default_weight_decay("softmax", part(800)) == pytest.approx(8 / 20**2)
+    assert default_weight_decay("softmax", part(1600)) == pytest.approx(8 / 40**2)
+    assert default_weight_decay("softmax", part(40)) == default_weight_decay("softmax", part(0)) == 0.1
+    own, given = TrainingSettings(loss="softmax"), TrainingSettings(loss="softmax", weight_decay=8 / 20**2)
+    triples = torch.tensor([[0, 2], [1, 1], [3, 5]])
+    assert own.objective(part(800))(model(), triples) == given.objective(part(3))(model(), triples)

@@ -253,7 +253,10 @@ class Training:
     epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 60
     batch_size: Annotated[int, typer.Option(help="Interactions a training step.")] = 2048
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Adam's learning rate.")] = 2e-3
-    weight_decay: Annotated[float, typer.Option(help="Factor of the L2 term on a batch's embeddings.")] = 1e-4
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(help="Factor of the L2 term on a batch's embeddings.", show_default="by loss and density"),
+    ] = None
     evaluate_every: Annotated[int, typer.Option(metavar="N", help="Rank the validation part after every N epochs.")] = 1
     patience: Annotated[
         int, typer.Option(help="Stop after so many evaluations in a row without a better validation recall@20.")

@@ -13,6 +13,7 @@ TRAINING: dict[str, Any] = {
     "epochs": 1000,
     "batch_size": 1024,
     "learning_rate": 1e-3,
+    "loss": "bpr",
     "weight_decay": 1e-8,
     "patience": 50,
     "embedding_std": 1.0,

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from baco_gpu.checks import check_choice
+from baco_gpu.data.interactions import Interactions
 from baco_gpu.models.recommender import BatchRows, Recommender
 
 LOSSES = ("bpr", "softmax")
@@ -62,6 +63,18 @@ def softmax_loss(model: Recommender, triples: Tensor, negatives: int = NEGATIVES
     positive = (rows.users * rows.items[: len(users)]).sum(-1)
     negative = rows.users @ rows.items[len(users) :].T
     return (torch.logaddexp(positive, negative.logsumexp(-1)) - positive).mean(), rows
+
+
+def default_weight_decay(loss: str, train: Interactions) -> float:
+    """Weight decay where none is given: 1e-4 with "bpr", as in LightGCN; by the density of the data with "softmax".
+
+    The fewer interactions an id has, the shorter its rows must be kept: validation recall on Beauty, Gowalla and
+    MovieLens-100K (9, 23 and 61 interactions an id) is best near 0.1, 0.01 and 0.002, the inverse of their squares.
+    """
+    if loss == "bpr":
+        return 1e-4
+    interactions_an_id = 2 * len(train) / max(train.num_users + train.num_items, 1)
+    return min(8 / max(interactions_an_id, 1) ** 2, 0.1)
 
 
 def objective(loss: str, *, weight_decay: float, negatives: int = NEGATIVES) -> Objective:

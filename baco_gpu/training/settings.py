@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import torch
 
 from baco_gpu.checks import check_choice, check_integer, check_number
+from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
-from baco_gpu.training.losses import LOSSES, NEGATIVES, Objective, objective
+from baco_gpu.training.losses import LOSSES, NEGATIVES, Objective, default_weight_decay, objective
 
 INITS = ("normal", "spectral")
 
@@ -25,8 +26,9 @@ class TrainingSettings:
     learning_rate : float
         Of Adam. 2e-3 suits sets of 1e5 interactions at the default batch size; larger sets take larger batches, and
         5e-3 at 8192.
-    weight_decay : float
-        Factor of the batch's penalty (see `losses.objective`): 1e-4 as in LightGCN. It is no decay of Adam's.
+    weight_decay : float or None
+        Factor of the batch's penalty (see `losses.objective`); None is `losses.default_weight_decay`. It is no decay of
+        Adam's.
     loss : {"bpr", "softmax"}
         "bpr" sets the chosen item against one other, "softmax" against `negatives` others (`baco_gpu.training.losses`).
     negatives : int
@@ -61,7 +63,7 @@ class TrainingSettings:
     epochs: int = 60
     batch_size: int = 2048
     learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
+    weight_decay: float | None = None
     loss: str = "bpr"
     negatives: int = NEGATIVES
     evaluate_every: int = 1
@@ -83,7 +85,8 @@ class TrainingSettings:
             check_integer("patience", self.patience, minimum=1)
         check_integer("seed", self.seed, minimum=0, maximum=2**63 - 2)
         check_number("learning_rate", self.learning_rate, above=0.0)
-        check_number("weight_decay", self.weight_decay, minimum=0.0)
+        if self.weight_decay is not None:
+            check_number("weight_decay", self.weight_decay, minimum=0.0)
         check_choice("loss", self.loss, LOSSES)
         check_integer("negatives", self.negatives, minimum=1)
         if self.embedding_std is not None:
@@ -101,9 +104,10 @@ class TrainingSettings:
         if self.cuda_graph and device.type != "cuda":
             raise InputError(f"cuda_graph must be False where the model is not trained on CUDA, got {self.device!r}")
 
-    def objective(self) -> Objective:
-        """What a training step minimises."""
-        return objective(self.loss, weight_decay=self.weight_decay, negatives=self.negatives)
+    def objective(self, train: Interactions) -> Objective:
+        """What a training step on these interactions minimises."""
+        decay = default_weight_decay(self.loss, train) if self.weight_decay is None else self.weight_decay
+        return objective(self.loss, weight_decay=decay, negatives=self.negatives)
 
 
 @dataclass(frozen=True)
