@@ -34,7 +34,7 @@ from torch.nn import functional
 
 from baco_gpu import CodebookEmbedding, SplitInteractions, load_split
 from baco_gpu.models import BipartiteAdjacency, Recommender, Table, build_model, full_table
-from baco_gpu.training import BprSampler, objective, reset_embeddings
+from baco_gpu.training import TripleSampler, objective, reset_embeddings
 from baco_gpu.training.steps import training_step
 
 LAYERS = 2
@@ -154,7 +154,7 @@ def seconds_of(step: Callable[[Batch], None], batches: list[Batch]) -> float:
 
 
 def sampling_seconds(split: SplitInteractions, batch_size: int, device: torch.device, repeats: int) -> list[float]:
-    sampler = BprSampler(split.train, batch_size, device=device)
+    sampler = TripleSampler(split.train, batch_size, device=device)
     seconds = []
     for epoch in range(repeats + 1):
         started = time.perf_counter()
@@ -192,7 +192,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     split = load_split(arguments.data)
-    sampler = BprSampler(split.train, arguments.batch_size, device=device)
+    sampler = TripleSampler(split.train, arguments.batch_size, device=device)
     # Whole batches alone, so that every step is the same work.
     batches = [batch for batch in sampler.epoch(1) if len(batch[0]) == arguments.batch_size][: arguments.steps]
     if not batches:

@@ -4,7 +4,7 @@
 // Place p of an epoch is interaction number permutation(p). The item not chosen is uniform over those that its user has
 // not: number `rank` among them, which is rank + c, where c counts the user's items a_0 < a_1 < ... with a_j - j <= rank.
 // `shifted` holds user * num_items + a_j - j for all users, ascending; those of a user begin at starts[user].
-__global__ void __launch_bounds__(THREADS) bpr_triples(
+__global__ void __launch_bounds__(THREADS) draw_triples(
     const Int64* users, const Int64* items, Int64 num_samples, int bits, const Int64* starts, const Int64* shifted,
     Int64 num_items, Word seed, Word epoch, Int64 first, Int64 count, Int64* triples
 ) {

@@ -10,7 +10,7 @@ import torch
 
 from baco_gpu.cuda.catalogue import source_text
 from baco_gpu.data.interactions import Interactions
-from baco_gpu.training import BprSampler, sampling
+from baco_gpu.training import TripleSampler, sampling
 from baco_gpu.training.counters import philox
 from cuda_host.host import SANITIZERS, SMALL, HostLauncher, build, build_text, compiler, host_launcher, run_sanitized
 
@@ -28,7 +28,9 @@ __global__ void words(Word seed, Word stream, Word* out) {
 def sampler_of(num_users, num_items, num_pairs, seed=0):
     rng = np.random.default_rng(seed)
     users = (num_users * rng.random(num_pairs) ** 3).astype(np.int64)
-    return BprSampler(Interactions(users, rng.integers(0, num_items, num_pairs), num_users, num_items), 16, seed=seed)
+    return TripleSampler(
+        Interactions(users, rng.integers(0, num_items, num_pairs), num_users, num_items), 16, seed=seed
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ def test_triples_have_the_bits_of_plain_pytorch(num_users, num_items, num_pairs)
             for first, count in ((0, sampler.num_samples), (sampler.num_samples // 2, 1)):
                 expected = sampler._triples_by_torch(epoch, first, count)
                 assert torch.equal(sampler._triples_by_kernel(launch, epoch, first, count), expected)
-    assert launch.launched == {"bpr_triples"}
+    assert launch.launched == {"draw_triples"}
 
 
 def test_a_sampler_on_a_gpu_launches_the_kernel(monkeypatch):
@@ -54,7 +56,7 @@ def test_a_sampler_on_a_gpu_launches_the_kernel(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(sampling, "launcher_of", lambda device: launch)
     assert torch.equal(sampler.triples(2, 3, 50), expected)
-    assert launch.launched == {"bpr_triples"}
+    assert launch.launched == {"draw_triples"}
 
 
 def test_the_published_words_of_philox(tmp_path):

@@ -11,7 +11,7 @@ import torch
 from baco_gpu.codebook import CodebookEmbedding, device, plain, segments
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.models import build_model, full_table
-from baco_gpu.training import BprSampler, objective, reset_embeddings
+from baco_gpu.training import TripleSampler, objective, reset_embeddings
 from baco_gpu.training.steps import TrainingStep
 from cuda_host.host import compiler, host_launcher
 from waiting import WaitsForTheDevice
@@ -55,7 +55,7 @@ def epoch(method):
     split = data()
     step = step_of(method, split)
     step.begin()
-    for batch in BprSampler(split.train, BATCH).epoch(1):
+    for batch in TripleSampler(split.train, BATCH).epoch(1):
         step(batch)
     return float(step.total), [parameter.detach().clone() for parameter in step.model.parameters()]
 
@@ -82,7 +82,7 @@ def test_an_epoch_on_the_kernels_gives_the_weights_of_plain_pytorch(request, met
 def test_a_step_does_not_wait_for_the_device(method):
     split = data()
     step = step_of(method, split)
-    first, second = list(BprSampler(split.train, BATCH).epoch(1))[:2]
+    first, second = list(TripleSampler(split.train, BATCH).epoch(1))[:2]
     step(first)  # lists the members of every row
     with WaitsForTheDevice() as mode:
         step(second)

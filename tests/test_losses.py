@@ -82,7 +82,7 @@ def test_large_scores_do_not_overflow():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"loss": "hinge"}, "loss must be one of 'bpr', 'softmax', got 'hinge'"),
+        ({"loss": "hinge"}, "loss must be one of 'softmax', 'bpr', got 'hinge'"),
         ({"negatives": 0}, "negatives must be"),
     ],
 )

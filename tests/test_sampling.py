@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
-from baco_gpu.training import BprSampler, sampling
+from baco_gpu.training import TripleSampler, sampling
 from baco_gpu.training.counters import permuted, philox, random_words
 
 
@@ -36,9 +36,9 @@ def test_every_interaction_once_and_negatives_unseen(graph, batch_size, seed):
     train = interactions(pairs, 8, items)
     if not usable:
         with pytest.raises(InputError, match="who has not seen every item"):
-            BprSampler(train, batch_size, seed=seed)
+            TripleSampler(train, batch_size, seed=seed)
         return
-    sampler = BprSampler(train, batch_size, seed=seed)
+    sampler = TripleSampler(train, batch_size, seed=seed)
     batches = list(sampler.epoch(1))
     assert sampler.num_samples == len(usable)
     assert sampler.num_batches == len(batches)
@@ -52,7 +52,7 @@ def test_negatives_are_uniform_over_the_unseen_items():
     # User 1 has seen 0, 1, 5, 9 of ten; user 0 and 2 would show items of a neighbour leaking in.
     pairs = [(1, 0), (1, 1), (1, 5), (1, 9), (0, 2), (2, 3)]
     users, items = np.array(pairs * 15_000).T
-    sampler = BprSampler(Interactions(users, items, 3, 10), 4)
+    sampler = TripleSampler(Interactions(users, items, 3, 10), 4)
     draws = 60_000
     drawn_for, _, negatives = sampler.triples(1, 0, sampler.num_samples)
     counts = np.bincount(negatives[drawn_for == 1].numpy(), minlength=10)
@@ -65,14 +65,14 @@ def test_negatives_are_uniform_over_the_unseen_items():
 
 def test_one_unseen_item_is_always_found():
     train = interactions([(0, item) for item in range(1000) if item != 617] + [(1, 0)], 2, 1000)
-    sampler = BprSampler(train, 64)
+    sampler = TripleSampler(train, 64)
     users, _, negatives = epoch(sampler)
     assert {item for user, item in zip(users, negatives, strict=True) if user == 0} == {617}
 
 
 def test_same_seed_same_batches_and_every_epoch_another_order():
     train = interactions([(user, item) for user in range(20) for item in range(user % 7 + 1)], 20, 10)
-    first, again, other = (BprSampler(train, 8, seed=seed) for seed in (5, 5, 6))
+    first, again, other = (TripleSampler(train, 8, seed=seed) for seed in (5, 5, 6))
     epochs = [epoch(first, 1), epoch(first, 2)]
     # The second epoch needs no first one.
     assert epochs[::-1] == [epoch(again, 2), epoch(again, 1)]
@@ -82,9 +82,9 @@ def test_same_seed_same_batches_and_every_epoch_another_order():
 
 def test_a_triple_depends_on_its_place_alone():
     train = interactions([(user, item) for user in range(20) for item in range(user % 7 + 1)], 20, 10)
-    whole = epoch(BprSampler(train, 8))
-    assert epoch(BprSampler(train, 77)) == whole
-    sampler = BprSampler(train, 1)
+    whole = epoch(TripleSampler(train, 8))
+    assert epoch(TripleSampler(train, 77)) == whole
+    sampler = TripleSampler(train, 1)
     for first, count in ((0, 1), (5, 4), (7, 12), (sampler.num_samples - 1, 1)):
         part = sampler.triples(1, first, count).tolist()
         assert part == [column[first : first + count] for column in whole]
@@ -93,7 +93,7 @@ def test_a_triple_depends_on_its_place_alone():
 def test_chunks_change_nothing_but_memory(monkeypatch):
     train = interactions([(user, item) for user in range(20) for item in range(4)], 20, 10)
     monkeypatch.setattr(sampling, "_CPU_CHUNK", 16)
-    sampler = BprSampler(train, 6)
+    sampler = TripleSampler(train, 6)
     batches = list(sampler.epoch(1))
     assert [len(users) for users, _, _ in batches] == [6] * 13 + [2]
     users, positives, _ = (torch.cat(parts).tolist() for parts in zip(*batches, strict=True))
@@ -104,10 +104,10 @@ def test_ids_beyond_32_bits_in_the_product():
     big = 2**31 - 1
     train = interactions([(big - 1, big - 1), (big - 1, 0)], big, big)
     with pytest.raises(InputError, match="below 2\\^63"):
-        BprSampler(interactions([(0, 0)], 2**33, 2**31), 2)
+        TripleSampler(interactions([(0, 0)], 2**33, 2**31), 2)
     # The offsets of two thousand million users would take 16 GB; the arithmetic is the same with few of them.
     few = Interactions(np.array([2, 2]), train.items, 3, big)
-    users, _, negatives = epoch(BprSampler(few, 2))
+    users, _, negatives = epoch(TripleSampler(few, 2))
     assert users == [2, 2]
     assert all(0 < item < big - 1 for item in negatives)
 
@@ -115,18 +115,18 @@ def test_ids_beyond_32_bits_in_the_product():
 @pytest.mark.parametrize(("batch_size", "seed"), [(0, 0), (1.5, 0), (4, -1)])
 def test_bad_arguments_are_refused(batch_size, seed):
     with pytest.raises(InputError, match="must be an integer"):
-        BprSampler(interactions([(0, 0)], 1, 2), batch_size, seed=seed)
+        TripleSampler(interactions([(0, 0)], 1, 2), batch_size, seed=seed)
 
 
 def test_nothing_to_sample_is_refused():
     with pytest.raises(InputError, match="no training interaction"):
-        BprSampler(interactions([], 3, 4), 2)
+        TripleSampler(interactions([], 3, 4), 2)
 
 
 @pytest.mark.parametrize("number", [-1, 2**32, 1.5])
 def test_a_bad_epoch_is_refused(number):
     with pytest.raises(InputError, match="number must be an integer from 0 to"):
-        next(BprSampler(interactions([(0, 0)], 1, 2), 1).epoch(number))
+        next(TripleSampler(interactions([(0, 0)], 1, 2), 1).epoch(number))
 
 
 def test_philox_gives_the_published_words():
@@ -182,5 +182,5 @@ def test_permutations_send_every_place_everywhere():
 def test_gpu_draws_what_the_cpu_draws(monkeypatch, kernels):
     monkeypatch.setenv("BACO_TRAINING_KERNELS", kernels)
     train = interactions([(user, item) for user in range(200) for item in range(user % 37 + 1)], 200, 40)
-    samplers = [BprSampler(train, 64, seed=5, device=device) for device in ("cpu", "cuda")]
+    samplers = [TripleSampler(train, 64, seed=5, device=device) for device in ("cpu", "cuda")]
     assert epoch(samplers[0], 3) == epoch(samplers[1], 3)

@@ -11,7 +11,7 @@ import torch
 from baco_gpu.codebook import CodebookEmbedding
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.models import build_model, full_table
-from baco_gpu.training import BprSampler, objective, reset_embeddings, steps
+from baco_gpu.training import TripleSampler, objective, reset_embeddings, steps
 from baco_gpu.training.steps import RecordedStep, TrainingStep, training_step
 
 USERS, ITEMS, BATCH = 30, 20, 16
@@ -66,7 +66,7 @@ def trained(method, recorder, *, loss="bpr", epochs=2, between=lambda model, opt
     step = TrainingStep(model, optimizer, objective(loss, weight_decay=1e-3, negatives=BATCH // 2))
     if recorder is not None:
         step = RecordedStep(step, BATCH, recorder)
-    sampler, losses = BprSampler(data.train, BATCH), []
+    sampler, losses = TripleSampler(data.train, BATCH), []
     for epoch in range(epochs):
         step.begin()
         for batch in sampler.epoch(epoch):

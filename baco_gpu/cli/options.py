@@ -245,14 +245,14 @@ class Training:
     loss: Annotated[
         str,
         typer.Option(
-            help="Loss: bpr, against one other item, or softmax, against many.",
+            help="Loss: softmax, against many other items, or bpr, against one.",
             autocompletion=completion.one_of("baco_gpu.training.losses:LOSSES"),
         ),
-    ] = "bpr"
+    ] = "softmax"
     negatives: Annotated[int, typer.Option(help="Other items of the softmax, shared by a batch.")] = 512
     epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 60
     batch_size: Annotated[int, typer.Option(help="Interactions a training step.")] = 2048
-    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Adam's learning rate.")] = 2e-3
+    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Adam's learning rate.")] = 5e-3
     weight_decay: Annotated[
         float | None,
         typer.Option(help="Factor of the L2 term on a batch's embeddings.", show_default="by loss and density"),

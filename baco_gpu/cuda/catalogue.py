@@ -111,7 +111,7 @@ KERNELS = {
         "value index",
         "sums:wide* dim:long offsets:index* factor:double lane_bits:int " + _PIECES + "totals:value*",
     ),
-    "bpr_triples": _kernel(
+    "draw_triples": _kernel(
         "sampling.cu",
         "",
         "users:long* items:long* num_samples:long bits:int starts:long* shifted:long* num_items:long seed:word "

@@ -4,13 +4,12 @@ from baco_gpu.training.callbacks import Callback, ReportProgress
 from baco_gpu.training.checkpoint import Checkpoint
 from baco_gpu.training.losses import LOSSES, bpr_loss, objective, softmax_loss
 from baco_gpu.training.run import TrainingRun
-from baco_gpu.training.sampling import BprSampler
+from baco_gpu.training.sampling import TripleSampler
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
 from baco_gpu.training.trainer import DivergenceError, reset_embeddings, train
 
 __all__ = [
     "LOSSES",
-    "BprSampler",
     "Callback",
     "Checkpoint",
     "DivergenceError",
@@ -19,6 +18,7 @@ __all__ = [
     "TrainingResult",
     "TrainingRun",
     "TrainingSettings",
+    "TripleSampler",
     "bpr_loss",
     "objective",
     "reset_embeddings",

@@ -12,7 +12,7 @@ from baco_gpu.checks import check_choice
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.models.recommender import BatchRows, Recommender
 
-LOSSES = ("bpr", "softmax")
+LOSSES = ("softmax", "bpr")
 NEGATIVES = 512
 
 Objective = Callable[[Recommender, Tensor], Tensor]

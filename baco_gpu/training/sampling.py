@@ -22,8 +22,8 @@ _CHUNK = 1 << 20
 _CPU_CHUNK = 1 << 16
 
 
-class BprSampler:
-    """Batches of (user, positive, negative) for Bayesian personalised ranking.
+class TripleSampler:
+    """Batches of triples: a user, an item that it chose, and one that it did not.
 
     Every epoch is a new permutation of the training interactions. A negative is uniform over the items that are not
     among its user's training items, and costs one random number and one binary search, with no rejection: item number
@@ -131,5 +131,5 @@ class BprSampler:
         grid = shared_grid(count, launch.limits.threads, launch.processors)
         samples = [self._users, self._items, self.num_samples, shuffle_bits(self.num_samples)]
         seen = [self._starts, self._shifted, self.num_items]
-        launch("bpr_triples", (), grid, [*samples, *seen, self._seed, epoch, first, count, triples])
+        launch("draw_triples", (), grid, [*samples, *seen, self._seed, epoch, first, count, triples])
         return triples

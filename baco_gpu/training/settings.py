@@ -24,13 +24,12 @@ class TrainingSettings:
         At most this many passes over the training interactions.
     batch_size : int
     learning_rate : float
-        Of Adam. 2e-3 suits sets of 1e5 interactions at the default batch size; larger sets take larger batches, and
-        5e-3 at 8192.
+        Of Adam. Larger sets take larger batches (8192 for 1e6 interactions) at the same rate.
     weight_decay : float or None
         Factor of the batch's penalty (see `losses.objective`); None is `losses.default_weight_decay`. It is no decay of
         Adam's.
-    loss : {"bpr", "softmax"}
-        "bpr" sets the chosen item against one other, "softmax" against `negatives` others (`baco_gpu.training.losses`).
+    loss : {"softmax", "bpr"}
+        "softmax" sets the chosen item against `negatives` others, "bpr" against one (`baco_gpu.training.losses`).
     negatives : int
         Of the softmax: the others are shared by the users of a batch.
     evaluate_every : int
@@ -62,9 +61,9 @@ class TrainingSettings:
 
     epochs: int = 60
     batch_size: int = 2048
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-3
     weight_decay: float | None = None
-    loss: str = "bpr"
+    loss: str = "softmax"
     negatives: int = NEGATIVES
     evaluate_every: int = 1
     patience: int | None = 10

@@ -16,7 +16,7 @@ from baco_gpu.errors import BacoError, InputError
 from baco_gpu.models.recommender import Recommender
 from baco_gpu.training.callbacks import Callback
 from baco_gpu.training.run import TrainingRun
-from baco_gpu.training.sampling import BprSampler
+from baco_gpu.training.sampling import TripleSampler
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
 from baco_gpu.training.spectral import spectral_embeddings
 from baco_gpu.training.steps import Step, training_step
@@ -65,7 +65,7 @@ def train(
         reset_embeddings(model, settings.embedding_std, settings.seed)
         if settings.embedding_init == "spectral":
             spectral_embeddings(model, split.train, settings.embedding_std)
-    sampler = BprSampler(split.train, settings.batch_size, seed=settings.seed, device=device)
+    sampler = TripleSampler(split.train, settings.batch_size, seed=settings.seed, device=device)
     # The fused step takes a third of the time of the default one on two cores.
     optimizer = torch.optim.Adam(
         model.parameters(), lr=settings.learning_rate, fused=True, capturable=settings.cuda_graph
@@ -115,7 +115,7 @@ def reset_embeddings(model: nn.Module, std: float, seed: int) -> None:
             module.reset_residual(generator)
 
 
-def _train_epoch(step: Step, sampler: BprSampler, epoch: int) -> float:
+def _train_epoch(step: Step, sampler: TripleSampler, epoch: int) -> float:
     """One pass over the sampler's triples; the mean loss a triple. The device is waited for at the end alone."""
     step.begin()
     for batch in sampler.epoch(epoch):
