@@ -1,4 +1,4 @@
-// Training triples for Bayesian personalised ranking: places of an epoch in, (user, chosen item, item not chosen) out.
+// Training triples: places of an epoch in, (user, chosen item, item not chosen) out.
 #include "philox.cuh"
 
 // Place p of an epoch is interaction number permutation(p). The item not chosen is uniform over those that its user has
