@@ -96,9 +96,9 @@ def test_weight_decay_follows_the_loss_and_the_density():
         return Interactions(np.arange(count) % users, np.arange(count) % items, users, items)
 
     assert default_weight_decay("bpr", part(400)) == 1e-4
-    assert default_weight_decay("softmax", part(800)) == pytest.approx(8 / 20**2)
-    assert default_weight_decay("softmax", part(1600)) == pytest.approx(8 / 40**2)
-    assert default_weight_decay("softmax", part(40)) == default_weight_decay("softmax", part(0)) == 0.1
-    own, given = TrainingSettings(loss="softmax"), TrainingSettings(loss="softmax", weight_decay=8 / 20**2)
+    assert default_weight_decay("softmax", part(800)) == pytest.approx(10 / 20**2)
+    assert default_weight_decay("softmax", part(1600)) == pytest.approx(10 / 40**2)
+    assert default_weight_decay("softmax", part(40)) == default_weight_decay("softmax", part(0)) == 0.2
+    own, given = TrainingSettings(loss="softmax"), TrainingSettings(loss="softmax", weight_decay=10 / 20**2)
     triples = torch.tensor([[0, 2], [1, 1], [3, 5]])
     assert own.objective(part(800))(model(), triples) == given.objective(part(3))(model(), triples)
