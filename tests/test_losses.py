@@ -57,6 +57,24 @@ def test_softmax_is_over_the_item_and_the_first_negatives_of_the_batch(triples, 
     assert loss.item() == pytest.approx(np.mean(terms))
 
 
+@pytest.mark.parametrize("negatives", [1, 2, 9])
+def test_the_gradient_of_the_softmax_is_exact(negatives):
+    chosen = model()
+    triples = torch.tensor([[0, 2, 2, 4], [1, 1, 0, 5], [3, 5, 3, 1]])
+    users, items = chosen.user_embedding, chosen.item_embedding
+
+    def loss(*tables):
+        twin = model()
+        for table, weight in zip((twin.user_embedding, twin.item_embedding), tables, strict=True):
+            del table.weight
+            table.weight = weight
+        return softmax_loss(twin, triples, negatives)[0]
+
+    assert torch.autograd.gradcheck(
+        loss, (users.weight.detach().requires_grad_(), items.weight.detach().requires_grad_())
+    )
+
+
 @pytest.mark.parametrize("loss", ["bpr", "softmax"])
 def test_objective_adds_the_penalty_on_the_rows_that_the_loss_reads(loss):
     chosen = model()

@@ -84,7 +84,7 @@ def compare(
 
     \b
     Examples:
-      baco compare movielens-100k --epochs 60 --out demo
+      baco compare movielens-100k --epochs 40 --out demo
       baco compare gowalla.npz --methods full,louvain,codebook --budgets 0.05,0.1,0.25 --seeds 0,1,2 --out results
       baco compare beauty.npz --methods full,louvain,paper --preset published --out beauty
     """

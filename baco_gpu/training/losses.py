@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from baco_gpu.checks import check_choice
@@ -60,9 +62,34 @@ def softmax_loss(model: Recommender, triples: Tensor, negatives: int = NEGATIVES
     """
     users, chosen, others = triples
     rows = model.rows(users, torch.cat((chosen, others[:negatives])))
-    positive = (rows.users * rows.items[: len(users)]).sum(-1)
-    negative = rows.users @ rows.items[len(users) :].T
-    return (torch.logaddexp(positive, negative.logsumexp(-1)) - positive).mean(), rows
+    loss: Tensor = _SharedSoftmax.apply(rows.users, rows.items[: len(users)], rows.items[len(users) :])
+    return loss, rows
+
+
+class _SharedSoftmax(torch.autograd.Function):
+    """Mean cross-entropy of a row's own item among itself and items shared by all rows.
+
+    The table of scores, all there is to the time, is written once: PyTorch's operations one by one take half as long
+    again, and three times the memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, users: Tensor, own: Tensor, shared: Tensor) -> Tensor:
+        positive, scores = (users * own).sum(-1), users @ shared.T
+        highest = torch.maximum(scores.amax(-1), positive)
+        odds = scores.sub_(highest[:, None]).exp_()
+        against = odds.sum(-1)
+        total = against + (positive - highest).exp_()
+        ctx.save_for_backward(users, own, shared, odds, against, total)
+        return (total.log() + highest - positive).mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        users, own, shared, odds, against, total = ctx.saved_tensors
+        weight = (grad / (len(users) * total))[:, None]
+        push = weight * against[:, None]
+        return weight * (odds @ shared) - push * own, -push * users, odds.T @ (weight * users)
 
 
 def default_weight_decay(loss: str, train: Interactions) -> float:
