@@ -52,6 +52,7 @@ def main() -> None:
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
+        loss="bpr",
         patience=arguments.patience,
         evaluate_every=arguments.evaluate_every,
         seed=arguments.seed,
