@@ -69,8 +69,8 @@ def softmax_loss(model: Recommender, triples: Tensor, negatives: int = NEGATIVES
 class _SharedSoftmax(torch.autograd.Function):
     """Mean cross-entropy of a row's own item among itself and items shared by all rows.
 
-    The table of scores, all there is to the time, is written once: PyTorch's operations one by one take half as long
-    again, and three times the memory.
+    The table of scores, (batch, shared), is most of the time, and kept once: PyTorch's operations one by one write it
+    several times, and take half as long again.
     """
 
     @staticmethod
