@@ -76,11 +76,7 @@ def own_candidates(split: SplitInteractions, dim: int) -> Iterator[Candidate]:
         for table, users, items in tables(split, dim):
             model = build_model(method, users, items, split, num_layers=LAYERS)
             reset_embeddings(model, 0.1, seed=0)
-            yield Candidate(method, table, model, own_loss(model))
-
-
-def own_loss(model: Recommender) -> Loss:
-    return functools.partial(OBJECTIVE, model)
+            yield Candidate(method, table, model, functools.partial(OBJECTIVE, model))
 
 
 def torch_geometric_candidates(split: SplitInteractions, dim: int, device: torch.device) -> Iterator[Candidate]:

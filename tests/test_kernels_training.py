@@ -37,7 +37,7 @@ def data():
     return SplitInteractions(part, part.take(np.arange(3)), part.take(np.arange(3)))
 
 
-def step_of(method, split):
+def step_of(method, split, loss):
     rng = np.random.default_rng(2)
     tables = CodebookEmbedding(rng.integers(0, 15, USERS), 8, padding_idx=3), full_table(ITEMS, 8)
     if method == "lightgcn":
@@ -46,20 +46,23 @@ def step_of(method, split):
     model = build_model(method, *tables, split)
     reset_embeddings(model, 0.1, seed=0)
     return TrainingStep(
-        model, torch.optim.Adam(model.parameters(), lr=0.01, fused=True), objective("bpr", weight_decay=1e-3)
+        model,
+        torch.optim.Adam(model.parameters(), lr=0.01, fused=True),
+        objective(loss, weight_decay=1e-3, negatives=BATCH // 2),
     )
 
 
-def epoch(method):
+def epoch(method, loss):
     """The loss of an epoch, and the weights after it."""
     split = data()
-    step = step_of(method, split)
+    step = step_of(method, split, loss)
     step.begin()
     for batch in TripleSampler(split.train, BATCH).epoch(1):
         step(batch)
     return float(step.total), [parameter.detach().clone() for parameter in step.model.parameters()]
 
 
+@pytest.mark.parametrize("loss", ["softmax", "bpr"])
 @pytest.mark.parametrize(
     ("method", "kernels"),
     [
@@ -67,21 +70,22 @@ def epoch(method):
         ("lightgcn", {"codebook_rows", "row_sums", "piece_sums", "finish_sums"}),
     ],
 )
-def test_an_epoch_on_the_kernels_gives_the_weights_of_plain_pytorch(request, method, kernels):
-    loss, weights = epoch(method)
+def test_an_epoch_on_the_kernels_gives_the_weights_of_plain_pytorch(request, method, kernels, loss):
+    wanted, weights = epoch(method, loss)
     launch = request.getfixturevalue("launch")
-    found, on_kernels = epoch(method)
+    found, on_kernels = epoch(method, loss)
     assert {name.partition("<")[0] for name in launch.launched} == kernels
-    assert found == pytest.approx(loss, rel=1e-6)
+    assert found == pytest.approx(wanted, rel=1e-6)
     for mine, theirs in zip(on_kernels, weights, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.usefixtures("launch")
+@pytest.mark.parametrize("loss", ["softmax", "bpr"])
 @pytest.mark.parametrize("method", ["mf", "lightgcn"])
-def test_a_step_does_not_wait_for_the_device(method):
+def test_a_step_does_not_wait_for_the_device(method, loss):
     split = data()
-    step = step_of(method, split)
+    step = step_of(method, split, loss)
     first, second = list(TripleSampler(split.train, BATCH).epoch(1))[:2]
     step(first)  # lists the members of every row
     with WaitsForTheDevice() as mode:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from baco_gpu.training.settings import TrainingSettings
 
 
+def choice(text: str, choices: str, **more: Any) -> Any:
+    """An option that takes one of `choices`, "module:NAME", and completes to them."""
+    return typer.Option(help=text, autocompletion=completion.one_of(choices), **more)
+
+
 Data = Annotated[
     str,
     typer.Argument(
@@ -49,10 +54,7 @@ class Run:
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0
     backend: Annotated[
         str,
-        typer.Option(
-            help="Where clustering runs: auto, cpu or cuda.",
-            autocompletion=completion.one_of("baco_gpu.clustering.backends:NAMES"),
-        ),
+        choice("Where clustering runs: auto, cpu or cuda.", "baco_gpu.clustering.backends:NAMES"),
     ] = "auto"
     config: Annotated[
         Path | None,
@@ -94,10 +96,10 @@ class Source:
     ] = None
     weighting: Annotated[
         str | None,
-        typer.Option(
-            help="What a pair weighs: once (1), counts (how often it appears) or recency (less, the older).",
+        choice(
+            "What a pair weighs: once (1), counts (how often it appears) or recency (less, the older).",
+            "baco_gpu.data.weighting:WEIGHTINGS",
             show_default="as read",
-            autocompletion=completion.one_of("baco_gpu.data.weighting:WEIGHTINGS"),
         ),
     ] = None
     half_life: Annotated[
@@ -106,10 +108,10 @@ class Source:
     ] = None
     split: Annotated[
         str | None,
-        typer.Option(
-            help="How data without a split is split: random, leave-last-out or temporal (compress then takes the "
+        choice(
+            "How data without a split is split: random, leave-last-out or temporal (compress then takes the "
             "training part).",
-            autocompletion=completion.one_of("baco_gpu.data.readers:SPLITS"),
+            "baco_gpu.data.readers:SPLITS",
         ),
     ] = None
 
@@ -151,49 +153,43 @@ class Clustering:
     ] = None
     budget_measure: Annotated[
         str,
-        typer.Option(
-            help="What --budget is a share of: parameters or bytes.",
-            autocompletion=completion.one_of("baco_gpu.clustering.budget:MEASURES"),
-        ),
+        choice("What --budget is a share of: parameters or bytes.", "baco_gpu.clustering.budget:MEASURES"),
     ] = "parameters"
     gamma: Annotated[
         float | None, typer.Option(help="Resolution: higher means smaller, more even clusters.", show_default="chosen")
     ] = None
     weights: Annotated[
         str | None,
-        typer.Option(
-            help="Node weights: degree, sqrt, log, unit or paper.",
+        choice(
+            "Node weights: degree, sqrt, log, unit or paper.",
+            "baco_gpu.clustering.weights:SCHEMES",
             show_default="the solver's",
-            autocompletion=completion.one_of("baco_gpu.clustering.weights:SCHEMES"),
         ),
     ] = None
     solver: Annotated[
         str,
-        typer.Option(
-            help="multilevel (meets the budget to the row) or paper (published sweeps).",
-            autocompletion=completion.one_of("baco_gpu.clustering.estimator:SOLVERS"),
+        choice(
+            "multilevel (meets the budget to the row) or paper (published sweeps).",
+            "baco_gpu.clustering.estimator:SOLVERS",
         ),
     ] = "multilevel"
     secondary: Annotated[
         str,
-        typer.Option(
-            help="Sides with secondary clusters: users, items, both or none.",
-            autocompletion=completion.one_of("baco_gpu.clustering.estimator:SECONDARY"),
-        ),
+        choice("Sides with secondary clusters: users, items, both or none.", "baco_gpu.clustering.estimator:SECONDARY"),
     ] = "users"
     embedding_dim: Annotated[int, typer.Option("--embedding-dim", "--dim", help="Embedding dimension.")] = 64
     codebooks: Annotated[
         str,
-        typer.Option(
-            help="separate: one for users and one for items; shared: one for both, a row a co-cluster.",
-            autocompletion=completion.one_of("baco_gpu.clustering.estimator:CODEBOOKS"),
+        choice(
+            "separate: one for users and one for items; shared: one for both, a row a co-cluster.",
+            "baco_gpu.clustering.estimator:CODEBOOKS",
         ),
     ] = "separate"
     codebook_dtype: Annotated[
         str,
-        typer.Option(
-            help="How codebooks are stored, and trained for: float, or int8 in a quarter of the bytes.",
-            autocompletion=completion.one_of("baco_gpu.clustering.budget:CODEBOOK_DTYPES"),
+        choice(
+            "How codebooks are stored, and trained for: float, or int8 in a quarter of the bytes.",
+            "baco_gpu.clustering.budget:CODEBOOK_DTYPES",
         ),
     ] = "float"
 
@@ -237,17 +233,12 @@ class Training:
 
     model: Annotated[
         str,
-        typer.Option(
-            help="Recommender: lightgcn or mf.", autocompletion=completion.one_of("baco_gpu.models.build:MODELS")
-        ),
+        choice("Recommender: lightgcn or mf.", "baco_gpu.models.build:MODELS"),
     ] = "lightgcn"
     layers: Annotated[int, typer.Option(help="Propagation layers of LightGCN.")] = 2
     loss: Annotated[
         str,
-        typer.Option(
-            help="Loss: softmax, against many other items, or bpr, against one.",
-            autocompletion=completion.one_of("baco_gpu.training.losses:LOSSES"),
-        ),
+        choice("Loss: softmax, against many other items, or bpr, against one.", "baco_gpu.training.losses:LOSSES"),
     ] = "softmax"
     negatives: Annotated[int, typer.Option(help="Other items of the softmax, shared by a batch.")] = 512
     epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 60
@@ -264,10 +255,7 @@ class Training:
     embedding_std: Annotated[float, typer.Option(help="Standard deviation of the initial embeddings.")] = 0.1
     embedding_init: Annotated[
         str,
-        typer.Option(
-            help="Initial embeddings: normal, or spectral (for sparse sets).",
-            autocompletion=completion.one_of("baco_gpu.training.settings:INITS"),
-        ),
+        choice("Initial embeddings: normal, or spectral (for sparse sets).", "baco_gpu.training.settings:INITS"),
     ] = "normal"
     device: Annotated[str, typer.Option(help="Where training runs, a torch device: cpu, cuda, cuda:1, ...")] = "cpu"
     cuda_graph: Annotated[

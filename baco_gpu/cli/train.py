@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from baco_gpu.cli import completion, options
+from baco_gpu.cli import options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_pairs
 from baco_gpu.cli.groups import expanded
 from baco_gpu.cli.settings_file import write_settings
@@ -24,10 +24,10 @@ def train(
     run: options.Run,
     method: Annotated[
         str | None,
-        typer.Option(
-            help="Tables: affinity, residual or codebook (ours), full, or another that `baco methods` lists.",
+        options.choice(
+            "Tables: affinity, residual or codebook (ours), full, or another that `baco methods` lists.",
+            "baco_gpu.baselines.registry:METHODS",
             show_default="affinity, or codebook with --codes",
-            autocompletion=completion.one_of("baco_gpu.baselines.registry:METHODS"),
         ),
     ] = None,
     codes: Annotated[
