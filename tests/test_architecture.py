@@ -22,22 +22,23 @@ LONGEST_FILE = 400
 # The rooms in the order data flows, and what each may import beside itself and the small tools.
 TOOLS = ("atomic", "checks", "errors", "machine", "progress")
 ROOMS: dict[str, tuple[str, ...]] = {
+    "precision": (),
     "tensor_file": (),
     "kernels": (),
     "cuda": ("kernels",),
     "data": (),
     "graph": ("data",),
-    "clustering": ("tensor_file", "data", "graph", "cuda"),
+    "clustering": ("precision", "tensor_file", "data", "graph", "cuda"),
     "benchmarking": ("data", "graph", "clustering"),
     "baselines": ("data", "graph", "clustering"),
-    "serving": ("tensor_file",),
-    "codebook": ("cuda", "serving"),
+    "serving": ("precision", "tensor_file"),
+    "codebook": ("precision", "cuda", "serving"),
     "models": ("data", "codebook"),
     "evaluation": ("data", "models"),
     "training": ("tensor_file", "cuda", "data", "codebook", "models", "evaluation"),
     "experiment": (
-        *("tensor_file", "data", "graph", "clustering", "baselines", "codebook", "models", "evaluation"),
-        "training",
+        *("precision", "tensor_file", "data", "graph", "clustering", "baselines", "codebook", "models"),
+        *("evaluation", "training"),
     ),
     "plots": ("data", "graph", "clustering"),
     "report": ("graph", "clustering", "plots"),

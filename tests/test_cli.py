@@ -17,6 +17,7 @@ import torch
 
 from baco_gpu.clustering.result import CoclusteringResult
 from baco_gpu.data.synthetic import planted_coclusters
+from baco_gpu.serving import load_codebooks
 
 COMPRESS_KEYS = {
     "num_users",
@@ -27,6 +28,7 @@ COMPRESS_KEYS = {
     "codebook_rows",
     "secondary_users",
     "parameters_full",
+    "bytes_full",
     "parameters_compressed",
     "bytes_compressed",
     "gamma",
@@ -118,6 +120,26 @@ def test_train_prints_one_json_object(baco, clicks, tmp_path, method):
     if method != "full":
         assert summary["parameters"] <= 0.25 * summary["parameters_full"]
     assert out.stat().st_size > 0
+
+
+def test_train_of_a_budget_of_bytes_spends_bits_before_rows_and_exports_what_it_paid_for(baco, clicks, tmp_path):
+    tables = tmp_path / "tables.safetensors"
+    budget = ["--budget", 0.25, "--budget-measure", "bytes", "--dim", 32]
+    arguments = ["train", clicks, *budget, "--epochs", 1, "--batch-size", 512, "--export", tables]
+    code, stdout, stderr = baco(*arguments, "--json")
+    summary = json.loads(stdout)
+    assert (code, stderr) == (0, "")
+    assert summary["method"] == "quantized"
+    assert summary["codebook_rows"] == 500
+    assert summary["bytes"] == 500 * (32 // 2 + 4 + 4) <= 0.25 * summary["bytes_full"]
+    served = load_codebooks(tables)
+    assert {name: len(table.codes) for name, table in served.items()} == {"users": 300, "items": 200}
+    assert sum(table.nbytes for table in served.values()) == summary["bytes"]
+    assert "bytes" in baco(*arguments)[1]
+    for method in ("full", "legcf"):
+        code, _, stderr = baco("train", clicks, "--method", method, "--export", tables)
+        assert code == 2
+        assert f"--export writes codebooks, and method '{method}' has none to serve" in stderr
 
 
 def test_train_uses_codes_of_the_same_training_part_only(baco, clicks, tmp_path):

@@ -119,6 +119,41 @@ def test_ids_that_mix_rows_are_paid_for_by_the_budget(split, budget, measure):
     assert 0.97 * limit <= spent <= limit
 
 
+@pytest.mark.parametrize(
+    ("budget", "bits", "rows"), [(0.5, 8, 320), (0.45, 8, 320), (0.25, 4, 320), (0.15, 2, 320), (0.1, 2, None)]
+)
+def test_a_budget_of_bytes_buys_the_widest_integers_that_need_no_sharing(split, budget, bits, rows):
+    # 32 values of 4 bytes a row; an index of 4 bytes an id and a scale of 4 bytes a row are an eighth of that.
+    estimator = BalancedCoclustering(embedding_dim=32, budget=budget, budget_measure="bytes")
+    compression = experiment.compress(split, "quantized", estimator)
+    users, items = tables(compression)
+    assert users.bits == items.bits == bits
+    assert users.secondary is None
+    assert compression.bytes <= budget * compression.full_bytes == budget * 320 * 32 * 4
+    if rows is None:
+        assert 0.97 * budget * compression.full_bytes <= compression.bytes
+        assert compression.rows < 320
+    else:
+        assert compression.rows == rows
+    assert compression.result.bytes_compressed == compression.bytes
+
+
+def test_the_width_of_values_may_be_given(split):
+    estimator = BalancedCoclustering(embedding_dim=32, budget=0.25, codebook_dtype="int4")
+    compression = experiment.compress(split, "quantized", estimator)
+    assert compression.user_table.bits == 4
+    assert compression.rows == 80
+
+
+@pytest.mark.parametrize(
+    ("budget", "measure", "got"), [(0.25, "parameters", "a share of the parameters"), (100, "bytes", "100 rows")]
+)
+def test_the_width_of_values_is_chosen_for_bytes_alone(split, budget, measure, got):
+    estimator = BalancedCoclustering(budget=budget, budget_measure=measure)
+    with pytest.raises(InputError, match=f"share of the bytes for method 'quantized' .*, got {got}"):
+        experiment.compress(split, "quantized", estimator)
+
+
 @pytest.mark.parametrize("method", ["codebook", "residual"])
 def test_other_tables_share_a_codebook_too_when_asked_to(split, method):
     estimator = BalancedCoclustering(embedding_dim=32, budget=0.25, codebooks="shared")

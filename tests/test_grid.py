@@ -129,11 +129,15 @@ def test_a_budget_out_of_reach_is_a_result_and_a_foreign_record_is_not(split, tm
             run_grid(cells, split, Records(tmp_path))
 
 
-def record(method, seed, recall, *, budget=0.25, data="beauty", model="lightgcn", parameters=576_000):
+def record(
+    method, seed, recall, *, budget=0.25, data="beauty", model="lightgcn", parameters=576_000, measure="parameters"
+):
     figures = {f"{name}@{k}": recall for name in ("recall", "recall_capped", "ndcg") for k in (10, 20, 50)}
     figures |= {"codebook_rows": 9000, "parameters": parameters, "parameters_full": 2_205_696, "bytes": 4 * parameters}
+    figures["bytes_full"] = 4 * figures["parameters_full"]
     figures |= {"seconds_clustering": 0.1 + seed, "seconds_training": 3.0, "best_epoch": 4}
-    run = {"data": data, "model": model, "budget": budget, "method": method, "clustering": {"embedding_dim": 64}}
+    clustering = {"embedding_dim": 64, "budget_measure": measure}
+    run = {"data": data, "model": model, "budget": budget, "method": method, "clustering": clustering}
     machine = {"cpu": "one", "cores": "2", "date": "2026-01-01"}
     return {"run": run, "status": "done", "figures": figures, "machine": machine, "versions": {"numpy": "2"}}
 
@@ -152,7 +156,7 @@ def test_rows_are_means_and_deviations_beside_the_published_figures():
     (first, _) = csv.DictReader(io.StringIO(as_csv([louvain, random])))
     assert float(first["recall_capped@10_paper"]) == pytest.approx(0.05776)
     text = as_markdown([louvain, random], {"numpy": "2"}, records[0]["machine"])
-    assert "| louvain | 9,000 | 576,000 (26.1%) | 2.30 | 0.1200 ± 0.0283 |" in text
+    assert "| louvain | 9,000 | 576,000 (26.1%) | 2.30 (26.1%) | 0.1200 ± 0.0283 |" in text
     assert "0 of 1 pairs of methods as in the paper; the other way round: louvain > random." in text
 
 
@@ -178,6 +182,18 @@ def test_pictures_name_every_method():
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b", "full"]
     assert {"0.2000", "25.0%"} <= set(words(figure))
     assert figure.get_suptitle() == "a title"
+
+
+def test_pictures_of_budgets_in_bytes_show_bytes():
+    records = [record(method, 0, 0.1, parameters=220_570, measure="bytes") for method in "ab"]
+    for one in records:
+        one["figures"]["bytes_full"] *= 2
+    bars = figures_of(aggregate(records), "a title")["comparison.png"]
+    assert [text.get_text() for text in bars.axes[1].texts] == ["5.0%", "5.0%"]
+    assert bars.axes[1].get_xlabel() == "bytes (millions)"
+    records += [record("a", 0, 0.1, budget=0.1, parameters=110_285, measure="bytes")]
+    lines = figures_of(aggregate(records), "a title")["comparison.png"]
+    assert lines.axes[0].get_xlabel() == "share of the full table's bytes"
 
 
 def test_a_method_of_its_own_size_makes_no_second_budget():

@@ -135,7 +135,7 @@ def test_more_budget_keeps_more_inside(graph, result, axes):
 FULL = 500 * 16  # parameters of the full table of `result`
 
 
-def compared(folder, models=("lightgcn",), full=FULL):
+def compared(folder, models=("lightgcn",), full=FULL, measure="parameters"):
     """A comparison of two methods at two budgets beside the full table, in a folder."""
     rows = []
     for model in models:
@@ -148,7 +148,9 @@ def compared(folder, models=("lightgcn",), full=FULL):
             figures |= dict.fromkeys(("codebook_rows", "bytes", "seconds_clustering", "seconds_training"), 1.0)
             figures |= {"best_epoch": 1, "parameters_full": full, "parameters": int(full * (budget or 1))}
             run = {"data": "planted", "model": model, "budget": budget, "method": method}
-            run["clustering"] = {"embedding_dim": 16}
+            figures["bytes_full"] = 4 * full
+            figures["bytes"] = 2 * figures["parameters"]
+            run["clustering"] = {"embedding_dim": 16, "budget_measure": measure}
             machine = {"cpu": "one", "cores": "2", "date": "2026-01-01"}
             rows.append({"run": run, "status": "done", "figures": figures, "versions": {}, "machine": machine})
     failed = {**rows[-1], "status": "failed", "reason": "out of reach"}
@@ -171,6 +173,15 @@ def test_recall_against_the_budget_comes_from_a_comparison(result, tmp_path, axe
         assert axes.get_xlabel()
     axes.clear()
     assert result.plot.quality_vs_budget(ax=axes, comparison=tmp_path, metric="ndcg@10").get_ylabel() == "test ndcg@10"
+
+
+def test_recall_against_a_budget_of_bytes_is_drawn_against_bytes(result, tmp_path, axes):
+    result.plot.quality_vs_budget(ax=axes, comparison=compared(tmp_path, measure="bytes"))
+    drawn = [line.get_xydata().round(3).tolist() for line in axes.lines]
+    assert [[0.125, 0.45], [0.25, 0.7]] in drawn
+    share = round(result.bytes_compressed / (4 * FULL), 3)
+    assert [[share, 0], [share, 1]] in drawn, "this result is marked"
+    assert axes.get_xlabel() == "share of the full table's bytes"
 
 
 def test_a_comparison_of_several_models_draws_the_one_that_is_named(result, tmp_path, axes):

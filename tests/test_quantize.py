@@ -1,54 +1,105 @@
-"""Codebooks of 8-bit rows: what the rounding leaves, how it trains, what it costs, and that more rows fit the bytes."""
+"""Codebooks of rows of few bits: what the rounding leaves, how it trains, what it costs, and that more rows fit."""
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from baco_gpu.clustering.budget import TableSize
 from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.codebook import CodebookEmbedding, ResidualCodebookEmbedding
-from baco_gpu.codebook.quantize import quantized_rows, rounded_rows, stored_bytes
+from baco_gpu.codebook.quantize import quantized_rows, rounded_rows
 from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
 from baco_gpu.errors import InputError
 from baco_gpu.experiment import compress, run
+from baco_gpu.precision import bits_of, pack, packed_width, unpack
 from baco_gpu.training import TrainingSettings
 from test_trainer import one_thread, planted_split
 
 __all__ = ["one_thread"]
 
+BITS = (8, 4, 2)
 CODES, SECONDARY = [0, 2, 1, 2, 0], [1, -1, 0, 0, -1]
 
 
-def filled(kind=CodebookEmbedding, **options):
-    module = kind(CODES, 6, SECONDARY, quantized=True, **options)
+def filled(kind=CodebookEmbedding, bits=8, secondary=SECONDARY, **options):
+    module = kind(CODES, 6, secondary, bits=bits, **options)
     with torch.no_grad():
         module.codebook.normal_(generator=torch.Generator().manual_seed(1))
     return module
 
 
+def normal_rows(count, dim, dtype=torch.float32):
+    return torch.randn(count, dim, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_rows_are_the_nearest_integers_times_their_scale(dtype):
-    values = torch.randn(50, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
-    steps, scales = quantized_rows(values)
+    values = normal_rows(50, 8, dtype)
+    steps, scales = quantized_rows(values, 8)
     assert steps.dtype == torch.int8
     assert (steps.abs().amax(dim=1) == 127).all()
     torch.testing.assert_close(scales[:, 0] * 127, values.abs().amax(dim=1))
     assert ((steps * scales - values).abs() <= scales * 0.5001).all()
-    assert torch.equal(rounded_rows(values), steps.to(dtype) * scales)
+    assert torch.equal(rounded_rows(values, 8), steps.to(dtype) * scales)
 
 
-def test_rows_without_a_scale_are_zero():
+@pytest.mark.parametrize(("bits", "error"), [(4, 0.01154), (2, 0.1188)])
+def test_few_levels_lie_as_well_as_they_can_for_normal_values(bits, error):
+    values = normal_rows(400, 512, torch.float64)
+    integers, scales = quantized_rows(values, bits)
+    assert integers.dtype == torch.uint8
+    assert integers.unique().tolist() == list(range(2**bits))
+    levels = integers.double() - (2**bits - 1) / 2
+    assert torch.equal(rounded_rows(values, bits), levels * scales)
+    nearest = (values / scales - torch.arange(2**bits).sub((2**bits - 1) / 2)[:, None, None]).abs().argmin(dim=0)
+    assert torch.equal(nearest.to(torch.uint8), integers)
+    # The mean squared error in table II of Max, IRE Transactions on Information Theory 6, 1960.
+    assert float((levels * scales - values).square().mean()) == pytest.approx(error, rel=0.02)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_rows_without_a_scale_are_zero(bits):
     values = torch.tensor([[0.0, 0.0], [1e-45, -1e-45], [3.0, -3.0]])
-    assert rounded_rows(values).tolist() == [[0.0, 0.0], [0.0, 0.0], [3.0, -3.0]]
+    rounded = rounded_rows(values, bits)
+    assert not rounded[:2].any()
+    assert torch.equal(rounded[2], -rounded[2].flip(0))
+    torch.testing.assert_close(rounded[2], values[2], rtol=0.51, atol=0)
 
 
-def test_rounding_again_changes_nothing():
-    values = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(rounded_rows(rounded_rows(values)), rounded_rows(values), rtol=1e-6, atol=0)
+@pytest.mark.parametrize("bits", BITS)
+def test_a_row_is_rounded_by_itself(bits):
+    values = normal_rows(300, 64)
+    whole = rounded_rows(values, bits)
+    some = torch.tensor([7, 299, 7, 0])
+    assert torch.equal(rounded_rows(values[some], bits), whole[some])
+    assert torch.equal(rounded_rows(values[7:8], bits), whole[7:8])
 
 
-def test_gradients_pass_as_if_nothing_were_rounded():
-    module, plain = filled(), CodebookEmbedding(CODES, 6, SECONDARY)
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("bits", BITS)
+def test_a_batch_smaller_than_the_codebook_gives_the_same(bits, sparse):
+    module = filled(bits=bits, secondary=None, padding_idx=1, sparse=sparse)
+    plain = CodebookEmbedding(CODES, 6, padding_idx=1, sparse=sparse)
+    few = torch.tensor([[3], [1]])
+    assert torch.equal(module(few), module(torch.tensor([3, 1, 2, 0]))[:2, None])
+    assert torch.equal(module(few), module.weight[few])
+    assert module(torch.empty((0, 2), dtype=torch.int64)).shape == (0, 2, 6)
+    for one in (module, plain):
+        (one(few) * torch.arange(12.0).reshape(2, 1, 6)).sum().backward()
+    assert module.codebook.grad.is_sparse == sparse
+    assert torch.equal(module.codebook.grad.to_dense(), plain.codebook.grad.to_dense())
+
+
+def test_rounding_bytes_again_changes_nothing():
+    values = normal_rows(50, 8)
+    torch.testing.assert_close(rounded_rows(rounded_rows(values, 8), 8), rounded_rows(values, 8), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_gradients_pass_as_if_nothing_were_rounded(bits):
+    module, plain = filled(bits=bits), CodebookEmbedding(CODES, 6, SECONDARY)
     factors = torch.arange(30.0).reshape(5, 6)
     for table in (lambda one: one.weight, lambda one: one(torch.arange(5))):
         for one in (module, plain):
@@ -57,29 +108,59 @@ def test_gradients_pass_as_if_nothing_were_rounded():
         assert torch.equal(module.codebook.grad, plain.codebook.grad)
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_values_beyond_the_levels_get_no_gradient(sparse):
+    for bits, beyond in ((2, True), (4, True), (8, False)):
+        module = CodebookEmbedding([0, 1, 2], 20, bits=bits, sparse=sparse)
+        with torch.no_grad():
+            module.codebook[:] = torch.tensor([[0.01] * 19 + [1.0], [0.5] * 10 + [-0.5] * 10, [0.0] * 20])
+        module(torch.tensor([0, 0, 1])).sum().backward()
+        wanted = torch.tensor([2.0, 1.0, 0.0]).repeat_interleave(20).reshape(3, 20)
+        wanted[0, -1] = 0.0 if beyond else 2.0
+        assert module.codebook.grad.is_sparse == sparse
+        assert torch.equal(module.codebook.grad.to_dense(), wanted)
+
+
+@pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize(
     ("kind", "options"),
     [(CodebookEmbedding, {}), (ResidualCodebookEmbedding, {"residual_dim": 2}), (WeightedCodebookEmbedding, {})],
 )
-def test_every_lookup_sees_rounded_rows(kind, options):
-    module = filled(kind, **options)
+def test_every_lookup_sees_rounded_rows(kind, options, bits):
+    module = filled(kind, bits, **options)
     plain = kind(CODES, 6, SECONDARY, **options)
     state = module.state_dict()
-    plain.load_state_dict({**state, "codebook": rounded_rows(state["codebook"])})
+    plain.load_state_dict({**state, "codebook": rounded_rows(state["codebook"], bits)})
     assert torch.equal(module.weight, plain.weight)
     assert torch.equal(module(torch.arange(5)), plain(torch.arange(5)))
     assert torch.equal(module.expand().weight, plain.weight)
     assert not torch.equal(module.codebook, plain.codebook)
-    assert "quantized=True" in repr(module)
-    assert module.with_new_ids([1]).quantized
+    assert f"bits={bits}" in repr(module)
+    assert module.with_new_ids([1]).bits == bits
 
 
-def test_bytes_count_the_integers_and_the_scales():
-    module = filled()
-    assert stored_bytes(module.codebook) == 3 * (6 + 4)
-    assert module.nbytes == 3 * (6 + 4) + 4 * (5 + 5)
-    assert module.parameter_count == filled().codebook.numel() + 3
-    assert TableSize(5, 0, 6, codebook_dtype="int8").compressed_bytes(3, 5) == module.nbytes
+@pytest.mark.parametrize(("bits", "width"), [(8, 6), (4, 3), (2, 2)])
+def test_bytes_count_the_integers_and_the_scales(bits, width):
+    module = filled(bits=bits)
+    assert module.codebook_bytes == 3 * (width + 4)
+    assert module.nbytes == 3 * (width + 4) + 4 * (5 + 5)
+    assert module.parameter_count == module.codebook.numel() + 3
+    assert TableSize(5, 0, 6, codebook_dtype=f"int{bits}").compressed_bytes(3, 5) == module.nbytes
+
+
+@given(st.sampled_from([4, 2]), st.integers(0, 5), st.integers(1, 9), st.randoms(use_true_random=False))
+def test_packed_integers_come_back(bits, rows, dim, random):
+    integers = np.array([random.randrange(2**bits) for _ in range(rows * dim)], np.uint8).reshape(rows, dim)
+    packed = pack(integers, bits)
+    assert packed.dtype == np.uint8
+    assert packed.shape == (rows, packed_width(dim, bits))
+    assert np.array_equal(unpack(packed, bits, dim), integers)
+    assert np.array_equal(unpack(packed[:, None], bits, dim), integers[:, None])
+
+
+def test_the_first_integers_are_in_the_lowest_bits():
+    assert pack(np.array([[1, 2, 3]], np.uint8), 4).tolist() == [[0x21, 0x03]]
+    assert pack(np.array([[1, 2, 3, 0, 3]], np.uint8), 2).tolist() == [[0b00_11_10_01, 0b11]]
 
 
 @pytest.mark.parametrize("method", ["codebook", "residual", "legcf"])
@@ -105,16 +186,19 @@ def test_more_rows_fit_the_same_bytes(method):
         assert small.result.bytes_compressed == small.bytes
 
 
-def test_training_finds_the_groups_through_the_rounding():
+@pytest.mark.parametrize("dtype", ["int8", "int4", "int2"])
+def test_training_finds_the_groups_through_the_rounding(dtype):
     split = planted_split()
-    clustering = BalancedCoclustering(budget=0.5, embedding_dim=8, random_state=0, codebook_dtype="int8")
+    clustering = BalancedCoclustering(budget=0.5, embedding_dim=8, random_state=0, codebook_dtype=dtype)
     settings = TrainingSettings(epochs=20, batch_size=32, learning_rate=2e-2, k=5, ks=(5,))
     outcome = run(split, compress(split, "codebook", clustering), "mf", settings)
     assert outcome.training.test["recall@5"] > 0.6
     table = outcome.model.user_embedding.codebook.detach()
-    assert not np.allclose(table, rounded_rows(table), rtol=0, atol=1e-6)
+    assert not np.allclose(table, rounded_rows(table, bits_of(dtype)), rtol=0, atol=1e-6)
 
 
 def test_other_ways_to_store_a_codebook_are_refused():
-    with pytest.raises(InputError, match="codebook_dtype must be one of 'float', 'int8', got 'int4'"):
-        BalancedCoclustering(codebook_dtype="int4").check_parameters()
+    with pytest.raises(InputError, match="codebook_dtype must be one of 'float', 'int8', 'int4', 'int2', got 'int3'"):
+        BalancedCoclustering(codebook_dtype="int3").check_parameters()
+    with pytest.raises(InputError, match="bits must be one of 8, 4, 2, got 3"):
+        CodebookEmbedding(CODES, 6, bits=3)

@@ -34,13 +34,16 @@ def modules():
         "double": CodebookEmbedding(CODES, 5, SECONDARY, dtype=torch.float64),
         "half": CodebookEmbedding(CODES, 5, SECONDARY, dtype=torch.float16),
         "bag": CodebookEmbeddingBag(CODES, 5, SECONDARY),
-        "quantized": CodebookEmbedding(CODES, 5, SECONDARY, padding_idx=4, quantized=True),
+        "quantized": CodebookEmbedding(CODES, 5, SECONDARY, padding_idx=4, bits=8),
+        "packed": CodebookEmbedding(CODES, 5, SECONDARY, padding_idx=4, bits=4),
+        "packed alone": CodebookEmbedding(CODES, 5, bits=2),
+        "packed mixed": MixedCodebookEmbedding(CODES, 5, np.column_stack((SECONDARY, CODES)), own_share=0.5, bits=4),
         "residual": residual,
         "mixed": mixed,
     }
 
 
-EXACT = ["plain", "secondary", "padding", "double", "half", "bag", "quantized"]
+EXACT = ["plain", "secondary", "padding", "double", "half", "bag", "quantized", "packed", "packed alone"]
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -103,6 +106,16 @@ def test_quantized_rows_are_served_from_bytes(tmp_path):
     assert served.nbytes == module.nbytes
 
 
+@pytest.mark.parametrize(("name", "width"), [("packed", 3), ("packed alone", 2)])
+def test_rows_of_few_bits_are_served_packed(name, width, tmp_path):
+    module = modules()[name]
+    served = load_codebook(export_codebook(module, tmp_path / "table.safetensors"))
+    assert served.codebook.dtype == np.uint8
+    assert served.codebook.shape == (4, width)
+    assert served.embedding_dim == 5
+    assert served.nbytes == module.nbytes
+
+
 def test_several_tables_share_a_file(tmp_path):
     tables = {"users": modules()["secondary"], "items": modules()["padding"]}
     path = export_codebook(tables, tmp_path / "tables.safetensors")
@@ -151,7 +164,7 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="expected codebooks exported by baco_gpu"):
         load_codebook(path)
     table = served_table(modules()["plain"])
-    metadata = {"format": "baco_gpu.codebook", "format_version": "1", "tables": '{"t": {"padding_idx": null}}'}
+    metadata = {"format": "baco_gpu.codebook", "format_version": "2", "tables": '{"t": {"padding_idx": null}}'}
     save_file({"t.codebook": table.codebook}, path, metadata)
     with pytest.raises(InputError, match="damaged codebooks"):
         load_codebook(path)
@@ -176,12 +189,23 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             ServedTable(**{**parts, **change})
+    packed = served_table(modules()["packed"])
+    parts = {**packed.arrays(), "bits": 4, "dim": 5}
+    for change, message in (
+        ({"bits": None, "dim": None}, "codebook must be a int8 matrix, got uint8"),
+        ({"dim": None}, "bits, dim and scales must be given together"),
+        ({"scales": None}, "integers with float scales, got uint8"),
+        ({"bits": 8}, "bits must be 4 or 2, got 8"),
+        ({"dim": 4}, "codebook must have 2 bytes a row for 4 integers of 4 bits, got 3"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ServedTable(**{**parts, **change})
     with pytest.raises(InputError, match="folder"):
         save_codebooks({"t": table}, tmp_path)
 
 
 @pytest.mark.parametrize("runtime", ["reference", "onnxruntime"])
-@pytest.mark.parametrize("name", [*EXACT, "residual", "mixed"])
+@pytest.mark.parametrize("name", [*EXACT, "residual", "mixed", "packed mixed"])
 def test_an_onnx_model_gives_what_the_table_gives(name, runtime, tmp_path):
     pytest.importorskip("onnx")
     module = modules()[name]

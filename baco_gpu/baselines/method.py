@@ -45,7 +45,7 @@ Regroup = Callable[[BipartiteGraph, Sequence[SharedRows], np.random.Generator], 
 
 EARLY, CONVERGED = "early", "converged"
 FULL, BUDGET, OWN = "full", "budget", "own"
-CODEBOOK, RESIDUAL, AFFINITY, NARROW = "codebook", "residual", "affinity", "narrow"
+CODEBOOK, RESIDUAL, AFFINITY, QUANTIZED, NARROW = "codebook", "residual", "affinity", "quantized", "narrow"
 
 
 class Package(NamedTuple):
@@ -68,10 +68,10 @@ class Method:
         One line, and the paper that the definition comes from.
     size : {"budget", "own", "full"}
         Whether it meets a budget, chooses its own size, or does not compress.
-    table : {"codebook", "residual", "affinity", "narrow"}
-        What is made of the labels: codebooks, codebooks with residuals, or one codebook of which ids mix the rows that
-        they have an affinity for, with residuals; "narrow" needs no labels, it is the full table with as many
-        dimensions as the budget has room for.
+    table : {"codebook", "residual", "affinity", "quantized", "narrow"}
+        What is made of the labels: codebooks, codebooks with residuals, one codebook of which ids mix the rows that
+        they have an affinity for, with residuals, or codebooks of as many bits a value as the budget has room for;
+        "narrow" needs no labels, it is the full table with as many dimensions as the budget has room for.
     solver : function, or None
         See `Solver`; None for the full table, and where `parameters` say it.
     parameters : dict, or None
@@ -113,6 +113,11 @@ class Method:
     def secondary_sides(self) -> tuple[bool, bool]:
         """Whether users, and whether items, get secondary clusters."""
         return self.secondary in ("users", "both"), self.secondary in ("items", "both")
+
+    @property
+    def served(self) -> bool:
+        """Whether its tables are codebooks that can be exported to serve from."""
+        return self.size != FULL and self.table != NARROW and self.shares is None
 
     @property
     def installed(self) -> bool:

@@ -24,7 +24,18 @@ from baco_gpu.baselines import (
     propagation,
     spectral,
 )
-from baco_gpu.baselines.method import AFFINITY, CONVERGED, FULL, NARROW, OWN, RESIDUAL, Method, Package, Solver
+from baco_gpu.baselines.method import (
+    AFFINITY,
+    CONVERGED,
+    FULL,
+    NARROW,
+    OWN,
+    QUANTIZED,
+    RESIDUAL,
+    Method,
+    Package,
+    Solver,
+)
 from baco_gpu.baselines.sides import Sides
 from baco_gpu.clustering.estimator import SECONDARY
 from baco_gpu.errors import InputError
@@ -271,6 +282,14 @@ METHODS: dict[str, Method] = {
             "this project",
             parameters={"codebooks": "shared", "secondary": "none"},
             table=AFFINITY,
+        ),
+        Method(
+            "quantized",
+            "balanced",
+            "ours, for budgets in bytes: rows of 8, 4 or 2 bits a value, shared where these do not suffice",
+            "this project",
+            parameters={"secondary": "none"},
+            table=QUANTIZED,
         ),
     )
 }

@@ -198,14 +198,14 @@ def _print_plan(cells: list[Cell], out: Path | None, as_json: bool) -> None:
 
 def _print_rows(rows: list[dict[str, Any]], title: str) -> None:
     several = len({row["model"] for row in rows}) > 1
-    columns = ["method", *(["model"] if several else []), "rows", "params", "share", "bytes", "cluster\nseconds"]
-    columns += ["train\nseconds", "recall\n@20", "ndcg\n@20", "seeds"]
+    columns = ["method", *(["model"] if several else []), "rows", "params", "share of\nparams", "share of\nbytes"]
+    columns += ["cluster\nseconds", "train\nseconds", "recall\n@20", "ndcg\n@20", "seeds"]
     lines = []
     for row in rows:
         cells = [row["method"], *([row["model"]] if several else [])]
         if row["seeds"]:
             cells += [f"{row['codebook_rows']:,.0f}", f"{row['parameters']:,.0f}"]
-            cells += [f"{row['parameters'] / row['parameters_full']:.1%}", f"{row['bytes']:,.0f}"]
+            cells += [f"{row['parameters'] / row['parameters_full']:.1%}", f"{row['bytes'] / row['bytes_full']:.1%}"]
             cells += [f"{row['seconds_clustering']:.2f}", f"{row['seconds_training']:.1f}"]
             cells += [f"{row['recall@20']:.4f}", f"{row['ndcg@20']:.4f}", str(row["seeds"])]
         else:

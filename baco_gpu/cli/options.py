@@ -186,12 +186,13 @@ class Clustering:
         ),
     ] = "separate"
     codebook_dtype: Annotated[
-        str,
+        str | None,
         choice(
-            "How codebooks are stored, and trained for: float, or int8 in a quarter of the bytes.",
-            "baco_gpu.clustering.budget:CODEBOOK_DTYPES",
+            "How codebooks are stored, and trained for: float, or integers of fewer bits: int8, int4 or int2.",
+            "baco_gpu.precision:CODEBOOK_DTYPES",
+            show_default="float; method quantized chooses",
         ),
-    ] = "float"
+    ] = None
 
     def estimator(self, run: Run) -> BalancedCoclustering:
         """The estimator that the options describe, all checked.

@@ -25,9 +25,9 @@ def train(
     method: Annotated[
         str | None,
         options.choice(
-            "Tables: affinity, residual or codebook (ours), full, or another that `baco methods` lists.",
+            "Tables: affinity, quantized or codebook (ours), full, or another that `baco methods` lists.",
             "baco_gpu.baselines.registry:METHODS",
-            show_default="affinity, or codebook with --codes",
+            show_default="affinity; quantized where the budget is of bytes; codebook with --codes",
         ),
     ] = None,
     codes: Annotated[
@@ -35,6 +35,10 @@ def train(
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the trained codebooks, codes and figures to this .safetensors file.")
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Write the tables to serve, in the bits that were paid for, to this .safetensors file."),
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Keep the run in this file, to resume from.")] = None,
     checkpoint_every: Annotated[int, typer.Option(help="Epochs from one checkpoint to the next.")] = 1,
@@ -52,15 +56,17 @@ def train(
       baco train clicks.npz --checkpoint run.safetensors --resume
     """
     if method is None:
-        method = "affinity" if codes is None else "codebook"
+        method = "codebook" if codes is not None else _default_method(clustering)
     estimator = clustering.estimator(run)
     settings = training.settings(run)
     options.check_output(out, ".safetensors")
+    options.check_output(export, ".safetensors")
     options.check_output(checkpoint)
     if resume and checkpoint is None:
         raise InputError("--resume needs the --checkpoint to go on from, got none")
 
     from baco_gpu import experiment
+    from baco_gpu.baselines.registry import find_method
     from baco_gpu.clustering.result import CoclusteringResult
     from baco_gpu.training import Callback
     from baco_gpu.training.checkpoint import Checkpoint
@@ -72,6 +78,8 @@ def train(
     if checkpoint is not None:
         callbacks.append(Checkpoint(checkpoint, checkpoint_every, resume=resume))
     experiment.check_names(method=method, model=training.model)
+    if export is not None and not find_method(method).served:
+        raise InputError(f"--export writes codebooks, and method {method!r} has none to serve")
     result = None if codes is None else CoclusteringResult.load(codes)
     with ProgressDisplay(hidden=run.silent) as display:
         split = source.parts(data, run.seed, display.report)
@@ -87,7 +95,9 @@ def train(
         )
     written = []
     if out is not None:
-        written = [experiment.save_model(outcome, out), write_settings(context, out)]
+        written += [experiment.save_model(outcome, out), write_settings(context, out)]
+    if export is not None:
+        written.append(experiment.export_tables(outcome, export))
 
     summary = outcome.summary()
     if run.json:
@@ -98,6 +108,8 @@ def train(
             "rows": f"{summary['codebook_rows']:,} of {split.num_users + split.num_items:,}",
             "parameters": f"{summary['parameters']:,} of {summary['parameters_full']:,} "
             f"({1 - summary['compression']:.2%})",
+            "bytes": f"{summary['bytes']:,} of {summary['bytes_full']:,} "
+            f"({summary['bytes'] / summary['bytes_full']:.2%})",
             "epochs": f"{summary['epochs']} (best: {summary['best_epoch']})",
             **{name: f"{value:.4f}" for name, value in outcome.training.test.items()},
             "seconds": f"clustering {summary['seconds_clustering']:.2f}, training {summary['seconds_training']:.1f}, "
@@ -106,3 +118,7 @@ def train(
         },
         title=f"{training.model} on {data}, method {method}",
     )
+
+
+def _default_method(clustering: options.Clustering) -> str:
+    return "quantized" if clustering.budget_measure == "bytes" and clustering.budget_rows is None else "affinity"

@@ -11,16 +11,15 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.errors import UnreachableBudgetError
+from baco_gpu.precision import BITS, FLOAT, bits_of, row_bytes
 
 MEASURES = ("parameters", "bytes")
-CODEBOOK_DTYPES = ("float", "int8")
 INDEX_BYTES = 4
-_SCALE_BYTES = 4
 
 # A result further below its budget has left rows to secondary indices that turned out not to exist.
 _SLACK = 0.99
@@ -32,13 +31,13 @@ Solution = TypeVar("Solution")
 @dataclass(frozen=True)
 class TableSize:
     """The shape of the full table, and how its values are stored; those of a codebook as "float", the same way, or as
-    "int8", a byte each and a scale for every row."""
+    integers of fewer bits and a scale for every row (see `baco_gpu.precision`)."""
 
     num_users: int
     num_items: int
     embedding_dim: int
     value_bytes: int = 4
-    codebook_dtype: str = "float"
+    codebook_dtype: str = FLOAT
 
     @property
     def full_rows(self) -> int:
@@ -47,11 +46,7 @@ class TableSize:
     @property
     def row_bytes(self) -> int:
         """Bytes of a codebook row."""
-        return (
-            self.embedding_dim + _SCALE_BYTES
-            if self.codebook_dtype == "int8"
-            else self.embedding_dim * self.value_bytes
-        )
+        return row_bytes(self.embedding_dim, bits_of(self.codebook_dtype), self.value_bytes)
 
     @property
     def full_parameters(self) -> int:
@@ -115,6 +110,15 @@ class Reach(NamedTuple):
     most: int
     indices: int
     slots: int
+
+
+def widest_integers(budget: Budget, table: TableSize) -> str:
+    """The widest integers of which a budget in bytes buys every user and item a row, or the narrowest there are."""
+    for dtype in BITS:
+        stored = replace(table, codebook_dtype=dtype)
+        if budget.rows_for(stored, secondary_indices=0, secondary_slots=0) >= table.full_rows:
+            break
+    return dtype
 
 
 def solve_within(

@@ -9,13 +9,14 @@ from sklearn.base import BaseEstimator, BiclusterMixin
 
 from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.budget import CODEBOOK_DTYPES, MEASURES, Budget
+from baco_gpu.clustering.budget import MEASURES, Budget
 from baco_gpu.clustering.cocluster import Settings, cocluster
 from baco_gpu.clustering.multilevel import Schedule
 from baco_gpu.clustering.paper import PUBLISHED_SWEEPS
 from baco_gpu.clustering.weights import SCHEMES
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import as_graph
+from baco_gpu.precision import CODEBOOK_DTYPES, FLOAT
 from baco_gpu.progress import Progress, silent
 
 SOLVERS = ("multilevel", "paper")
@@ -59,9 +60,9 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
     codebooks : {"separate", "shared"}
         Whether users and items have a codebook each, so that a co-cluster of both has two rows, or one that they share,
         in which every co-cluster has one row. A budget then buys up to twice as many co-clusters.
-    codebook_dtype : {"float", "int8"}
-        How codebooks are stored, for the accounting: "float" as the full table is, "int8" in a byte a value and a scale
-        of 4 bytes for every row.
+    codebook_dtype : {"float", "int8", "int4", "int2"}, optional
+        How codebooks are stored, for the accounting: "float" (by default) as the full table is, the others in 8, 4 or 2
+        bits a value and a scale of 4 bytes for every row.
     sweeps, levels, refinements : int
         The solver's schedule; see `baco_gpu.clustering.multilevel.Schedule`. solver="paper" uses `sweeps` alone.
 
@@ -92,7 +93,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         embedding_dim: int = 64,
         value_bytes: int = 4,
         codebooks: str = "separate",
-        codebook_dtype: str = "float",
+        codebook_dtype: str | None = None,
         sweeps: int = PUBLISHED_SWEEPS,
         levels: int = 4,
         refinements: int = 2,
@@ -151,7 +152,8 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         check_choice("weights", scheme, SCHEMES)
         check_choice("budget_measure", self.budget_measure, MEASURES)
         check_choice("codebooks", self.codebooks, CODEBOOKS)
-        check_choice("codebook_dtype", self.codebook_dtype, CODEBOOK_DTYPES)
+        codebook_dtype = FLOAT if self.codebook_dtype is None else self.codebook_dtype
+        check_choice("codebook_dtype", codebook_dtype, CODEBOOK_DTYPES)
         seed = 0 if self.random_state is None else self.random_state
         settings = Settings(
             solver=self.solver,
@@ -162,7 +164,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
             seed=check_integer("random_state", seed, minimum=0, maximum=2**63 - 1),
             embedding_dim=check_integer("embedding_dim", self.embedding_dim, minimum=1),
             value_bytes=check_integer("value_bytes", self.value_bytes, minimum=1),
-            codebook_dtype=self.codebook_dtype,
+            codebook_dtype=codebook_dtype,
             schedule=Schedule(
                 sweeps=check_integer("sweeps", self.sweeps, minimum=0),
                 levels=check_integer("levels", self.levels, minimum=1),

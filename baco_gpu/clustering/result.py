@@ -15,6 +15,7 @@ from baco_gpu.clustering.budget import TableSize
 from baco_gpu.clustering.weights import WeightScale
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
+from baco_gpu.precision import FLOAT
 
 if TYPE_CHECKING:
     import os
@@ -193,7 +194,7 @@ class CoclusteringResult:
     @property
     def table(self) -> TableSize:
         """The full table that the result compresses."""
-        dtype = self.settings.get("codebook_dtype", "float")  # results of before there was a choice have none
+        dtype = self.settings.get("codebook_dtype") or FLOAT
         return TableSize(len(self.users), len(self.items), self.embedding_dim, self.value_bytes, dtype)
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco_gpu.checks import check_integer
+from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.codebook.labels import (
     Labels,
     label_array,
@@ -28,8 +28,9 @@ from baco_gpu.codebook.lookup import (
     list_members,
     sparse_codebook_lookup,
 )
-from baco_gpu.codebook.quantize import rounded_rows, stored_bytes
+from baco_gpu.codebook.quantize import rounded_rows
 from baco_gpu.errors import InputError
+from baco_gpu.precision import BITS, row_bytes
 
 Device = torch.device | str | int | None
 _Made = TypeVar("_Made")
@@ -58,8 +59,8 @@ class CodebookEmbedding(nn.Module):
         share, say. Sharing is PyTorch's own: `items.codebook = users.codebook`.
     sparse : bool
         Whether the gradient of the codebook is a sparse tensor of the rows touched (for `torch.optim.SparseAdam`).
-    quantized : bool
-        Whether lookups see the rows as `export_codebook` then stores them: integers of 8 bits, and a scale a row. The
+    bits : {8, 4, 2}, optional
+        Lookups then see the rows as `export_codebook` stores them: integers of so many bits, and a scale a row. The
         codebook stays a float parameter, which is trained through the rounding; see `baco_gpu.codebook.quantize`.
     dtype, device : as of `torch.nn.Embedding`
 
@@ -87,7 +88,7 @@ class CodebookEmbedding(nn.Module):
     _many = False  # whether an id may have several secondary codes
 
     # What a module is besides its codebook and its codes.
-    _settings: tuple[str, ...] = ("embedding_dim", "padding_idx", "sparse", "quantized")
+    _settings: tuple[str, ...] = ("embedding_dim", "padding_idx", "sparse", "bits")
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class CodebookEmbedding(nn.Module):
         padding_idx: int | None = None,
         labels: Labels | None = None,
         sparse: bool = False,
-        quantized: bool = False,
+        bits: int | None = None,
         dtype: torch.dtype | None = None,
         device: Device = None,
     ) -> None:
@@ -114,7 +115,9 @@ class CodebookEmbedding(nn.Module):
         self.num_embeddings = len(own)
         self.padding_idx = padding_index(padding_idx, self.num_embeddings)
         self.sparse = bool(sparse)
-        self.quantized = bool(quantized)
+        self.bits = bits
+        if bits is not None:
+            check_choice("bits", bits, tuple(BITS.values()))
         if dtype is not None and not dtype.is_floating_point:
             raise InputError(f"dtype must be a floating-point dtype, got {dtype}")
         self.codebook = nn.Parameter(torch.empty((len(distinct), self.embedding_dim), dtype=dtype, device=device))
@@ -210,7 +213,7 @@ class CodebookEmbedding(nn.Module):
     @property
     def codebook_bytes(self) -> int:
         """Bytes of the codebook as it is stored."""
-        return stored_bytes(self.codebook) if self.quantized else self.codebook.nbytes
+        return self.num_rows * row_bytes(self.embedding_dim, self.bits, self.codebook.element_size())
 
     @property
     def parameter_count(self) -> int:
@@ -243,11 +246,16 @@ class CodebookEmbedding(nn.Module):
 
     def _lookup(self, indices: Tensor) -> Tensor:
         lookup = sparse_codebook_lookup if self.sparse else codebook_lookup
+        # Of a large codebook, the rows of a batch alone are rounded; compiled lookups serve batches of any size.
+        alone = self.secondary is None and not torch.compiler.is_compiling()
+        if self.bits is not None and alone and indices.numel() < self.num_rows:
+            rows = lookup(self.codebook, self.codes, None, indices.reshape(-1), self._padding)
+            return rounded_rows(rows, self.bits).view(*indices.shape, self.embedding_dim)
         return lookup(self._rows(), self.codes, self.secondary, indices, self._padding)
 
     def _rows(self) -> Tensor:
         """The codebook as lookups see it."""
-        return rounded_rows(self.codebook) if self.quantized else self.codebook
+        return self.codebook if self.bits is None else rounded_rows(self.codebook, self.bits)
 
     @property
     def _padding(self) -> int:
@@ -341,8 +349,8 @@ class CodebookEmbedding(nn.Module):
             parts.append(f"padding_idx={self.padding_idx}")
         if self.sparse:
             parts.append("sparse=True")
-        if self.quantized:
-            parts.append("quantized=True")
+        if self.bits is not None:
+            parts.append(f"bits={self.bits}")
         return ", ".join(parts)
 
     def _load_from_state_dict(

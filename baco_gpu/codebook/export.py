@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from baco_gpu.codebook.quantize import quantized_rows
 from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
 from baco_gpu.errors import InputError
+from baco_gpu.precision import pack
 from baco_gpu.serving.onnx_graph import save_onnx
 from baco_gpu.serving.table import ServedTable, save_codebooks
 
@@ -56,13 +58,17 @@ def served_table(module: CodebookEmbedding) -> ServedTable:
         raise InputError(f"a table must be a CodebookEmbedding, got {type(module).__name__}")
     if isinstance(module, WeightedCodebookEmbedding):
         raise InputError("a table must be a mean of rows to be served, got a WeightedCodebookEmbedding")
-    residuals = {}
+    residuals: dict[str, Any] = {}
     if isinstance(module, ResidualCodebookEmbedding):
         residuals = {name: _array(getattr(module, name)) for name in ("residual", "basis", "residual_rows")}
-    rows, scales = (module.codebook, None) if not module.quantized else quantized_rows(module.codebook)
+    rows: dict[str, Any] = {"codebook": _array(module.codebook)}
+    if module.bits is not None:
+        integers, scales = (_array(part) for part in quantized_rows(module.codebook, module.bits))
+        rows = {"codebook": integers, "scales": scales}
+        if module.bits < 8:
+            rows |= {"codebook": pack(integers, module.bits), "bits": module.bits, "dim": module.embedding_dim}
     return ServedTable(
-        codebook=_array(rows),
-        scales=None if scales is None else _array(scales),
+        **rows,
         codes=_array(module.codes),
         secondary=None if module.secondary is None else _array(module.secondary),
         padding_idx=module.padding_idx,

@@ -47,10 +47,10 @@ class Mixture(NamedTuple):
         sides = zip((self.result.users, self.result.items), self.nearby, strict=True)
         return sum(int(((near != side.labels[:, None]) & (near != NO_LABEL)).sum()) for side, near in sides)
 
-    def tables(self, residuals: ResidualPlan, dim: int, *, quantized: bool = False) -> list[CodebookEmbedding]:
+    def tables(self, residuals: ResidualPlan, dim: int, *, bits: int | None = None) -> list[CodebookEmbedding]:
         """The tables of users and of items, which share one codebook, with the residuals of that plan."""
         sides = (self.result.users, self.result.items)
-        return residuals.tables(sides, dim, quantized=quantized, shared=True, nearby=self.nearby, own_share=OWN_SHARE)
+        return residuals.tables(sides, dim, bits=bits, shared=True, nearby=self.nearby, own_share=OWN_SHARE)
 
 
 def mix_coclusters(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sklearn.base import clone
 
-from baco_gpu.baselines.method import AFFINITY, BUDGET, FULL, NARROW, RESIDUAL
+from baco_gpu.baselines.method import AFFINITY, BUDGET, FULL, NARROW, QUANTIZED, RESIDUAL
 from baco_gpu.baselines.registry import find_method
 from baco_gpu.checks import check_integer
-from baco_gpu.clustering.budget import Budget, TableSize
+from baco_gpu.clustering.budget import Budget, TableSize, widest_integers
 from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.clustering.result import CoclusteringResult
 from baco_gpu.codebook.embedding import CodebookEmbedding
@@ -25,6 +25,7 @@ from baco_gpu.experiment.residual import NOBODY, budget_beside, plan_residuals
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.models.build import full_table
 from baco_gpu.models.recommender import Table
+from baco_gpu.precision import FLOAT, bits_of
 from baco_gpu.progress import Progress, silent
 from baco_gpu.training.callbacks import Callback
 
@@ -37,6 +38,7 @@ class Compression:
     user_table: Table
     item_table: Table
     full_parameters: int  # of the full table
+    full_bytes: int
     seconds: float = 0.0
     result: CoclusteringResult | None = None
     callbacks: tuple[Callback, ...] = ()  # what the method does between epochs
@@ -105,16 +107,20 @@ def compress(
         split.num_items,
         check_integer("embedding_dim", clustering.embedding_dim, minimum=1),
         clustering.value_bytes,
-        clustering.codebook_dtype,
+        clustering.codebook_dtype or FLOAT,
     )
-    quantized = clustering.codebook_dtype == "int8"
     if result is not None and chosen.name != "codebook":
         raise InputError(f"a finished clustering serves method 'codebook' alone, got method {method!r}")
     if chosen.size == FULL or chosen.table == NARROW:
         width = table.embedding_dim if chosen.size == FULL else _width_within(_budget_of(clustering, method), table)
         users, items = (full_table(size, width) for size in (table.num_users, table.num_items))
-        return Compression(method, users, items, table.full_parameters)
+        return Compression(method, users, items, table.full_parameters, table.full_bytes)
 
+    if chosen.table == QUANTIZED and clustering.codebook_dtype is None:
+        dtype = _integers_within(_budget_of(clustering, method), table, method)
+        table = replace(table, codebook_dtype=dtype)
+        clustering = clone(clustering).set_params(codebook_dtype=dtype)
+    bits = bits_of(table.codebook_dtype)
     graph = BipartiteGraph.from_interactions(split.train)
     if result is not None and result.graph_checksum != graph.checksum():
         raise InputError(
@@ -134,7 +140,7 @@ def compress(
         estimator = clone(clustering).set_params(**chosen.parameters or {})
         mixture = mix_coclusters(graph, estimator, table, _budget_of(estimator, method), progress)
         seconds = time.perf_counter() - started
-        result, tables = mixture.result, mixture.tables(residuals, dim, quantized=quantized)
+        result, tables = mixture.result, mixture.tables(residuals, dim, bits=bits)
     else:
         if chosen.parameters is None:
             budget = _budget_of(clustering, method) if chosen.size == BUDGET else None
@@ -147,21 +153,32 @@ def compress(
         seconds = time.perf_counter() - started
         if chosen.shares is None:
             shared = result is not None and result.shared
-            tables = residuals.tables(sides, dim, quantized=quantized, shared=shared)
+            tables = residuals.tables(sides, dim, bits=bits, shared=shared)
         else:
             tables = [
-                WeightedCodebookEmbedding(side.labels, dim, side.secondary, shares=chosen.shares, quantized=quantized)
+                WeightedCodebookEmbedding(side.labels, dim, side.secondary, shares=chosen.shares, bits=bits)
                 for side in sides
             ]
     callbacks = () if chosen.regroup is None else (Regrouping(chosen.regroup, chosen.regroup_when, graph),)
     user_table, item_table = tables
-    return Compression(method, user_table, item_table, table.full_parameters, seconds, result, callbacks)
+    full = table.full_parameters, table.full_bytes
+    return Compression(method, user_table, item_table, *full, seconds, result, callbacks)
 
 
 def _budget_of(clustering: BalancedCoclustering, method: str) -> Budget:
     if clustering.budget is None:
         raise InputError(f"budget must be given for method {method!r}, got None")
     return Budget.of(clustering.budget, clustering.budget_measure)
+
+
+def _integers_within(budget: Budget, table: TableSize, method: str) -> str:
+    if budget.ratio is None or budget.measure != "bytes":
+        got = f"{budget.rows} rows" if budget.ratio is None else f"a share of the {budget.measure}"
+        raise InputError(
+            f"budget must be a share of the bytes for method {method!r} to choose how wide its values are, got {got} "
+            "(or give codebook_dtype)"
+        )
+    return widest_integers(budget, table)
 
 
 def _width_within(budget: Budget, table: TableSize) -> int:

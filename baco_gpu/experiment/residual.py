@@ -50,7 +50,7 @@ class ResidualPlan(NamedTuple):
         sides: tuple[Assignment, Assignment],
         dim: int,
         *,
-        quantized: bool = False,
+        bits: int | None = None,
         shared: bool = False,
         nearby: tuple[np.ndarray, np.ndarray] | None = None,
         own_share: float = 0.5,
@@ -63,7 +63,7 @@ class ResidualPlan(NamedTuple):
         labels = np.union1d(*(side.labels for side in sides)) if shared else None
         tables: list[CodebookEmbedding] = []
         for place, owners in enumerate((self.users, self.items)):
-            side, options = sides[place], dict[str, Any](labels=labels, quantized=quantized)
+            side, options = sides[place], dict[str, Any](labels=labels, bits=bits)
             kind: Any
             if nearby is None:
                 second, kind = side.secondary, ResidualCodebookEmbedding if len(owners) else CodebookEmbedding

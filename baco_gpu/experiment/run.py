@@ -11,6 +11,7 @@ from typing import Any
 
 from baco_gpu.baselines.registry import find_method
 from baco_gpu.checks import check_choice
+from baco_gpu.codebook.export import export_codebook
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.experiment.compression import Compression
 from baco_gpu.models.build import MODELS, build_model
@@ -47,6 +48,7 @@ class Outcome:
             "parameters": compression.parameters,
             "parameters_full": full,
             "bytes": compression.bytes,
+            "bytes_full": compression.full_bytes,
             "compression": 1.0 - compression.parameters / full if full else 0.0,
             "epochs": len(training.history),
             "best_epoch": training.best_epoch,
@@ -88,6 +90,18 @@ def run(
     recommender = build_model(model, compression.user_table, compression.item_table, split, num_layers=num_layers)
     training = train(recommender, split, settings, (ReportProgress(progress), *compression.callbacks, *callbacks))
     return Outcome(compression, recommender, model, training)
+
+
+def export_tables(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
+    """Write both tables, "users" and "items", as `baco_gpu.serving` reads them: rows are in the bits they train for.
+
+    Raises
+    ------
+    InputError
+        If the tables are no codebooks, or ids have weights of their own.
+    """
+    tables = {"users": outcome.compression.user_table, "items": outcome.compression.item_table}
+    return export_codebook(tables, path)  # type: ignore[arg-type]  # which it checks
 
 
 def save_model(outcome: Outcome, path: str | os.PathLike[str]) -> Path:

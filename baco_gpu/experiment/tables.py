@@ -27,10 +27,10 @@ def aggregate(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        `data`, `model`, `budget` (as given, None for the full table and methods that choose their size), `method`,
-        `seeds`, `parameters_full`, `reason` (of a failed run, else ""), and for every name of METRICS and COSTS the
-        mean under the name itself and the sample deviation (0 for one seed) under `NAME_sd`; `paper` has the
-        published metrics. A row whose runs all failed has no figures.
+        `data`, `model`, `budget` (as given, None for the full table and methods that choose their size), `measure`
+        (what a budget is a share of), `method`, `seeds`, `parameters_full`, `bytes_full`, `reason` (of a failed run,
+        else ""), and for every name of METRICS and COSTS the mean under the name itself and the sample deviation (0 for
+        one seed) under `NAME_sd`; `paper` has the published metrics. A row whose runs all failed has no figures.
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for record in records:
@@ -43,7 +43,8 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as CSV, one column a figure; published metrics under `NAME_paper`."""
     figures = [column for name in (*METRICS, *COSTS) for column in (name, f"{name}_sd")]
     paper = sorted({f"{name}_paper" for row in rows for name in row["paper"]})
-    columns = ["data", "model", "method", "budget", "seeds", "parameters_full", *figures, *paper, "reason"]
+    full = ["parameters_full", "bytes_full"]
+    columns = ["data", "model", "method", "budget", "measure", "seeds", *full, *figures, *paper, "reason"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -88,10 +89,11 @@ def _row(key: tuple[Any, ...], members: Sequence[dict[str, Any]]) -> dict[str, A
     data, model, budget, method = key
     done = [record["figures"] for record in members if record["status"] == DONE]
     row: dict[str, Any] = {"data": data, "model": model, "budget": budget, "method": method, "seeds": len(done)}
+    row["measure"] = members[0]["run"]["clustering"]["budget_measure"]
     row["reason"] = next((record["reason"] for record in members if record["status"] != DONE), "")
     row["paper"] = _near_published(members[0], done)
     if done:
-        row["parameters_full"] = done[0]["parameters_full"]
+        row |= {name: done[0][name] for name in ("parameters_full", "bytes_full")}
         for name in (*METRICS, *COSTS):
             values = [figures[name] for figures in done if name in figures]
             if values:
@@ -131,7 +133,8 @@ def _markdown_table(rows: Sequence[dict[str, Any]]) -> list[str]:
         else:
             share = row["parameters"] / row["parameters_full"]
             cells = [row["method"], f"{row['codebook_rows']:,.0f}", f"{row['parameters']:,.0f} ({share:.1%})"]
-            cells += [f"{row['bytes'] / 1e6:.2f}", *(_metric(row, name) for name in _COLUMNS)]
+            cells += [f"{row['bytes'] / 1e6:.2f} ({row['bytes'] / row['bytes_full']:.1%})"]
+            cells += [_metric(row, name) for name in _COLUMNS]
             cells += [f"{row['seconds_clustering']:.2f}", f"{row['seconds_training']:.0f}", str(row["seeds"])]
         lines.append(f"| {' | '.join(cells)} |")
     return lines

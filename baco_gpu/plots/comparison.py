@@ -46,7 +46,7 @@ def figures_of(rows: Sequence[dict[str, Any]], title: str) -> dict[str, Figure]:
 
 
 def comparison_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "recall@20") -> Figure:
-    """Recall and parameters of the methods at one budget, best first.
+    """Recall and size of the methods at one budget, best first.
 
     Parameters
     ----------
@@ -65,9 +65,9 @@ def comparison_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = 
     quality.bar_label(bars, labels=[f"{value:.4f}" for value in values], padding=4)
     quality.set_yticks(places, [row["method"] for row in shown])
     quality.set_xlabel(f"test {metric}")
-    bars = cost.barh(places, [row["parameters"] / 1e6 for row in shown], color=colours, height=0.7)
-    cost.bar_label(bars, labels=[f"{row['parameters'] / row['parameters_full']:.1%}" for row in shown], padding=4)
-    cost.set_xlabel("parameters (millions)")
+    bars = cost.barh(places, [row[row["measure"]] / 1e6 for row in shown], color=colours, height=0.7)
+    cost.bar_label(bars, labels=[f"{share_of(row):.1%}" for row in shown], padding=4)
+    cost.set_xlabel(f"{_measure(shown)} (millions)")
     for axes in (quality, cost):
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.18)
@@ -77,7 +77,7 @@ def comparison_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = 
 
 
 def budget_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "recall@20") -> Figure:
-    """Recall against the share of the full table's parameters, a line a method and a panel a model.
+    """Recall against the share of the full table's parameters, or bytes, a line a method and a panel a model.
 
     The full table is a level line; bands are one sample deviation over the seeds.
     """
@@ -97,8 +97,8 @@ def budget_lines(
     labels = []
     own = [row for row in rows if metric in row]
     for method in dict.fromkeys(row["method"] for row in own):
-        line = sorted((row for row in own if row["method"] == method), key=lambda row: row["parameters"])
-        shares = np.array([row["parameters"] / row["parameters_full"] for row in line])
+        line = sorted((row for row in own if row["method"] == method), key=share_of)
+        shares = np.array([share_of(row) for row in line])
         values, spread = (np.array([row[name] for row in line]) for name in (metric, f"{metric}_sd"))
         low, high, colour = values - spread, values + spread, styles[method]["color"]
         if method == _FULL:
@@ -111,10 +111,10 @@ def budget_lines(
         labels.append((values[-1], method))
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("share of the full table's parameters")
+    axes.set_xlabel(f"share of the full table's {_measure(own)}")
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     axes.xaxis.set_minor_formatter(lambda share, _: "")
-    axes.set_xticks(_ticks({round(row["parameters"] / row["parameters_full"], 2) for row in own} - {1.0, 0.0}))
+    axes.set_xticks(_ticks({round(share_of(row), 2) for row in own} - {1.0, 0.0}))
     axes.set_ylabel(f"test {metric}")
     _label_at_the_right(axes, labels, styles)
 
@@ -131,7 +131,7 @@ def seconds_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "re
             seconds = max(row["seconds_clustering"], 1e-3)
             axes.plot(seconds, row[metric], **{**styles[row["method"]], "linestyle": "none"}, markersize=7)
             unlike = several or row["budget"] is None
-            share = f" {row['parameters'] / row['parameters_full']:.0%}" if unlike else ""
+            share = f" {share_of(row):.0%}" if unlike else ""
             points.append((seconds, row[metric], row["method"] + share, styles[row["method"]]["color"]))
         for row in rows:
             if row["model"] == model and row["method"] == _FULL and metric in row:
@@ -147,6 +147,16 @@ def seconds_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "re
         axes.set_title(model)
         _label_points(axes, points)
     return figure
+
+
+def share_of(row: dict[str, Any]) -> float:
+    """What a row's tables cost of the full one, in the measure of its budget."""
+    return float(row[row["measure"]] / row[f"{row['measure']}_full"])
+
+
+def _measure(rows: Sequence[dict[str, Any]]) -> str:
+    """What the budgets of a comparison are shares of."""
+    return next((str(row["measure"]) for row in rows), "parameters")
 
 
 def _budgets(rows: Sequence[dict[str, Any]]) -> set[float | int]:

@@ -12,6 +12,7 @@ from baco_gpu.errors import InputError
 _FILE = "comparison.csv"
 _NAMES = ("model", "method")
 _FIGURES = ("parameters", "parameters_full")
+_BYTES = ("bytes", "bytes_full")
 
 
 def read_comparison(path: str | os.PathLike[str], metric: str) -> list[dict[str, Any]]:
@@ -25,7 +26,8 @@ def read_comparison(path: str | os.PathLike[str], metric: str) -> list[dict[str,
     Returns
     -------
     list of dict
-        With model, method, parameters, parameters_full, the metric and its deviation, under `METRIC_sd`.
+        With model, method, parameters, parameters_full, the metric and its deviation, under `METRIC_sd`, and measure;
+        with bytes and bytes_full where that is "bytes".
 
     Raises
     ------
@@ -48,7 +50,10 @@ def read_comparison(path: str | os.PathLike[str], metric: str) -> list[dict[str,
         if not line[metric]:  # its runs failed
             continue
         try:
-            rows.append({name: line[name] for name in _NAMES} | {name: float(line[name]) for name in figures})
+            measure = line.get("measure") or "parameters"  # tables of before there was a choice do not say it
+            wanted = (*figures, *_BYTES) if measure == "bytes" else figures
+            names = {name: line[name] for name in _NAMES} | {"measure": measure}
+            rows.append(names | {name: float(line[name]) for name in wanted})
         except (TypeError, ValueError) as error:
             raise InputError(f"{file}: expected numbers in line {number}, got something else ({error})") from error
     if not rows:

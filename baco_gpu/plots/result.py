@@ -230,7 +230,10 @@ def _check_same_table(result: CoclusteringResult, rows: list[dict[str, Any]]) ->
 
 def _recall_vs_budget(result: CoclusteringResult, rows: list[dict[str, Any]], metric: str, axes: Axes) -> Axes:
     budget_lines(axes, rows, metric)
-    share = result.parameters_compressed / max(result.table.full_parameters, 1)
+    if rows[0]["measure"] == "bytes":
+        share = result.bytes_compressed / max(result.table.full_bytes, 1)
+    else:
+        share = result.parameters_compressed / max(result.table.full_parameters, 1)
     axes.axvline(share, color=MARK, linestyle=":", linewidth=1.2)
     axes.annotate(
         "this result",

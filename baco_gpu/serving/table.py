@@ -13,13 +13,14 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from baco_gpu.errors import InputError
+from baco_gpu.precision import BITS, midpoint, packed_width, unpack
 from baco_gpu.tensor_file import load_tensors, save_tensors
 
 FORMAT = "baco_gpu.codebook"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _VALUES = ("codebook", "scales", "residual", "basis")
-_FACTS = ("padding_idx", "own_share")
+_FACTS = ("padding_idx", "own_share", "bits", "dim")
 _INDICES = {"codes": "codebook", "secondary": "codebook", "residual_rows": "residual"}
 
 
@@ -29,7 +30,8 @@ class ServedTable:
 
     Attributes
     ----------
-    codebook : float16, float32 or float64 array of shape (rows, embedding_dim), or int8 with scales
+    codebook : float16, float32 or float64 array of shape (rows, embedding_dim), or int8 with scales, or packed integers
+        of fewer bits with scales: uint8 of shape (rows, bytes), see `baco_gpu.precision`
     codes : int32 array of shape (ids,), the row of every id
     secondary : int32 array of shape (ids,), a second row to take the mean with, or of shape (ids, rows), further rows
         to mix in; None for none
@@ -37,6 +39,7 @@ class ServedTable:
     padding_idx : int or None, the id whose embedding is zero
     residual, basis : arrays of shapes (residual rows, rank) and (rank, embedding_dim), or None
     scales : floating array of shape (rows, 1), what the integers of a row are multiplied by, or None
+    bits, dim : int or None, of packed integers how many bits each has, and how many there are in a row
     residual_rows : int32 array of shape (ids,), or None
         Where there are residuals, `residual[residual_rows[i]] @ basis` is added to the embedding of id i.
 
@@ -55,17 +58,21 @@ class ServedTable:
     residual_rows: np.ndarray | None = None
     scales: np.ndarray | None = None
     own_share: float | None = None
+    bits: int | None = None
+    dim: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype.kind != "f":
-            raise InputError(f"codebook must be a matrix of floats, or of int8 with float scales, got {self.dtype}")
+            raise InputError(f"codebook must be a matrix of floats, or of integers with float scales, got {self.dtype}")
+        integers = np.dtype(np.int8 if self.bits is None else np.uint8)
         for name in _VALUES:
             array = getattr(self, name)
-            wanted = np.dtype(np.int8) if name == "codebook" and self.scales is not None else self.dtype
+            wanted = integers if name == "codebook" and self.scales is not None else self.dtype
             if array is not None and (array.ndim != 2 or array.dtype != wanted):
                 raise InputError(f"{name} must be a {wanted} matrix, got {array.dtype} of shape {array.shape}")
         if self.scales is not None and self.scales.shape != (len(self.codebook), 1):
             raise InputError(f"scales must have shape {(len(self.codebook), 1)}, got {self.scales.shape}")
+        self._check_packing()
         if len({part is None for part in (self.residual, self.basis, self.residual_rows)}) > 1:
             raise InputError("residual, basis and residual_rows must be given together, got some of them")
         if self.residual is not None and self.basis is not None:
@@ -86,13 +93,26 @@ class ServedTable:
         if self.padding_idx is not None and not 0 <= self.padding_idx < self.num_embeddings:
             raise InputError(f"padding_idx must be from 0 to {self.num_embeddings - 1}, got {self.padding_idx}")
 
+    def _check_packing(self) -> None:
+        if self.bits is None and self.dim is None:
+            return
+        if self.bits is None or self.dim is None or self.scales is None:
+            raise InputError("bits, dim and scales must be given together, got some of them")
+        if self.bits not in BITS.values() or self.bits == 8:
+            raise InputError(f"bits must be 4 or 2, got {self.bits}")
+        if self.dim < 1 or self.codebook.shape[1] != packed_width(self.dim, self.bits):
+            raise InputError(
+                f"codebook must have {packed_width(self.dim, self.bits)} bytes a row for {self.dim} integers of "
+                f"{self.bits} bits, got {self.codebook.shape[1]}"
+            )
+
     @property
     def num_embeddings(self) -> int:
         return len(self.codes)
 
     @property
     def embedding_dim(self) -> int:
-        return self.codebook.shape[1]
+        return self.codebook.shape[1] if self.dim is None else self.dim
 
     @property
     def dtype(self) -> np.dtype:
@@ -147,15 +167,20 @@ class ServedTable:
     def _rows(self, rows: np.ndarray) -> np.ndarray:
         """Rows of the codebook, as floats."""
         values = self.codebook[rows]
-        return values if self.scales is None else values * self.scales[rows]
+        if self.scales is None:
+            return values
+        scales = self.scales[rows]
+        if self.bits is not None and self.dim is not None:
+            values = unpack(values, self.bits, self.dim) - scales.dtype.type(midpoint(self.bits))
+        return values * scales
 
 
 def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[str]) -> Path:
     """Write tables to one safetensors file, whole or not at all; returns the path.
 
     The tensors are NAME.codebook, NAME.codes and so on, as in `ServedTable`; the metadata has format, format_version
-    and tables, a JSON object of the names and their padding_idx and own_share. A codebook that several tables have is
-    there once, and `same` in the metadata names it for the others.
+    and tables, a JSON object of the names and their padding_idx, own_share, bits and dim. A codebook that several
+    tables have is there once, and `same` in the metadata names it for the others.
 
     Raises
     ------
