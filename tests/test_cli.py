@@ -185,6 +185,16 @@ def test_compare_prints_a_table_and_draws_a_picture(baco, clicks, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()} == before, "nothing is run twice"
 
 
+def test_compare_of_budgets_in_bytes_has_the_method_that_spends_them_on_bits(baco, clicks, tmp_path):
+    def planned(*budget):
+        code, stdout, _ = baco("compare", clicks, *budget, "--budget-measure", "bytes", "--dry-run", "--json")
+        assert code == 0
+        return [run["name"].split("-")[2] for run in json.loads(stdout)["runs"]]
+
+    assert planned("--budgets", "0.25") == ["full", "random", "codebook", "affinity", "quantized"]
+    assert planned("--budgets", "30") == ["full", "random", "codebook", "affinity"]
+
+
 def test_compare_runs_a_grid_and_tells_beforehand_what_there_is(baco, clicks, tmp_path):
     grid = ("--methods", "full,random", "--budgets", "0.25,30", "--models", "mf,lightgcn", "--seeds", "0,1")
     words = ("compare", clicks, *grid, "--epochs", 1, "--dim", 4, "--out", tmp_path / "grid", "--json")

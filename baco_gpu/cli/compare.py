@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from baco_gpu.progress import Progress
 
 PRESETS = ("published",)
+METHODS = ("full", "random", "codebook", "affinity")
+QUANTIZED = "quantized"
 
 
 def _apply_preset(context: typer.Context, preset: str | None) -> str | None:
@@ -43,12 +45,13 @@ def compare(
     training: options.Training,
     run: options.Run,
     methods: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Methods, comma-separated: full, codebook and affinity (ours), and others that `baco methods` lists.",
             autocompletion=completion.several_of("baco_gpu.baselines.registry:METHODS"),
+            show_default=f"{','.join(METHODS)}; {QUANTIZED} too where budgets are of bytes",
         ),
-    ] = "full,random,codebook,affinity",
+    ] = None,
     budgets: Annotated[
         str | None,
         typer.Option(
@@ -88,7 +91,6 @@ def compare(
       baco compare gowalla.npz --methods full,louvain,codebook --budgets 0.05,0.1,0.25 --seeds 0,1,2 --out results
       baco compare beauty.npz --methods full,louvain,paper --preset published --out beauty
     """
-    names = options.words(methods)
     recommenders = [training.model] if models is None else options.words(models)
     chosen_seeds = [run.seed] if seeds is None else [_seed(word) for word in options.words(seeds)]
     estimator = clustering.estimator(run)
@@ -99,6 +101,9 @@ def compare(
     if budgets is None and estimator.budget is None:
         raise InputError("compare brings all methods to one budget: give --budget, --budget-rows or --budgets")
     shares = [estimator.budget or 0] if budgets is None else [_budget(word) for word in options.words(budgets)]
+    of_bytes = clustering.budget_measure == "bytes" and all(isinstance(share, float) for share in shares)
+    default = [*METHODS, QUANTIZED] if of_bytes else METHODS
+    names = default if methods is None else options.words(methods)
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"output {out}: expected a folder, got a file")
 
