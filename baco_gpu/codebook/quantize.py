@@ -56,11 +56,11 @@ def _steps(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 
 def _levels(steps: Tensor, bits: int) -> Tensor:
-    """The levels nearest to `steps`, in their dtype."""
+    """The levels nearest to `steps`, in their dtype and in their place."""
     if bits == 8:
-        return steps.round().clamp_(-_GREATEST, _GREATEST)
+        return steps.round_().clamp_(-_GREATEST, _GREATEST)
     top = midpoint(bits)
-    return steps.floor().add_(0.5).clamp_(-top, top)
+    return steps.floor_().add_(0.5).clamp_(-top, top)
 
 
 class _Rounding(torch.autograd.Function):
