@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from baco_gpu.codebook.export import export_codebook
     from baco_gpu.codebook.mixed import MixedCodebookEmbedding
     from baco_gpu.codebook.residual import ResidualCodebookEmbedding
+    from baco_gpu.codebook.served import ServedEmbedding
     from baco_gpu.data.interactions import Interactions, SplitInteractions
     from baco_gpu.data.readers import load_interactions, load_split
     from baco_gpu.graph.bipartite import BipartiteGraph
@@ -33,6 +34,7 @@ _HOMES = {
     "Interactions": "baco_gpu.data.interactions",
     "MixedCodebookEmbedding": "baco_gpu.codebook.mixed",
     "ResidualCodebookEmbedding": "baco_gpu.codebook.residual",
+    "ServedEmbedding": "baco_gpu.codebook.served",
     "SplitInteractions": "baco_gpu.data.interactions",
     "compress_module": "baco_gpu.codebook.compress",
     "export_codebook": "baco_gpu.codebook.export",
@@ -49,6 +51,7 @@ __all__ = [
     "Interactions",
     "MixedCodebookEmbedding",
     "ResidualCodebookEmbedding",
+    "ServedEmbedding",
     "SplitInteractions",
     "__version__",
     "compress_module",

@@ -7,6 +7,7 @@ from baco_gpu.codebook.export import export_codebook, export_onnx
 from baco_gpu.codebook.lookup import codebook_expand, codebook_lookup
 from baco_gpu.codebook.mixed import MixedCodebookEmbedding
 from baco_gpu.codebook.residual import ResidualCodebookEmbedding, ResidualMixedCodebookEmbedding
+from baco_gpu.codebook.served import ServedEmbedding
 
 __all__ = [
     "CodebookEmbedding",
@@ -15,6 +16,7 @@ __all__ = [
     "MixedCodebookEmbedding",
     "ResidualCodebookEmbedding",
     "ResidualMixedCodebookEmbedding",
+    "ServedEmbedding",
     "codebook_expand",
     "codebook_lookup",
     "compress_module",

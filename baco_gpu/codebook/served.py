@@ -1,0 +1,102 @@
+"""An exported table as a PyTorch module: looked up on its device in the bytes that it was exported in."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from baco_gpu.codebook.embedding import CodebookEmbedding, Device
+from baco_gpu.codebook.export import served_table
+from baco_gpu.codebook.plain import check_range
+from baco_gpu.errors import InputError
+from baco_gpu.precision import midpoint
+from baco_gpu.serving.table import ServedTable
+
+
+class ServedEmbedding(nn.Module):
+    """What a `CodebookEmbedding` stores, for inference: rows of few bits stay packed, and are unpacked by the batch.
+
+    Called like `torch.nn.Embedding`: indices of any shape in, (*shape, embedding_dim) out. It has no parameters, and
+    its buffers, named as the attributes of `ServedTable`, follow `to(device)` and `state_dict`.
+
+    Parameters
+    ----------
+    table : ServedTable
+        As `baco_gpu.serving.load_codebook` reads it.
+    device : as of `torch.nn.Embedding`
+    """
+
+    codebook: Tensor
+    codes: Tensor
+    secondary: Tensor | None
+    scales: Tensor | None
+    residual: Tensor | None
+    basis: Tensor | None
+    residual_rows: Tensor | None
+
+    def __init__(self, table: ServedTable, *, device: Device = None) -> None:
+        super().__init__()
+        self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
+        self.padding_idx, self.own_share, self.bits = table.padding_idx, table.own_share, table.bits
+        arrays = table.arrays()
+        for name in ("codebook", "codes", "secondary", "scales", "residual", "basis", "residual_rows"):
+            array = arrays.get(name)
+            self.register_buffer(name, None if array is None else torch.tensor(array, device=device))
+
+    @classmethod
+    def of(cls, module: CodebookEmbedding) -> Self:
+        """What `module` stores, on its device; InputError as of `export_codebook`."""
+        return cls(served_table(module), device=module.codebook.device)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all buffers."""
+        return sum(buffer.nbytes for buffer in self.buffers())
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Embeddings of indices (int32 or int64, any shape): a tensor of shape (*input.shape, embedding_dim).
+
+        Raises InputError when `input` is no integer tensor or, on the CPU, holds an index out of range.
+        """
+        if not isinstance(input, Tensor) or input.dtype not in (torch.int32, torch.int64):
+            got = input.dtype if isinstance(input, Tensor) else type(input).__name__
+            raise InputError(f"indices must be an int32 or int64 tensor, got {got}")
+        flat = input.reshape(-1)
+        if not torch.compiler.is_compiling():  # a graph of unknown indices cannot ask
+            check_range("indices", flat, self.num_embeddings)
+        out = self._rows(self.codes[flat])
+        if self.secondary is not None:
+            # Half precision is added up in single precision, and rounded once.
+            wide = torch.promote_types(out.dtype, torch.float32)
+            own, others = out.to(wide), self._rows(self.secondary[flat]).to(wide)
+            if self.own_share is None:
+                own = (own + others) * 0.5
+            else:
+                own = self.own_share * own + (1.0 - self.own_share) * others.mean(dim=1)
+            out = own.to(out.dtype)
+        if self.padding_idx is not None:
+            out = out.masked_fill((flat == self.padding_idx).unsqueeze(1), 0)
+        if self.residual is not None and self.basis is not None and self.residual_rows is not None:
+            out = out + self.residual[self.residual_rows[flat]] @ self.basis
+        return out.view(*input.shape, self.embedding_dim)
+
+    def extra_repr(self) -> str:
+        stored = str(self.codebook.dtype).removeprefix("torch.") if self.bits is None else f"{self.bits} bits"
+        return f"{self.num_embeddings}, {self.embedding_dim}, num_rows={len(self.codebook)}, stored in {stored}"
+
+    def _rows(self, rows: Tensor) -> Tensor:
+        """Rows of the codebook, as floats: (*rows.shape, embedding_dim)."""
+        values = self.codebook[rows]
+        if self.scales is None:
+            return values
+        levels = values.to(self.scales.dtype) if self.bits is None else self._unpacked(values, self.bits)
+        return levels * self.scales[rows]
+
+    def _unpacked(self, packed: Tensor, bits: int) -> Tensor:
+        """The levels of packed bytes; as `baco_gpu.precision.unpack`, about zero."""
+        shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=packed.device)
+        integers = ((packed.unsqueeze(-1) >> shifts) & (2**bits - 1)).flatten(-2)[..., : self.embedding_dim]
+        assert self.scales is not None
+        return integers.to(self.scales.dtype) - midpoint(bits)
