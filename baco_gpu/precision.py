@@ -1,6 +1,6 @@
 """How the values of a codebook are stored: as floats, or as integers of few bits and a scale for every row.
 
-Integers of fewer than 8 bits are packed, several to a byte, the first of them in the lowest bits.
+Integers are packed: the bits of a row follow one another from the lowest of its first byte on, across bytes.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 FLOAT = "float"
-BITS = {"int8": 8, "int4": 4, "int2": 2}  # from the widest on
+BITS = {f"int{bits}": bits for bits in range(8, 1, -1)}  # from the widest on
 CODEBOOK_DTYPES = (FLOAT, *BITS)
 SCALE_BYTES = 4
 
@@ -33,23 +33,31 @@ def midpoint(bits: int) -> float:
     return (2**bits - 1) / 2
 
 
+def places(dim: int, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the integers of a row are: the bytes that hold their low and their high bits, and the place of the lowest.
+
+    An integer is (low + 256 * high) >> place, of which its bits are the lowest. The two bytes are one where the integer
+    ends in it, for what is then above its bits does not count.
+    """
+    first = np.arange(dim) * bits
+    low = first // 8
+    return low, np.minimum(low + 1, packed_width(dim, bits) - 1), first % 8
+
+
 def pack(integers: np.ndarray, bits: int) -> np.ndarray:
     """Unsigned integers below 2^bits, uint8 of shape (rows, dim), as bytes of shape (rows, packed_width)."""
     rows, dim = integers.shape
-    width = packed_width(dim, bits)
-    padded = np.zeros((rows, width * (8 // bits)), np.uint8)
-    padded[:, :dim] = integers
-    parts = padded.reshape(rows, width, 8 // bits) << _shifts(bits)
-    packed: np.ndarray = np.bitwise_or.reduce(parts, axis=2)
-    return packed
+    packed = np.zeros((rows, packed_width(dim, bits) + 1), np.uint8)
+    for column, first in enumerate(range(0, dim * bits, bits)):
+        shifted = integers[:, column].astype(np.uint16) << first % 8
+        packed[:, first // 8] |= (shifted & 255).astype(np.uint8)
+        packed[:, first // 8 + 1] |= (shifted >> 8).astype(np.uint8)
+    return np.ascontiguousarray(packed[:, :-1])
 
 
 def unpack(packed: np.ndarray, bits: int, dim: int) -> np.ndarray:
     """The integers of `pack`, from bytes of any shape (..., packed_width): uint8 of shape (..., dim)."""
-    parts = (packed[..., None] >> _shifts(bits)) & np.uint8(2**bits - 1)
-    *places, width = packed.shape
-    return parts.reshape(*places, width * (8 // bits))[..., :dim]
-
-
-def _shifts(bits: int) -> np.ndarray:
-    return np.arange(0, 8, bits, dtype=np.uint8)
+    low, high, place = places(dim, bits)
+    pairs = packed[..., low].astype(np.uint16) | (packed[..., high].astype(np.uint16) << 8)
+    integers: np.ndarray = ((pairs >> place.astype(np.uint16)) & (2**bits - 1)).astype(np.uint8)
+    return integers

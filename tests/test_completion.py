@@ -73,7 +73,7 @@ def test_only_files_of_the_right_kind_are_offered(tmp_path, monkeypatch):
         ("train", "--split", "l", ["leave-last-out"]),
         ("train", "--embedding-init", "s", ["spectral"]),
         ("train", "--loss", "s", ["softmax"]),
-        ("train", "--codebook-dtype", "i", ["int8", "int4", "int2"]),
+        ("train", "--codebook-dtype", "int7", ["int7"]),
         ("train", "--weighting", "r", ["recency"]),
     ],
 )

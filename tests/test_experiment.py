@@ -120,7 +120,7 @@ def test_ids_that_mix_rows_are_paid_for_by_the_budget(split, budget, measure):
 
 
 @pytest.mark.parametrize(
-    ("budget", "bits", "rows"), [(0.5, 8, 320), (0.45, 8, 320), (0.25, 4, 320), (0.15, 2, 320), (0.1, 2, None)]
+    ("budget", "bits", "rows"), [(0.5, 8, 320), (0.3, 7, 320), (0.25, 6, 320), (0.15, 2, 320), (0.1, 2, None)]
 )
 def test_a_budget_of_bytes_buys_the_widest_integers_that_need_no_sharing(split, budget, bits, rows):
     # 32 values of 4 bytes a row; an index of 4 bytes an id and a scale of 4 bytes a row are an eighth of that.

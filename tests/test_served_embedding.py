@@ -33,7 +33,7 @@ def test_a_served_module_gives_what_the_trained_one_gives(name, tmp_path):
                 torch.testing.assert_close(out, wanted[ids], rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize(("name", "stored"), [("plain", "float32"), ("quantized", "int8"), ("packed", "4 bits")])
+@pytest.mark.parametrize(("name", "stored"), [("plain", "float32"), ("quantized", "8 bits"), ("packed", "4 bits")])
 def test_it_says_how_rows_are_stored(name, stored):
     assert repr(ServedEmbedding.of(modules()[name])) == f"ServedEmbedding(8, 5, num_rows=4, stored in {stored})"
 

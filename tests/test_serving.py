@@ -36,7 +36,7 @@ def modules():
         "bag": CodebookEmbeddingBag(CODES, 5, SECONDARY),
         "quantized": CodebookEmbedding(CODES, 5, SECONDARY, padding_idx=4, bits=8),
         "packed": CodebookEmbedding(CODES, 5, SECONDARY, padding_idx=4, bits=4),
-        "packed alone": CodebookEmbedding(CODES, 5, bits=2),
+        "packed alone": CodebookEmbedding(CODES, 5, bits=3),
         "packed mixed": MixedCodebookEmbedding(CODES, 5, np.column_stack((SECONDARY, CODES)), own_share=0.5, bits=4),
         "residual": residual,
         "mixed": mixed,
@@ -102,7 +102,8 @@ def test_brain_floats_are_served_in_single_precision():
 def test_quantized_rows_are_served_from_bytes(tmp_path):
     module = modules()["quantized"]
     served = load_codebook(export_codebook(module, tmp_path / "table.safetensors"))
-    assert served.codebook.dtype == np.int8
+    assert served.codebook.dtype == np.uint8
+    assert served.codebook.shape == (4, 5)
     assert served.nbytes == module.nbytes
 
 
@@ -178,8 +179,8 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
     parts = {**table.arrays(), "padding_idx": 2}
     for change, message in (
         ({"codebook": np.zeros((4, 5), int)}, "codebook must be a"),
-        ({"scales": np.ones((4, 1), np.float32)}, "codebook must be a int8 matrix"),
-        ({"codebook": table.codebook.astype(np.int8), "scales": np.ones((3, 1), np.float32)}, r"shape \(4, 1\)"),
+        ({"scales": np.ones((4, 1), np.float32)}, "codebook must be a uint8 matrix"),
+        ({"codebook": table.codebook.astype(np.uint8), "scales": np.ones((3, 1), np.float32)}, r"shape \(4, 1\)"),
         ({"basis": None}, "must be given together"),
         ({"basis": np.zeros((3, 5), np.float32)}, r"basis must have shape \(2, 5\)"),
         ({"secondary": CODES}, "secondary must be int32"),
@@ -192,10 +193,10 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
     packed = served_table(modules()["packed"])
     parts = {**packed.arrays(), "bits": 4, "dim": 5}
     for change, message in (
-        ({"bits": None, "dim": None}, "codebook must be a int8 matrix, got uint8"),
+        ({"bits": None, "dim": None}, "bits, dim and scales must be given together"),
         ({"dim": None}, "bits, dim and scales must be given together"),
         ({"scales": None}, "integers with float scales, got uint8"),
-        ({"bits": 8}, "bits must be 4 or 2, got 8"),
+        ({"bits": 9}, "bits must be from 2 to 8, got 9"),
         ({"dim": 4}, "codebook must have 2 bytes a row for 4 integers of 4 bits, got 3"),
     ):
         with pytest.raises(InputError, match=message):

@@ -286,7 +286,7 @@ METHODS: dict[str, Method] = {
         Method(
             "quantized",
             "balanced",
-            "ours, for budgets in bytes: rows of 8, 4 or 2 bits a value, shared where these do not suffice",
+            "ours, for budgets in bytes: rows of 8 to 2 bits a value, shared where these do not suffice",
             "this project",
             parameters={"secondary": "none"},
             table=QUANTIZED,

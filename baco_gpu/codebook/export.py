@@ -64,9 +64,8 @@ def served_table(module: CodebookEmbedding) -> ServedTable:
     rows: dict[str, Any] = {"codebook": _array(module.codebook)}
     if module.bits is not None:
         integers, scales = (_array(part) for part in quantized_rows(module.codebook, module.bits))
-        rows = {"codebook": integers, "scales": scales}
-        if module.bits < 8:
-            rows |= {"codebook": pack(integers, module.bits), "bits": module.bits, "dim": module.embedding_dim}
+        packed = pack(integers, module.bits)
+        rows = {"codebook": packed, "scales": scales, "bits": module.bits, "dim": module.embedding_dim}
     return ServedTable(
         **rows,
         codes=_array(module.codes),

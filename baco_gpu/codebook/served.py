@@ -11,7 +11,7 @@ from baco_gpu.codebook.embedding import CodebookEmbedding, Device
 from baco_gpu.codebook.export import served_table
 from baco_gpu.codebook.plain import check_range
 from baco_gpu.errors import InputError
-from baco_gpu.precision import midpoint
+from baco_gpu.precision import midpoint, places
 from baco_gpu.serving.table import ServedTable
 
 
@@ -35,6 +35,9 @@ class ServedEmbedding(nn.Module):
     residual: Tensor | None
     basis: Tensor | None
     residual_rows: Tensor | None
+    low: Tensor
+    high: Tensor
+    place: Tensor
 
     def __init__(self, table: ServedTable, *, device: Device = None) -> None:
         super().__init__()
@@ -42,8 +45,12 @@ class ServedEmbedding(nn.Module):
         self.padding_idx, self.own_share, self.bits = table.padding_idx, table.own_share, table.bits
         arrays = table.arrays()
         for name in ("codebook", "codes", "secondary", "scales", "residual", "basis", "residual_rows"):
-            array = arrays.get(name)
-            self.register_buffer(name, None if array is None else torch.tensor(array, device=device))
+            if name in arrays:
+                self.register_buffer(name, torch.tensor(arrays[name], device=device))
+            else:
+                setattr(self, name, None)
+        for name, place in zip(("low", "high", "place"), places(table.embedding_dim, table.bits or 8), strict=True):
+            self.register_buffer(name, torch.tensor(place, dtype=torch.int32, device=device), persistent=False)
 
     @classmethod
     def of(cls, module: CodebookEmbedding) -> Self:
@@ -52,8 +59,8 @@ class ServedEmbedding(nn.Module):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all buffers."""
-        return sum(buffer.nbytes for buffer in self.buffers())
+        """Bytes of what is stored."""
+        return sum(buffer.nbytes for buffer in self.state_dict().values())
 
     def forward(self, input: Tensor) -> Tensor:
         """Embeddings of indices (int32 or int64, any shape): a tensor of shape (*input.shape, embedding_dim).
@@ -89,14 +96,9 @@ class ServedEmbedding(nn.Module):
     def _rows(self, rows: Tensor) -> Tensor:
         """Rows of the codebook, as floats: (*rows.shape, embedding_dim)."""
         values = self.codebook[rows]
-        if self.scales is None:
+        if self.scales is None or self.bits is None:
             return values
-        levels = values.to(self.scales.dtype) if self.bits is None else self._unpacked(values, self.bits)
-        return levels * self.scales[rows]
-
-    def _unpacked(self, packed: Tensor, bits: int) -> Tensor:
-        """The levels of packed bytes; as `baco_gpu.precision.unpack`, about zero."""
-        shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=packed.device)
-        integers = ((packed.unsqueeze(-1) >> shifts) & (2**bits - 1)).flatten(-2)[..., : self.embedding_dim]
-        assert self.scales is not None
-        return integers.to(self.scales.dtype) - midpoint(bits)
+        scales = self.scales[rows]
+        pairs = values[..., self.low].int() + 256 * values[..., self.high].int()
+        integers = (pairs >> self.place) & (2**self.bits - 1)
+        return (integers.to(scales.dtype) - midpoint(self.bits)) * scales

@@ -10,7 +10,7 @@ import numpy as np
 
 from baco_gpu.atomic import replacing
 from baco_gpu.errors import MissingExtraError
-from baco_gpu.precision import midpoint
+from baco_gpu.precision import midpoint, places
 from baco_gpu.serving.table import ServedTable
 
 OPSET = 17
@@ -57,22 +57,22 @@ def _model(table: ServedTable) -> Any:
 
     def rows(index: str) -> str:
         values = node("Gather", "codebook", index)
-        if table.scales is None:
+        if table.bits is None or table.dim is None:
             return values
         to = helper.np_dtype_to_tensor_dtype(table.dtype)
-        if table.bits is None or table.dim is None:
-            values = node("Cast", values, to=to)
-        else:
-            values = node("Cast", unpacked(values, table.bits, table.dim), to=to)
-            values = node("Sub", values, constant("midpoint", midpoint(table.bits), table.dtype))
+        values = node("Cast", unpacked(values, table.bits, table.dim), to=to)
+        values = node("Sub", values, constant("midpoint", midpoint(table.bits), table.dtype))
         return node("Mul", values, node("Gather", "scales", index))
 
     def unpacked(values: str, bits: int, dim: int) -> str:
         """The integers of packed bytes, by division: there is no operator before a later opset that masks bits."""
-        byte, place = np.divmod(np.arange(dim), 8 // bits)
-        values = node("Gather", node("Cast", values, to=TensorProto.INT32), constant("byte", byte, np.int64), axis=-1)
-        values = node("Div", values, constant("divisor", 1 << (place * bits), np.int32))
-        return node("Mod", values, constant("modulus", 1 << bits, np.int32))
+        low, high, place = places(dim, bits)
+        values = node("Cast", values, to=TensorProto.INT32)
+        low_bits = node("Gather", values, constant("low", low, np.int64), axis=-1)
+        high_bits = node("Gather", values, constant("high", high, np.int64), axis=-1)
+        pairs = node("Add", low_bits, node("Mul", high_bits, constant("byte", 256, np.int32)))
+        shifted = node("Div", pairs, constant("divisor", 1 << place, np.int32))
+        return node("Mod", shifted, constant("modulus", 1 << bits, np.int32))
 
     value = table.dtype
     wide = np.result_type(value, np.float32)

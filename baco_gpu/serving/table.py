@@ -30,8 +30,8 @@ class ServedTable:
 
     Attributes
     ----------
-    codebook : float16, float32 or float64 array of shape (rows, embedding_dim), or int8 with scales, or packed integers
-        of fewer bits with scales: uint8 of shape (rows, bytes), see `baco_gpu.precision`
+    codebook : float16, float32 or float64 array of shape (rows, embedding_dim), or packed integers with scales: uint8
+        of shape (rows, bytes), see `baco_gpu.precision`
     codes : int32 array of shape (ids,), the row of every id
     secondary : int32 array of shape (ids,), a second row to take the mean with, or of shape (ids, rows), further rows
         to mix in; None for none
@@ -64,10 +64,9 @@ class ServedTable:
     def __post_init__(self) -> None:
         if self.dtype.kind != "f":
             raise InputError(f"codebook must be a matrix of floats, or of integers with float scales, got {self.dtype}")
-        integers = np.dtype(np.int8 if self.bits is None else np.uint8)
         for name in _VALUES:
             array = getattr(self, name)
-            wanted = integers if name == "codebook" and self.scales is not None else self.dtype
+            wanted = np.dtype(np.uint8) if name == "codebook" and self.scales is not None else self.dtype
             if array is not None and (array.ndim != 2 or array.dtype != wanted):
                 raise InputError(f"{name} must be a {wanted} matrix, got {array.dtype} of shape {array.shape}")
         if self.scales is not None and self.scales.shape != (len(self.codebook), 1):
@@ -94,12 +93,12 @@ class ServedTable:
             raise InputError(f"padding_idx must be from 0 to {self.num_embeddings - 1}, got {self.padding_idx}")
 
     def _check_packing(self) -> None:
-        if self.bits is None and self.dim is None:
+        if self.bits is None and self.dim is None and self.scales is None:
             return
         if self.bits is None or self.dim is None or self.scales is None:
             raise InputError("bits, dim and scales must be given together, got some of them")
-        if self.bits not in BITS.values() or self.bits == 8:
-            raise InputError(f"bits must be 4 or 2, got {self.bits}")
+        if self.bits not in BITS.values():
+            raise InputError(f"bits must be from 2 to 8, got {self.bits}")
         if self.dim < 1 or self.codebook.shape[1] != packed_width(self.dim, self.bits):
             raise InputError(
                 f"codebook must have {packed_width(self.dim, self.bits)} bytes a row for {self.dim} integers of "
@@ -167,12 +166,10 @@ class ServedTable:
     def _rows(self, rows: np.ndarray) -> np.ndarray:
         """Rows of the codebook, as floats."""
         values = self.codebook[rows]
-        if self.scales is None:
+        if self.scales is None or self.bits is None or self.dim is None:
             return values
         scales = self.scales[rows]
-        if self.bits is not None and self.dim is not None:
-            values = unpack(values, self.bits, self.dim) - scales.dtype.type(midpoint(self.bits))
-        return values * scales
+        return (unpack(values, self.bits, self.dim) - scales.dtype.type(midpoint(self.bits))) * scales
 
 
 def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[str]) -> Path:
