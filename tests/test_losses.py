@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies
 
+from baco_gpu.codebook import CodebookEmbedding
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.models import build_model, full_table
@@ -18,11 +19,11 @@ from baco_gpu.training.losses import default_weight_decay
 USERS, ITEMS, DIM = 5, 6, 3
 
 
-def model():
-    part = Interactions(np.array([0, 1]), np.array([2, 0]), USERS, ITEMS)
+def model(name="mf", users=USERS, items=ITEMS):
+    part = Interactions(np.array([0, 1]), np.array([2, 0]), users, items)
     torch.manual_seed(3)
-    tables = full_table(USERS, DIM), full_table(ITEMS, DIM)
-    return build_model("mf", *tables, SplitInteractions(part, part, part)).double()
+    tables = full_table(users, DIM), full_table(items, DIM)
+    return build_model(name, *tables, SplitInteractions(part, part, part)).double()
 
 
 def scores(model):
@@ -113,10 +114,25 @@ def test_weight_decay_follows_the_loss_and_the_density():
     def part(count, users=50, items=30):
         return Interactions(np.arange(count) % users, np.arange(count) % items, users, items)
 
-    assert default_weight_decay("bpr", part(400)) == 1e-4
-    assert default_weight_decay("softmax", part(800)) == pytest.approx(10 / 20**2)
-    assert default_weight_decay("softmax", part(1600)) == pytest.approx(10 / 40**2)
-    assert default_weight_decay("softmax", part(40)) == default_weight_decay("softmax", part(0)) == 0.2
-    own, given = TrainingSettings(loss="softmax"), TrainingSettings(loss="softmax", weight_decay=10 / 20**2)
+    lightgcn, mf = model("lightgcn", 50, 30), model("mf", 50, 30)
+    assert default_weight_decay("bpr", part(400), mf) == default_weight_decay("bpr", part(40), lightgcn) == 1e-4
+    assert default_weight_decay("softmax", part(800), lightgcn) == pytest.approx(50 / 20**2.5)
+    assert default_weight_decay("softmax", part(1600), lightgcn) == pytest.approx(50 / 40**2.5)
+    assert default_weight_decay("softmax", part(800), mf) == pytest.approx(0.9 / 20**0.5)
+    assert [default_weight_decay("softmax", part(count), lightgcn) for count in (0, 40)] == [0.2, 0.2]
+    assert [default_weight_decay("softmax", part(count), mf) for count in (0, 40)] == [0.3, 0.3]
+    own, given = TrainingSettings(loss="softmax"), TrainingSettings(loss="softmax", weight_decay=0.9 / 20**0.5)
     triples = torch.tensor([[0, 2], [1, 1], [3, 5]])
-    assert own.objective(part(800))(model(), triples) == given.objective(part(3))(model(), triples)
+    assert own.objective(part(800), mf)(mf, triples) == given.objective(part(3), mf)(mf, triples)
+
+
+def test_rows_that_ids_share_decay_down_to_half_as_much():
+    part = Interactions(np.arange(800) % 50, np.arange(800) % 30, 50, 30)
+    users, items = CodebookEmbedding(np.arange(50) % 10, DIM), CodebookEmbedding(np.arange(30) % 10, DIM)
+    for shared, rows in ((False, 20), (True, 10)):
+        if shared:
+            items.codebook = users.codebook
+        mf = build_model("mf", users, items, SplitInteractions(part, part, part))
+        assert mf.num_rows == rows
+        wanted = 0.9 / 20**0.5 * (1 + rows / 80) / 2
+        assert default_weight_decay("softmax", part, mf) == pytest.approx(wanted)

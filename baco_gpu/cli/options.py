@@ -247,7 +247,7 @@ class Training:
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Adam's learning rate.")] = 5e-3
     weight_decay: Annotated[
         float | None,
-        typer.Option(help="Factor of the L2 term on a batch's embeddings.", show_default="by loss and density"),
+        typer.Option(help="Factor of the L2 term on a batch's embeddings.", show_default="by loss, model and density"),
     ] = None
     evaluate_every: Annotated[int, typer.Option(metavar="N", help="Rank the validation part after every N epochs.")] = 1
     patience: Annotated[

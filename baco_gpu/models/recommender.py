@@ -60,6 +60,13 @@ class Recommender(nn.Module):
     def num_items(self) -> int:
         return self.item_embedding.num_embeddings
 
+    @property
+    def num_rows(self) -> int:
+        """Rows that are trained: those of both tables, and of a codebook that both share once."""
+        tables = (self.user_embedding, self.item_embedding)
+        rows = {table.codebook if isinstance(table, CodebookEmbedding) else table.weight for table in tables}
+        return sum(map(len, rows))
+
     def representations(self) -> tuple[Tensor, Tensor]:
         """The tables that scores are inner products of: (num_users, dim) and (num_items, dim)."""
         raise NotImplementedError

@@ -9,6 +9,7 @@ import torch
 from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
+from baco_gpu.models.recommender import Recommender
 from baco_gpu.training.losses import LOSSES, NEGATIVES, Objective, default_weight_decay, objective
 
 INITS = ("normal", "spectral")
@@ -103,9 +104,9 @@ class TrainingSettings:
         if self.cuda_graph and device.type != "cuda":
             raise InputError(f"cuda_graph must be False where the model is not trained on CUDA, got {self.device!r}")
 
-    def objective(self, train: Interactions) -> Objective:
-        """What a training step on these interactions minimises."""
-        decay = default_weight_decay(self.loss, train) if self.weight_decay is None else self.weight_decay
+    def objective(self, train: Interactions, model: Recommender) -> Objective:
+        """What a training step of this model on these interactions minimises."""
+        decay = default_weight_decay(self.loss, train, model) if self.weight_decay is None else self.weight_decay
         return objective(self.loss, weight_decay=decay, negatives=self.negatives)
 
 

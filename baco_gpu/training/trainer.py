@@ -70,7 +70,8 @@ def train(
     optimizer = torch.optim.Adam(
         model.parameters(), lr=settings.learning_rate, fused=True, capturable=settings.cuda_graph
     )
-    step = training_step(model, optimizer, settings.objective(split.train), settings.batch_size, settings.cuda_graph)
+    objective = settings.objective(split.train, model)
+    step = training_step(model, optimizer, objective, settings.batch_size, settings.cuda_graph)
     run = TrainingRun(model, split, settings, optimizer)
     try:
         for callback in callbacks:
