@@ -11,6 +11,7 @@ from torch import nn
 
 from baco_gpu import BalancedCoclustering, CodebookEmbedding, CodebookEmbeddingBag, compress_module
 from baco_gpu.codebook.compress import Codes
+from baco_gpu.codebook.quantize import rounded_rows
 from baco_gpu.errors import InputError
 from dlrm import DLRM, clicks, logistic_loss
 from graphs import random_graph
@@ -62,6 +63,24 @@ def test_tables_are_replaced_by_means_and_the_report_counts_them():
     loss = model(torch.tensor([0, 5]), torch.tensor([[0, 1], [2, 3]])).sum()
     loss.backward()
     assert model.user_embedding.codebook.grad is not None
+
+
+def test_tables_train_on_in_few_bits():
+    model, optimizer = trained()
+    plain = copy.deepcopy(model)
+    compress_module(plain, TABLES)
+    report = compress_module(model, TABLES, optimizer, bits=4)
+    for name in TABLES:
+        table, floats = model.get_submodule(name), plain.get_submodule(name)
+        assert torch.equal(table.codebook, floats.codebook)
+        assert torch.equal(table._rows(), rounded_rows(floats.codebook, 4))
+    assert report.total("bytes_after") == (3 + 2) * (2 + 4) + 4 * (6 + 4 + 4)
+    before = model.user_embedding.codebook.detach().clone()
+    model(torch.tensor([0, 1]), torch.tensor([[0, 1], [2, 3]])).square().sum().backward()
+    optimizer.step()
+    assert not torch.equal(model.user_embedding.codebook, before)
+    with pytest.raises(InputError, match="bits must be one of"):
+        compress_module(trained()[0], TABLES, bits=16)
 
 
 @pytest.mark.parametrize(

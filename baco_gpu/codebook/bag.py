@@ -21,7 +21,7 @@ class CodebookEmbeddingBag(CodebookEmbedding):
 
     Parameters
     ----------
-    codes, embedding_dim, secondary, padding_idx, sparse, dtype, device : as of `CodebookEmbedding`
+    codes, embedding_dim, secondary, padding_idx, sparse, bits, dtype, device : as of `CodebookEmbedding`
         Ids equal to `padding_idx` are left out of their bag, and of its mean.
     mode : {"mean", "sum", "max"}
     include_last_offset : bool
@@ -45,12 +45,20 @@ class CodebookEmbeddingBag(CodebookEmbedding):
         include_last_offset: bool = False,
         padding_idx: int | None = None,
         sparse: bool = False,
+        bits: int | None = None,
         dtype: torch.dtype | None = None,
         device: Device = None,
     ) -> None:
         check_choice("mode", mode, MODES)
         super().__init__(
-            codes, embedding_dim, secondary, padding_idx=padding_idx, sparse=sparse, dtype=dtype, device=device
+            codes,
+            embedding_dim,
+            secondary,
+            padding_idx=padding_idx,
+            sparse=sparse,
+            bits=bits,
+            dtype=dtype,
+            device=device,
         )
         self.mode = mode
         self.include_last_offset = bool(include_last_offset)

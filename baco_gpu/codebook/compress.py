@@ -112,6 +112,8 @@ def compress_module(
     tables: Mapping[str, Assigned],
     optimizer: torch.optim.Optimizer | None = None,
     weights: Mapping[str, Tensor | np.ndarray | Sequence[float]] | None = None,
+    *,
+    bits: int | None = None,
 ) -> CompressionReport:
     """Replace embedding tables of `model` by codebooks, in place.
 
@@ -135,6 +137,8 @@ def compress_module(
         are uncorrelated, which those of different ids nearly are, as no batch holds many.
     weights : mapping of name to non-negative numbers, optional
         Of every row of a table in its mean: the degrees, for instance. 1 where not given.
+    bits : int from 2 to 8, optional
+        Of a value of the codebooks, which from now on train through the rounding to so many; see `CodebookEmbedding`.
 
     Returns
     -------
@@ -158,7 +162,7 @@ def compress_module(
     strangers = sorted(set(weights) - set(tables))
     if strangers:
         raise InputError(f"weights must be of tables that are compressed, got {strangers[0]!r}")
-    plans = [_plan(model, name, assigned, weights.get(name)) for name, assigned in tables.items()]
+    plans = [_plan(model, name, assigned, weights.get(name), bits) for name, assigned in tables.items()]
     for plan in plans:
         given_twice = [alias for alias in plan.aliases if alias in tables]
         if given_twice:
@@ -168,7 +172,7 @@ def compress_module(
     return CompressionReport(tuple(_replace(plan, optimizer) for plan in plans))
 
 
-def _plan(model: nn.Module, name: str, assigned: Assigned, weights: Any) -> _Plan:
+def _plan(model: nn.Module, name: str, assigned: Assigned, weights: Any, bits: int | None) -> _Plan:
     table = _find(model, name)
     _check_table(model, name, table)
     codes = _joined(name, assigned)
@@ -186,6 +190,7 @@ def _plan(model: nn.Module, name: str, assigned: Assigned, weights: Any) -> _Pla
             weights,
             padding_idx=table.padding_idx,
             sparse=table.sparse,
+            bits=bits,
             **(bag_options(table) if isinstance(table, nn.EmbeddingBag) else {}),
         )
     except InputError as error:
