@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from baco_gpu.codebook import CodebookEmbedding, cuda, device, product
+from baco_gpu.codebook import CodebookEmbedding, ServedEmbedding, cuda, device, product
 from baco_gpu.codebook.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members, sparse_codebook_lookup
 from baco_gpu.errors import InputError
 
@@ -72,6 +72,20 @@ def test_expanding_and_collapsing():
         tables[where] = table.detach().cpu(), codebook.grad.cpu()
     for on_gpu, on_cpu in zip(tables["cuda"], tables["cpu"], strict=True):
         torch.testing.assert_close(on_gpu, on_cpu)
+
+
+@pytest.mark.usefixtures("operations")
+@pytest.mark.parametrize("bits", [2, 5, 8])
+def test_rows_of_few_bits_are_those_that_are_served(bits):
+    _, codes, second, indices, grad = example("cpu")
+    module = CodebookEmbedding(codes, 64, second, bits=bits, padding_idx=3).to("cuda")
+    served = ServedEmbedding.of(module)
+    table = module.weight
+    assert served.codebook.is_cuda
+    assert torch.equal(served(torch.arange(len(codes), device="cuda")), table)
+    assert torch.equal(module(indices.cuda()), table[indices.cuda()])
+    module(indices.cuda()).backward(grad.cuda())
+    assert module.codebook.grad.isfinite().all()
 
 
 @pytest.mark.usefixtures("operations")
