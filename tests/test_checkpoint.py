@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from baco_gpu.errors import InputError
 from baco_gpu.training import Callback, Checkpoint, TrainingSettings, train
+from baco_gpu.training.run import TrainingRun
 from test_trainer import make, one_thread, planted_split, same, weights
 
 __all__ = ["one_thread"]
@@ -53,6 +54,30 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path, every, epoch):
     result = train(resumed, split, SETTINGS, [Checkpoint(path, every, resume=True)])
     assert told(result) == told(expected)
     assert same(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("epoch", [2, 3, 5, 7])
+def test_a_run_whose_learning_rate_drops_is_resumed_to_the_same_end(tmp_path, monkeypatch, epoch):
+    scores = {1: 0.3, 5: 0.5}  # of epochs; others are worse, so that the rate drops after the third and the seventh
+
+    def evaluate(self, held_out, ks):
+        return {f"recall@{k}": scores.get(self.epoch + 1, 0.1) for k in ks}
+
+    monkeypatch.setattr(TrainingRun, "evaluate", evaluate)
+    split, path = planted_split(), tmp_path / "run.safetensors"
+    settings = dataclasses.replace(SETTINGS, epochs=12, evaluate_every=1, patience=2, lr_drops=2)
+    whole, resumed = make(split=split, compressed=True), make(split=split, compressed=True)
+    expected = train(whole, split, settings)
+    assert [record.epoch for record in expected.history] == list(range(1, 10))
+    interrupted(path, epoch, settings=settings)
+    result = train(resumed, split, settings, [Checkpoint(path, resume=True)])
+    assert told(result) == told(expected)
+    assert same(weights(resumed), weights(whole))
+    short = dataclasses.replace(settings, epochs=epoch)
+    path = tmp_path / "short.safetensors"
+    train(make(split=split, compressed=True), split, short, [Checkpoint(path)])
+    result = train(make(split=split, compressed=True), split, settings, [Checkpoint(path, resume=True)])
+    assert told(result) == told(expected)
 
 
 def test_a_finished_run_trains_no_further_and_may_be_given_more_epochs(tmp_path):

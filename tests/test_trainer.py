@@ -13,7 +13,7 @@ from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import BacoError, InputError
 from baco_gpu.evaluation import evaluate_ranking
 from baco_gpu.models import build_model, full_table
-from baco_gpu.training import DivergenceError, ReportProgress, TrainingSettings, reset_embeddings, train
+from baco_gpu.training import Callback, DivergenceError, ReportProgress, TrainingSettings, reset_embeddings, train
 
 USERS, ITEMS, GROUPS = 60, 40, 4
 QUICK = TrainingSettings(epochs=4, batch_size=64, learning_rate=1e-2, seed=3)
@@ -141,6 +141,40 @@ def test_early_stopping_restores_the_best_epoch(monkeypatch):
     assert result.best_epoch == 2
     assert same(weights(model), seen[1])
     assert not same(weights(model), seen[-1])
+
+
+class Rates(Callback):
+    """Takes down the learning rate and the weights of every epoch."""
+
+    def __init__(self):
+        self.rates, self.weights = [], []
+
+    def on_epoch(self, run, record):
+        self.rates += [group["lr"] for group in run.optimizer.param_groups]
+        self.weights.append(weights(run.model))
+
+
+def test_the_learning_rate_drops_when_patience_runs_out(monkeypatch):
+    # Twice nothing better after epoch 2; epoch 5 is at an eighth, and better; then nothing is, and that was the drop.
+    scripted_evaluation(monkeypatch, [0.1, 0.3, 0.2, 0.2, 0.4, 0.4, 0.4, 0.9])
+    split, seen = planted_split(), Rates()
+    settings = TrainingSettings(epochs=20, batch_size=64, learning_rate=0.08, patience=2, lr_drops=1)
+    model = make(split=split)
+    result = train(model, split, settings, [seen])
+    assert (len(result.history), result.best_epoch) == (7, 5)
+    assert seen.rates == [0.08] * 4 + [0.01] * 3
+    assert same(weights(model), seen.weights[4])
+    # Epoch 5 goes on from epoch 2, with a new Adam: its first steps are of the learning rate's length.
+    pairs = zip(seen.weights[4], seen.weights[1], strict=True)
+    moved = max(float((after - before).abs().max()) for after, before in pairs)
+    assert 0.0099 <= moved <= 0.01 * len(split.train) / 64 + 0.01
+
+
+def test_drops_need_patience():
+    with pytest.raises(InputError, match="lr_drops needs a patience that can run out, got 1 and patience None"):
+        TrainingSettings(lr_drops=1, patience=None)
+    with pytest.raises(InputError, match="lr_drops must be an integer at least 0"):
+        TrainingSettings(lr_drops=-1)
 
 
 def test_without_patience_every_epoch_runs(monkeypatch):

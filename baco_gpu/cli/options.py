@@ -253,6 +253,12 @@ class Training:
     patience: Annotated[
         int, typer.Option(help="Stop after so many evaluations in a row without a better validation recall@20.")
     ] = 10
+    lr_drops: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Go on N times from the best epoch at an eighth of the learning rate before stopping."
+        ),
+    ] = 0
     embedding_std: Annotated[float, typer.Option(help="Standard deviation of the initial embeddings.")] = 0.1
     embedding_init: Annotated[
         str,
@@ -276,6 +282,7 @@ class Training:
             negatives=self.negatives,
             evaluate_every=self.evaluate_every,
             patience=self.patience,
+            lr_drops=self.lr_drops,
             seed=run.seed,
             embedding_std=self.embedding_std,
             embedding_init=self.embedding_init,

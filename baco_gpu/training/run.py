@@ -13,6 +13,8 @@ from baco_gpu.evaluation.ranking import evaluate_ranking
 from baco_gpu.models.recommender import Recommender
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
 
+DROP = 8  # to a fraction of the learning rate
+
 
 class TrainingRun:
     """The state of a training run, which callbacks may read.
@@ -31,7 +33,9 @@ class TrainingRun:
     best_score : float
         Its validation recall.
     stale : int
-        Evaluations since then.
+        Evaluations since then, or since the learning rate dropped.
+    drops : int
+        How often it has.
     evaluation_seconds : float
     """
 
@@ -50,6 +54,7 @@ class TrainingRun:
         self.best_epoch = 0
         self.best_score = -math.inf
         self.stale = 0
+        self.drops = 0
         self.evaluation_seconds = 0.0
         self.best: dict[str, Tensor] | None = None
 
@@ -65,9 +70,13 @@ class TrainingRun:
 
     @property
     def finished(self) -> bool:
-        """Whether there were enough epochs, or too many evaluations in a row without a better one."""
+        """Whether there were enough epochs, or patience has run out and the learning rate is not to drop any more."""
+        return self.epoch >= self.settings.epochs or (self._exhausted and self.drops >= self.settings.lr_drops)
+
+    @property
+    def _exhausted(self) -> bool:
         patience = self.settings.patience
-        return self.epoch >= self.settings.epochs or (patience is not None and self.stale >= patience)
+        return patience is not None and self.stale >= patience
 
     def note(self, loss: float, seconds: float) -> EpochRecord:
         """Take down the epoch just trained, evaluated if it is its turn, and keep its weights if they are the best."""
@@ -81,6 +90,23 @@ class TrainingRun:
                 self._keep()
         self.history.append(EpochRecord(epoch, loss, seconds, metrics))
         return self.history[-1]
+
+    @torch.no_grad()
+    def begin_epoch(self) -> None:
+        """Where patience has run out, go back to the best weights, forget Adam's state, and drop the learning rate."""
+        if not self._exhausted:
+            return
+        self.restore()
+        for state in self.optimizer.state.values():
+            for tensor in state.values():
+                tensor.zero_()
+        self.drops, self.stale = self.drops + 1, 0
+        self.set_learning_rate()
+
+    def set_learning_rate(self) -> None:
+        """Give the optimiser the learning rate that is due after so many drops."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate / DROP**self.drops
 
     def evaluate(self, held_out: Interactions, ks: tuple[int, ...]) -> dict[str, float]:
         """Metrics of the model as it is on `held_out`, with the training items masked."""

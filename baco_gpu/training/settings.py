@@ -37,6 +37,9 @@ class TrainingSettings:
         Epochs between two evaluations on the validation part; the last epoch is evaluated in any case.
     patience : int or None
         Training ends after this many evaluations in a row without a better validation recall@k; None never ends early.
+    lr_drops : int
+        How often, when patience has run out, the run goes back to its best weights and on at an eighth of the learning
+        rate before it ends. Tables of few bits need one: the rounding turns large steps into noise.
     k : int
         The cutoff of the recall that decides.
     ks : tuple of int
@@ -68,6 +71,7 @@ class TrainingSettings:
     negatives: int = NEGATIVES
     evaluate_every: int = 1
     patience: int | None = 10
+    lr_drops: int = 0
     k: int = 20
     ks: tuple[int, ...] = (10, 20, 50)
     seed: int = 0
@@ -83,6 +87,9 @@ class TrainingSettings:
             check_integer("ks", k, minimum=1)
         if self.patience is not None:
             check_integer("patience", self.patience, minimum=1)
+        check_integer("lr_drops", self.lr_drops, minimum=0)
+        if self.lr_drops and self.patience is None:
+            raise InputError(f"lr_drops needs a patience that can run out, got {self.lr_drops} and patience None")
         check_integer("seed", self.seed, minimum=0, maximum=2**63 - 2)
         check_number("learning_rate", self.learning_rate, above=0.0)
         if self.weight_decay is not None:
@@ -101,6 +108,8 @@ class TrainingSettings:
         if device.type == "cuda" and not torch.cuda.is_available():
             raise InputError(f"device {self.device!r} was asked for, and torch sees no CUDA device")
         check_choice("cuda_graph", self.cuda_graph, (False, True))
+        if self.cuda_graph and self.lr_drops:
+            raise InputError(f"lr_drops must be 0 with cuda_graph, which keeps the learning rate, got {self.lr_drops}")
         if self.cuda_graph and device.type != "cuda":
             raise InputError(f"cuda_graph must be False where the model is not trained on CUDA, got {self.device!r}")
 

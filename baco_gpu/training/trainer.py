@@ -77,6 +77,7 @@ def train(
         for callback in callbacks:
             callback.on_start(run)
         while not run.finished:
+            run.begin_epoch()
             started = time.perf_counter()
             loss = _train_epoch(step, sampler, run.epoch + 1)
             seconds = time.perf_counter() - started
