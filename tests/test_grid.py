@@ -196,6 +196,22 @@ def test_pictures_of_budgets_in_bytes_show_bytes():
     assert lines.axes[0].get_xlabel() == "share of the full table's bytes"
 
 
+def test_budgets_of_parameters_and_of_bytes_have_tables_of_their_own():
+    records = [record("full", 0, 0.2, budget=None)]
+    records += [record("a", 0, recall, measure=name) for name, recall in (("parameters", 0.1), ("bytes", 0.15))]
+    rows = aggregate(records)
+    assert [(row["method"], row["measure"], row["recall@20"]) for row in rows] == [
+        ("full", "parameters", 0.2),
+        ("a", "parameters", 0.1),
+        ("a", "bytes", 0.15),
+    ]
+    text = as_markdown(rows, {"numpy": "2"}, records[0]["machine"])
+    _, one, other = text.split("## ")
+    assert one.startswith("lightgcn on beauty at 25%\n")
+    assert other.startswith("lightgcn on beauty at 25% of the bytes\n")
+    assert one.count("| a |") == other.count("| a |") == one.count("| full |") == other.count("| full |") == 1
+
+
 def test_a_method_of_its_own_size_makes_no_second_budget():
     records = [record("full", 0, 0.2, budget=None, parameters=2_205_696)]
     records += [record("a", 0, 0.1), record("own", 0, 0.05, budget=None, parameters=22_057)]

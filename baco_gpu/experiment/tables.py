@@ -35,7 +35,8 @@ def aggregate(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for record in records:
         run = record["run"]
-        groups.setdefault((run["data"], run["model"], run["budget"], run["method"]), []).append(record)
+        measure = run["clustering"]["budget_measure"]
+        groups.setdefault((run["data"], run["model"], run["budget"], measure, run["method"]), []).append(record)
     return [_row(key, members) for key, members in groups.items()]
 
 
@@ -56,12 +57,16 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
 def as_markdown(rows: Sequence[dict[str, Any]], versions: dict[str, str], machine: dict[str, str]) -> str:
     """One table for each set, model and budget, the full table in each, with the paper's figures where it has any."""
     parts = [f"# {', '.join(sorted({row['data'] for row in rows}))}", ""]
-    for data, model, budget in dict.fromkeys((row["data"], row["model"], row["budget"]) for row in rows):
+    tables = dict.fromkeys((row["data"], row["model"], row["budget"], row["measure"]) for row in rows)
+    for data, model, budget, measure in tables:
         own = [row for row in rows if (row["data"], row["model"]) == (data, model)]
         if budget is None and any(row["budget"] is not None for row in own):
             continue
-        shown = [row for row in own if row["budget"] in (None, budget)]
-        title = f"{model} on {data}" + (f" at {budget_label(budget)}" if budget is not None else "")
+        shown = [row for row in own if row["budget"] is None or (row["budget"], row["measure"]) == (budget, measure)]
+        title = f"{model} on {data}"
+        if budget is not None:
+            of_bytes = isinstance(budget, float) and measure == "bytes"
+            title += f" at {budget_label(budget)}{' of the bytes' if of_bytes else ''}"
         parts += [f"## {title}", "", *_markdown_table(shown), "", *_notes(shown, data, budget)]
     parts += [
         "Mean over the seeds, ± the sample deviation. The paper's figure, where there is one, stands in brackets.",
@@ -86,10 +91,10 @@ def order_agreement(rows: Sequence[dict[str, Any]], metric: str = ORDERED_BY) ->
 
 
 def _row(key: tuple[Any, ...], members: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    data, model, budget, method = key
+    data, model, budget, measure, method = key
     done = [record["figures"] for record in members if record["status"] == DONE]
     row: dict[str, Any] = {"data": data, "model": model, "budget": budget, "method": method, "seeds": len(done)}
-    row["measure"] = members[0]["run"]["clustering"]["budget_measure"]
+    row["measure"] = measure
     row["reason"] = next((record["reason"] for record in members if record["status"] != DONE), "")
     row["paper"] = _near_published(members[0], done)
     if done:
