@@ -195,6 +195,15 @@ def test_compare_of_budgets_in_bytes_has_the_method_that_spends_them_on_bits(bac
     assert planned("--budgets", "30") == ["full", "random", "codebook", "affinity"]
 
 
+@pytest.mark.parametrize("command", [("train", "--method"), ("compare", "--methods")])
+@pytest.mark.parametrize("budget", [("--budget", "0.5"), ("--budget-rows", "30", "--budget-measure", "bytes")])
+def test_a_budget_that_buys_no_bits_is_refused_before_any_data_are_read(baco, command, budget):
+    code, _, stderr = baco(command[0], "nowhere.csv", command[1], "quantized", *budget)
+    assert code == 2
+    assert "budget must be a share of the bytes for method 'quantized'" in stderr
+    assert "nowhere" not in stderr
+
+
 def test_compare_runs_a_grid_and_tells_beforehand_what_there_is(baco, clicks, tmp_path):
     grid = ("--methods", "full,random", "--budgets", "0.25,30", "--models", "mf,lightgcn", "--seeds", "0,1")
     words = ("compare", clicks, *grid, "--epochs", 1, "--dim", 4, "--out", tmp_path / "grid", "--json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,11 +108,16 @@ def compare(
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"output {out}: expected a folder, got a file")
 
+    from sklearn.base import clone
+
     from baco_gpu.experiment.cells import check_grid, plan
+    from baco_gpu.experiment.compression import check_budget
     from baco_gpu.experiment.records import Records
     from baco_gpu.experiment.report import write_report
 
     check_grid(names, shares, recommenders, chosen_seeds)
+    for name, share in itertools.product(names, shares):
+        check_budget(name, clone(estimator).set_params(budget=share))
     with ProgressDisplay(hidden=run.silent) as display, tempfile.TemporaryDirectory() as scratch:
         split = source.parts(data, run.seed, display.report)
         title = Path(data).stem if Path(data).exists() else data

@@ -78,6 +78,7 @@ def train(
     if checkpoint is not None:
         callbacks.append(Checkpoint(checkpoint, checkpoint_every, resume=resume))
     experiment.check_names(method=method, model=training.model)
+    experiment.check_budget(method, estimator)
     if export is not None and not find_method(method).served:
         raise InputError(f"--export writes codebooks, and method {method!r} has none to serve")
     result = None if codes is None else CoclusteringResult.load(codes)

@@ -72,6 +72,19 @@ class Compression:
         return int(getattr(self.user_table, figure)) if self.shared else 0
 
 
+def check_budget(method: str, clustering: BalancedCoclustering) -> None:
+    """Raise what `compress` would for a budget of the wrong kind, before there are data."""
+    if find_method(method).table != QUANTIZED or clustering.codebook_dtype is not None:
+        return
+    budget = _budget_of(clustering, method)
+    if budget.ratio is None or budget.measure != "bytes":
+        got = f"{budget.rows} rows" if budget.ratio is None else f"a share of the {budget.measure}"
+        raise InputError(
+            f"budget must be a share of the bytes for method {method!r} to choose how wide its values are, got {got} "
+            "(or give codebook_dtype)"
+        )
+
+
 def compress(
     split: SplitInteractions,
     method: str,
@@ -100,6 +113,7 @@ def compress(
     MissingExtraError
         If the method needs a package that is not installed.
     """
+    check_budget(method, clustering)
     chosen = find_method(method)
     chosen.check_installed()
     table = TableSize(
@@ -117,7 +131,7 @@ def compress(
         return Compression(method, users, items, table.full_parameters, table.full_bytes)
 
     if chosen.table == QUANTIZED and clustering.codebook_dtype is None:
-        dtype = _integers_within(_budget_of(clustering, method), table, method)
+        dtype = widest_integers(_budget_of(clustering, method), table)
         table = replace(table, codebook_dtype=dtype)
         clustering = clone(clustering).set_params(codebook_dtype=dtype)
     bits = bits_of(table.codebook_dtype)
@@ -169,16 +183,6 @@ def _budget_of(clustering: BalancedCoclustering, method: str) -> Budget:
     if clustering.budget is None:
         raise InputError(f"budget must be given for method {method!r}, got None")
     return Budget.of(clustering.budget, clustering.budget_measure)
-
-
-def _integers_within(budget: Budget, table: TableSize, method: str) -> str:
-    if budget.ratio is None or budget.measure != "bytes":
-        got = f"{budget.rows} rows" if budget.ratio is None else f"a share of the {budget.measure}"
-        raise InputError(
-            f"budget must be a share of the bytes for method {method!r} to choose how wide its values are, got {got} "
-            "(or give codebook_dtype)"
-        )
-    return widest_integers(budget, table)
 
 
 def _width_within(budget: Budget, table: TableSize) -> int:
