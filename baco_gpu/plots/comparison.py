@@ -110,7 +110,7 @@ def budget_lines(
         axes.fill_between(shares, low, high, alpha=0.15, color=colour, lw=0)
         labels.append((values[-1], method))
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    _from_zero(axes)
     axes.set_xlabel(f"share of the full table's {_measure(own)}")
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     axes.xaxis.set_minor_formatter(lambda share, _: "")
@@ -140,7 +140,7 @@ def seconds_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "re
                     _FULL, (0, row[metric]), (2, 3), xycoords=("axes fraction", "data"), textcoords="offset points"
                 )
         axes.set_xscale("log")
-        axes.set_ylim(bottom=0)
+        _from_zero(axes)
         axes.margins(x=0.25)
         axes.set_xlabel("seconds of clustering, with the search for the budget")
         axes.set_ylabel(f"test {metric}")
@@ -193,6 +193,11 @@ def _ticks(shares: set[float]) -> list[float]:
         if not kept or share < kept[-1] / _TICKS_APART:
             kept.append(share)
     return kept[::-1]
+
+
+def _from_zero(axes: Axes) -> None:
+    """Let heights begin at zero, with room above the highest: values of a small range would have no margin to see."""
+    axes.set_ylim(0, 1.04 * axes.get_ylim()[1])
 
 
 def _label_at_the_right(axes: Axes, labels: list[tuple[float, str]], styles: dict[str, dict[str, Any]]) -> None:
