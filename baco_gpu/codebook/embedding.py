@@ -28,6 +28,7 @@ from baco_gpu.codebook.lookup import (
     list_members,
     sparse_codebook_lookup,
 )
+from baco_gpu.codebook.plain import check_indices
 from baco_gpu.codebook.quantize import rounded_rows
 from baco_gpu.errors import InputError
 from baco_gpu.precision import BITS, row_bytes
@@ -239,9 +240,7 @@ class CodebookEmbedding(nn.Module):
         Raises InputError when `input` is no integer tensor or, on the CPU, holds an index out of range; a GPU would
         have to be waited for, so there the embedding of such an index is NaN (see `codebook_lookup`).
         """
-        if not isinstance(input, Tensor) or input.dtype not in (torch.int32, torch.int64):
-            got = input.dtype if isinstance(input, Tensor) else type(input).__name__
-            raise InputError(f"indices must be an int32 or int64 tensor, got {got}")
+        check_indices(input)
         return self._lookup(input)
 
     def _lookup(self, indices: Tensor) -> Tensor:

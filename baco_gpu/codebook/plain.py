@@ -91,6 +91,13 @@ def _mean_of_rows(codebook: Tensor, first: Tensor, second: Tensor | None) -> Ten
     return widened(codebook.index_select(0, first)).add_(codebook.index_select(0, second)).mul_(0.5).to(codebook.dtype)
 
 
+def check_indices(indices: object) -> None:
+    """Raise InputError unless `indices` is an int32 or int64 tensor."""
+    if not isinstance(indices, Tensor) or indices.dtype not in (torch.int32, torch.int64):
+        got = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
+        raise InputError(f"indices must be an int32 or int64 tensor, got {got}")
+
+
 def check_range(name: str, flat: Tensor, count: int) -> None:
     """Raise InputError where a row or an id is out of range; on the CPU alone, a GPU would have to be waited for."""
     if flat.numel() == 0 or flat.device.type != "cpu":

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from baco_gpu.codebook.embedding import CodebookEmbedding, Device
 from baco_gpu.codebook.export import served_table
-from baco_gpu.codebook.plain import check_range
-from baco_gpu.errors import InputError
+from baco_gpu.codebook.plain import check_indices, check_range
 from baco_gpu.precision import midpoint, places
 from baco_gpu.serving.table import ServedTable
 
@@ -67,9 +66,7 @@ class ServedEmbedding(nn.Module):
 
         Raises InputError when `input` is no integer tensor or, on the CPU, holds an index out of range.
         """
-        if not isinstance(input, Tensor) or input.dtype not in (torch.int32, torch.int64):
-            got = input.dtype if isinstance(input, Tensor) else type(input).__name__
-            raise InputError(f"indices must be an int32 or int64 tensor, got {got}")
+        check_indices(input)
         flat = input.reshape(-1)
         if not torch.compiler.is_compiling():  # a graph of unknown indices cannot ask
             check_range("indices", flat, self.num_embeddings)
