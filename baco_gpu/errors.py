@@ -23,3 +23,13 @@ class BackendUnavailableError(BacoError, RuntimeError):
 
 class MissingExtraError(BacoError, ImportError):
     """A package of an optional extra is needed and not installed."""
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether an error is Ctrl-C, by itself or as a compiled loop hands it on.
+
+    Numba lets a loop end as it should and makes a SystemError of the interrupt, at each of its layers that sees it.
+    """
+    while isinstance(error, SystemError):
+        error = error.__cause__
+    return isinstance(error, KeyboardInterrupt)

@@ -141,13 +141,16 @@ class TestThreads:
         share = costs.sum() / chunks
         assert all(costs[first:last].sum() <= share + costs.max(initial=0) for first, last in pairwise(bounds))
 
-    def test_an_interrupt_inside_a_compiled_loop_is_an_interrupt(self, monkeypatch):
-        """Numba wraps it in a SystemError on its way out."""
+    @pytest.mark.parametrize("layers", [1, 2])
+    def test_an_interrupt_inside_a_compiled_loop_is_an_interrupt(self, monkeypatch, layers):
+        """Numba makes a SystemError of it on its way out, and sometimes another of that one."""
 
-        def interrupted(*arguments):
-            try:
+        def interrupted(*arguments, layers=layers):
+            if not layers:
                 raise KeyboardInterrupt
-            except KeyboardInterrupt as error:
+            try:
+                interrupted(layers=layers - 1)
+            except (KeyboardInterrupt, SystemError) as error:
                 raise SystemError("<kernel> returned a result with an exception set") from error
 
         before = numba.get_num_threads()

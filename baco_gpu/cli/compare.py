@@ -13,7 +13,7 @@ from baco_gpu.cli import completion, options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_table
 from baco_gpu.cli.groups import expanded
 from baco_gpu.cli.settings_file import write_settings
-from baco_gpu.errors import InputError, Interrupted
+from baco_gpu.errors import InputError, Interrupted, is_interrupt
 
 if TYPE_CHECKING:
     from baco_gpu.data.interactions import SplitInteractions
@@ -159,8 +159,7 @@ def _run(
     try:
         return run_grid(cells, split, records, progress=progress)
     except (KeyboardInterrupt, SystemError) as error:
-        # A compiled loop hands an interrupt on inside a SystemError.
-        if out is None or (isinstance(error, SystemError) and not isinstance(error.__cause__, KeyboardInterrupt)):
+        if out is None or not is_interrupt(error):
             raise
         done = sum(records.path(cell).exists() for cell in cells)
         message = f"interrupted; {done} of {len(cells)} runs are kept in {out}, and the same command goes on"

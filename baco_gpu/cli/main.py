@@ -22,7 +22,7 @@ from baco_gpu.cli.inspect import inspect
 from baco_gpu.cli.methods import methods
 from baco_gpu.cli.report import report
 from baco_gpu.cli.train import train
-from baco_gpu.errors import BacoError, Interrupted
+from baco_gpu.errors import BacoError, Interrupted, is_interrupt
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 
@@ -114,8 +114,7 @@ def main(arguments: list[str], *, debug: bool = False) -> int:
         # Without any argument the help has been printed, and there is nothing to add.
         return _fail(message, USER_ERROR, error, debug) if message else USER_ERROR
     except (KeyboardInterrupt, typer.Abort, SystemError) as error:
-        # A compiled loop hands an interrupt on inside a SystemError.
-        if isinstance(error, SystemError) and not isinstance(error.__cause__, KeyboardInterrupt):
+        if isinstance(error, SystemError) and not is_interrupt(error):
             return _fail_by_fault(error, debug)
         return _fail("interrupted; no output was written", INTERRUPTED, error, debug)
     except Interrupted as error:

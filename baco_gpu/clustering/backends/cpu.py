@@ -20,6 +20,7 @@ from baco_gpu.clustering.backends.cpu_nodes import (
     sums_by_label,
 )
 from baco_gpu.clustering.weights import NodeWeights
+from baco_gpu.errors import is_interrupt
 from baco_gpu.graph.bipartite import BipartiteGraph
 
 # What visiting a node costs beside its edges, in edges; and how many edges are worth a second thread.
@@ -211,8 +212,7 @@ def _chunks(costs: np.ndarray) -> Iterator[np.ndarray]:
     try:
         yield chunk_bounds(costs + _NODE_COST, used)
     except SystemError as error:
-        # Ctrl-C in a compiled loop: the loop ends as it should, and Numba wraps the interrupt on its way out.
-        if isinstance(error.__cause__, KeyboardInterrupt):
+        if is_interrupt(error):
             raise KeyboardInterrupt from None
         raise
     finally:
