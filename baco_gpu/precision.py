@@ -1,6 +1,7 @@
 """How the values of a codebook are stored: as floats, or as integers of few bits and a scale for every row.
 
-Integers are packed: the bits of a row follow one another from the lowest of its first byte on, across bytes.
+Integers are packed: the bits of a row follow one another from the lowest of its first byte on, across bytes. A scale is
+a byte, too: a float without sign, of 5 bits of exponent and 3 of mantissa.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ import numpy as np
 FLOAT = "float"
 BITS = {f"int{bits}": bits for bits in range(8, 1, -1)}  # from the widest on
 CODEBOOK_DTYPES = (FLOAT, *BITS)
-SCALE_BYTES = 4
+SCALE_BYTES = 1
+
+# A scale is those bits of a float32 that follow its sign, 8 of exponent and 3 of mantissa, less this: where 2^-16 is.
+SCALE_PLACE = 20
+LEAST_SCALE = (127 - 16) << 3
 
 
 def bits_of(dtype: str) -> int | None:
@@ -26,6 +31,12 @@ def packed_width(dim: int, bits: int) -> int:
 def row_bytes(dim: int, bits: int | None, value_bytes: int) -> int:
     """Bytes of a row: of its floats where `bits` is None, else of its integers and its scale."""
     return dim * value_bytes if bits is None else packed_width(dim, bits) + SCALE_BYTES
+
+
+def scale_values(scales: np.ndarray) -> np.ndarray:
+    """Float32 values of scales, uint8 of any shape: 0, and from 2^-16 * 9/8 to 2^15 * 15/8."""
+    values: np.ndarray = ((scales.astype(np.int32) + LEAST_SCALE) << SCALE_PLACE).view(np.float32)
+    return np.where(scales == 0, np.float32(0), values)
 
 
 def midpoint(bits: int) -> float:

@@ -67,7 +67,7 @@ class TestAccounting:
         assert TABLE.compressed_parameters(7, 30) == 100
         # 7 rows of 40 bytes; 100 indices of 4 bytes; 60 secondary ones.
         assert TABLE.compressed_bytes(7, 60) == 280 + 400 + 240
-        assert replace(TABLE, codebook_dtype="int8").compressed_bytes(7, 60) == 7 * (10 + 4) + 400 + 240
+        assert replace(TABLE, codebook_dtype="int8").compressed_bytes(7, 60) == 7 * (10 + 1) + 400 + 240
 
     def test_rows_for_by_hand(self):
         def rows(budget, indices=0, slots=0):

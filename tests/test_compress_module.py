@@ -74,7 +74,7 @@ def test_tables_train_on_in_few_bits():
         table, floats = model.get_submodule(name), plain.get_submodule(name)
         assert torch.equal(table.codebook, floats.codebook)
         assert torch.equal(table._rows(), rounded_rows(floats.codebook, 4))
-    assert report.total("bytes_after") == (3 + 2) * (2 + 4) + 4 * (6 + 4 + 4)
+    assert report.total("bytes_after") == (3 + 2) * (2 + 1) + 4 * (6 + 4 + 4)
     before = model.user_embedding.codebook.detach().clone()
     model(torch.tensor([0, 1]), torch.tensor([[0, 1], [2, 3]])).square().sum().backward()
     optimizer.step()

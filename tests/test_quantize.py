@@ -6,10 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from baco_gpu import precision
 from baco_gpu.clustering.budget import TableSize
 from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.codebook import CodebookEmbedding, ResidualCodebookEmbedding
-from baco_gpu.codebook.quantize import quantized_rows, rounded_rows
+from baco_gpu.codebook.quantize import quantized_rows, rounded_rows, scale_values
 from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
 from baco_gpu.errors import InputError
 from baco_gpu.experiment import compress, run
@@ -36,21 +37,43 @@ def normal_rows(count, dim, dtype=torch.float32):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("bits", [8, 6, 5])
-def test_the_outermost_level_is_the_greatest_value_of_a_row(bits, dtype):
+def test_the_outermost_level_reaches_the_greatest_value_of_a_row(bits, dtype):
     values = normal_rows(50, 8, dtype)
     integers, scales = quantized_rows(values, bits)
-    assert integers.dtype == torch.uint8
+    assert integers.dtype == scales.dtype == torch.uint8
+    steps = scale_values(scales).to(dtype)
     levels = integers.to(dtype) - (2**bits - 1) / 2
-    torch.testing.assert_close(scales * (2**bits - 1) / 2, values.abs().amax(dim=1, keepdim=True))
-    assert (levels.abs().amax(dim=1) == (2**bits - 1) / 2).all()
-    assert ((levels * scales - values).abs() <= scales * 0.5001).all()
-    assert torch.equal(rounded_rows(values, bits), levels * scales)
+    greatest = values.abs().amax(dim=1, keepdim=True)
+    reached = steps * (2**bits - 1) / 2
+    assert (reached * (1 + 1e-6) >= greatest).all()
+    assert (scale_values(scales - 1).to(dtype) * (2**bits - 1) / 2 < greatest).all()  # a smaller scale would not
+    assert ((levels * steps - values).abs() <= steps * 0.5001).all()
+    assert torch.equal(rounded_rows(values, bits), levels * steps)
+
+
+def test_scales_are_floats_of_five_and_three_bits():
+    every = np.arange(256, dtype=np.uint8)
+    values = precision.scale_values(every)
+    assert values.dtype == np.float32
+    assert values[:2].tolist() == [0.0, 2**-16 * 9 / 8]
+    assert values[-1] == 2**15 * 15 / 8
+    assert values[128 : 128 + 9].tolist() == [1, 9 / 8, 10 / 8, 11 / 8, 12 / 8, 13 / 8, 14 / 8, 15 / 8, 2]
+    assert np.array_equal(scale_values(torch.as_tensor(every)).numpy(), values)
+    # The row of one level above a scale has that scale, and the next smaller row too; others the nearest.
+    rows = torch.as_tensor(values)[:, None].repeat(1, 4)
+    assert torch.equal(quantized_rows(rows * 127.5, 8)[1][:, 0], torch.as_tensor(every))
+
+
+def test_scales_out_of_range_are_the_outermost():
+    scales = quantized_rows(torch.tensor([[1e-30], [1e30], [0.0]]), 8)[1]
+    assert scales.tolist() == [[1], [255], [0]]
 
 
 @pytest.mark.parametrize(("bits", "error"), [(4, 0.01154), (3, 0.03744), (2, 0.1188)])
 def test_few_levels_lie_as_well_as_they_can_for_normal_values(bits, error):
     values = normal_rows(400, 512, torch.float64)
     integers, scales = quantized_rows(values, bits)
+    scales = scale_values(scales).double()
     assert integers.unique().tolist() == list(range(2**bits))
     levels = integers.double() - (2**bits - 1) / 2
     assert torch.equal(rounded_rows(values, bits), levels * scales)
@@ -63,14 +86,15 @@ def test_few_levels_lie_as_well_as_they_can_for_normal_values(bits, error):
 @pytest.mark.parametrize("bits", BITS)
 def test_a_row_of_one_size_is_stored_as_it_is(bits):
     values = torch.tensor([[0.25, -0.25, 0.25, 0.25]])
-    torch.testing.assert_close(rounded_rows(values, bits), values, rtol=1e-6 if bits > 4 else 0.51, atol=0)
+    torch.testing.assert_close(rounded_rows(values, bits), values, rtol=0.02 if bits > 4 else 0.51, atol=0)
 
 
 @pytest.mark.parametrize("bits", BITS)
 def test_rows_without_a_scale_are_zero(bits):
     values = torch.tensor([[0.0, 0.0], [1e-45, -1e-45], [3.0, -3.0]])
     rounded = rounded_rows(values, bits)
-    assert not rounded[:2].any()
+    assert not rounded[0].any()
+    assert (rounded[1].abs() < 2**-15).all()
     assert torch.equal(rounded[2], -rounded[2].flip(0))
     torch.testing.assert_close(rounded[2], values[2], rtol=0.51, atol=0)
 
@@ -97,11 +121,6 @@ def test_a_batch_smaller_than_the_codebook_gives_the_same(bits, sparse):
         (one(few) * torch.arange(12.0).reshape(2, 1, 6)).sum().backward()
     assert module.codebook.grad.is_sparse == sparse
     assert torch.equal(module.codebook.grad.to_dense(), plain.codebook.grad.to_dense())
-
-
-def test_rounding_again_changes_nothing_where_the_greatest_value_is_a_level():
-    values = normal_rows(50, 8)
-    torch.testing.assert_close(rounded_rows(rounded_rows(values, 6), 6), rounded_rows(values, 6), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -149,10 +168,12 @@ def test_every_lookup_sees_rounded_rows(kind, options, bits):
 @pytest.mark.parametrize(("bits", "width"), [(8, 6), (5, 4), (4, 3), (3, 3), (2, 2)])
 def test_bytes_count_the_integers_and_the_scales(bits, width):
     module = filled(bits=bits)
-    assert module.codebook_bytes == 3 * (width + 4)
-    assert module.nbytes == 3 * (width + 4) + 4 * (5 + 5)
+    assert module.codebook_bytes == 3 * (width + 1)
+    assert module.nbytes == 3 * (width + 1) + 4 * (5 + 5)
     assert module.parameter_count == module.codebook.numel() + 3
     assert TableSize(5, 0, 6, codebook_dtype=f"int{bits}").compressed_bytes(3, 5) == module.nbytes
+    assert CodebookEmbedding([4, 5, 9], 6, bits=bits).nbytes == 3 * (width + 1)  # each has its own row
+    assert CodebookEmbedding([4, 9, 5], 6, bits=bits).nbytes == 3 * (width + 1) + 4 * 3  # but not that of its place
 
 
 @given(st.integers(2, 8), st.integers(0, 5), st.integers(1, 9), st.randoms(use_true_random=False))
@@ -182,15 +203,15 @@ def test_more_rows_fit_the_same_bytes(method):
             split,
             method,
             BalancedCoclustering(
-                budget=0.5, budget_measure="bytes", embedding_dim=32, random_state=0, codebook_dtype=dtype
+                budget=0.25, budget_measure="bytes", embedding_dim=32, random_state=0, codebook_dtype=dtype
             ),
         )
         for dtype in ("float", "int8")
     )
     assert small.rows > 1.5 * plain.rows
     full = 4 * plain.full_parameters
-    assert plain.bytes <= 0.5 * full
-    assert small.bytes <= 0.5 * full
+    assert plain.bytes <= 0.25 * full
+    assert small.bytes <= 0.25 * full
     if small.result is not None and method == "codebook":
         assert small.result.bytes_compressed == small.bytes
 

@@ -109,7 +109,7 @@ def test_a_converged_training_has_used_half_of_its_patience(patience, stale):
     compression = compress(planted_split(), "cce", BalancedCoclustering(budget=BUDGET, random_state=0))
     callback = regrouping.Regrouping(regroup, CONVERGED, BipartiteGraph.from_edges([0], [0]))
     model = build_model("mf", compression.user_table, compression.item_table, planted_split())
-    settings = TrainingSettings(patience=patience)
+    settings = TrainingSettings(patience=patience, lr_drops=0)
     state = TrainingRun(model, planted_split(), settings, torch.optim.Adam(model.parameters()))
     for state.stale in range(stale + 1):
         assert not calls

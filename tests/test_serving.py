@@ -37,6 +37,8 @@ def modules():
         "quantized": CodebookEmbedding(CODES, 5, SECONDARY, padding_idx=4, bits=8),
         "packed": CodebookEmbedding(CODES, 5, SECONDARY, padding_idx=4, bits=4),
         "packed alone": CodebookEmbedding(CODES, 5, bits=3),
+        "own rows": CodebookEmbedding(np.arange(8), 5, padding_idx=2),
+        "packed own rows": CodebookEmbedding(2 * np.arange(8), 5, bits=3),
         "packed mixed": MixedCodebookEmbedding(CODES, 5, np.column_stack((SECONDARY, CODES)), own_share=0.5, bits=4),
         "residual": residual,
         "mixed": mixed,
@@ -44,6 +46,7 @@ def modules():
 
 
 EXACT = ["plain", "secondary", "padding", "double", "half", "bag", "quantized", "packed", "packed alone"]
+EXACT += ["own rows", "packed own rows"]
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -117,6 +120,20 @@ def test_rows_of_few_bits_are_served_packed(name, width, tmp_path):
     assert served.nbytes == module.nbytes
 
 
+@pytest.mark.parametrize("name", ["own rows", "packed own rows"])
+def test_no_codes_are_stored_where_every_id_has_its_own_row(name, tmp_path):
+    module = modules()[name]
+    served = load_codebook(export_codebook(module, tmp_path / "table.safetensors"))
+    assert served.codes is None
+    assert served.num_embeddings == 8
+    assert served.nbytes == module.nbytes == 8 * (5 * 4 if name == "own rows" else 2 + 1)
+    with pytest.raises(InputError, match="ids must be from 0 to 7, got 8"):
+        served.lookup([8])
+    grown = module.with_new_ids([0])
+    assert np.array_equal(served_table(grown).codes, [*range(8), 0])
+    assert grown.nbytes == module.nbytes + 9 * 4
+
+
 def test_several_tables_share_a_file(tmp_path):
     tables = {"users": modules()["secondary"], "items": modules()["padding"]}
     path = export_codebook(tables, tmp_path / "tables.safetensors")
@@ -165,8 +182,8 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="expected codebooks exported by baco_gpu"):
         load_codebook(path)
     table = served_table(modules()["plain"])
-    metadata = {"format": "baco_gpu.codebook", "format_version": "2", "tables": '{"t": {"padding_idx": null}}'}
-    save_file({"t.codebook": table.codebook}, path, metadata)
+    metadata = {"format": "baco_gpu.codebook", "format_version": "3", "tables": '{"t": {"padding_idx": null}}'}
+    save_file({"t.codes": table.codes}, path, metadata)
     with pytest.raises(InputError, match="damaged codebooks"):
         load_codebook(path)
     save_file({"t.codebook": table.codebook, "t.codes": table.codes + 4}, path, metadata)
@@ -179,8 +196,12 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
     parts = {**table.arrays(), "padding_idx": 2}
     for change, message in (
         ({"codebook": np.zeros((4, 5), int)}, "codebook must be a"),
-        ({"scales": np.ones((4, 1), np.float32)}, "codebook must be a uint8 matrix"),
-        ({"codebook": table.codebook.astype(np.uint8), "scales": np.ones((3, 1), np.float32)}, r"shape \(4, 1\)"),
+        ({"scales": np.ones((4, 1), np.uint8)}, "codebook must be a uint8 matrix"),
+        (
+            {"scales": np.ones((4, 1), np.float32), "codebook": table.codebook.astype(np.uint8)},
+            "scales must be a uint8",
+        ),
+        ({"codebook": table.codebook.astype(np.uint8), "scales": np.ones((3, 1), np.uint8)}, r"shape \(4, 1\)"),
         ({"basis": None}, "must be given together"),
         ({"basis": np.zeros((3, 5), np.float32)}, r"basis must have shape \(2, 5\)"),
         ({"secondary": CODES}, "secondary must be int32"),
@@ -195,7 +216,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
     for change, message in (
         ({"bits": None, "dim": None}, "bits, dim and scales must be given together"),
         ({"dim": None}, "bits, dim and scales must be given together"),
-        ({"scales": None}, "integers with float scales, got uint8"),
+        ({"scales": None}, "integers with scales, got uint8"),
         ({"bits": 9}, "bits must be from 2 to 8, got 9"),
         ({"dim": 4}, "codebook must have 2 bytes a row for 4 integers of 4 bits, got 3"),
     ):

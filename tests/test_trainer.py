@@ -14,6 +14,7 @@ from baco_gpu.errors import BacoError, InputError
 from baco_gpu.evaluation import evaluate_ranking
 from baco_gpu.models import build_model, full_table
 from baco_gpu.training import Callback, DivergenceError, ReportProgress, TrainingSettings, reset_embeddings, train
+from baco_gpu.training.run import TrainingRun
 
 USERS, ITEMS, GROUPS = 60, 40, 4
 QUICK = TrainingSettings(epochs=4, batch_size=64, learning_rate=1e-2, seed=3)
@@ -133,7 +134,7 @@ def test_early_stopping_restores_the_best_epoch(monkeypatch):
     result = train(
         model,
         split,
-        TrainingSettings(epochs=20, batch_size=64, patience=3),
+        TrainingSettings(epochs=20, batch_size=64, patience=3, lr_drops=0),
         [ReportProgress(lambda *_: seen.append(weights(model)))],
     )
     # Epoch 4 equals epoch 2 and is no improvement; three evaluations after epoch 2 it is over.
@@ -170,9 +171,55 @@ def test_the_learning_rate_drops_when_patience_runs_out(monkeypatch):
     assert 0.0099 <= moved <= 0.01 * len(split.train) / 64 + 0.01
 
 
-def test_drops_need_patience():
-    with pytest.raises(InputError, match="lr_drops needs a patience that can run out, got 1 and patience None"):
-        TrainingSettings(lr_drops=1, patience=None)
+class SeenRows(Callback):
+    """Takes down whether the lookups of a training step and of an evaluation see rows as they are stored."""
+
+    def __init__(self, monkeypatch):
+        self.in_steps, self.in_evaluations = [], []
+        evaluate = TrainingRun.evaluate
+
+        def evaluate_and_look(run, *arguments):
+            scores = evaluate(run, *arguments)
+            self.in_evaluations.append(run.model.user_embedding.rounding)
+            return scores
+
+        monkeypatch.setattr(TrainingRun, "evaluate", evaluate_and_look)
+
+    def on_start(self, run):
+        rows = run.model.rows
+
+        def rows_and_look(*arguments):
+            self.in_steps.append(run.model.user_embedding.rounding)
+            return rows(*arguments)
+
+        run.model.rows = rows_and_look
+
+
+@pytest.mark.parametrize("method", ["mf", "lightgcn"])
+def test_rows_of_few_bits_are_trained_as_floats_until_the_learning_rate_drops(monkeypatch, method):
+    scripted_evaluation(monkeypatch, [0.1, 0.3, 0.2, 0.2, 0.4, 0.1, 0.1])
+    split, seen = planted_split(), SeenRows(monkeypatch)
+    settings = TrainingSettings(epochs=20, batch_size=1000, patience=2)
+    table = CodebookEmbedding(np.arange(USERS), 8, bits=2)
+    model = build_model(method, table, full_table(ITEMS, 8), split)
+    train(model, split, settings, [seen])
+    assert seen.in_steps == [False] * 4 + [True] * 3
+    assert all(seen.in_evaluations)
+    assert table.rounding
+    assert len(table.weight[0].detach().abs().unique()) <= 2
+
+
+def test_what_comes_of_a_run_without_a_drop_is_rounded():
+    split = planted_split()
+    table = CodebookEmbedding(np.arange(USERS), 8, bits=2)
+    model = build_model("mf", table, full_table(ITEMS, 8), split)
+    result = train(model, split, TrainingSettings(epochs=3, batch_size=64, lr_drops=0))
+    users, items = model.representations()
+    assert len(users[0].abs().unique()) <= 2
+    assert evaluate_ranking(users, items, split.train, split.test, (20,))["recall@20"] == result.test["recall@20"]
+
+
+def test_negative_drops_are_refused():
     with pytest.raises(InputError, match="lr_drops must be an integer at least 0"):
         TrainingSettings(lr_drops=-1)
 

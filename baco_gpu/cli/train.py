@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from baco_gpu.cli.console import ProgressDisplay, print_json, print_pairs
 from baco_gpu.cli.groups import expanded
 from baco_gpu.cli.settings_file import write_settings
 from baco_gpu.errors import InputError
+
+if TYPE_CHECKING:
+    from baco_gpu.clustering.estimator import BalancedCoclustering
 
 
 @expanded
@@ -55,9 +58,9 @@ def train(
       baco train clicks.npz --model mf --method full --json
       baco train clicks.npz --checkpoint run.safetensors --resume
     """
-    if method is None:
-        method = "codebook" if codes is not None else _default_method(clustering)
     estimator = clustering.estimator(run)
+    if method is None:
+        method = "codebook" if codes is not None else _default_method(estimator)
     settings = training.settings(run)
     options.check_output(out, ".safetensors")
     options.check_output(export, ".safetensors")
@@ -121,5 +124,8 @@ def train(
     )
 
 
-def _default_method(clustering: options.Clustering) -> str:
-    return "quantized" if clustering.budget_measure == "bytes" and clustering.budget_rows is None else "affinity"
+def _default_method(clustering: BalancedCoclustering) -> str:
+    from baco_gpu.clustering.budget import Budget
+
+    budget = None if clustering.budget is None else Budget.of(clustering.budget, clustering.budget_measure)
+    return "quantized" if budget is not None and budget.is_share_of_bytes else "affinity"

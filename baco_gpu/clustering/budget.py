@@ -85,6 +85,19 @@ class Budget:
             return cls(rows=check_integer("budget in codebook rows", value, minimum=1))
         return cls(ratio=check_number("budget", value, above=0, maximum=1), measure=measure)
 
+    @property
+    def is_share_of_bytes(self) -> bool:
+        return self.ratio is not None and self.measure == "bytes"
+
+    def buys_own_rows(self, table: TableSize) -> bool:
+        """Whether every user and item can have a row of its own, which needs no indices."""
+        if self.rows is not None:
+            return self.rows >= table.full_rows
+        assert self.ratio is not None
+        if self.measure == "bytes":
+            return table.full_rows * table.row_bytes <= self.ratio * table.full_bytes
+        return self.ratio >= 1
+
     def rows_for(self, table: TableSize, *, secondary_indices: int, secondary_slots: int) -> int:
         """The most codebook rows that meet the budget beside so many secondary indices."""
         if self.rows is not None:
@@ -112,13 +125,13 @@ class Reach(NamedTuple):
     slots: int
 
 
-def widest_integers(budget: Budget, table: TableSize) -> str:
-    """The widest integers of which a budget in bytes buys every user and item a row, or the narrowest there are."""
+def widest_integers(budget: Budget, table: TableSize) -> TableSize:
+    """The table in the widest integers of which the budget buys every user and item a row, or in the narrowest."""
     for dtype in BITS:
         stored = replace(table, codebook_dtype=dtype)
-        if budget.rows_for(stored, secondary_indices=0, secondary_slots=0) >= table.full_rows:
+        if budget.buys_own_rows(stored):
             break
-    return dtype
+    return stored
 
 
 def solve_within(

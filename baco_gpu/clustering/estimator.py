@@ -62,7 +62,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         in which every co-cluster has one row. A budget then buys up to twice as many co-clusters.
     codebook_dtype : {"float", "int8", "int7", "int6", "int5", "int4", "int3", "int2"}, optional
         How codebooks are stored, for the accounting: "float" (by default) as the full table is, the others in so many
-        bits a value and a scale of 4 bytes for every row.
+        bits a value and a scale of one byte for every row.
     sweeps, levels, refinements : int
         The solver's schedule; see `baco_gpu.clustering.multilevel.Schedule`. solver="paper" uses `sweeps` alone.
 

@@ -73,6 +73,8 @@ class CodebookEmbedding(nn.Module):
         Row numbers of the codebook; `secondary` is None where none was given, and the code where it was -1.
     labels : int64 buffer of shape (num_rows,)
         The label that each row stands for, ascending. No lookup reads it; `with_new_ids` does.
+    rounding : bool
+        Whether lookups see rows of few bits as they are stored; training on floats turns it off.
 
     Raises
     ------
@@ -85,6 +87,8 @@ class CodebookEmbedding(nn.Module):
     codes: Tensor
     secondary: Tensor | None
     labels: Tensor
+
+    rounding = True
 
     _many = False  # whether an id may have several secondary codes
 
@@ -207,6 +211,11 @@ class CodebookEmbedding(nn.Module):
         return codebook_expand(self._rows(), self.codes, self.secondary, self._padding, *self._listed_members())
 
     @property
+    def own_rows(self) -> bool:
+        """Whether id i has row i, so that nobody need store its code."""
+        return torch.equal(self.codes, torch.arange(self.num_embeddings, dtype=torch.int32, device=self.codes.device))
+
+    @property
     def codebook_parameters(self) -> int:
         """Entries of the codebook."""
         return self.codebook.numel()
@@ -226,9 +235,10 @@ class CodebookEmbedding(nn.Module):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that a lookup reads from: the codebook as it is stored, and 4 for each code and each secondary code."""
-        indices = self.codes.nbytes + (0 if self.secondary is None else self.secondary.nbytes)
-        return indices + self.codebook_bytes
+        """Bytes of what is stored: the codebook, and 4 for each code and each secondary code; codes of `own_rows` are
+        not."""
+        arrays = (None if self.own_rows else self.codes, self.secondary)
+        return self.codebook_bytes + sum(array.nbytes for array in arrays if array is not None)
 
     def reset_parameters(self) -> None:
         """Draw the codebook from N(0, 1), as `torch.nn.Embedding` does."""
@@ -247,14 +257,14 @@ class CodebookEmbedding(nn.Module):
         lookup = sparse_codebook_lookup if self.sparse else codebook_lookup
         # Of a large codebook, the rows of a batch alone are rounded; compiled lookups serve batches of any size.
         alone = self.secondary is None and not torch.compiler.is_compiling()
-        if self.bits is not None and alone and indices.numel() < self.num_rows:
+        if self.bits is not None and self.rounding and alone and indices.numel() < self.num_rows:
             rows = lookup(self.codebook, self.codes, None, indices.reshape(-1), self._padding)
             return rounded_rows(rows, self.bits).view(*indices.shape, self.embedding_dim)
         return lookup(self._rows(), self.codes, self.secondary, indices, self._padding)
 
     def _rows(self) -> Tensor:
         """The codebook as lookups see it."""
-        return self.codebook if self.bits is None else rounded_rows(self.codebook, self.bits)
+        return rounded_rows(self.codebook, self.bits) if self.bits is not None and self.rounding else self.codebook
 
     @property
     def _padding(self) -> int:

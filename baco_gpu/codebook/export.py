@@ -60,7 +60,11 @@ def served_table(module: CodebookEmbedding) -> ServedTable:
         raise InputError("a table must be a mean of rows to be served, got a WeightedCodebookEmbedding")
     residuals: dict[str, Any] = {}
     if isinstance(module, ResidualCodebookEmbedding):
-        residuals = {name: _array(getattr(module, name)) for name in ("residual", "basis", "residual_rows")}
+        values = [module.residual.data, module.basis.data]
+        if module.bits is not None:  # what packed rows are looked up in
+            values = [part.float() for part in values]
+        residuals = dict(zip(("residual", "basis"), map(_array, values), strict=True))
+        residuals["residual_rows"] = _array(module.residual_rows)
     rows: dict[str, Any] = {"codebook": _array(module.codebook)}
     if module.bits is not None:
         integers, scales = (_array(part) for part in quantized_rows(module.codebook, module.bits))
@@ -68,7 +72,7 @@ def served_table(module: CodebookEmbedding) -> ServedTable:
         rows = {"codebook": packed, "scales": scales, "bits": module.bits, "dim": module.embedding_dim}
     return ServedTable(
         **rows,
-        codes=_array(module.codes),
+        codes=None if module.own_rows else _array(module.codes),
         secondary=None if module.secondary is None else _array(module.secondary),
         padding_idx=module.padding_idx,
         own_share=module.own_share if isinstance(module, MixedCodebookEmbedding) else None,

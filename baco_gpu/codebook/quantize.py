@@ -5,10 +5,10 @@ The gradient of the rounding is taken to be one (Bengio et al., arXiv 1308.3432,
 what the rounding does, and zero for values beyond the outermost levels, which would otherwise drift away from what is
 stored for them (Hubara et al., arXiv 1602.02830, section 1.3).
 
-Levels are the odd multiples of half the scale of a row, as many on both sides of zero. The outermost is the row's
+Levels are the odd multiples of half the scale of a row, as many on both sides of zero. The outermost reaches the row's
 greatest value; but with 2 to 4 bits levels are no further apart than errs least for normally distributed values
 (Max, IRE Transactions on Information Theory 6, 1960, table II), since a greatest value that few levels had to reach
-would leave most of them unused.
+would leave most of them unused. Scales are rounded to a byte themselves, upwards where levels reach the greatest value.
 """
 
 from __future__ import annotations
@@ -19,18 +19,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baco_gpu.precision import midpoint
+from baco_gpu.precision import LEAST_SCALE, SCALE_PLACE, midpoint
 
 _STEPS = {4: 0.3352, 3: 0.5860, 2: 0.9957}  # of the uniform quantiser of least error, in standard deviations
 
 
 def quantized_rows(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """The integers of every row, uint8 from 0 to 2^bits - 1, and its scale, of shape (rows, 1).
+    """The integers of every row, uint8 from 0 to 2^bits - 1, and its scale, uint8 of shape (rows, 1).
 
-    Integer less `midpoint(bits)`, times the scale, is near to `values`.
+    Integer less `midpoint(bits)`, times the value of the scale, is near to `values`.
     """
-    steps, scales = _steps(values.detach(), bits)
+    scales = _scales(values.detach(), bits)
+    steps = _steps(values.detach(), scale_values(scales).to(values.dtype))
     return (_levels(steps, bits) + midpoint(bits)).to(torch.uint8), scales
+
+
+def scale_values(scales: Tensor) -> Tensor:
+    """Float32 values of scales, uint8 of any shape: `baco_gpu.precision.scale_values`, on their device."""
+    values = ((scales.to(torch.int32) + LEAST_SCALE) << SCALE_PLACE).view(torch.float32)
+    return values.masked_fill(scales == 0, 0.0)
 
 
 def rounded_rows(values: Tensor, bits: int) -> Tensor:
@@ -39,14 +46,22 @@ def rounded_rows(values: Tensor, bits: int) -> Tensor:
     return rounded
 
 
-def _steps(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Every value in units of the scale of its row, and the scales; a scale of zero makes zeros of any level."""
-    scales = values.abs().amax(dim=1, keepdim=True) / midpoint(bits)
+def _scales(values: Tensor, bits: int) -> Tensor:
+    """The scale of every row, uint8 of shape (rows, 1)."""
+    scales = values.abs().amax(dim=1, keepdim=True).float() / midpoint(bits)
+    upwards = 2**SCALE_PLACE - 1
     if bits in _STEPS:
         wide = torch.promote_types(values.dtype, torch.float32)
-        norms = torch.linalg.vector_norm(values, dim=1, keepdim=True, dtype=wide)
-        scales = torch.minimum(scales, (norms * (_STEPS[bits] / math.sqrt(values.shape[1]))).to(values.dtype))
-    return values / scales.clamp(min=torch.finfo(values.dtype).tiny), scales
+        norms = torch.linalg.vector_norm(values, dim=1, keepdim=True, dtype=wide).float()
+        scales = torch.minimum(scales, norms * (_STEPS[bits] / math.sqrt(values.shape[1])))
+        upwards = 2 ** (SCALE_PLACE - 1)
+    rounded = ((scales.view(torch.int32) + upwards) >> SCALE_PLACE) - LEAST_SCALE
+    return rounded.clamp_(1, 255).masked_fill_(scales == 0, 0).to(torch.uint8)
+
+
+def _steps(values: Tensor, scales: Tensor) -> Tensor:
+    """Every value in units of the scale of its row; one of zero makes zeros of any level."""
+    return values / scales.masked_fill(scales == 0, 1.0)
 
 
 def _levels(steps: Tensor, bits: int) -> Tensor:
@@ -58,7 +73,8 @@ def _levels(steps: Tensor, bits: int) -> Tensor:
 class _Rounding(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, bits: int) -> Tensor:
-        steps, scales = _steps(values, bits)
+        scales = scale_values(_scales(values, bits)).to(values.dtype)
+        steps = _steps(values, scales)
         ctx.bounded = bits not in _STEPS  # no value is beyond the greatest of its row
         if not ctx.bounded:
             ctx.save_for_backward(steps.abs() <= 2 ** (bits - 1))

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from baco_gpu.codebook.embedding import CodebookEmbedding, Device
 from baco_gpu.codebook.export import served_table
 from baco_gpu.codebook.plain import check_indices, check_range
+from baco_gpu.codebook.quantize import scale_values
 from baco_gpu.precision import midpoint, places
-from baco_gpu.serving.table import ServedTable
+from baco_gpu.serving.table import ARRAYS, ServedTable
 
 
 class ServedEmbedding(nn.Module):
@@ -28,7 +29,7 @@ class ServedEmbedding(nn.Module):
     """
 
     codebook: Tensor
-    codes: Tensor
+    codes: Tensor | None
     secondary: Tensor | None
     scales: Tensor | None
     residual: Tensor | None
@@ -43,11 +44,11 @@ class ServedEmbedding(nn.Module):
         self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
         self.padding_idx, self.own_share, self.bits = table.padding_idx, table.own_share, table.bits
         arrays = table.arrays()
-        for name in ("codebook", "codes", "secondary", "scales", "residual", "basis", "residual_rows"):
+        for name in ARRAYS:
             if name in arrays:
                 self.register_buffer(name, torch.tensor(arrays[name], device=device))
             else:
-                setattr(self, name, None)
+                setattr(self, name, None)  # `torch.export` does not take a buffer that is None
         for name, place in zip(("low", "high", "place"), places(table.embedding_dim, table.bits or 8), strict=True):
             self.register_buffer(name, torch.tensor(place, dtype=torch.int32, device=device), persistent=False)
 
@@ -70,7 +71,7 @@ class ServedEmbedding(nn.Module):
         flat = input.reshape(-1)
         if not torch.compiler.is_compiling():  # a graph of unknown indices cannot ask
             check_range("indices", flat, self.num_embeddings)
-        out = self._rows(self.codes[flat])
+        out = self._rows(flat if self.codes is None else self.codes[flat])
         if self.secondary is not None:
             # Half precision is added up in single precision, and rounded once.
             wide = torch.promote_types(out.dtype, torch.float32)
@@ -95,7 +96,6 @@ class ServedEmbedding(nn.Module):
         values = self.codebook[rows]
         if self.scales is None or self.bits is None:
             return values
-        scales = self.scales[rows]
         pairs = values[..., self.low].int() + 256 * values[..., self.high].int()
         integers = (pairs >> self.place) & (2**self.bits - 1)
-        return (integers.to(scales.dtype) - midpoint(self.bits)) * scales
+        return (integers.float() - midpoint(self.bits)) * scale_values(self.scales[rows])

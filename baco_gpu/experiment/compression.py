@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import numpy as np
 from sklearn.base import clone
 
 from baco_gpu.baselines.method import AFFINITY, BUDGET, FULL, NARROW, QUANTIZED, RESIDUAL
@@ -77,7 +78,7 @@ def check_budget(method: str, clustering: BalancedCoclustering) -> None:
     if find_method(method).table != QUANTIZED or clustering.codebook_dtype is not None:
         return
     budget = _budget_of(clustering, method)
-    if budget.ratio is None or budget.measure != "bytes":
+    if not budget.is_share_of_bytes:
         got = f"{budget.rows} rows" if budget.ratio is None else f"a share of the {budget.measure}"
         raise InputError(
             f"budget must be a share of the bytes for method {method!r} to choose how wide its values are, got {got} "
@@ -125,16 +126,19 @@ def compress(
     )
     if result is not None and chosen.name != "codebook":
         raise InputError(f"a finished clustering serves method 'codebook' alone, got method {method!r}")
+    sizes = table.num_users, table.num_items
     if chosen.size == FULL or chosen.table == NARROW:
         width = table.embedding_dim if chosen.size == FULL else _width_within(_budget_of(clustering, method), table)
-        users, items = (full_table(size, width) for size in (table.num_users, table.num_items))
+        users, items = (full_table(size, width) for size in sizes)
         return Compression(method, users, items, table.full_parameters, table.full_bytes)
 
     if chosen.table == QUANTIZED and clustering.codebook_dtype is None:
-        dtype = widest_integers(_budget_of(clustering, method), table)
-        table = replace(table, codebook_dtype=dtype)
-        clustering = clone(clustering).set_params(codebook_dtype=dtype)
+        table = widest_integers(_budget_of(clustering, method), table)
+        clustering = clone(clustering).set_params(codebook_dtype=table.codebook_dtype)
     bits = bits_of(table.codebook_dtype)
+    if chosen.table == QUANTIZED and _budget_of(clustering, method).buys_own_rows(table):
+        own = [CodebookEmbedding(np.arange(size), table.embedding_dim, bits=bits) for size in sizes]
+        return Compression(method, own[0], own[1], table.full_parameters, table.full_bytes)
     graph = BipartiteGraph.from_interactions(split.train)
     if result is not None and result.graph_checksum != graph.checksum():
         raise InputError(

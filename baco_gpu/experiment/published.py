@@ -16,6 +16,7 @@ TRAINING: dict[str, Any] = {
     "loss": "bpr",
     "weight_decay": 1e-8,
     "patience": 50,
+    "lr_drops": 0,
     "embedding_std": 1.0,
 }
 

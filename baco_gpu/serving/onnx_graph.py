@@ -10,7 +10,7 @@ import numpy as np
 
 from baco_gpu.atomic import replacing
 from baco_gpu.errors import MissingExtraError
-from baco_gpu.precision import midpoint, places
+from baco_gpu.precision import midpoint, places, scale_values
 from baco_gpu.serving.table import ServedTable
 
 OPSET = 17
@@ -59,10 +59,11 @@ def _model(table: ServedTable) -> Any:
         values = node("Gather", "codebook", index)
         if table.bits is None or table.dim is None:
             return values
-        to = helper.np_dtype_to_tensor_dtype(table.dtype)
-        values = node("Cast", unpacked(values, table.bits, table.dim), to=to)
-        values = node("Sub", values, constant("midpoint", midpoint(table.bits), table.dtype))
-        return node("Mul", values, node("Gather", "scales", index))
+        values = node("Cast", unpacked(values, table.bits, table.dim), to=TensorProto.FLOAT)
+        values = node("Sub", values, constant("midpoint", midpoint(table.bits), np.float32))
+        scales = node("Cast", node("Gather", "scales", index), to=TensorProto.INT32)
+        every = constant("scale_values", scale_values(np.arange(256, dtype=np.uint8)), np.float32)
+        return node("Mul", values, node("Gather", every, scales))
 
     def unpacked(values: str, bits: int, dim: int) -> str:
         """The integers of packed bytes, by division: there is no operator before a later opset that masks bits."""
@@ -76,7 +77,7 @@ def _model(table: ServedTable) -> Any:
 
     value = table.dtype
     wide = np.result_type(value, np.float32)
-    out = rows(node("Gather", "codes", INPUT))
+    out = rows(INPUT if table.codes is None else node("Gather", "codes", INPUT))
     if table.secondary is not None:
         second = rows(node("Gather", "secondary", INPUT))
         if table.own_share is not None:

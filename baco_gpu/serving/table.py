@@ -13,15 +13,16 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from baco_gpu.errors import InputError
-from baco_gpu.precision import BITS, midpoint, packed_width, unpack
+from baco_gpu.precision import BITS, midpoint, packed_width, scale_values, unpack
 from baco_gpu.tensor_file import load_tensors, save_tensors
 
 FORMAT = "baco_gpu.codebook"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 _VALUES = ("codebook", "scales", "residual", "basis")
 _FACTS = ("padding_idx", "own_share", "bits", "dim")
 _INDICES = {"codes": "codebook", "secondary": "codebook", "residual_rows": "residual"}
+ARRAYS = (*_VALUES, *_INDICES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,14 +32,14 @@ class ServedTable:
     Attributes
     ----------
     codebook : float16, float32 or float64 array of shape (rows, embedding_dim), or packed integers with scales: uint8
-        of shape (rows, bytes), see `baco_gpu.precision`
-    codes : int32 array of shape (ids,), the row of every id
+        of shape (rows, bytes), see `baco_gpu.precision`, whose embeddings are float32
+    codes : int32 array of shape (ids,), the row of every id; None where id i has row i
     secondary : int32 array of shape (ids,), a second row to take the mean with, or of shape (ids, rows), further rows
         to mix in; None for none
     own_share : float or None, where rows are mixed the share of the first one; the others share the rest alike
     padding_idx : int or None, the id whose embedding is zero
     residual, basis : arrays of shapes (residual rows, rank) and (rank, embedding_dim), or None
-    scales : floating array of shape (rows, 1), what the integers of a row are multiplied by, or None
+    scales : uint8 array of shape (rows, 1), what the integers of a row are multiplied by, or None
     bits, dim : int or None, of packed integers how many bits each has, and how many there are in a row
     residual_rows : int32 array of shape (ids,), or None
         Where there are residuals, `residual[residual_rows[i]] @ basis` is added to the embedding of id i.
@@ -50,7 +51,7 @@ class ServedTable:
     """
 
     codebook: np.ndarray
-    codes: np.ndarray
+    codes: np.ndarray | None = None
     secondary: np.ndarray | None = None
     padding_idx: int | None = None
     residual: np.ndarray | None = None
@@ -63,10 +64,11 @@ class ServedTable:
 
     def __post_init__(self) -> None:
         if self.dtype.kind != "f":
-            raise InputError(f"codebook must be a matrix of floats, or of integers with float scales, got {self.dtype}")
+            raise InputError(f"codebook must be a matrix of floats, or of integers with scales, got {self.dtype}")
         for name in _VALUES:
             array = getattr(self, name)
-            wanted = np.dtype(np.uint8) if name == "codebook" and self.scales is not None else self.dtype
+            packed = self.scales is not None and name in ("codebook", "scales")
+            wanted = np.dtype(np.uint8) if packed else self.dtype
             if array is not None and (array.ndim != 2 or array.dtype != wanted):
                 raise InputError(f"{name} must be a {wanted} matrix, got {array.dtype} of shape {array.shape}")
         if self.scales is not None and self.scales.shape != (len(self.codebook), 1):
@@ -107,7 +109,7 @@ class ServedTable:
 
     @property
     def num_embeddings(self) -> int:
-        return len(self.codes)
+        return len(self.codebook if self.codes is None else self.codes)
 
     @property
     def embedding_dim(self) -> int:
@@ -116,7 +118,7 @@ class ServedTable:
     @property
     def dtype(self) -> np.dtype:
         """Of embeddings."""
-        return self.codebook.dtype if self.scales is None else self.scales.dtype
+        return self.codebook.dtype if self.scales is None else np.dtype(np.float32)
 
     @property
     def nbytes(self) -> int:
@@ -125,7 +127,7 @@ class ServedTable:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays that there are, by name."""
-        parts = {name: getattr(self, name) for name in (*_VALUES, *_INDICES)}
+        parts = {name: getattr(self, name) for name in ARRAYS}
         return {name: array for name, array in parts.items() if array is not None}
 
     def lookup(self, ids: Any) -> np.ndarray:
@@ -146,7 +148,7 @@ class ServedTable:
         if outside.any():
             raise InputError(f"ids must be from 0 to {self.num_embeddings - 1}, got {index[outside][0]}")
         index = index.astype(np.int64)
-        out = self._rows(self.codes[index])
+        out = self._rows(index if self.codes is None else self.codes[index])
         if self.secondary is not None:
             # Half precision is added up in single precision, and rounded once.
             wide = out.astype(np.result_type(out.dtype, np.float32))
@@ -168,8 +170,8 @@ class ServedTable:
         values = self.codebook[rows]
         if self.scales is None or self.bits is None or self.dim is None:
             return values
-        scales = self.scales[rows]
-        return (unpack(values, self.bits, self.dim) - scales.dtype.type(midpoint(self.bits))) * scales
+        levels = unpack(values, self.bits, self.dim) - np.float32(midpoint(self.bits))
+        return levels * scale_values(self.scales[rows])
 
 
 def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[str]) -> Path:
@@ -233,7 +235,7 @@ def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
             tensors[name] = tensors[twin]
         return {
             name: ServedTable(
-                **{part: tensors[f"{name}.{part}"] for part in (*_VALUES, *_INDICES) if f"{name}.{part}" in tensors},
+                **{part: tensors[f"{name}.{part}"] for part in ARRAYS if f"{name}.{part}" in tensors},
                 **facts,
             )
             for name, facts in json.loads(metadata["tables"]).items()

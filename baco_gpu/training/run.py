@@ -8,6 +8,7 @@ import time
 import torch
 from torch import Tensor
 
+from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.evaluation.ranking import evaluate_ranking
 from baco_gpu.models.recommender import Recommender
@@ -94,14 +95,14 @@ class TrainingRun:
     @torch.no_grad()
     def begin_epoch(self) -> None:
         """Where patience has run out, go back to the best weights, forget Adam's state, and drop the learning rate."""
-        if not self._exhausted:
-            return
-        self.restore()
-        for state in self.optimizer.state.values():
-            for tensor in state.values():
-                tensor.zero_()
-        self.drops, self.stale = self.drops + 1, 0
-        self.set_learning_rate()
+        if self._exhausted:
+            self.restore()
+            for state in self.optimizer.state.values():
+                for tensor in state.values():
+                    tensor.zero_()
+            self.drops, self.stale = self.drops + 1, 0
+            self.set_learning_rate()
+        self._see_rounded(self.drops > 0)
 
     def set_learning_rate(self) -> None:
         """Give the optimiser the learning rate that is due after so many drops."""
@@ -109,8 +110,9 @@ class TrainingRun:
             group["lr"] = self.settings.learning_rate / DROP**self.drops
 
     def evaluate(self, held_out: Interactions, ks: tuple[int, ...]) -> dict[str, float]:
-        """Metrics of the model as it is on `held_out`, with the training items masked."""
+        """Metrics of the model as it is stored on `held_out`, with the training items masked."""
         started = time.perf_counter()
+        self._see_rounded(True)
         with torch.no_grad():
             users, items = self.model.representations()
         metrics = evaluate_ranking(users, items, self.split.train, held_out, ks)
@@ -125,9 +127,15 @@ class TrainingRun:
         torch._foreach_copy_([self.best[name] for name in current], list(current.values()))
 
     def restore(self) -> None:
-        """Give the model its best weights, where an epoch was evaluated."""
+        """Give the model its best weights, where an epoch was evaluated, and let it see them as they are stored."""
         if self.best is not None:
             self.model.load_state_dict(self.best)
+        self._see_rounded(True)
+
+    def _see_rounded(self, rounded: bool) -> None:
+        for module in self.model.modules():
+            if isinstance(module, CodebookEmbedding):
+                module.rounding = rounded
 
     def finish(self, samples_per_epoch: int) -> TrainingResult:
         """Rank the validation and the test part with the weights that the model has, and report."""

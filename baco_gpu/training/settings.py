@@ -22,7 +22,7 @@ class TrainingSettings:
     Attributes
     ----------
     epochs : int
-        At most this many passes over the training interactions.
+        At most this many passes over the training interactions; patience is meant to end a run before.
     batch_size : int
     learning_rate : float
         Of Adam. Larger sets take larger batches (8192 for 1e6 interactions) at the same rate.
@@ -39,7 +39,8 @@ class TrainingSettings:
         Training ends after this many evaluations in a row without a better validation recall@k; None never ends early.
     lr_drops : int
         How often, when patience has run out, the run goes back to its best weights and on at an eighth of the learning
-        rate before it ends. Tables of few bits need one: the rounding turns large steps into noise.
+        rate before it ends. Tables of few bits are trained as floats until then and through their rounding after it,
+        which would turn large steps into noise; evaluations see what they store all along.
     k : int
         The cutoff of the recall that decides.
     ks : tuple of int
@@ -63,7 +64,7 @@ class TrainingSettings:
         When a value is out of its range.
     """
 
-    epochs: int = 60
+    epochs: int = 200
     batch_size: int = 2048
     learning_rate: float = 5e-3
     weight_decay: float | None = None
@@ -71,7 +72,7 @@ class TrainingSettings:
     negatives: int = NEGATIVES
     evaluate_every: int = 1
     patience: int | None = 10
-    lr_drops: int = 0
+    lr_drops: int = 1
     k: int = 20
     ks: tuple[int, ...] = (10, 20, 50)
     seed: int = 0
@@ -88,8 +89,6 @@ class TrainingSettings:
         if self.patience is not None:
             check_integer("patience", self.patience, minimum=1)
         check_integer("lr_drops", self.lr_drops, minimum=0)
-        if self.lr_drops and self.patience is None:
-            raise InputError(f"lr_drops needs a patience that can run out, got {self.lr_drops} and patience None")
         check_integer("seed", self.seed, minimum=0, maximum=2**63 - 2)
         check_number("learning_rate", self.learning_rate, above=0.0)
         if self.weight_decay is not None:
@@ -108,8 +107,6 @@ class TrainingSettings:
         if device.type == "cuda" and not torch.cuda.is_available():
             raise InputError(f"device {self.device!r} was asked for, and torch sees no CUDA device")
         check_choice("cuda_graph", self.cuda_graph, (False, True))
-        if self.cuda_graph and self.lr_drops:
-            raise InputError(f"lr_drops must be 0 with cuda_graph, which keeps the learning rate, got {self.lr_drops}")
         if self.cuda_graph and device.type != "cuda":
             raise InputError(f"cuda_graph must be False where the model is not trained on CUDA, got {self.device!r}")
 
