@@ -45,12 +45,12 @@ def interactions(pairs):
     return Interactions(np.ascontiguousarray(users), np.ascontiguousarray(items), USERS, ITEMS)
 
 
-def make(method="lightgcn", split=None, *, compressed=False):
+def make(method="lightgcn", split=None, *, compressed=False, bits=None):
     tables = full_table(USERS, 8), full_table(ITEMS, 8)
     if compressed:
         # Two rows a group: users of one group share them.
         codes = np.arange(USERS) % (2 * GROUPS)
-        tables = CodebookEmbedding(codes, 8, (codes + GROUPS) % (2 * GROUPS)), tables[1]
+        tables = CodebookEmbedding(codes, 8, (codes + GROUPS) % (2 * GROUPS), bits=bits), tables[1]
     return build_model(method, *tables, planted_split() if split is None else split)
 
 
@@ -196,24 +196,39 @@ class SeenRows(Callback):
 
 
 @pytest.mark.parametrize("method", ["mf", "lightgcn"])
-def test_rows_of_few_bits_are_trained_as_floats_until_the_learning_rate_drops(monkeypatch, method):
-    scripted_evaluation(monkeypatch, [0.1, 0.3, 0.2, 0.2, 0.4, 0.1, 0.1])
-    split, seen = planted_split(), SeenRows(monkeypatch)
-    settings = TrainingSettings(epochs=20, batch_size=1000, patience=2)
+def test_rows_of_few_bits_are_trained_as_floats_until_the_learning_rate_drops_once_more(monkeypatch, method):
+    # Epoch 5 is the best of floats, and stored it has 0.25; epoch 8 is better than that.
+    scripted_evaluation(monkeypatch, [0.1, 0.3, 0.2, 0.2, 0.4, 0.1, 0.1, 0.25, 0.35, 0.2, 0.2])
+    split, seen, rates = planted_split(), SeenRows(monkeypatch), Rates()
+    settings = TrainingSettings(epochs=20, batch_size=1000, learning_rate=0.64, patience=2)
     table = CodebookEmbedding(np.arange(USERS), 8, bits=2)
     model = build_model(method, table, full_table(ITEMS, 8), split)
-    train(model, split, settings, [seen])
-    assert seen.in_steps == [False] * 4 + [True] * 3
-    assert all(seen.in_evaluations)
+    result = train(model, split, settings, [seen, rates])
+    assert rates.rates == pytest.approx([0.64] * 4 + [0.08] * 3 + [0.01] * 3)
+    assert seen.in_steps == [False] * 7 + [True] * 3
+    assert seen.in_evaluations == [False] * 7 + [True] * (1 + 3 + 2)
+    assert (len(result.history), result.best_epoch) == (10, 8)
+    assert same(weights(model), rates.weights[7])
     assert table.rounding
     assert len(table.weight[0].detach().abs().unique()) <= 2
 
 
-def test_what_comes_of_a_run_without_a_drop_is_rounded():
+def test_rounded_rows_that_training_does_not_better_are_those_of_the_best_epoch(monkeypatch):
+    scripted_evaluation(monkeypatch, [0.3, 0.2, 0.25, 0.2])
+    split, rates = planted_split(), Rates()
+    table = CodebookEmbedding(np.arange(USERS), 8, bits=4)
+    model = build_model("mf", table, full_table(ITEMS, 8), split)
+    settings = TrainingSettings(epochs=20, batch_size=64, patience=1, lr_drops=0)
+    result = train(model, split, settings, [rates])
+    assert (len(result.history), result.best_epoch) == (3, 1)
+    assert same(weights(model), rates.weights[0])
+
+
+def test_what_comes_of_a_run_that_ends_before_is_rounded():
     split = planted_split()
     table = CodebookEmbedding(np.arange(USERS), 8, bits=2)
     model = build_model("mf", table, full_table(ITEMS, 8), split)
-    result = train(model, split, TrainingSettings(epochs=3, batch_size=64, lr_drops=0))
+    result = train(model, split, TrainingSettings(epochs=3, batch_size=64))
     users, items = model.representations()
     assert len(users[0].abs().unique()) <= 2
     assert evaluate_ranking(users, items, split.train, split.test, (20,))["recall@20"] == result.test["recall@20"]

@@ -37,6 +37,8 @@ class TrainingRun:
         Evaluations since then, or since the learning rate dropped.
     drops : int
         How often it has.
+    rounding : bool
+        Whether tables of few bits are trained, and evaluated, through their rounding by now.
     evaluation_seconds : float
     """
 
@@ -58,6 +60,8 @@ class TrainingRun:
         self.drops = 0
         self.evaluation_seconds = 0.0
         self.best: dict[str, Tensor] | None = None
+        self._tables = [module for module in model.modules() if isinstance(module, CodebookEmbedding)]
+        self._drops_in_all = settings.lr_drops + any(table.bits is not None for table in self._tables)
 
     @property
     def epoch(self) -> int:
@@ -72,7 +76,11 @@ class TrainingRun:
     @property
     def finished(self) -> bool:
         """Whether there were enough epochs, or patience has run out and the learning rate is not to drop any more."""
-        return self.epoch >= self.settings.epochs or (self._exhausted and self.drops >= self.settings.lr_drops)
+        return self.epoch >= self.settings.epochs or (self._exhausted and self.drops >= self._drops_in_all)
+
+    @property
+    def rounding(self) -> bool:
+        return self.drops > self.settings.lr_drops
 
     @property
     def _exhausted(self) -> bool:
@@ -94,7 +102,10 @@ class TrainingRun:
 
     @torch.no_grad()
     def begin_epoch(self) -> None:
-        """Where patience has run out, go back to the best weights, forget Adam's state, and drop the learning rate."""
+        """Where patience has run out, go back to the best weights, forget Adam's state, and drop the learning rate.
+
+        Once rows are rounded, what is to be better than the best weights is better than what is stored of them.
+        """
         if self._exhausted:
             self.restore()
             for state in self.optimizer.state.values():
@@ -102,7 +113,9 @@ class TrainingRun:
                     tensor.zero_()
             self.drops, self.stale = self.drops + 1, 0
             self.set_learning_rate()
-        self._see_rounded(self.drops > 0)
+            if self.rounding:
+                self.best_score = self.evaluate(self.split.validation, (self.settings.k,))[self.criterion]
+        self._see_rounded(self.rounding)
 
     def set_learning_rate(self) -> None:
         """Give the optimiser the learning rate that is due after so many drops."""
@@ -110,9 +123,8 @@ class TrainingRun:
             group["lr"] = self.settings.learning_rate / DROP**self.drops
 
     def evaluate(self, held_out: Interactions, ks: tuple[int, ...]) -> dict[str, float]:
-        """Metrics of the model as it is stored on `held_out`, with the training items masked."""
+        """Metrics of the model as it is on `held_out`, with the training items masked."""
         started = time.perf_counter()
-        self._see_rounded(True)
         with torch.no_grad():
             users, items = self.model.representations()
         metrics = evaluate_ranking(users, items, self.split.train, held_out, ks)
@@ -133,9 +145,8 @@ class TrainingRun:
         self._see_rounded(True)
 
     def _see_rounded(self, rounded: bool) -> None:
-        for module in self.model.modules():
-            if isinstance(module, CodebookEmbedding):
-                module.rounding = rounded
+        for table in self._tables:
+            table.rounding = rounded
 
     def finish(self, samples_per_epoch: int) -> TrainingResult:
         """Rank the validation and the test part with the weights that the model has, and report."""
