@@ -71,7 +71,7 @@ def _options(
     \b
     Examples:
       baco compress clicks.parquet --budget 0.25 --out codes.safetensors
-      baco train movielens-100k --budget 0.25 --epochs 30
+      baco train movielens-100k --budget 0.25
       baco --install-completion     for TAB to complete options, values and data
 
     \b

@@ -256,7 +256,7 @@ class Training:
     lr_drops: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Go on N times from the best epoch at an eighth of the learning rate before stopping."
+            metavar="N", help="Before stopping, go on N times from the best epoch at an eighth of the learning rate."
         ),
     ] = 1
     embedding_std: Annotated[float, typer.Option(help="Standard deviation of the initial embeddings.")] = 0.1

@@ -54,7 +54,7 @@ def train(
 
     \b
     Examples:
-      baco train movielens-100k --budget 0.25 --epochs 30 --out model.safetensors
+      baco train movielens-100k --budget 0.25 --out model.safetensors
       baco train clicks.npz --model mf --method full --json
       baco train clicks.npz --checkpoint run.safetensors --resume
     """
