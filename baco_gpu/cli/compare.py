@@ -102,21 +102,20 @@ def compare(
     if budgets is None and estimator.budget is None:
         raise InputError("compare brings all methods to one budget: give --budget, --budget-rows or --budgets")
     shares = [estimator.budget or 0] if budgets is None else [_budget(word) for word in options.words(budgets)]
-    from sklearn.base import clone
-
-    from baco_gpu.clustering.budget import Budget
-
-    of_bytes = all(Budget.of(share, clustering.budget_measure).is_share_of_bytes for share in shares)
-    default = [*METHODS, QUANTIZED] if of_bytes else METHODS
-    names = default if methods is None else options.words(methods)
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"output {out}: expected a folder, got a file")
 
+    from sklearn.base import clone
+
+    from baco_gpu.clustering.budget import Budget
     from baco_gpu.experiment.cells import check_grid, plan
     from baco_gpu.experiment.compression import check_budget
     from baco_gpu.experiment.records import Records
     from baco_gpu.experiment.report import write_report
 
+    of_bytes = all(Budget.of(share, clustering.budget_measure).is_share_of_bytes for share in shares)
+    default = [*METHODS, QUANTIZED] if of_bytes else METHODS
+    names = default if methods is None else options.words(methods)
     check_grid(names, shares, recommenders, chosen_seeds)
     for name, share in itertools.product(names, shares):
         check_budget(name, clone(estimator).set_params(budget=share))

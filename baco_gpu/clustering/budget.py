@@ -3,7 +3,7 @@
 The full table has (num_users + num_items) * embedding_dim parameters. A compressed one has codebook rows *
 embedding_dim parameters plus one for each secondary index (the paper's accounting, arXiv 2604.18351); in bytes it is
 the codebook as it is stored plus one 4-byte index for every user and item and one for every node of a side with
-secondary clusters.
+secondary clusters. Where nothing is clustered, since every user and item gets a row of its own, there are no indices.
 """
 
 from __future__ import annotations
