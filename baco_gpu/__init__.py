@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from baco_gpu.codebook.embedding import CodebookEmbedding
     from baco_gpu.codebook.export import export_codebook
     from baco_gpu.codebook.mixed import MixedCodebookEmbedding
+    from baco_gpu.codebook.product import ProductCodebookEmbedding
     from baco_gpu.codebook.residual import ResidualCodebookEmbedding
     from baco_gpu.codebook.served import ServedEmbedding
     from baco_gpu.data.interactions import Interactions, SplitInteractions
@@ -33,6 +34,7 @@ _HOMES = {
     "CodebookEmbeddingBag": "baco_gpu.codebook.bag",
     "Interactions": "baco_gpu.data.interactions",
     "MixedCodebookEmbedding": "baco_gpu.codebook.mixed",
+    "ProductCodebookEmbedding": "baco_gpu.codebook.product",
     "ResidualCodebookEmbedding": "baco_gpu.codebook.residual",
     "ServedEmbedding": "baco_gpu.codebook.served",
     "SplitInteractions": "baco_gpu.data.interactions",
@@ -50,6 +52,7 @@ __all__ = [
     "CodebookEmbeddingBag",
     "Interactions",
     "MixedCodebookEmbedding",
+    "ProductCodebookEmbedding",
     "ResidualCodebookEmbedding",
     "ServedEmbedding",
     "SplitInteractions",

@@ -38,9 +38,9 @@ def told(result):
     return history, result.best_epoch, result.validation, result.test, result.samples
 
 
-def interrupted(path, epoch=3, every=1, settings=SETTINGS, bits=None):
+def interrupted(path, epoch=3, every=1, settings=SETTINGS, **tables):
     split = planted_split()
-    model = make(split=split, compressed=True, bits=bits)
+    model = make(split=split, compressed=True, **tables)
     with pytest.raises(StoppedError):
         train(model, split, settings, [Checkpoint(path, every), StopAfter(epoch)])
 
@@ -57,9 +57,10 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path, every, epoch):
     assert same(weights(resumed), weights(whole))
 
 
-@pytest.mark.parametrize(("lr_drops", "bits"), [(2, None), (1, 3)])  # the second drop of few bits is to round them
+# The second drop of few bits and of product codes is to round them.
+@pytest.mark.parametrize(("lr_drops", "tables"), [(2, {}), (1, {"bits": 3}), (1, {"product": True})])
 @pytest.mark.parametrize("epoch", [2, 3, 5, 7, 8])
-def test_a_run_whose_learning_rate_drops_is_resumed_to_the_same_end(tmp_path, monkeypatch, epoch, lr_drops, bits):
+def test_a_run_whose_learning_rate_drops_is_resumed_to_the_same_end(tmp_path, monkeypatch, epoch, lr_drops, tables):
     scores = {1: 0.3, 5: 0.5}  # of epochs; others are worse, so that the rate drops after the third and the seventh
 
     def evaluate(self, held_out, ks):
@@ -68,17 +69,17 @@ def test_a_run_whose_learning_rate_drops_is_resumed_to_the_same_end(tmp_path, mo
     monkeypatch.setattr(TrainingRun, "evaluate", evaluate)
     split, path = planted_split(), tmp_path / "run.safetensors"
     settings = dataclasses.replace(SETTINGS, epochs=12, evaluate_every=1, patience=2, lr_drops=lr_drops)
-    whole, resumed = (make(split=split, compressed=True, bits=bits) for _ in range(2))
+    whole, resumed = (make(split=split, compressed=True, **tables) for _ in range(2))
     expected = train(whole, split, settings)
     assert [record.epoch for record in expected.history] == list(range(1, 10))
-    interrupted(path, epoch, settings=settings, bits=bits)
+    interrupted(path, epoch, settings=settings, **tables)
     result = train(resumed, split, settings, [Checkpoint(path, resume=True)])
     assert told(result) == told(expected)
     assert same(weights(resumed), weights(whole))
     short = dataclasses.replace(settings, epochs=epoch)
     path = tmp_path / "short.safetensors"
-    train(make(split=split, compressed=True, bits=bits), split, short, [Checkpoint(path)])
-    result = train(make(split=split, compressed=True, bits=bits), split, settings, [Checkpoint(path, resume=True)])
+    train(make(split=split, compressed=True, **tables), split, short, [Checkpoint(path)])
+    result = train(make(split=split, compressed=True, **tables), split, settings, [Checkpoint(path, resume=True)])
     assert told(result) == told(expected)
 
 

@@ -122,6 +122,34 @@ def test_train_prints_one_json_object(baco, clicks, tmp_path, method):
     assert out.stat().st_size > 0
 
 
+def test_train_makes_product_codes_and_exports_what_it_paid_for(baco, clicks, tmp_path):
+    tables = tmp_path / "tables.safetensors"
+    arguments = [
+        "train",
+        clicks,
+        "--method",
+        "product",
+        "--budget",
+        0.25,
+        "--dim",
+        32,
+        "--epochs",
+        2,
+        "--export",
+        tables,
+    ]
+    code, stdout, stderr = baco(*arguments, "--json")
+    summary = json.loads(stdout)
+    assert (code, stderr) == (0, "")
+    assert 0.24 * summary["parameters_full"] <= summary["parameters"] <= 0.25 * summary["parameters_full"]
+    served = load_codebooks(tables)
+    assert {name: table.num_embeddings for name, table in served.items()} == {"users": 300, "items": 200}
+    assert sum(table.nbytes for table in served.values()) == summary["bytes"]
+    code, _, stderr = baco("train", "nowhere.csv", "--method", "product", "--codebook-dtype", "int4")
+    assert code == 2
+    assert "codebook_dtype must be 'float' for method 'product'" in stderr
+
+
 def test_train_of_a_budget_of_bytes_spends_bits_before_rows_and_exports_what_it_paid_for(baco, clicks, tmp_path):
     tables = tmp_path / "tables.safetensors"
     budget = ["--budget", 0.25, "--budget-measure", "bytes", "--dim", 32]

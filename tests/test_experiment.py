@@ -11,11 +11,13 @@ import torch
 from safetensors import safe_open
 
 from baco_gpu import experiment
+from baco_gpu.clustering.budget import TableSize
 from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 from baco_gpu.data.splits import random_split
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError, UnreachableBudgetError
+from baco_gpu.experiment.product import ProductPlan
 from baco_gpu.experiment.residual import MIN_INTERACTIONS
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.training import Checkpoint
@@ -145,6 +147,46 @@ def test_the_width_of_values_may_be_given(split):
     compression = experiment.compress(split, "quantized", estimator)
     assert compression.user_table.bits == 4
     assert compression.rows == 80
+
+
+@pytest.mark.parametrize("measure", ["parameters", "bytes"])
+@pytest.mark.parametrize("budget", [0.5, 0.25, 0.1, 0.05, 100])
+def test_product_codes_are_as_fine_as_the_budget_has_room_for(split, measure, budget):
+    estimator = BalancedCoclustering(embedding_dim=32, budget=budget, budget_measure=measure)
+    compression = experiment.compress(split, "product", estimator)
+    users, items = tables(compression)
+    assert (users.width, users.centroids.shape[0]) == (items.width, items.centroids.shape[0])
+    plan = ProductPlan(users.width, max(users.centroids.shape[1], items.centroids.shape[1]))
+    size = TableSize(split.num_users, split.num_items, 32)
+    assert compression.parameters == plan.parameters(size)
+    assert compression.bytes == plan.bytes(size)
+    assert compression.rows == 320
+
+    def cost(plan):
+        return plan.bytes(size) if measure == "bytes" and budget != 100 else plan.parameters(size)
+
+    limit = 100 * 32 if budget == 100 else budget * 320 * 32 * (4 if measure == "bytes" else 1)
+    assert cost(plan) <= limit
+    finer = [
+        (width, count)
+        for width in range(1, 33)
+        for count in range(2, 257)
+        if count ** (1 / width) > plan.centroids ** (1 / plan.width) * (1 + 1e-9)
+    ]
+    assert all(cost(ProductPlan(*other)) > limit for other in finer)
+
+
+@pytest.mark.parametrize(("measure", "least"), [("parameters", 128), ("bytes", 320 + 4 * 128)])
+def test_product_codes_need_a_number_a_row_and_two_centroids(split, measure, least):
+    estimator = BalancedCoclustering(embedding_dim=32, budget=0.001, budget_measure=measure)
+    with pytest.raises(UnreachableBudgetError, match=f"at least {least} {measure}, got {10 if least == 128 else 40}"):
+        experiment.compress(split, "product", estimator)
+
+
+def test_product_codes_are_not_stored_in_another_way_too(split):
+    estimator = BalancedCoclustering(budget=0.25, codebook_dtype="int4")
+    with pytest.raises(InputError, match=r"codebook_dtype must be 'float' for method 'product', .*, got 'int4'"):
+        experiment.compress(split, "product", estimator)
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,17 @@ def test_a_served_module_gives_what_the_trained_one_gives(name, tmp_path):
                 torch.testing.assert_close(out, wanted[ids], rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize(("name", "stored"), [("plain", "float32"), ("quantized", "8 bits"), ("packed", "4 bits")])
-def test_it_says_how_rows_are_stored(name, stored):
-    assert repr(ServedEmbedding.of(modules()[name])) == f"ServedEmbedding(8, 5, num_rows=4, stored in {stored})"
+@pytest.mark.parametrize(
+    ("name", "rows", "stored"),
+    [
+        ("plain", 4, "float32"),
+        ("quantized", 4, "8 bits"),
+        ("packed", 4, "4 bits"),
+        ("product", 8, "bytes for 3 subspaces"),
+    ],
+)
+def test_it_says_how_rows_are_stored(name, rows, stored):
+    assert repr(ServedEmbedding.of(modules()[name])) == f"ServedEmbedding(8, 5, num_rows={rows}, stored in {stored})"
 
 
 def test_its_state_is_what_is_stored():
@@ -48,7 +56,7 @@ def test_its_state_is_what_is_stored():
     assert served.state_dict()["codebook"].dtype == torch.uint8
 
 
-@pytest.mark.parametrize("name", ["packed", "residual", "mixed"])
+@pytest.mark.parametrize("name", ["packed", "product", "residual", "mixed"])
 def test_it_is_exported_for_any_batch(name):
     served = ServedEmbedding.of(modules()[name])
     exported = torch.export.export(served, (IDS[0],), dynamic_shapes=({0: torch.export.Dim("batch", min=2)},))

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from baco_gpu import CodebookEmbedding, CodebookEmbeddingBag, ResidualCodebookEmbedding, export_codebook
 from baco_gpu.codebook.export import export_onnx, served_table
 from baco_gpu.codebook.mixed import MixedCodebookEmbedding
+from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.serving import ServedTable, load_codebook, load_codebooks, save_codebooks
 
@@ -27,6 +28,8 @@ def modules():
     residual = ResidualCodebookEmbedding(CODES, 5, SECONDARY, residual_dim=2, residual_ids=[1, 4, 7], padding_idx=2)
     torch.nn.init.normal_(residual.residual[:-1].detach())
     mixed = MixedCodebookEmbedding(CODES, 5, np.column_stack((SECONDARY, CODES, CODES[::-1])), own_share=0.25)
+    product = ProductCodebookEmbedding(CODES, 5, SECONDARY, width=5, padding_idx=4, dtype=torch.float64)
+    product.encode()
     return {
         "plain": CodebookEmbedding(CODES, 5),
         "secondary": CodebookEmbedding(CODES, 5, SECONDARY),
@@ -40,13 +43,15 @@ def modules():
         "own rows": CodebookEmbedding(np.arange(8), 5, padding_idx=2),
         "packed own rows": CodebookEmbedding(2 * np.arange(8), 5, bits=3),
         "packed mixed": MixedCodebookEmbedding(CODES, 5, np.column_stack((SECONDARY, CODES)), own_share=0.5, bits=4),
+        "product": ProductCodebookEmbedding.from_pretrained(torch.randn(8, 5), np.arange(8), width=2, centroids=3),
+        "product mean": product,
         "residual": residual,
         "mixed": mixed,
     }
 
 
 EXACT = ["plain", "secondary", "padding", "double", "half", "bag", "quantized", "packed", "packed alone"]
-EXACT += ["own rows", "packed own rows"]
+EXACT += ["own rows", "packed own rows", "product", "product mean"]
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -94,6 +99,16 @@ def test_a_codebook_of_two_tables_is_stored_once(tmp_path):
     for name, module in (("users", users), ("items", items)):
         table = load_codebook(path, name).lookup(np.arange(8))
         np.testing.assert_allclose(table, module.weight.detach(), rtol=1e-6, atol=1e-7)
+
+
+def test_product_codes_are_served_from_bytes(tmp_path):
+    module = modules()["product"]
+    served = load_codebook(export_codebook(module, tmp_path / "table.safetensors"))
+    assert (served.codebook.dtype, served.codebook.shape) == (np.uint8, (8, 3))
+    assert served.embedding_dim == 5
+    assert served.nbytes == module.nbytes == 8 * 3 + 3 * 3 * 2 * 4
+    with pytest.raises(InputError, match="must be encoded to be served: call `encode` first"):
+        served_table(ProductCodebookEmbedding(CODES, 5, width=2))
 
 
 def test_brain_floats_are_served_in_single_precision():
@@ -216,9 +231,20 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
     for change, message in (
         ({"bits": None, "dim": None}, "bits, dim and scales must be given together"),
         ({"dim": None}, "bits, dim and scales must be given together"),
-        ({"scales": None}, "integers with scales, got uint8"),
+        ({"scales": None}, "integers with scales or centroids, got uint8"),
         ({"bits": 9}, "bits must be from 2 to 8, got 9"),
         ({"dim": 4}, "codebook must have 2 bytes a row for 4 integers of 4 bits, got 3"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ServedTable(**{**parts, **change})
+    coded = served_table(modules()["product"])
+    parts = {**coded.arrays(), "dim": 5}
+    for change, message in (
+        ({"dim": None}, "centroids must be given with dim, and without bits and scales"),
+        ({"bits": 4}, "centroids must be given with dim, and without bits and scales"),
+        ({"dim": 4}, r"centroids must have shape \(3, centroids, width\) for rows of 4 dimensions in 3 subspaces"),
+        ({"centroids": coded.centroids[:2]}, r"in 3 subspaces, got \(2, 3, 2\)"),
+        ({"centroids": coded.centroids[:, :1]}, "codebook must be centroids from 0 to 0, got up to 2"),
     ):
         with pytest.raises(InputError, match=message):
             ServedTable(**{**parts, **change})

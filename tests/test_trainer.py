@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from baco_gpu.codebook import CodebookEmbedding
+from baco_gpu.codebook import CodebookEmbedding, ProductCodebookEmbedding
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import BacoError, InputError
 from baco_gpu.evaluation import evaluate_ranking
@@ -45,9 +45,11 @@ def interactions(pairs):
     return Interactions(np.ascontiguousarray(users), np.ascontiguousarray(items), USERS, ITEMS)
 
 
-def make(method="lightgcn", split=None, *, compressed=False, bits=None):
+def make(method="lightgcn", split=None, *, compressed=False, bits=None, product=False):
     tables = full_table(USERS, 8), full_table(ITEMS, 8)
-    if compressed:
+    if product:
+        tables = [ProductCodebookEmbedding(np.arange(size), 8, width=3, centroids=5) for size in (USERS, ITEMS)]
+    elif compressed:
         # Two rows a group: users of one group share them.
         codes = np.arange(USERS) % (2 * GROUPS)
         tables = CodebookEmbedding(codes, 8, (codes + GROUPS) % (2 * GROUPS), bits=bits), tables[1]
@@ -232,6 +234,76 @@ def test_what_comes_of_a_run_that_ends_before_is_rounded():
     users, items = model.representations()
     assert len(users[0].abs().unique()) <= 2
     assert evaluate_ranking(users, items, split.train, split.test, (20,))["recall@20"] == result.test["recall@20"]
+
+
+class SeenCodes(SeenRows):
+    """Takes down the codes of every epoch, too."""
+
+    def __init__(self, monkeypatch):
+        super().__init__(monkeypatch)
+        self.numbers = []
+
+    def on_epoch(self, run, record):
+        self.numbers.append(run.model.user_embedding.numbers.clone())
+
+
+@pytest.mark.parametrize("method", ["mf", "lightgcn"])
+def test_product_codes_come_when_the_learning_rate_drops_once_more_and_follow_the_floats(monkeypatch, method):
+    scripted_evaluation(monkeypatch, [0.3, 0.2, 0.4, 0.1, 0.25, 0.35, 0.36, 0.2])
+    split, seen, rates = planted_split(), SeenCodes(monkeypatch), Rates()
+    settings = TrainingSettings(epochs=20, batch_size=64, learning_rate=0.64, patience=1)
+    model = make(method, split, product=True)
+    result = train(model, split, settings, [seen, rates])
+    assert rates.rates == pytest.approx([0.64] * 2 + [0.08] * 2 + [0.01] * 3)
+    assert not seen.in_steps[0]
+    assert seen.in_steps[-1]
+    assert seen.in_evaluations == [False] * 4 + [True] * (1 + 3 + 2)
+    assert not any(numbers.any() for numbers in seen.numbers[:4])
+    assert len({tuple(numbers.flatten().tolist()) for numbers in seen.numbers[4:]}) > 1
+    assert (len(result.history), result.best_epoch) == (7, 6)
+    table = model.user_embedding
+    assert torch.equal(table.numbers, seen.numbers[5])
+    assert same(weights(model), rates.weights[5])
+    assert not same(rates.weights[6], rates.weights[5])  # both floats and centroids have moved on
+    for module in (model.user_embedding, model.item_embedding):
+        assert all(len(module.weight[:, piece].detach().unique(dim=0)) <= 5 for piece in (slice(3), slice(6, 8)))
+
+
+def test_the_scores_of_floats_are_near_to_those_of_their_codes(monkeypatch):
+    scripted_evaluation(monkeypatch, [0.3, 0.2, 0.2, 0.2])
+    split = planted_split()
+    settings = TrainingSettings(epochs=9, batch_size=64, learning_rate=0.02, patience=1, lr_drops=0)
+    plain, coded = make("lightgcn", split), make("lightgcn", split, product=True)
+    for table in (coded.user_embedding, coded.item_embedding):
+        table.centroids = nn.Parameter(table.centroids.new_zeros((3, len(table.codebook), 3)))  # one for every row
+    train(plain, split, TrainingSettings(**{**vars(settings), "epochs": 1}))
+    train(coded, split, settings)
+    assert coded.user_embedding.encoded
+    floats, codes = (users @ items.T for users, items in (plain.representations(), coded.representations()))
+    torch.testing.assert_close(codes, floats, rtol=1e-4, atol=1e-5)
+
+
+def test_product_codes_of_a_run_that_ends_before_are_those_of_its_floats():
+    split = planted_split()
+    model = make("mf", split, product=True)
+    result = train(model, split, TrainingSettings(epochs=3, batch_size=64))
+    users, items = model.representations()
+    assert len(users[:, :3].unique(dim=0)) <= 5
+    assert evaluate_ranking(users, items, split.train, split.test, (20,))["recall@20"] == result.test["recall@20"]
+
+
+def test_an_interrupt_leaves_floats_that_have_no_codes_yet(monkeypatch):
+    split = planted_split()
+    model = make("mf", split, product=True)
+
+    class Stop(Callback):
+        def on_epoch(self, run, record):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model, split, QUICK, [Stop()])
+    assert not model.user_embedding.rounding
+    assert torch.equal(model.user_embedding.weight, model.user_embedding.codebook)
 
 
 def test_negative_drops_are_refused():

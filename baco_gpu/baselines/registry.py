@@ -30,6 +30,7 @@ from baco_gpu.baselines.method import (
     FULL,
     NARROW,
     OWN,
+    PRODUCT,
     QUANTIZED,
     RESIDUAL,
     Method,
@@ -290,6 +291,13 @@ METHODS: dict[str, Method] = {
             "this project",
             parameters={"secondary": "none"},
             table=QUANTIZED,
+        ),
+        Method(
+            "product",
+            "quantisation",
+            "ours: every row as the nearest of 256 centroids in each subspace, trained on",
+            "Jégou et al., IEEE TPAMI 33, 2011",
+            table=PRODUCT,
         ),
     )
 }

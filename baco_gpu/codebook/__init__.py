@@ -6,6 +6,7 @@ from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.codebook.export import export_codebook, export_onnx
 from baco_gpu.codebook.lookup import codebook_expand, codebook_lookup
 from baco_gpu.codebook.mixed import MixedCodebookEmbedding
+from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.codebook.residual import ResidualCodebookEmbedding, ResidualMixedCodebookEmbedding
 from baco_gpu.codebook.served import ServedEmbedding
 
@@ -14,6 +15,7 @@ __all__ = [
     "CodebookEmbeddingBag",
     "CompressionReport",
     "MixedCodebookEmbedding",
+    "ProductCodebookEmbedding",
     "ResidualCodebookEmbedding",
     "ResidualMixedCodebookEmbedding",
     "ServedEmbedding",

@@ -143,7 +143,7 @@ class CodebookEmbedding(nn.Module):
             "secondary", None if secondary is None else torch.as_tensor(secondary, dtype=torch.int32, device=device)
         )
         self.register_buffer("labels", torch.as_tensor(labels, dtype=torch.int64, device=device))
-        self._kept: tuple[Any, list[Tensor], list[int]] | None = None
+        self._kept: dict[str, tuple[Any, list[Tensor], list[int]]] = {}
 
     @classmethod
     def from_pretrained(
@@ -211,6 +211,16 @@ class CodebookEmbedding(nn.Module):
         return codebook_expand(self._rows(), self.codes, self.secondary, self._padding, *self._listed_members())
 
     @property
+    def rounds(self) -> bool:
+        """Whether what is stored of rows is not what is trained."""
+        return self.bits is not None
+
+    @property
+    def encoded(self) -> bool:
+        """Whether it is known how rows are stored: always, but of product codes."""
+        return True
+
+    @property
     def own_rows(self) -> bool:
         """Whether id i has row i, so that nobody need store its code."""
         return torch.equal(self.codes, torch.arange(self.num_embeddings, dtype=torch.int32, device=self.codes.device))
@@ -273,17 +283,19 @@ class CodebookEmbedding(nn.Module):
     def _listed_members(self) -> Members:
         """The members of every row."""
         sources = [tensor for tensor in (self.codes, self.secondary) if tensor is not None]
-        return self._derived(sources, lambda: list_members(self.codes, self.secondary, self._padding, self.num_rows))
+        return self._derived(
+            "members", sources, lambda: list_members(self.codes, self.secondary, self._padding, self.num_rows)
+        )
 
-    def _derived(self, sources: list[Tensor], make: Callable[[], _Made]) -> _Made:
+    def _derived(self, name: str, sources: list[Tensor], make: Callable[[], _Made]) -> _Made:
         """What is made of these tensors, made anew when they are others or were written to."""
         versions = [tensor._version for tensor in sources]
-        if self._kept is not None:
-            made, known, then = self._kept
+        if name in self._kept:
+            made, known, then = self._kept[name]
             if len(known) == len(sources) and all(map(operator.is_, known, sources)) and then == versions:
                 return made
         made = make()
-        self._kept = (made, sources, versions)
+        self._kept[name] = (made, sources, versions)
         return made
 
     def expand(self) -> nn.Module:

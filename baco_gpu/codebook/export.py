@@ -13,6 +13,7 @@ from torch import Tensor
 
 from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.codebook.mixed import MixedCodebookEmbedding
+from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.codebook.quantize import quantized_rows
 from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
@@ -70,6 +71,11 @@ def served_table(module: CodebookEmbedding) -> ServedTable:
         integers, scales = (_array(part) for part in quantized_rows(module.codebook, module.bits))
         packed = pack(integers, module.bits)
         rows = {"codebook": packed, "scales": scales, "bits": module.bits, "dim": module.embedding_dim}
+    if isinstance(module, ProductCodebookEmbedding):
+        if not module.encoded:
+            raise InputError("rows that are product codes must be encoded to be served: call `encode` first")
+        parts = {"codebook": _array(module.numbers), "centroids": _array(module.centroids)}
+        rows = {**parts, "dim": module.embedding_dim}
     return ServedTable(
         **rows,
         codes=None if module.own_rows else _array(module.codes),

@@ -14,8 +14,8 @@ from baco_gpu.codebook.embedding import CodebookEmbedding, Device
 from baco_gpu.codebook.labels import Labels
 from baco_gpu.codebook.lookup import NO_PADDING, codebook_lookup, sparse_codebook_lookup
 from baco_gpu.codebook.plain import check_range
-from baco_gpu.codebook.product import SparseRows
 from baco_gpu.codebook.segments import add_by_row_, widened
+from baco_gpu.codebook.sparse_product import SparseRows
 from baco_gpu.errors import InputError
 
 
@@ -74,7 +74,9 @@ class MixedCodebookEmbedding(CodebookEmbedding):
         """The expanded table of shape (num_embeddings, embedding_dim), through which gradients reach the codebook."""
         if self.sparse or torch.compiler.is_compiling():
             return self._lookup(torch.arange(self.num_embeddings, device=self.codes.device))
-        table: Tensor = _MixedTable.apply(self._rows(), self._derived([self.codes, self.secondary], self._mixture))
+        table: Tensor = _MixedTable.apply(
+            self._rows(), self._derived("mixture", [self.codes, self.secondary], self._mixture)
+        )
         return table
 
     def extra_repr(self) -> str:

@@ -1,70 +1,178 @@
-"""The product of a sparse matrix with a dense one, as an operator: what propagation over a graph consists of.
-
-On a GPU it runs the kernels of codebook.cu, which give a row to a few threads and a long row to many, so that a hub of
-the graph holds nothing up. Sums have a fixed order, there as on the CPU, though not the same one.
-"""
+"""A codebook whose rows are product codes: a byte for each subspace, and centroids that are trained."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from baco_gpu.codebook import device, segments
-from baco_gpu.codebook.cuda import on_cuda
+from baco_gpu.checks import check_integer
+from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.labels import Labels
+from baco_gpu.codebook.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members
+from baco_gpu.codebook.subspaces import MOST_CENTROIDS, fit_centroids, nearest_centroids, subspaces_of
 from baco_gpu.errors import InputError
 
 
-class SparseRows(NamedTuple):
-    """A sparse matrix by rows: offsets of shape (rows + 1,), columns and values of shape (entries,)."""
+class ProductCodebookEmbedding(CodebookEmbedding):
+    """A `CodebookEmbedding` whose rows are stored as the numbers of centroids, one for each subspace.
 
-    offsets: Tensor
-    columns: Tensor
-    values: Tensor
+    Rows are floats at first. `encode` finds centroids and gives every row its nearest ones; from then on lookups see
+    these, and training moves both the centroids and, as if there were no rounding, the floats behind the numbers
+    (Bengio et al., arXiv 1308.3432, section 2.3). `reassign` lets the numbers follow the floats. See
+    `baco_gpu.codebook.subspaces`.
 
-    def times(self, dense: Tensor, factor: float = 1.0) -> Tensor:
-        """`factor` times the product with a dense matrix of shape (columns, dim)."""
-        weights = self.values.to(dense.dtype)
-        return gathered_sums(dense.detach(), self.offsets, self.columns, weights if factor == 1.0 else weights * factor)
+    Parameters
+    ----------
+    codes, embedding_dim, secondary : as of `CodebookEmbedding`
+    width : int
+        Dimensions of a subspace; the last one is narrower where it does not divide `embedding_dim`.
+    centroids : int
+        Of a subspace, at most 256; of a codebook with fewer rows, as many as these.
+    options
+        Further arguments of `CodebookEmbedding` other than `sparse` and `bits`.
 
-
-@torch.library.custom_op(
-    "baco_gpu::gathered_sums",
-    mutates_args=(),
-    schema="(Tensor table, Tensor offsets, Tensor columns, Tensor? weights) -> Tensor",
-)
-def gathered_sums(table: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor | None) -> Tensor:
-    """`segments.gathered_sums`, opaque to compilers; no gradient passes through it.
+    Attributes
+    ----------
+    centroids : nn.Parameter of shape (subspaces, centroids, width)
+        Zero until rows are encoded.
+    numbers : uint8 buffer of shape (num_rows, subspaces)
+        The centroid of every row in every subspace.
+    codebook, codes, secondary, labels, rounding : as of `CodebookEmbedding`
 
     Raises
     ------
     InputError
-        When dtypes or devices do not fit. Columns out of range are the caller's fault, and not looked for.
+        As `CodebookEmbedding` does, and when a size is out of range or an argument is none of this class.
     """
-    _check(table, offsets, columns, weights)
-    return segments.gathered_sums(table, offsets, columns, weights)
+
+    numbers: Tensor
+
+    _settings = (*CodebookEmbedding._settings, "width")
+
+    def __init__(
+        self,
+        codes: Labels,
+        embedding_dim: int,
+        secondary: Labels | None = None,
+        *,
+        width: int,
+        centroids: int = MOST_CENTROIDS,
+        **options: Any,
+    ) -> None:
+        for name in ("sparse", "bits"):
+            if options.get(name):
+                raise InputError(f"{name} must not be given for rows that are product codes, got {options[name]!r}")
+        width = check_integer("width", width, minimum=1)
+        centroids = check_integer("centroids", centroids, minimum=1, maximum=MOST_CENTROIDS)
+        super().__init__(codes, embedding_dim, secondary, **options)
+        if width > self.embedding_dim:
+            raise InputError(f"width must be at most the embedding_dim of {self.embedding_dim}, got {width}")
+        self.width, self.rounding = width, False
+        shape = (subspaces_of(self.embedding_dim, width), min(centroids, self.num_rows), width)
+        self.centroids = nn.Parameter(self.codebook.detach().new_zeros(shape))
+        numbers = torch.zeros((self.num_rows, shape[0]), dtype=torch.uint8, device=self.codebook.device)
+        self.register_buffer("numbers", numbers)
+
+    @classmethod
+    def from_pretrained(cls, *arguments: Any, seed: int = 0, **options: Any) -> Self:
+        """Compress a trained table: `CodebookEmbedding.from_pretrained`, and its rows encoded with that seed."""
+        module = super().from_pretrained(*arguments, **options)
+        module.encode(seed)
+        return module
+
+    @torch.no_grad()
+    def encode(self, seed: int = 0) -> None:
+        """Find centroids for the rows as they are, and store these by them; the same for the same seed."""
+        if self.num_rows:
+            self.centroids.copy_(fit_centroids(self.codebook, self.width, self.centroids.shape[1], seed))
+            self.reassign()
+        self.rounding = True
+
+    @torch.no_grad()
+    def reassign(self) -> None:
+        """Give every row the centroids that are nearest to its floats by now."""
+        self.numbers.copy_(nearest_centroids(self.codebook, self.centroids))
+
+    @property
+    def encoded(self) -> bool:
+        """Whether there are centroids; waits for the device."""
+        return bool(self.centroids.any())
+
+    @property
+    def rounds(self) -> bool:
+        return True
+
+    @property
+    def codebook_parameters(self) -> int:
+        """Entries of the centroids, and one for each further number of a row, as for secondary codes."""
+        return self.centroids.numel() + self.num_rows * (self.numbers.shape[1] - 1)
+
+    @property
+    def codebook_bytes(self) -> int:
+        return self.centroids.nbytes + self.numbers.nbytes
+
+    def with_new_ids(self, codes: Labels, secondary: Labels | None = None) -> Self:
+        other = super().with_new_ids(codes, secondary)
+        other.centroids, other.rounding = self.centroids, self.rounding
+        other.register_buffer("numbers", self.numbers)
+        return other
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, width={self.width}, centroids={self.centroids.shape[1]}"
+
+    def _lookup(self, indices: Tensor) -> Tensor:
+        # Of a large codebook, the rows of a batch alone are put together; see `CodebookEmbedding._lookup`.
+        alone = self.secondary is None and self.padding_idx is None and not torch.compiler.is_compiling()
+        if not (self.rounding and alone and indices.numel() < self.num_rows):
+            return super()._lookup(indices)
+        flat = indices.reshape(-1)
+        floats = codebook_lookup(self.codebook, self.codes, None, flat, NO_PADDING)
+        return self._seen(floats, self.codes[flat]).view(*indices.shape, self.embedding_dim)
+
+    def _rows(self) -> Tensor:
+        return self._seen(self.codebook, None) if self.rounding else self.codebook
+
+    def _seen(self, floats: Tensor, rows: Tensor | None) -> Tensor:
+        """What is stored of `floats`, the rows of these numbers (None: of all)."""
+        table, owners = self.centroids.flatten(0, 1), self._owners()
+        subspaces = self.numbers.shape[1]
+        if rows is not None or torch.compiler.is_compiling():
+            if rows is None:
+                rows = torch.arange(self.num_rows, device=owners.device)
+            places = rows.unsqueeze(1) * subspaces + torch.arange(subspaces, device=rows.device)
+            pieces = codebook_lookup(table, owners, None, places.reshape(-1), NO_PADDING)
+        else:
+            members = self._derived(
+                "pieces", [self.numbers], lambda: list_members(owners, None, NO_PADDING, len(table))
+            )
+            pieces = codebook_expand(table, owners, None, NO_PADDING, *members)
+        stored = pieces.view(-1, subspaces * self.width)[:, : self.embedding_dim]
+        seen: Tensor = _Unrounded.apply(floats, stored)
+        return seen
+
+    def _owners(self) -> Tensor:
+        """The centroid of every piece of every row, among the centroids of all subspaces in a row: an int32 vector."""
+        first = torch.arange(self.numbers.shape[1], dtype=torch.int32, device=self.numbers.device)
+        return (self.numbers.int() + first * self.centroids.shape[1]).view(-1)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        numbers, error_msgs = state_dict.get(f"{prefix}numbers"), arguments[-1]
+        if isinstance(numbers, Tensor) and numbers.numel() and int(numbers.max()) >= self.centroids.shape[1]:
+            most = self.centroids.shape[1] - 1
+            error_msgs.append(f"{prefix}numbers must be centroids from 0 to {most}, got up to {int(numbers.max())}")
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self.rounding = self.encoded
 
 
-def _check(table: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor | None) -> None:
-    if table.ndim != 2 or table.dtype not in device.VALUES:
-        raise InputError(f"table must be a floating matrix, got {table.dtype} of shape {tuple(table.shape)}")
-    if offsets.dtype != columns.dtype or offsets.dtype not in (torch.int32, torch.int64):
-        raise InputError(f"offsets and columns must both be int32 or int64, got {offsets.dtype} and {columns.dtype}")
-    if weights is not None and (weights.dtype, weights.shape) != (table.dtype, columns.shape):
-        raise InputError(
-            f"weights must be {table.dtype} of shape {tuple(columns.shape)}, "
-            f"got {weights.dtype} of shape {tuple(weights.shape)}"
-        )
-    others = {"offsets": offsets, "columns": columns} | ({} if weights is None else {"weights": weights})
-    for name, tensor in others.items():
-        if tensor.device != table.device:
-            raise InputError(f"{name} must be on the device of the table, {table.device}, got {tensor.device}")
+class _Unrounded(torch.autograd.Function):
+    """Forward what is stored; backward as if that were the floats, and to what it is made of."""
 
+    @staticmethod
+    def forward(ctx: Any, floats: Tensor, stored: Tensor) -> Tensor:
+        return stored.clone()
 
-@gathered_sums.register_fake
-def _(table: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor | None) -> Tensor:
-    return table.new_empty((offsets.shape[0] - 1, table.shape[1]))
-
-
-gathered_sums.register_kernel("cuda")(on_cuda(_check, 4, device.gathered_sums, segments.gathered_sums))
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        return grad, grad

@@ -32,6 +32,7 @@ class ServedEmbedding(nn.Module):
     codes: Tensor | None
     secondary: Tensor | None
     scales: Tensor | None
+    centroids: Tensor | None
     residual: Tensor | None
     basis: Tensor | None
     residual_rows: Tensor | None
@@ -88,12 +89,18 @@ class ServedEmbedding(nn.Module):
         return out.view(*input.shape, self.embedding_dim)
 
     def extra_repr(self) -> str:
-        stored = str(self.codebook.dtype).removeprefix("torch.") if self.bits is None else f"{self.bits} bits"
+        if self.centroids is not None:
+            stored = f"bytes for {len(self.centroids)} subspaces"
+        else:
+            stored = str(self.codebook.dtype).removeprefix("torch.") if self.bits is None else f"{self.bits} bits"
         return f"{self.num_embeddings}, {self.embedding_dim}, num_rows={len(self.codebook)}, stored in {stored}"
 
     def _rows(self, rows: Tensor) -> Tensor:
         """Rows of the codebook, as floats: (*rows.shape, embedding_dim)."""
         values = self.codebook[rows]
+        if self.centroids is not None:
+            subspaces = torch.arange(values.shape[-1], device=values.device)
+            return self.centroids[subspaces, values.long()].flatten(-2)[..., : self.embedding_dim]
         if self.scales is None or self.bits is None:
             return values
         pairs = values[..., self.low].int() + 256 * values[..., self.high].int()

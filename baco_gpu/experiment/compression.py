@@ -10,17 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.base import clone
 
-from baco_gpu.baselines.method import AFFINITY, BUDGET, FULL, NARROW, QUANTIZED, RESIDUAL
+from baco_gpu.baselines.method import AFFINITY, BUDGET, FULL, NARROW, PRODUCT, QUANTIZED, RESIDUAL
 from baco_gpu.baselines.registry import find_method
 from baco_gpu.checks import check_integer
 from baco_gpu.clustering.budget import Budget, TableSize, widest_integers
 from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.clustering.result import CoclusteringResult
 from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.experiment.affinity import mix_coclusters
+from baco_gpu.experiment.product import plan_product
 from baco_gpu.experiment.regrouping import Regrouping
 from baco_gpu.experiment.residual import NOBODY, budget_beside, plan_residuals
 from baco_gpu.graph.bipartite import BipartiteGraph
@@ -74,7 +76,12 @@ class Compression:
 
 
 def check_budget(method: str, clustering: BalancedCoclustering) -> None:
-    """Raise what `compress` would for a budget of the wrong kind, before there are data."""
+    """Raise what `compress` would for a budget of the wrong kind, or for rows stored twice, before there are data."""
+    if find_method(method).table == PRODUCT and clustering.codebook_dtype not in (None, FLOAT):
+        raise InputError(
+            f"codebook_dtype must be {FLOAT!r} for method {method!r}, which stores rows its own way, "
+            f"got {clustering.codebook_dtype!r}"
+        )
     if find_method(method).table != QUANTIZED or clustering.codebook_dtype is not None:
         return
     budget = _budget_of(clustering, method)
@@ -132,6 +139,13 @@ def compress(
         users, items = (full_table(size, width) for size in sizes)
         return Compression(method, users, items, table.full_parameters, table.full_bytes)
 
+    if chosen.table == PRODUCT:
+        plan = plan_product(_budget_of(clustering, method), table)
+        coded = [
+            ProductCodebookEmbedding(np.arange(size), table.embedding_dim, width=plan.width, centroids=plan.centroids)
+            for size in sizes
+        ]
+        return Compression(method, coded[0], coded[1], table.full_parameters, table.full_bytes)
     if chosen.table == QUANTIZED and clustering.codebook_dtype is None:
         table = widest_integers(_budget_of(clustering, method), table)
         clustering = clone(clustering).set_params(codebook_dtype=table.codebook_dtype)

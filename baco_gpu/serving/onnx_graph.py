@@ -57,6 +57,8 @@ def _model(table: ServedTable) -> Any:
 
     def rows(index: str) -> str:
         values = node("Gather", "codebook", index)
+        if table.centroids is not None:
+            return put_together(node("Cast", values, to=TensorProto.INT64), table.centroids)
         if table.bits is None or table.dim is None:
             return values
         values = node("Cast", unpacked(values, table.bits, table.dim), to=TensorProto.FLOAT)
@@ -64,6 +66,20 @@ def _model(table: ServedTable) -> Any:
         scales = node("Cast", node("Gather", "scales", index), to=TensorProto.INT32)
         every = constant("scale_values", scale_values(np.arange(256, dtype=np.uint8)), np.float32)
         return node("Mul", values, node("Gather", every, scales))
+
+    def put_together(numbers: str, centroids: np.ndarray) -> str:
+        """Rows of the numbers of their centroids, which lie one subspace after another in one table."""
+        subspaces, count, width = centroids.shape
+        constants["centroids"] = centroids.reshape(-1, width)
+        numbers = node("Add", numbers, constant("first", np.arange(subspaces) * count, np.int64))
+        pieces = node("Gather", "centroids", numbers)  # (..., subspaces, width)
+        joined = node("Reshape", pieces, joined_shape(numbers, subspaces * width))
+        ends = (constant(name, [value], np.int64) for name, value in (("begin", 0), ("end", table.dim), ("last", -1)))
+        return node("Slice", joined, *ends)
+
+    def joined_shape(numbers: str, width: int) -> str:
+        leading = node("Slice", node("Shape", numbers), constant("from", [0], np.int64), constant("to", [-1], np.int64))
+        return node("Concat", leading, constant("joined", [width], np.int64), axis=0)
 
     def unpacked(values: str, bits: int, dim: int) -> str:
         """The integers of packed bytes, by division: there is no operator before a later opset that masks bits."""

@@ -22,7 +22,7 @@ FORMAT_VERSION = 3
 _VALUES = ("codebook", "scales", "residual", "basis")
 _FACTS = ("padding_idx", "own_share", "bits", "dim")
 _INDICES = {"codes": "codebook", "secondary": "codebook", "residual_rows": "residual"}
-ARRAYS = (*_VALUES, *_INDICES)
+ARRAYS = (*_VALUES, *_INDICES, "centroids")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,8 @@ class ServedTable:
     Attributes
     ----------
     codebook : float16, float32 or float64 array of shape (rows, embedding_dim), or packed integers with scales: uint8
-        of shape (rows, bytes), see `baco_gpu.precision`, whose embeddings are float32
+        of shape (rows, bytes), see `baco_gpu.precision`, whose embeddings are float32, or the numbers of centroids:
+        uint8 of shape (rows, subspaces)
     codes : int32 array of shape (ids,), the row of every id; None where id i has row i
     secondary : int32 array of shape (ids,), a second row to take the mean with, or of shape (ids, rows), further rows
         to mix in; None for none
@@ -40,7 +41,8 @@ class ServedTable:
     padding_idx : int or None, the id whose embedding is zero
     residual, basis : arrays of shapes (residual rows, rank) and (rank, embedding_dim), or None
     scales : uint8 array of shape (rows, 1), what the integers of a row are multiplied by, or None
-    bits, dim : int or None, of packed integers how many bits each has, and how many there are in a row
+    centroids : float array of shape (subspaces, centroids, width), of which a row is put together, or None
+    bits, dim : int or None, of packed integers how many bits each has; of these and of centroids, the embedding_dim
     residual_rows : int32 array of shape (ids,), or None
         Where there are residuals, `residual[residual_rows[i]] @ basis` is added to the embedding of id i.
 
@@ -58,16 +60,19 @@ class ServedTable:
     basis: np.ndarray | None = None
     residual_rows: np.ndarray | None = None
     scales: np.ndarray | None = None
+    centroids: np.ndarray | None = None
     own_share: float | None = None
     bits: int | None = None
     dim: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype.kind != "f":
-            raise InputError(f"codebook must be a matrix of floats, or of integers with scales, got {self.dtype}")
+            raise InputError(
+                f"codebook must be a matrix of floats, or of integers with scales or centroids, got {self.dtype}"
+            )
         for name in _VALUES:
             array = getattr(self, name)
-            packed = self.scales is not None and name in ("codebook", "scales")
+            packed = name in ("codebook", "scales") and not (self.scales is None and self.centroids is None)
             wanted = np.dtype(np.uint8) if packed else self.dtype
             if array is not None and (array.ndim != 2 or array.dtype != wanted):
                 raise InputError(f"{name} must be a {wanted} matrix, got {array.dtype} of shape {array.shape}")
@@ -95,6 +100,9 @@ class ServedTable:
             raise InputError(f"padding_idx must be from 0 to {self.num_embeddings - 1}, got {self.padding_idx}")
 
     def _check_packing(self) -> None:
+        if self.centroids is not None:
+            self._check_centroids(self.centroids)
+            return
         if self.bits is None and self.dim is None and self.scales is None:
             return
         if self.bits is None or self.dim is None or self.scales is None:
@@ -107,6 +115,20 @@ class ServedTable:
                 f"{self.bits} bits, got {self.codebook.shape[1]}"
             )
 
+    def _check_centroids(self, centroids: np.ndarray) -> None:
+        if self.bits is not None or self.scales is not None or self.dim is None:
+            raise InputError("centroids must be given with dim, and without bits and scales")
+        subspaces = self.codebook.shape[1]
+        fits = centroids.ndim == 3 and len(centroids) == subspaces
+        if not fits or not 0 <= subspaces * centroids.shape[2] - self.dim < centroids.shape[2]:
+            raise InputError(
+                f"centroids must have shape ({subspaces}, centroids, width) for rows of {self.dim} dimensions in "
+                f"{subspaces} subspaces, got {centroids.shape}"
+            )
+        if self.codebook.size and self.codebook.max() >= centroids.shape[1]:
+            most = centroids.shape[1] - 1
+            raise InputError(f"codebook must be centroids from 0 to {most}, got up to {self.codebook.max()}")
+
     @property
     def num_embeddings(self) -> int:
         return len(self.codebook if self.codes is None else self.codes)
@@ -118,6 +140,8 @@ class ServedTable:
     @property
     def dtype(self) -> np.dtype:
         """Of embeddings."""
+        if self.centroids is not None:
+            return self.centroids.dtype
         return self.codebook.dtype if self.scales is None else np.dtype(np.float32)
 
     @property
@@ -168,6 +192,10 @@ class ServedTable:
     def _rows(self, rows: np.ndarray) -> np.ndarray:
         """Rows of the codebook, as floats."""
         values = self.codebook[rows]
+        if self.centroids is not None:
+            pieces = self.centroids[np.arange(values.shape[-1]), values]
+            joined: np.ndarray = pieces.reshape(*rows.shape, values.shape[-1] * pieces.shape[-1])
+            return joined[..., : self.dim]
         if self.scales is None or self.bits is None or self.dim is None:
             return values
         levels = unpack(values, self.bits, self.dim) - np.float32(midpoint(self.bits))
@@ -195,7 +223,8 @@ def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[st
         for name, table in tables.items()
         for part, array in table.arrays().items()
     }
-    same = _equals({name: array for name, array in tensors.items() if name.endswith((".codebook", ".scales"))})
+    rows = (".codebook", ".scales", ".centroids")
+    same = _equals({name: array for name, array in tensors.items() if name.endswith(rows)})
     tensors = {name: array for name, array in tensors.items() if name not in same}
     facts = {name: {fact: getattr(table, fact) for fact in _FACTS} for name, table in tables.items()}
     metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "tables": json.dumps(facts)}

@@ -12,6 +12,7 @@ from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.evaluation.ranking import evaluate_ranking
 from baco_gpu.models.recommender import Recommender
+from baco_gpu.training.encoding import encode_tables, reassign_rows
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
 
 DROP = 8  # to a fraction of the learning rate
@@ -38,7 +39,7 @@ class TrainingRun:
     drops : int
         How often it has.
     rounding : bool
-        Whether tables of few bits are trained, and evaluated, through their rounding by now.
+        Whether tables that store less than floats are trained, and evaluated, as they are stored by now.
     evaluation_seconds : float
     """
 
@@ -61,7 +62,7 @@ class TrainingRun:
         self.evaluation_seconds = 0.0
         self.best: dict[str, Tensor] | None = None
         self._tables = [module for module in model.modules() if isinstance(module, CodebookEmbedding)]
-        self._drops_in_all = settings.lr_drops + any(table.bits is not None for table in self._tables)
+        self._drops_in_all = settings.lr_drops + any(table.rounds for table in self._tables)
 
     @property
     def epoch(self) -> int:
@@ -104,7 +105,8 @@ class TrainingRun:
     def begin_epoch(self) -> None:
         """Where patience has run out, go back to the best weights, forget Adam's state, and drop the learning rate.
 
-        Once rows are rounded, what is to be better than the best weights is better than what is stored of them.
+        Once rows are rounded, what is to be better than the best weights is better than what is stored of them. Rows of
+        product codes get their codes then, and new ones before every epoch.
         """
         if self._exhausted:
             self.restore()
@@ -114,8 +116,12 @@ class TrainingRun:
             self.drops, self.stale = self.drops + 1, 0
             self.set_learning_rate()
             if self.rounding:
+                encode_tables(self.model, self.settings.seed)
                 self.best_score = self.evaluate(self.split.validation, (self.settings.k,))[self.criterion]
+                self._keep()
         self._see_rounded(self.rounding)
+        if self.rounding:
+            reassign_rows(self.model)
 
     def set_learning_rate(self) -> None:
         """Give the optimiser the learning rate that is due after so many drops."""
@@ -146,10 +152,11 @@ class TrainingRun:
 
     def _see_rounded(self, rounded: bool) -> None:
         for table in self._tables:
-            table.rounding = rounded
+            table.rounding = rounded and table.encoded
 
     def finish(self, samples_per_epoch: int) -> TrainingResult:
-        """Rank the validation and the test part with the weights that the model has, and report."""
+        """Rank the validation and the test part with the weights that the model has, as they are stored, and report."""
+        encode_tables(self.model, self.settings.seed)
         ks = tuple(sorted({*self.settings.ks, self.settings.k}))
         validation, test = (
             self.evaluate(part, ks) if len(part) else {} for part in (self.split.validation, self.split.test)

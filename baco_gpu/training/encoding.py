@@ -1,0 +1,36 @@
+"""From floats to product codes, in a model whose scores are inner products."""
+
+from __future__ import annotations
+
+import torch
+
+from baco_gpu.codebook.product import ProductCodebookEmbedding
+from baco_gpu.codebook.subspaces import balanced_rotation
+from baco_gpu.models.recommender import Recommender
+
+
+@torch.no_grad()
+def encode_tables(model: Recommender, seed: int) -> None:
+    """Encode the tables of product codes that are floats as yet; others are left alone.
+
+    Where both tables are to be, they are rotated first, both alike, so that subspaces are balanced: no inner product
+    of rows changes, nor of what LightGCN propagates, and so nothing need be rotated back, or stored.
+    """
+    tables = [table for table in _product_tables(model) if not table.encoded]
+    if len(tables) == 2 and tables[0].width == tables[1].width:
+        rotation = balanced_rotation([table.codebook for table in tables], tables[0].width)
+        for codebook in {table.codebook for table in tables}:
+            codebook.copy_(codebook @ rotation)
+    for table in tables:
+        table.encode(seed)
+
+
+def reassign_rows(model: Recommender) -> None:
+    """Let the rows that are product codes follow their floats."""
+    for table in _product_tables(model):
+        table.reassign()
+
+
+def _product_tables(model: Recommender) -> list[ProductCodebookEmbedding]:
+    tables = (model.user_embedding, model.item_embedding)
+    return [table for table in tables if isinstance(table, ProductCodebookEmbedding)]
