@@ -43,7 +43,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "plots": ("data", "graph", "clustering"),
     "report": ("graph", "clustering", "plots"),
     "cli": (
-        *("data", "graph", "clustering", "baselines", "codebook", "models", "evaluation", "training"),
+        *("precision", "data", "graph", "clustering", "baselines", "codebook", "models", "evaluation", "training"),
         *("experiment", "plots", "report", "benchmarking"),
     ),
     "__main__": ("cli",),

@@ -115,7 +115,7 @@ def test_train_prints_one_json_object(baco, clicks, tmp_path, method):
     summary = json.loads(stdout)
     assert (code, stderr) == (0, "")
     assert summary.keys() >= TRAIN_KEYS
-    assert summary["method"] == (method or "affinity")
+    assert summary["method"] == (method or "product")
     assert summary["epochs"] == 2
     if method != "full":
         assert summary["parameters"] <= 0.25 * summary["parameters_full"]
@@ -123,21 +123,9 @@ def test_train_prints_one_json_object(baco, clicks, tmp_path, method):
 
 
 def test_train_makes_product_codes_and_exports_what_it_paid_for(baco, clicks, tmp_path):
-    tables = tmp_path / "tables.safetensors"
-    arguments = [
-        "train",
-        clicks,
-        "--method",
-        "product",
-        "--budget",
-        0.25,
-        "--dim",
-        32,
-        "--epochs",
-        2,
-        "--export",
-        tables,
-    ]
+    tables, model = tmp_path / "tables.safetensors", tmp_path / "model.safetensors"
+    written = ["--export", tables, "--out", model]
+    arguments = ["train", clicks, "--method", "product", "--budget", 0.25, "--dim", 32, "--epochs", 2, *written]
     code, stdout, stderr = baco(*arguments, "--json")
     summary = json.loads(stdout)
     assert (code, stderr) == (0, "")
@@ -145,6 +133,7 @@ def test_train_makes_product_codes_and_exports_what_it_paid_for(baco, clicks, tm
     served = load_codebooks(tables)
     assert {name: table.num_embeddings for name, table in served.items()} == {"users": 300, "items": 200}
     assert sum(table.nbytes for table in served.values()) == summary["bytes"]
+    assert model.stat().st_size < 0.6 * summary["bytes_full"]
     code, _, stderr = baco("train", "nowhere.csv", "--method", "product", "--codebook-dtype", "int4")
     assert code == 2
     assert "codebook_dtype must be 'float' for method 'product'" in stderr
@@ -206,9 +195,9 @@ def test_compare_prints_a_table_and_draws_a_picture(baco, clicks, tmp_path):
     assert {path.name for path in out.iterdir()} == {*files, "comparison.settings.yml"}
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
     table = json.loads((out / "comparison.json").read_text())["table"]
-    assert [row["method"] for row in table] == ["full", "random", "codebook", "affinity"]
+    assert [row["method"] for row in table] == ["full", "random", "codebook", "affinity", "product"]
     before = {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
-    assert len(before) == 4
+    assert len(before) == 5
     assert baco(*words)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()} == before, "nothing is run twice"
 
@@ -219,8 +208,8 @@ def test_compare_of_budgets_in_bytes_has_the_method_that_spends_them_on_bits(bac
         assert code == 0
         return [run["name"].split("-")[2] for run in json.loads(stdout)["runs"]]
 
-    assert planned("--budgets", "0.25") == ["full", "random", "codebook", "affinity", "quantized"]
-    assert planned("--budgets", "30") == ["full", "random", "codebook", "affinity"]
+    assert planned("--budgets", "0.25") == ["full", "random", "codebook", "affinity", "product", "quantized"]
+    assert planned("--budgets", "30") == ["full", "random", "codebook", "affinity", "product"]
 
 
 @pytest.mark.parametrize("command", [("train", "--method"), ("compare", "--methods")])
@@ -428,18 +417,18 @@ def test_a_full_disk_is_a_failure_that_leaves_the_old_file(baco, clicks, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == [out.name, "codes.settings.yml"]
 
 
-@pytest.mark.parametrize("command", ["compress", "train"])
+@pytest.mark.parametrize("command", [["compress"], ["train", "--method", "affinity"]], ids=["compress", "train"])
 def test_ctrl_c_ends_with_130_and_writes_nothing(tmp_path, command):
     interactions, _, _ = planted_coclusters(60_000, 40_000, 1_000_000, 500, noise=0.2, seed=1)
     data, out = tmp_path / "clicks.csv", tmp_path / "out.safetensors"
     pd.DataFrame({"user": interactions.users, "item": interactions.items}).to_csv(data, index=False)
-    arguments = [sys.executable, "-m", "baco_gpu", command, str(data), "--out", str(out)]
+    arguments = [sys.executable, "-m", "baco_gpu", *command, str(data), "--out", str(out)]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     for line in process.stderr:  # the first line about the long phase says that it has begun
         if line.startswith("clustering"):
             break
-    time.sleep(0.05 if command == "compress" else 1.0)
+    time.sleep(0.05 if command == ["compress"] else 1.0)
     process.send_signal(signal.SIGINT)
     stderr, stdout = process.stderr.read(), process.stdout.read()
     assert process.wait(timeout=60) == 130, stderr

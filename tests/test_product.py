@@ -163,6 +163,31 @@ def test_codes_follow_the_floats_when_they_are_told_to():
     assert not torch.equal(module.weight, before)
 
 
+@pytest.mark.parametrize("ids", [torch.tensor([1, 1, 6]), torch.arange(8).repeat(2)])
+@pytest.mark.parametrize("secondary", [None, SECONDARY])
+def test_without_floats_the_centroids_are_trained_alone(ids, secondary):
+    module = encoded(secondary, dtype=torch.float64)
+    twin = copy.deepcopy(module)
+    twin.drop_floats()
+    assert (twin.codebook.shape, twin.num_rows, twin.nbytes) == ((0, 5), 4, module.nbytes)
+    assert torch.equal(twin.weight, module.weight)
+    for table in (module, twin):
+        table(ids).square().sum().backward()
+    assert torch.equal(twin.centroids.grad, module.centroids.grad)
+    for work in (twin.encode, twin.reassign):
+        with pytest.raises(InputError, match="they have been dropped"):
+            work()
+    with pytest.raises(InputError, match="indices must be from 0 to 7, got 8"):
+        twin(torch.tensor([8]))
+    fresh = ProductCodebookEmbedding(CODES, 5, secondary, width=2, centroids=3, dtype=torch.float64)
+    for source in (twin, module):  # a state without floats is taken by a module with them, and the other way round
+        fresh.load_state_dict(source.state_dict())
+        assert torch.equal(fresh.weight, module.weight)
+        assert len(fresh.codebook) == len(source.codebook)
+    with pytest.raises(InputError, match="must be encoded before"):
+        ProductCodebookEmbedding(CODES, 5, width=2).drop_floats()
+
+
 def test_a_trained_table_is_compressed():
     table = nn.Embedding.from_pretrained(normal(300, 16))
     errors = []

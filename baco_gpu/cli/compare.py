@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PRESETS = ("published",)
 METHODS = ("full", "random", "codebook", "affinity")
-QUANTIZED = "quantized"
+PRODUCT, QUANTIZED = "product", "quantized"
 
 
 def _apply_preset(context: typer.Context, preset: str | None) -> str | None:
@@ -48,9 +48,9 @@ def compare(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Methods, comma-separated: full, codebook and affinity (ours), and others that `baco methods` lists.",
+            help="Methods, comma-separated: full; product, affinity, codebook (ours); all that `baco methods` lists.",
             autocompletion=completion.several_of("baco_gpu.baselines.registry:METHODS"),
-            show_default=f"{','.join(METHODS)}; {QUANTIZED} too where budgets are of bytes",
+            show_default=f"{','.join(METHODS)},{PRODUCT}; {QUANTIZED} too where budgets are of bytes",
         ),
     ] = None,
     budgets: Annotated[
@@ -112,9 +112,11 @@ def compare(
     from baco_gpu.experiment.compression import check_budget
     from baco_gpu.experiment.records import Records
     from baco_gpu.experiment.report import write_report
+    from baco_gpu.precision import FLOAT
 
     of_bytes = all(Budget.of(share, clustering.budget_measure).is_share_of_bytes for share in shares)
-    default = [*METHODS, QUANTIZED] if of_bytes else METHODS
+    floats = estimator.codebook_dtype in (None, FLOAT)  # product codes are another way to store rows
+    default = [*METHODS, *[PRODUCT] * floats, *[QUANTIZED] * of_bytes]
     names = default if methods is None else options.words(methods)
     check_grid(names, shares, recommenders, chosen_seeds)
     for name, share in itertools.product(names, shares):

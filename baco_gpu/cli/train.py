@@ -28,9 +28,9 @@ def train(
     method: Annotated[
         str | None,
         options.choice(
-            "Tables: affinity, quantized or codebook (ours), full, or another that `baco methods` lists.",
+            "Tables: product, quantized, affinity or codebook (ours), full, or another that `baco methods` lists.",
             "baco_gpu.baselines.registry:METHODS",
-            show_default="affinity; quantized where the budget is of bytes; codebook with --codes",
+            show_default="product; quantized with a budget of bytes; affinity with integers; codebook with --codes",
         ),
     ] = None,
     codes: Annotated[
@@ -126,6 +126,9 @@ def train(
 
 def _default_method(clustering: BalancedCoclustering) -> str:
     from baco_gpu.clustering.budget import Budget
+    from baco_gpu.precision import FLOAT
 
     budget = None if clustering.budget is None else Budget.of(clustering.budget, clustering.budget_measure)
-    return "quantized" if budget is not None and budget.is_share_of_bytes else "affinity"
+    if budget is not None and budget.is_share_of_bytes:
+        return "quantized"
+    return "product" if clustering.codebook_dtype in (None, FLOAT) else "affinity"

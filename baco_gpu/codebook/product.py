@@ -11,6 +11,7 @@ from baco_gpu.checks import check_integer
 from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.codebook.labels import Labels
 from baco_gpu.codebook.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members
+from baco_gpu.codebook.plain import check_range
 from baco_gpu.codebook.subspaces import MOST_CENTROIDS, fit_centroids, nearest_centroids, subspaces_of
 from baco_gpu.errors import InputError
 
@@ -20,8 +21,8 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
     Rows are floats at first. `encode` finds centroids and gives every row its nearest ones; from then on lookups see
     these, and training moves both the centroids and, as if there were no rounding, the floats behind the numbers
-    (Bengio et al., arXiv 1308.3432, section 2.3). `reassign` lets the numbers follow the floats. See
-    `baco_gpu.codebook.subspaces`.
+    (Bengio et al., arXiv 1308.3432, section 2.3). `reassign` lets the numbers follow the floats, and `drop_floats` ends
+    that: what is left is small, and trains its centroids alone. See `baco_gpu.codebook.subspaces`.
 
     Parameters
     ----------
@@ -39,7 +40,8 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         Zero until rows are encoded.
     numbers : uint8 buffer of shape (num_rows, subspaces)
         The centroid of every row in every subspace.
-    codebook, codes, secondary, labels, rounding : as of `CodebookEmbedding`
+    codebook : nn.Parameter of shape (num_rows, embedding_dim), or (0, embedding_dim) once floats are dropped
+    codes, secondary, labels, rounding : as of `CodebookEmbedding`
 
     Raises
     ------
@@ -70,9 +72,10 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         if width > self.embedding_dim:
             raise InputError(f"width must be at most the embedding_dim of {self.embedding_dim}, got {width}")
         self.width, self.rounding = width, False
-        shape = (subspaces_of(self.embedding_dim, width), min(centroids, self.num_rows), width)
+        rows = len(self.codebook)
+        shape = (subspaces_of(self.embedding_dim, width), min(centroids, rows), width)
         self.centroids = nn.Parameter(self.codebook.detach().new_zeros(shape))
-        numbers = torch.zeros((self.num_rows, shape[0]), dtype=torch.uint8, device=self.codebook.device)
+        numbers = torch.zeros((rows, shape[0]), dtype=torch.uint8, device=self.codebook.device)
         self.register_buffer("numbers", numbers)
 
     @classmethod
@@ -84,7 +87,11 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
     @torch.no_grad()
     def encode(self, seed: int = 0) -> None:
-        """Find centroids for the rows as they are, and store these by them; the same for the same seed."""
+        """Find centroids for the rows as they are, and store these by them; the same for the same seed.
+
+        Raises InputError when the floats have been dropped.
+        """
+        self._check_floats()
         if self.num_rows:
             self.centroids.copy_(fit_centroids(self.codebook, self.width, self.centroids.shape[1], seed))
             self.reassign()
@@ -92,8 +99,27 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
     @torch.no_grad()
     def reassign(self) -> None:
-        """Give every row the centroids that are nearest to its floats by now."""
+        """Give every row the centroids that are nearest to its floats by now.
+
+        Raises InputError when the floats have been dropped.
+        """
+        self._check_floats()
         self.numbers.copy_(nearest_centroids(self.codebook, self.centroids))
+
+    def drop_floats(self) -> None:
+        """Keep the numbers and the centroids alone, for good: `codebook` is a new parameter, of no rows.
+
+        Raises InputError when rows are not encoded.
+        """
+        if not self.encoded:
+            raise InputError("rows must be encoded before their floats are dropped: call `encode` first")
+        self.codebook = nn.Parameter(self.codebook.detach()[:0].clone(), self.codebook.requires_grad)
+        self.rounding = True
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the codebook."""
+        return self.numbers.shape[0]
 
     @property
     def encoded(self) -> bool:
@@ -128,14 +154,31 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         if not (self.rounding and alone and indices.numel() < self.num_rows):
             return super()._lookup(indices)
         flat = indices.reshape(-1)
-        floats = codebook_lookup(self.codebook, self.codes, None, flat, NO_PADDING)
-        return self._seen(floats, self.codes[flat]).view(*indices.shape, self.embedding_dim)
+        check_range("indices", flat, self.num_embeddings)
+        stored = self._stored(self.codes[flat])
+        if self._has_floats:
+            floats = codebook_lookup(self.codebook, self.codes, None, flat, NO_PADDING)
+            stored = _Unrounded.apply(floats, stored)
+        return stored.view(*indices.shape, self.embedding_dim)
 
     def _rows(self) -> Tensor:
-        return self._seen(self.codebook, None) if self.rounding else self.codebook
+        if not self.rounding:
+            return self.codebook
+        stored = self._stored(None)
+        if self._has_floats:
+            stored = _Unrounded.apply(self.codebook, stored)
+        return stored
 
-    def _seen(self, floats: Tensor, rows: Tensor | None) -> Tensor:
-        """What is stored of `floats`, the rows of these numbers (None: of all)."""
+    @property
+    def _has_floats(self) -> bool:
+        return len(self.codebook) == self.num_rows
+
+    def _check_floats(self) -> None:
+        if not self._has_floats:
+            raise InputError("rows have no floats any more: they have been dropped")
+
+    def _stored(self, rows: Tensor | None) -> Tensor:
+        """Rows of these numbers, or all, put together of their centroids."""
         table, owners = self.centroids.flatten(0, 1), self._owners()
         subspaces = self.numbers.shape[1]
         if rows is not None or torch.compiler.is_compiling():
@@ -148,9 +191,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
                 "pieces", [self.numbers], lambda: list_members(owners, None, NO_PADDING, len(table))
             )
             pieces = codebook_expand(table, owners, None, NO_PADDING, *members)
-        stored = pieces.view(-1, subspaces * self.width)[:, : self.embedding_dim]
-        seen: Tensor = _Unrounded.apply(floats, stored)
-        return seen
+        return pieces.view(-1, subspaces * self.width)[:, : self.embedding_dim]
 
     def _owners(self) -> Tensor:
         """The centroid of every piece of every row, among the centroids of all subspaces in a row: an int32 vector."""
@@ -162,6 +203,9 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         if isinstance(numbers, Tensor) and numbers.numel() and int(numbers.max()) >= self.centroids.shape[1]:
             most = self.centroids.shape[1] - 1
             error_msgs.append(f"{prefix}numbers must be centroids from 0 to {most}, got up to {int(numbers.max())}")
+        floats = state_dict.get(f"{prefix}codebook")
+        if isinstance(floats, Tensor) and len(floats) in (0, self.num_rows) and len(floats) != len(self.codebook):
+            self.codebook = nn.Parameter(self.codebook.detach().new_empty(floats.shape), self.codebook.requires_grad)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         self.rounding = self.encoded
 

@@ -27,7 +27,7 @@ from baco_gpu.experiment.regrouping import Regrouping
 from baco_gpu.experiment.residual import NOBODY, budget_beside, plan_residuals
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.models.build import full_table
-from baco_gpu.models.recommender import Table
+from baco_gpu.models.recommender import Table, rows_of
 from baco_gpu.precision import FLOAT, bits_of
 from baco_gpu.progress import Progress, silent
 from baco_gpu.training.callbacks import Callback
@@ -48,7 +48,7 @@ class Compression:
 
     @property
     def rows(self) -> int:
-        return sum(_rows(table) for table in (self.user_table, self.item_table)) - self._twice("num_rows")
+        return sum(rows_of(table) for table in (self.user_table, self.item_table)) - self._twice("num_rows")
 
     @property
     def parameters(self) -> int:
@@ -213,10 +213,6 @@ def _width_within(budget: Budget, table: TableSize) -> int:
             f"a table of one dimension is {1 / table.embedding_dim:g} of the full one, above a budget of {share:g}"
         )
     return width
-
-
-def _rows(table: Table) -> int:
-    return table.num_rows if isinstance(table, CodebookEmbedding) else table.num_embeddings
 
 
 def _parameters(table: Table) -> int:

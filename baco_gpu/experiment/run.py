@@ -12,6 +12,7 @@ from typing import Any
 from baco_gpu.baselines.registry import find_method
 from baco_gpu.checks import check_choice
 from baco_gpu.codebook.export import export_codebook
+from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.experiment.compression import Compression
 from baco_gpu.models.build import MODELS, build_model
@@ -78,6 +79,8 @@ def run(
 ) -> Outcome:
     """Train `model` ("lightgcn" or "mf") over the tables of `compression`, and rank the test part.
 
+    Tables of product codes are left without the floats that they were trained with.
+
     `callbacks` follow the training (see `baco_gpu.training.Callback`), after the report of progress and what the
     method of `compression` does between epochs.
 
@@ -89,6 +92,9 @@ def run(
     check_choice("model", model, MODELS)
     recommender = build_model(model, compression.user_table, compression.item_table, split, num_layers=num_layers)
     training = train(recommender, split, settings, (ReportProgress(progress), *compression.callbacks, *callbacks))
+    for table in (compression.user_table, compression.item_table):
+        if isinstance(table, ProductCodebookEmbedding) and table.encoded:
+            table.drop_floats()
     return Outcome(compression, recommender, model, training)
 
 

@@ -12,6 +12,11 @@ from baco_gpu.errors import InputError
 Table = nn.Embedding | CodebookEmbedding
 
 
+def rows_of(table: Table) -> int:
+    """Rows of a table or of its codebook."""
+    return table.num_rows if isinstance(table, CodebookEmbedding) else table.num_embeddings
+
+
 class BatchRows(NamedTuple):
     """What a loss reads of a model, for a batch of users and some items.
 
@@ -64,8 +69,10 @@ class Recommender(nn.Module):
     def num_rows(self) -> int:
         """Rows that are trained: those of both tables, and of a codebook that both share once."""
         tables = (self.user_embedding, self.item_embedding)
-        rows = {table.codebook if isinstance(table, CodebookEmbedding) else table.weight for table in tables}
-        return sum(map(len, rows))
+        rows = {
+            table.codebook if isinstance(table, CodebookEmbedding) else table.weight: rows_of(table) for table in tables
+        }
+        return sum(rows.values())
 
     def representations(self) -> tuple[Tensor, Tensor]:
         """The tables that scores are inner products of: (num_users, dim) and (num_items, dim)."""
