@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
-from baco_gpu.codebook import CodebookEmbedding, ServedEmbedding, cuda, device, product
+from baco_gpu.codebook import CodebookEmbedding, ProductCodebookEmbedding, ServedEmbedding, cuda, device, sparse_product
 from baco_gpu.codebook.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members, sparse_codebook_lookup
+from baco_gpu.codebook.subspaces import nearest_centroids
 from baco_gpu.errors import InputError
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -89,6 +92,22 @@ def test_rows_of_few_bits_are_those_that_are_served(bits):
 
 
 @pytest.mark.usefixtures("operations")
+def test_product_codes_are_those_that_are_served():
+    _, codes, second, indices, grad = example("cpu")
+    module = ProductCodebookEmbedding(codes, 64, second, width=5, centroids=20, padding_idx=3).to("cuda")
+    module.encode()
+    assert torch.equal(module.numbers.cpu(), nearest_centroids(module.codebook.cpu(), module.centroids.cpu()))
+    table = module.weight
+    assert torch.equal(ServedEmbedding.of(module)(torch.arange(len(codes), device="cuda")), table)
+    module(indices.cuda()).backward(grad.cuda())
+    twin = copy.deepcopy(module).cpu()
+    twin.zero_grad()
+    twin(indices).backward(grad)
+    for on_gpu, on_cpu in ((module.centroids, twin.centroids), (module.codebook, twin.codebook)):
+        torch.testing.assert_close(on_gpu.grad.cpu(), on_cpu.grad)
+
+
+@pytest.mark.usefixtures("operations")
 @pytest.mark.parametrize("weighted", [False, True])
 def test_products_with_hubs(weighted):
     generator = torch.Generator().manual_seed(2)
@@ -98,10 +117,10 @@ def test_products_with_hubs(weighted):
     weights = torch.rand(len(columns), generator=generator) if weighted else None
     table = torch.randn((500, 64), generator=generator)
     given = [None if part is None else part.cuda() for part in (table, offsets, columns, weights)]
-    found = product.gathered_sums(*given)
-    assert torch.equal(found, product.gathered_sums(*given))
+    found = sparse_product.gathered_sums(*given)
+    assert torch.equal(found, sparse_product.gathered_sums(*given))
     torch.testing.assert_close(
-        found.cpu(), product.gathered_sums(table, offsets, columns, weights), rtol=1e-3, atol=1e-2
+        found.cpu(), sparse_product.gathered_sums(table, offsets, columns, weights), rtol=1e-3, atol=1e-2
     )
 
 

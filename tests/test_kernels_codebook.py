@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from baco_gpu.codebook import device, plain, product
+from baco_gpu.codebook import device, plain, sparse_product
 from baco_gpu.codebook.lookup import NO_PADDING, list_members
 from baco_gpu.cuda.catalogue import instances
 from cuda_host.host import SANITIZERS, SMALL, build, compiler, host_launcher, run_sanitized, small_libraries
@@ -104,7 +104,7 @@ def test_products_with_sparse_matrices(launch, monkeypatch, dtype, weighted):
         table = torch.randint(-2, 3, (20, dim), generator=generator).to(dtype)
         expected = (matrix @ table.double()).to(dtype)
         same(device.gathered_sums(launch, table, offsets, columns, weights), expected)
-        same(product.gathered_sums(table, offsets, columns, weights), expected)
+        same(sparse_product.gathered_sums(table, offsets, columns, weights), expected)
 
 
 def test_every_instance_has_run():

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco_gpu.codebook import cuda, product
+from baco_gpu.codebook import cuda, sparse_product
 from baco_gpu.codebook import lookup as lookup_module
 from baco_gpu.codebook.lookup import (
     NO_PADDING,
@@ -127,7 +127,7 @@ def test_operators_are_registered_as_torch_asks(two, padding, indices):
 def test_the_product_is_registered_as_torch_asks():
     table, offsets, columns = torch.randn((4, 3)), torch.tensor([0, 2, 2, 3]), torch.tensor([1, 3, 0])
     for weights in (None, torch.randn(3)):
-        torch.library.opcheck(product.gathered_sums, (table, offsets, columns, weights))
+        torch.library.opcheck(sparse_product.gathered_sums, (table, offsets, columns, weights))
 
 
 def test_members_of_every_row_are_listed_without_the_padding_index():
@@ -261,9 +261,9 @@ class TestBadInput:
             ((table, offsets, columns, weights[:1]), r"weights must be .*got torch.float32 of shape \(1,\)"),
         ]:
             with pytest.raises(InputError, match=message):
-                product.gathered_sums(*arguments)
+                sparse_product.gathered_sums(*arguments)
         with pytest.raises(InputError, match="columns must be on the device of the table, cpu, got meta"):
-            product._check(table, offsets, columns.to("meta"), None)
+            sparse_product._check(table, offsets, columns.to("meta"), None)
 
     def test_of_gradients(self, indices):
         codebook, codes, secondary = example(True)

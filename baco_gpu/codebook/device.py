@@ -178,7 +178,7 @@ def _sorted_places(
 
 
 def gathered_sums(launch: Launcher, table: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor | None) -> Tensor:
-    """See `product.gathered_sums`."""
+    """See `sparse_product.gathered_sums`."""
     own = None if weights is None else weights.contiguous()
     return _row_sums(launch, table.contiguous(), columns.contiguous(), offsets.contiguous(), False, own)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from baco_gpu.codebook import cuda, device, lookup, plain, product, segments
+from baco_gpu.codebook import cuda, device, lookup, plain, segments, sparse_product
 from cuda_host.host import SMALL, HostLauncher
 
 
@@ -25,7 +25,7 @@ def register(launch: HostLauncher) -> None:
         ),
         (lookup.codebook_expand, lookup._check_expansion, 6, device.expand, plain.expand),
         (lookup.codebook_collapse, lookup._check_expansion, 6, device.collapse, plain.collapse),
-        (product.gathered_sums, product._check, 4, device.gathered_sums, segments.gathered_sums),
+        (sparse_product.gathered_sums, sparse_product._check, 4, device.gathered_sums, segments.gathered_sums),
     ):
         operator.register_kernel("cpu")(cuda.on_cuda(check, checked, kernels, otherwise))
 
@@ -44,7 +44,9 @@ def check(secondary: torch.Tensor | None, padding: int) -> None:
     torch.library.opcheck(lookup.codebook_lookup_row_gradients, (grad.detach(), *given, 5))
     torch.library.opcheck(lookup.codebook_expand, (codebook, codes, secondary, padding, *members))
     torch.library.opcheck(lookup.codebook_collapse, (table_grad, codes, secondary, padding, *members))
-    torch.library.opcheck(product.gathered_sums, (codebook.detach(), *members, torch.randn(len(members.ids)).double()))
+    torch.library.opcheck(
+        sparse_product.gathered_sums, (codebook.detach(), *members, torch.randn(len(members.ids)).double())
+    )
     for function in (
         lambda table: lookup.codebook_lookup(table, *given),
         lambda table: lookup.codebook_expand(table, codes, secondary, padding, *members),
