@@ -151,6 +151,20 @@ def test_gradients_reach_the_centroids_and_pass_through_to_the_floats(ids, optio
     torch.testing.assert_close(whole.codebook.grad, plain.codebook.grad)
 
 
+def test_floats_may_be_gone_back_to():
+    module = encoded()
+    module.to_floats()
+    assert not module.encoded
+    plain = CodebookEmbedding(CODES, 5, SECONDARY)
+    with torch.no_grad():
+        plain.codebook.copy_(module.codebook)
+    assert torch.equal(module.weight, plain.weight)
+    module.encode()
+    module.drop_floats()
+    with pytest.raises(InputError, match="they have been dropped"):
+        module.to_floats()
+
+
 def test_codes_follow_the_floats_when_they_are_told_to():
     module = encoded(None)
     before = module.weight.detach().clone()

@@ -292,6 +292,23 @@ def test_product_codes_of_a_run_that_ends_before_are_those_of_its_floats():
     assert evaluate_ranking(users, items, split.train, split.test, (20,))["recall@20"] == result.test["recall@20"]
 
 
+def test_trained_codes_are_trained_again_from_their_floats_or_without_them():
+    split = planted_split()
+    model, again = (make("lightgcn", split, product=True) for _ in range(2))
+    settings = TrainingSettings(epochs=2, batch_size=64)
+    first = train(model, split, settings)
+    assert train(model, split, settings).test == first.test == train(again, split, settings).test
+    for table in (model.user_embedding, model.item_embedding):
+        table.drop_floats()
+    with pytest.raises(InputError, match=r"embedding_std must be None for tables of product codes .*, got 0\.1"):
+        train(model, split, settings)
+    before = model.user_embedding.numbers.clone(), model.user_embedding.centroids.detach().clone()
+    result = train(model, split, TrainingSettings(epochs=2, batch_size=64, embedding_std=None))
+    assert len(result.history) == 2
+    assert torch.equal(model.user_embedding.numbers, before[0])
+    assert not torch.equal(model.user_embedding.centroids, before[1])
+
+
 def test_an_interrupt_leaves_floats_that_have_no_codes_yet(monkeypatch):
     split = planted_split()
     model = make("mf", split, product=True)

@@ -22,7 +22,8 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     Rows are floats at first. `encode` finds centroids and gives every row its nearest ones; from then on lookups see
     these, and training moves both the centroids and, as if there were no rounding, the floats behind the numbers
     (Bengio et al., arXiv 1308.3432, section 2.3). `reassign` lets the numbers follow the floats, and `drop_floats` ends
-    that: what is left is small, and trains its centroids alone. See `baco_gpu.codebook.subspaces`.
+    that: what is left is small, and trains its centroids alone. See `baco_gpu.codebook.subspaces`. On a GPU, an index
+    out of range ends in PyTorch's assertion.
 
     Parameters
     ----------
@@ -106,6 +107,13 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         self._check_floats()
         self.numbers.copy_(nearest_centroids(self.codebook, self.centroids))
 
+    @torch.no_grad()
+    def to_floats(self) -> None:
+        """See rows as floats again, and forget what stands for them. Raises InputError when these have been dropped."""
+        self._check_floats()
+        self.centroids.zero_()
+        self.rounding = False
+
     def drop_floats(self) -> None:
         """Keep the numbers and the centroids alone, for good: `codebook` is a new parameter, of no rows.
 
@@ -120,6 +128,11 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     def num_rows(self) -> int:
         """Rows of the codebook."""
         return self.numbers.shape[0]
+
+    @property
+    def has_floats(self) -> bool:
+        """Whether there are floats behind the numbers."""
+        return len(self.codebook) == self.num_rows
 
     @property
     def encoded(self) -> bool:
@@ -151,30 +164,30 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     def _lookup(self, indices: Tensor) -> Tensor:
         # Of a large codebook, the rows of a batch alone are put together; see `CodebookEmbedding._lookup`.
         alone = self.secondary is None and self.padding_idx is None and not torch.compiler.is_compiling()
-        if not (self.rounding and alone and indices.numel() < self.num_rows):
+        if not (self._seen_stored and alone and indices.numel() < self.num_rows):
             return super()._lookup(indices)
         flat = indices.reshape(-1)
         check_range("indices", flat, self.num_embeddings)
         stored = self._stored(self.codes[flat])
-        if self._has_floats:
+        if self.has_floats:
             floats = codebook_lookup(self.codebook, self.codes, None, flat, NO_PADDING)
             stored = _Unrounded.apply(floats, stored)
         return stored.view(*indices.shape, self.embedding_dim)
 
     def _rows(self) -> Tensor:
-        if not self.rounding:
+        if not self._seen_stored:
             return self.codebook
         stored = self._stored(None)
-        if self._has_floats:
+        if self.has_floats:
             stored = _Unrounded.apply(self.codebook, stored)
         return stored
 
     @property
-    def _has_floats(self) -> bool:
-        return len(self.codebook) == self.num_rows
+    def _seen_stored(self) -> bool:
+        return self.rounding or not self.has_floats
 
     def _check_floats(self) -> None:
-        if not self._has_floats:
+        if not self.has_floats:
             raise InputError("rows have no floats any more: they have been dropped")
 
     def _stored(self, rows: Tensor | None) -> Tensor:
@@ -184,7 +197,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         if rows is not None or torch.compiler.is_compiling():
             if rows is None:
                 rows = torch.arange(self.num_rows, device=owners.device)
-            places = rows.unsqueeze(1) * subspaces + torch.arange(subspaces, device=rows.device)
+            places = rows.long().unsqueeze(1) * subspaces + torch.arange(subspaces, device=rows.device)
             pieces = codebook_lookup(table, owners, None, places.reshape(-1), NO_PADDING)
         else:
             members = self._derived(

@@ -28,7 +28,15 @@ def encode_tables(model: Recommender, seed: int) -> None:
 def reassign_rows(model: Recommender) -> None:
     """Let the rows that are product codes follow their floats."""
     for table in _product_tables(model):
-        table.reassign()
+        if table.has_floats:
+            table.reassign()
+
+
+def begin_with_floats(model: Recommender) -> None:
+    """See tables of product codes as the floats behind them, where there are any; they are encoded when it is time."""
+    for table in _product_tables(model):
+        if table.has_floats:
+            table.to_floats()
 
 
 def _product_tables(model: Recommender) -> list[ProductCodebookEmbedding]:

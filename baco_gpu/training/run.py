@@ -12,7 +12,7 @@ from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.evaluation.ranking import evaluate_ranking
 from baco_gpu.models.recommender import Recommender
-from baco_gpu.training.encoding import encode_tables, reassign_rows
+from baco_gpu.training.encoding import begin_with_floats, encode_tables, reassign_rows
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
 
 DROP = 8  # to a fraction of the learning rate
@@ -62,6 +62,7 @@ class TrainingRun:
         self.evaluation_seconds = 0.0
         self.best: dict[str, Tensor] | None = None
         self._tables = [module for module in model.modules() if isinstance(module, CodebookEmbedding)]
+        begin_with_floats(model)
         self._drops_in_all = settings.lr_drops + any(table.rounds for table in self._tables)
 
     @property

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import BacoError, InputError
@@ -48,8 +49,8 @@ def train(
     Raises
     ------
     InputError
-        When sizes disagree, there is nothing to train on, an embedding is sparse, or there is no validation part
-        and `patience` is not None.
+        When sizes disagree, there is nothing to train on, an embedding is sparse, there is no validation part and
+        `patience` is not None, or embeddings are to be drawn that have no floats any more.
     DivergenceError
         When the loss is not finite.
 
@@ -133,5 +134,11 @@ def _check(model: Recommender, split: SplitInteractions, settings: TrainingSetti
         )
     if settings.patience is not None and len(split.validation) == 0:
         raise InputError("the validation part is empty: early stopping needs one, or a patience of None")
+    bare = any(isinstance(module, ProductCodebookEmbedding) and not module.has_floats for module in model.modules())
+    if bare and settings.embedding_std is not None:
+        raise InputError(
+            "embedding_std must be None for tables of product codes whose floats have been dropped, which cannot be "
+            f"drawn anew, got {settings.embedding_std:g}"
+        )
     if any(getattr(module, "sparse", False) for module in model.modules()):
         raise InputError("train needs dense gradients: build the embeddings with sparse=False")
