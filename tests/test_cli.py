@@ -139,6 +139,22 @@ def test_train_makes_product_codes_and_exports_what_it_paid_for(baco, clicks, tm
     assert "codebook_dtype must be 'float' for method 'product'" in stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "method"),
+    [
+        (["--budget-rows", 100], "product"),
+        (["--budget", 0.25, "--codebook-dtype", "int4"], "affinity"),
+        (["--budget", 0.1, "--budget-measure", "bytes", "--dim", 32], "quantized"),
+        (["--budget", 0.07, "--budget-measure", "bytes", "--dim", 32], "product"),  # 2 bits and a scale are 7.03%
+        (["--budget", 0.07, "--budget-measure", "bytes", "--dim", 32, "--codebook-dtype", "int2"], "quantized"),
+    ],
+)
+def test_train_chooses_a_method_that_suits_the_budget(baco, clicks, options, method):
+    code, stdout, stderr = baco("train", clicks, *options, "--epochs", 1, "--model", "mf", "--json")
+    assert (code, stderr) == (0, "")
+    assert json.loads(stdout)["method"] == method
+
+
 def test_train_of_a_budget_of_bytes_spends_bits_before_rows_and_exports_what_it_paid_for(baco, clicks, tmp_path):
     tables = tmp_path / "tables.safetensors"
     budget = ["--budget", 0.25, "--budget-measure", "bytes", "--dim", 32]

@@ -30,7 +30,7 @@ def train(
         options.choice(
             "Tables: product, quantized, affinity or codebook (ours), full, or another that `baco methods` lists.",
             "baco_gpu.baselines.registry:METHODS",
-            show_default="product; quantized with a budget of bytes; affinity with integers; codebook with --codes",
+            show_default="product; quantized for bytes that buy 2 bits; affinity with integers; codebook with --codes",
         ),
     ] = None,
     codes: Annotated[
@@ -126,9 +126,13 @@ def train(
 
 def _default_method(clustering: BalancedCoclustering) -> str:
     from baco_gpu.clustering.budget import Budget
-    from baco_gpu.precision import FLOAT
+    from baco_gpu.precision import BITS, FLOAT, row_bytes
 
+    floats = clustering.codebook_dtype in (None, FLOAT)
     budget = None if clustering.budget is None else Budget.of(clustering.budget, clustering.budget_measure)
-    if budget is not None and budget.is_share_of_bytes:
-        return "quantized"
-    return "product" if clustering.codebook_dtype in (None, FLOAT) else "affinity"
+    if budget is None or budget.ratio is None or not budget.is_share_of_bytes:
+        return "product" if floats else "affinity"
+    full, least = (
+        row_bytes(clustering.embedding_dim, bits, clustering.value_bytes) for bits in (None, min(BITS.values()))
+    )
+    return "product" if floats and budget.ratio * full < least else "quantized"

@@ -79,7 +79,7 @@ def run(
 ) -> Outcome:
     """Train `model` ("lightgcn" or "mf") over the tables of `compression`, and rank the test part.
 
-    Tables of product codes are left without the floats that they were trained with.
+    Tables of product codes are left without the floats that they were trained with, and can be trained no second time.
 
     `callbacks` follow the training (see `baco_gpu.training.Callback`), after the report of progress and what the
     method of `compression` does between epochs.
