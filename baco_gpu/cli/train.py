@@ -125,14 +125,12 @@ def train(
 
 
 def _default_method(clustering: BalancedCoclustering) -> str:
-    from baco_gpu.clustering.budget import Budget
-    from baco_gpu.precision import BITS, FLOAT, row_bytes
+    from baco_gpu.clustering.budget import Budget, TableSize, widest_integers
+    from baco_gpu.precision import FLOAT
 
     floats = clustering.codebook_dtype in (None, FLOAT)
     budget = None if clustering.budget is None else Budget.of(clustering.budget, clustering.budget_measure)
-    if budget is None or budget.ratio is None or not budget.is_share_of_bytes:
+    if budget is None or not budget.is_share_of_bytes:
         return "product" if floats else "affinity"
-    full, least = (
-        row_bytes(clustering.embedding_dim, bits, clustering.value_bytes) for bits in (None, min(BITS.values()))
-    )
-    return "product" if floats and budget.ratio * full < least else "quantized"
+    row = widest_integers(budget, TableSize(1, 0, clustering.embedding_dim, clustering.value_bytes))
+    return "quantized" if budget.buys_own_rows(row) or not floats else "product"

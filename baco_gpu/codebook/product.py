@@ -192,24 +192,19 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
     def _stored(self, rows: Tensor | None) -> Tensor:
         """Rows of these numbers, or all, put together of their centroids."""
-        table, owners = self.centroids.flatten(0, 1), self._owners()
-        subspaces = self.numbers.shape[1]
-        if rows is not None or torch.compiler.is_compiling():
-            if rows is None:
-                rows = torch.arange(self.num_rows, device=owners.device)
-            places = rows.long().unsqueeze(1) * subspaces + torch.arange(subspaces, device=rows.device)
-            pieces = codebook_lookup(table, owners, None, places.reshape(-1), NO_PADDING)
-        else:
+        numbers = self.numbers if rows is None else self.numbers.index_select(0, rows)
+        table = self.centroids.flatten(0, 1)
+        first = torch.arange(numbers.shape[1], dtype=torch.int32, device=table.device) * self.centroids.shape[1]
+        owners = (numbers.int() + first).view(-1)  # of every piece, the row of the table
+        if rows is None and not torch.compiler.is_compiling():
             members = self._derived(
                 "pieces", [self.numbers], lambda: list_members(owners, None, NO_PADDING, len(table))
             )
             pieces = codebook_expand(table, owners, None, NO_PADDING, *members)
-        return pieces.view(-1, subspaces * self.width)[:, : self.embedding_dim]
-
-    def _owners(self) -> Tensor:
-        """The centroid of every piece of every row, among the centroids of all subspaces in a row: an int32 vector."""
-        first = torch.arange(self.numbers.shape[1], dtype=torch.int32, device=self.numbers.device)
-        return (self.numbers.int() + first * self.centroids.shape[1]).view(-1)
+        else:
+            every = torch.arange(len(table), dtype=torch.int32, device=table.device)
+            pieces = codebook_lookup(table, every, None, owners, NO_PADDING)
+        return pieces.view(len(numbers), numbers.shape[1] * self.width)[:, : self.embedding_dim]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         numbers, error_msgs = state_dict.get(f"{prefix}numbers"), arguments[-1]

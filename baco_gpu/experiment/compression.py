@@ -77,12 +77,13 @@ class Compression:
 
 def check_budget(method: str, clustering: BalancedCoclustering) -> None:
     """Raise what `compress` would for a budget of the wrong kind, or for rows stored twice, before there are data."""
-    if find_method(method).table == PRODUCT and clustering.codebook_dtype not in (None, FLOAT):
+    table = find_method(method).table
+    if table == PRODUCT and clustering.codebook_dtype not in (None, FLOAT):
         raise InputError(
             f"codebook_dtype must be {FLOAT!r} for method {method!r}, which stores rows its own way, "
             f"got {clustering.codebook_dtype!r}"
         )
-    if find_method(method).table != QUANTIZED or clustering.codebook_dtype is not None:
+    if table != QUANTIZED or clustering.codebook_dtype is not None:
         return
     budget = _budget_of(clustering, method)
     if not budget.is_share_of_bytes:
