@@ -132,7 +132,10 @@ def test_train_makes_product_codes_and_exports_what_it_paid_for(baco, clicks, tm
     assert 0.24 * summary["parameters_full"] <= summary["parameters"] <= 0.25 * summary["parameters_full"]
     served = load_codebooks(tables)
     assert {name: table.num_embeddings for name, table in served.items()} == {"users": 300, "items": 200}
-    assert sum(table.nbytes for table in served.values()) == summary["bytes"]
+    centroids = served["users"].centroids
+    assert np.array_equal(centroids, served["items"].centroids)
+    assert sum(table.nbytes for table in served.values()) - centroids.nbytes == summary["bytes"]
+    assert summary["bytes"] < tables.stat().st_size < summary["bytes"] + 2000  # centroids are there once
     assert model.stat().st_size < 0.6 * summary["bytes_full"]
     code, _, stderr = baco("train", "nowhere.csv", "--method", "product", "--codebook-dtype", "int4")
     assert code == 2

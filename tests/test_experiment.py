@@ -17,7 +17,7 @@ from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 from baco_gpu.data.splits import random_split
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError, UnreachableBudgetError
-from baco_gpu.experiment.product import ProductPlan
+from baco_gpu.experiment.product import MOST_CENTROIDS, ProductPlan
 from baco_gpu.experiment.residual import MIN_INTERACTIONS
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.training import Checkpoint
@@ -155,8 +155,8 @@ def test_product_codes_are_as_fine_as_the_budget_has_room_for(split, measure, bu
     estimator = BalancedCoclustering(embedding_dim=32, budget=budget, budget_measure=measure)
     compression = experiment.compress(split, "product", estimator)
     users, items = tables(compression)
-    assert (users.width, users.centroids.shape[0]) == (items.width, items.centroids.shape[0])
-    plan = ProductPlan(users.width, max(users.centroids.shape[1], items.centroids.shape[1]))
+    assert users.centroids is items.centroids
+    plan = ProductPlan(users.width, len(users.centroids))
     size = TableSize(split.num_users, split.num_items, 32)
     assert compression.parameters == plan.parameters(size)
     assert compression.bytes == plan.bytes(size)
@@ -170,16 +170,16 @@ def test_product_codes_are_as_fine_as_the_budget_has_room_for(split, measure, bu
     finer = [
         (width, count)
         for width in range(1, 33)
-        for count in range(2, 257)
+        for count in range(2, min(MOST_CENTROIDS, 320 * (32 // width)) + 1)
         if count ** (1 / width) > plan.centroids ** (1 / plan.width) * (1 + 1e-9)
     ]
     assert all(cost(ProductPlan(*other)) > limit for other in finer)
 
 
-@pytest.mark.parametrize(("measure", "least"), [("parameters", 128), ("bytes", 320 + 4 * 128)])
+@pytest.mark.parametrize(("measure", "least"), [("parameters", 64), ("bytes", 320 + 4 * 64)])
 def test_product_codes_need_a_number_a_row_and_two_centroids(split, measure, least):
     estimator = BalancedCoclustering(embedding_dim=32, budget=0.001, budget_measure=measure)
-    with pytest.raises(UnreachableBudgetError, match=f"at least {least} {measure}, got {10 if least == 128 else 40}"):
+    with pytest.raises(UnreachableBudgetError, match=f"at least {least} {measure}, got {10 if least == 64 else 40}"):
         experiment.compress(split, "product", estimator)
 
 

@@ -14,7 +14,14 @@ from torch import nn
 
 from baco_gpu import CodebookEmbedding, ProductCodebookEmbedding
 from baco_gpu.codebook import subspaces
-from baco_gpu.codebook.subspaces import balanced_rotation, fit_centroids, nearest_centroids, subspaces_of
+from baco_gpu.codebook.product import encode_together
+from baco_gpu.codebook.subspaces import (
+    MOST_CENTROIDS,
+    balanced_rotation,
+    fit_centroids,
+    nearest_centroids,
+    subspaces_of,
+)
 from baco_gpu.errors import InputError
 
 CODES = np.array([0, 3, 3, 7, 0, 9, 7, 7])
@@ -34,8 +41,7 @@ def encoded(secondary=SECONDARY, *, seed=0, **options):
 
 def put_together(centroids, numbers, dim):
     """Rows of the numbers, piece by piece."""
-    rows = [torch.cat([centroids[place, int(number)] for place, number in enumerate(row)]) for row in numbers]
-    return torch.stack(rows)[:, :dim]
+    return torch.stack([torch.cat([centroids[int(number)] for number in row]) for row in numbers])[:, :dim]
 
 
 def test_pieces_of_a_row_may_leave_a_narrower_one():
@@ -45,47 +51,78 @@ def test_pieces_of_a_row_may_leave_a_narrower_one():
 @given(st.integers(1, 30), st.integers(1, 9), st.integers(1, 9), st.integers(1, 8), st.integers(0, 9))
 def test_no_centroid_is_nearer_than_that_of_the_code(rows, dim, width, count, seed):
     width = min(width, dim)
-    table, centroids = normal(rows, dim, seed=seed), normal(subspaces_of(dim, width), count, width, seed=seed + 1)
-    centroids.flatten(1)[-1].view(count, width)[:, dim - (len(centroids) - 1) * width :] = 0
+    table, centroids = normal(rows, dim, seed=seed), normal(count, width, seed=seed + 1)
     numbers = nearest_centroids(table, centroids)
-    assert (numbers.dtype, numbers.shape) == (torch.uint8, (rows, len(centroids)))
-    padded = nn.functional.pad(table, (0, len(centroids) * width - dim)).view(rows, -1, 1, width)
-    distances = (padded - centroids).norm(dim=-1)
-    chosen = distances.gather(-1, numbers.long().unsqueeze(-1)).squeeze(-1)
-    torch.testing.assert_close(chosen, distances.amin(-1), rtol=1e-4, atol=1e-5)
+    assert (numbers.dtype, numbers.shape) == (torch.uint8, (rows, subspaces_of(dim, width)))
+    for place, pieces in enumerate(table.split(width, dim=1)):
+        distances = torch.cdist(pieces, centroids[:, : pieces.shape[1]], compute_mode="donot_use_mm_for_euclid_dist")
+        chosen = distances.gather(1, numbers[:, place : place + 1].long()).squeeze(1)
+        torch.testing.assert_close(chosen, distances.amin(1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("count", "dtype"), [(256, torch.uint8), (257, torch.int16), (MOST_CENTROIDS, torch.int16)])
+def test_a_number_has_as_many_bytes_as_it_needs(count, dtype):
+    centroids = torch.arange(count, dtype=torch.float64).unsqueeze(1)
+    numbers = nearest_centroids(torch.tensor([[0, count - 1]], dtype=torch.float64), centroids)
+    assert (numbers.dtype, numbers.tolist()) == (dtype, [[0, count - 1]])
 
 
 def test_k_means_finds_groups_and_repeats():
-    centres = torch.tensor([[0.0, 0, 0, 0, 5], [9, 9, 0, 0, -5], [0, 9, 9, 9, 5]])
+    centres = torch.tensor([[0.0, 0, 9, 9, 0], [9, 9, 0, 0, 9], [0, 9, 9, 9, 0]])  # pieces 00, 99 and 09
     rows = centres.repeat_interleave(40, 0)[torch.randperm(120, generator=torch.Generator().manual_seed(1))]
     noisy = rows + 0.01 * normal(120, 5)
     errors = []
     for seed in range(8):
         centroids = fit_centroids(noisy, 2, 3, seed)
         assert torch.equal(centroids, fit_centroids(noisy, 2, 3, seed))
-        assert centroids.shape == (3, 3, 2)
-        assert not centroids[2, :, 1].any()  # the last subspace has one dimension
+        assert centroids.shape == (3, 2)
         stored = put_together(centroids, nearest_centroids(noisy, centroids), 5)
         errors.append(float((stored - noisy).square().mean()))
     assert min(errors) < 1e-3
 
 
-def test_k_means_takes_the_mean_of_the_rows_of_a_centroid():
-    rows = normal(500, 6)
-    centroids = fit_centroids(rows, 3, 8, 0)
-    pieces, numbers = rows.view(500, 2, 3), nearest_centroids(rows, centroids)
-    means = torch.stack(
-        [torch.stack([pieces[numbers[:, place] == k, place].mean(0) for k in range(8)]) for place in (0, 1)]
-    )
-    assert (means - centroids).norm() < 0.2 * (centroids - rows[:8].view(8, 2, 3).transpose(0, 1)).norm()
-    drawn = subspaces._nearest(pieces, centroids)
-    assert torch.equal(drawn, numbers.long())
+def test_k_means_takes_the_mean_of_the_pieces_of_a_centroid(monkeypatch):
+    rows = normal(200, 6)
+    before, after = (fit_with(rounds, rows, 3, 8, monkeypatch) for rounds in (4, 5))
+    pieces, numbers = rows.reshape(400, 3), nearest_centroids(rows, before).reshape(400)
+    means = torch.stack([pieces[numbers == number].mean(0) for number in range(8)])
+    torch.testing.assert_close(after, means)
+    assert (after - before).norm() > 1e-3
 
 
-def test_as_many_centroids_as_rows_leave_no_error():
-    rows = normal(12, 7)
-    centroids = fit_centroids(rows, 4, 12, 3)
-    assert torch.equal(put_together(centroids, nearest_centroids(rows, centroids), 7), rows)
+def fit_with(rounds, rows, width, count, monkeypatch):
+    monkeypatch.setattr(subspaces, "_ROUNDS", rounds)
+    return fit_centroids(rows, width, count, 0)
+
+
+def test_as_many_centroids_as_pieces_leave_no_error():
+    rows = normal(12, 8)
+    centroids = fit_centroids(rows, 4, 24, 3)
+    assert torch.equal(put_together(centroids, nearest_centroids(rows, centroids), 8), rows)
+
+
+def test_a_tree_finds_what_comparing_with_all_centroids_does(monkeypatch):
+    rows, centroids = normal(300, 10), normal(1500, 4, seed=1)
+    found = nearest_centroids(rows, centroids)
+    monkeypatch.setattr(subspaces, "_MANY", 1501)
+    assert torch.equal(found, nearest_centroids(rows, centroids))
+
+
+def test_tables_may_share_their_centroids():
+    users, items = (ProductCodebookEmbedding(np.arange(9), 4, width=2, centroids=8) for _ in range(2))
+    with torch.no_grad():  # two pieces in each table, others in the other one
+        users.codebook.copy_(torch.tensor([0.0, 1, 2, 3]).repeat(9, 1))
+        items.codebook.copy_(torch.tensor([4.0, 5, 6, 7]).repeat(9, 1))
+    with pytest.raises(InputError, match="must have the same centroids to be encoded together, got several"):
+        encode_together([users, items])
+    items.centroids = users.centroids
+    errors = []
+    for seed in range(8):
+        encode_together([users, items], seed)
+        errors.append(float(sum((table.weight - table.codebook).detach().square().sum() for table in (users, items))))
+    assert min(errors) == 0
+    assert users.encoded
+    assert items.encoded
 
 
 @pytest.mark.parametrize("width", [1, 3, 4, 8])
@@ -143,7 +180,7 @@ def test_gradients_reach_the_centroids_and_pass_through_to_the_floats(ids, optio
     padded = nn.functional.pad(plain.codebook.grad, (0, 1)).view(4, 3, 2)
     for row, numbers in enumerate(module.numbers.tolist()):
         for place, number in enumerate(numbers):
-            wanted[place, number] += padded[row, place]
+            wanted[number] += padded[row, place]
     torch.testing.assert_close(module.centroids.grad, wanted)
     whole = copy.deepcopy(module)
     whole.zero_grad()
@@ -215,13 +252,14 @@ def test_a_trained_table_is_compressed():
 
 
 def test_what_it_costs():
-    module = encoded(None)  # four rows of three subspaces; three centroids each, of two values
-    assert module.parameter_count == 3 * 3 * 2 + 4 * 2
-    assert module.nbytes == 3 * 3 * 2 * 4 + 4 * 3 + 8 * 4
+    module = encoded(None)  # four rows of three pieces; three centroids of two values
+    assert module.parameter_count == 3 * 2 + 4 * 2
+    assert module.nbytes == 3 * 2 * 4 + 4 * 3 + 8 * 4
     own = ProductCodebookEmbedding(np.arange(8), 6, width=3)
-    assert own.centroids.shape == (2, 8, 3)
-    assert own.parameter_count == 2 * 8 * 3 + 8
-    assert own.nbytes == 2 * 8 * 3 * 4 + 8 * 2
+    assert own.parameter_count == 256 * 3 + 8
+    assert own.nbytes == 256 * 3 * 4 + 8 * 2
+    many = ProductCodebookEmbedding(np.arange(200), 6, width=3, centroids=300)
+    assert many.nbytes == 300 * 3 * 4 + 200 * 2 * 2
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
@@ -275,7 +313,7 @@ def test_it_says_what_it_is():
     [
         ({"width": 0}, "width must be an integer at least 1, got 0"),
         ({"width": 6}, "width must be at most the embedding_dim of 5, got 6"),
-        ({"width": 2, "centroids": 257}, "centroids must be an integer from 1 to 256, got 257"),
+        ({"width": 2, "centroids": 32769}, "centroids must be an integer from 1 to 32768, got 32769"),
         ({"width": 2, "bits": 4}, "bits must not be given for rows that are product codes, got 4"),
         ({"width": 2, "sparse": True}, "sparse must not be given for rows that are product codes, got True"),
     ],

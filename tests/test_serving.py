@@ -29,7 +29,9 @@ def modules():
     torch.nn.init.normal_(residual.residual[:-1].detach())
     mixed = MixedCodebookEmbedding(CODES, 5, np.column_stack((SECONDARY, CODES, CODES[::-1])), own_share=0.25)
     product = ProductCodebookEmbedding(CODES, 5, SECONDARY, width=5, padding_idx=4, dtype=torch.float64)
-    product.encode()
+    many = ProductCodebookEmbedding(CODES, 200, width=2, centroids=300)
+    for module in (product, many):
+        module.encode()
     return {
         "plain": CodebookEmbedding(CODES, 5),
         "secondary": CodebookEmbedding(CODES, 5, SECONDARY),
@@ -45,13 +47,14 @@ def modules():
         "packed mixed": MixedCodebookEmbedding(CODES, 5, np.column_stack((SECONDARY, CODES)), own_share=0.5, bits=4),
         "product": ProductCodebookEmbedding.from_pretrained(torch.randn(8, 5), np.arange(8), width=2, centroids=3),
         "product mean": product,
+        "product int16": many,
         "residual": residual,
         "mixed": mixed,
     }
 
 
 EXACT = ["plain", "secondary", "padding", "double", "half", "bag", "quantized", "packed", "packed alone"]
-EXACT += ["own rows", "packed own rows", "product", "product mean"]
+EXACT += ["own rows", "packed own rows", "product", "product mean", "product int16"]
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -62,8 +65,8 @@ def test_a_served_table_gives_the_bits_of_the_module(name, tmp_path):
     assert served.lookup(np.arange(8)).tobytes() == wanted.tobytes()
     assert served.lookup(np.arange(8)).dtype == wanted.dtype
     assert np.array_equal(served.lookup(IDS), wanted[IDS])
-    assert served.lookup(3).shape == (5,)
-    assert served.lookup([]).shape == (0, 5)
+    assert served.lookup(3).shape == wanted.shape[1:]
+    assert served.lookup([]).shape == (0, *wanted.shape[1:])
 
 
 def test_residuals_are_served_too(tmp_path):
@@ -106,7 +109,7 @@ def test_product_codes_are_served_from_bytes(tmp_path):
     served = load_codebook(export_codebook(module, tmp_path / "table.safetensors"))
     assert (served.codebook.dtype, served.codebook.shape) == (np.uint8, (8, 3))
     assert served.embedding_dim == 5
-    assert served.nbytes == module.nbytes == 8 * 3 + 3 * 3 * 2 * 4
+    assert served.nbytes == module.nbytes == 8 * 3 + 3 * 2 * 4
     with pytest.raises(InputError, match="must be encoded to be served: call `encode` first"):
         served_table(ProductCodebookEmbedding(CODES, 5, width=2))
 
@@ -242,9 +245,11 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
     for change, message in (
         ({"dim": None}, "centroids must be given with dim, and without bits and scales"),
         ({"bits": 4}, "centroids must be given with dim, and without bits and scales"),
-        ({"dim": 4}, r"centroids must have shape \(3, centroids, width\) for rows of 4 dimensions in 3 subspaces"),
-        ({"centroids": coded.centroids[:2]}, r"in 3 subspaces, got \(2, 3, 2\)"),
-        ({"centroids": coded.centroids[:, :1]}, "codebook must be centroids from 0 to 0, got up to 2"),
+        ({"dim": 4}, "centroids must have a width of which 3 make up 4 dimensions, got 2"),
+        ({"dim": 7}, "centroids must have a width of which 3 make up 7 dimensions, got 2"),
+        ({"centroids": coded.centroids[:2]}, r"codebook must be centroids from 0 to 1, got 0\.\.2"),
+        ({"centroids": coded.centroids.repeat(90, 0)}, "codebook must be a int16 matrix, got uint8"),
+        ({"centroids": coded.centroids[0]}, "centroids must be a float32 matrix, got float32 of shape"),
     ):
         with pytest.raises(InputError, match=message):
             ServedTable(**{**parts, **change})

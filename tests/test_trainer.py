@@ -273,9 +273,8 @@ def test_the_scores_of_floats_are_near_to_those_of_their_codes(monkeypatch):
     scripted_evaluation(monkeypatch, [0.3, 0.2, 0.2, 0.2])
     split = planted_split()
     settings = TrainingSettings(epochs=9, batch_size=64, learning_rate=0.02, patience=1, lr_drops=0)
-    plain, coded = make("lightgcn", split), make("lightgcn", split, product=True)
-    for table in (coded.user_embedding, coded.item_embedding):
-        table.centroids = nn.Parameter(table.centroids.new_zeros((3, len(table.codebook), 3)))  # one for every row
+    one_a_piece = [ProductCodebookEmbedding(np.arange(size), 8, width=2, centroids=size * 4) for size in (USERS, ITEMS)]
+    plain, coded = make("lightgcn", split), build_model("lightgcn", *one_a_piece, split)
     train(plain, split, TrainingSettings(**{**vars(settings), "epochs": 1}))
     train(coded, split, settings)
     assert coded.user_embedding.encoded

@@ -295,7 +295,7 @@ METHODS: dict[str, Method] = {
         Method(
             "product",
             "quantisation",
-            "ours: every row as the nearest of 256 centroids in each subspace, trained on",
+            "ours: rows in pieces, each the nearest of centroids that all of them have, trained on",
             "Jégou et al., IEEE TPAMI 33, 2011",
             table=PRODUCT,
         ),

@@ -1,7 +1,8 @@
-"""A codebook whose rows are product codes: a byte for each subspace, and centroids that are trained."""
+"""A codebook whose rows are product codes: a small number for each piece, and centroids that are trained."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -12,12 +13,12 @@ from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.codebook.labels import Labels
 from baco_gpu.codebook.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members
 from baco_gpu.codebook.plain import check_range
-from baco_gpu.codebook.subspaces import MOST_CENTROIDS, fit_centroids, nearest_centroids, subspaces_of
+from baco_gpu.codebook.subspaces import MOST_CENTROIDS, fit_centroids, nearest_centroids, numbers_dtype, subspaces_of
 from baco_gpu.errors import InputError
 
 
 class ProductCodebookEmbedding(CodebookEmbedding):
-    """A `CodebookEmbedding` whose rows are stored as the numbers of centroids, one for each subspace.
+    """A `CodebookEmbedding` whose rows are stored as the numbers of centroids, one for each piece of a row.
 
     Rows are floats at first. `encode` finds centroids and gives every row its nearest ones; from then on lookups see
     these, and training moves both the centroids and, as if there were no rounding, the floats behind the numbers
@@ -29,18 +30,18 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     ----------
     codes, embedding_dim, secondary : as of `CodebookEmbedding`
     width : int
-        Dimensions of a subspace; the last one is narrower where it does not divide `embedding_dim`.
+        Dimensions of a piece; the last one is narrower where it does not divide `embedding_dim`.
     centroids : int
-        Of a subspace, at most 256; of a codebook with fewer rows, as many as these.
+        At most 32,768.
     options
         Further arguments of `CodebookEmbedding` other than `sparse` and `bits`.
 
     Attributes
     ----------
-    centroids : nn.Parameter of shape (subspaces, centroids, width)
+    centroids : nn.Parameter of shape (centroids, width)
         Zero until rows are encoded.
-    numbers : uint8 buffer of shape (num_rows, subspaces)
-        The centroid of every row in every subspace.
+    numbers : uint8 buffer of shape (num_rows, subspaces), int16 for more than 256 centroids
+        The centroid of every piece.
     codebook : nn.Parameter of shape (num_rows, embedding_dim), or (0, embedding_dim) once floats are dropped
     codes, secondary, labels, rounding : as of `CodebookEmbedding`
 
@@ -61,7 +62,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         secondary: Labels | None = None,
         *,
         width: int,
-        centroids: int = MOST_CENTROIDS,
+        centroids: int = 256,
         **options: Any,
     ) -> None:
         for name in ("sparse", "bits"):
@@ -73,10 +74,9 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         if width > self.embedding_dim:
             raise InputError(f"width must be at most the embedding_dim of {self.embedding_dim}, got {width}")
         self.width, self.rounding = width, False
-        rows = len(self.codebook)
-        shape = (subspaces_of(self.embedding_dim, width), min(centroids, rows), width)
-        self.centroids = nn.Parameter(self.codebook.detach().new_zeros(shape))
-        numbers = torch.zeros((rows, shape[0]), dtype=torch.uint8, device=self.codebook.device)
+        self.centroids = nn.Parameter(self.codebook.detach().new_zeros(centroids, width))
+        shape = (len(self.codebook), subspaces_of(self.embedding_dim, width))
+        numbers = torch.zeros(shape, dtype=numbers_dtype(centroids), device=self.codebook.device)
         self.register_buffer("numbers", numbers)
 
     @classmethod
@@ -90,13 +90,10 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     def encode(self, seed: int = 0) -> None:
         """Find centroids for the rows as they are, and store these by them; the same for the same seed.
 
-        Raises InputError when the floats have been dropped.
+        See `encode_together` for modules that share their centroids. Raises InputError when the floats have been
+        dropped.
         """
-        self._check_floats()
-        if self.num_rows:
-            self.centroids.copy_(fit_centroids(self.codebook, self.width, self.centroids.shape[1], seed))
-            self.reassign()
-        self.rounding = True
+        encode_together([self], seed)
 
     @torch.no_grad()
     def reassign(self) -> None:
@@ -159,7 +156,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         return other
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, width={self.width}, centroids={self.centroids.shape[1]}"
+        return f"{super().extra_repr()}, width={self.width}, centroids={len(self.centroids)}"
 
     def _lookup(self, indices: Tensor) -> Tensor:
         # Of a large codebook, the rows of a batch alone are put together; see `CodebookEmbedding._lookup`.
@@ -193,9 +190,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     def _stored(self, rows: Tensor | None) -> Tensor:
         """Rows of these numbers, or all, put together of their centroids."""
         numbers = self.numbers if rows is None else self.numbers.index_select(0, rows)
-        table = self.centroids.flatten(0, 1)
-        first = torch.arange(numbers.shape[1], dtype=torch.int32, device=table.device) * self.centroids.shape[1]
-        owners = (numbers.int() + first).view(-1)  # of every piece, the row of the table
+        table, owners = self.centroids, numbers.int().view(-1)
         if rows is None and not torch.compiler.is_compiling():
             members = self._derived(
                 "pieces", [self.numbers], lambda: list_members(owners, None, NO_PADDING, len(table))
@@ -208,14 +203,37 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         numbers, error_msgs = state_dict.get(f"{prefix}numbers"), arguments[-1]
-        if isinstance(numbers, Tensor) and numbers.numel() and int(numbers.max()) >= self.centroids.shape[1]:
-            most = self.centroids.shape[1] - 1
+        if isinstance(numbers, Tensor) and numbers.numel() and int(numbers.max()) >= len(self.centroids):
+            most = len(self.centroids) - 1
             error_msgs.append(f"{prefix}numbers must be centroids from 0 to {most}, got up to {int(numbers.max())}")
         floats = state_dict.get(f"{prefix}codebook")
         if isinstance(floats, Tensor) and len(floats) in (0, self.num_rows) and len(floats) != len(self.codebook):
             self.codebook = nn.Parameter(self.codebook.detach().new_empty(floats.shape), self.codebook.requires_grad)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         self.rounding = self.encoded
+
+
+@torch.no_grad()
+def encode_together(modules: Sequence[ProductCodebookEmbedding], seed: int = 0) -> None:
+    """Encode modules of one `centroids`, which are found for the rows of all of them; see `encode`.
+
+    Tables share them when one is given those of another: `items.centroids = users.centroids`.
+
+    Raises
+    ------
+    InputError
+        When they have not the same centroids, or floats have been dropped.
+    """
+    centroids = modules[0].centroids
+    for module in modules:
+        module._check_floats()
+        if module.centroids is not centroids:
+            raise InputError("modules must have the same centroids to be encoded together, got several")
+    rows = torch.cat([module.codebook for module in modules])
+    centroids.copy_(fit_centroids(rows, modules[0].width, len(centroids), seed))
+    for module in modules:
+        module.reassign()
+        module.rounding = True
 
 
 class _Unrounded(torch.autograd.Function):

@@ -90,7 +90,7 @@ class ServedEmbedding(nn.Module):
 
     def extra_repr(self) -> str:
         if self.centroids is not None:
-            stored = f"bytes for {len(self.centroids)} subspaces"
+            stored = f"{self.codebook.shape[1]} numbers of {len(self.centroids)} centroids"
         else:
             stored = str(self.codebook.dtype).removeprefix("torch.") if self.bits is None else f"{self.bits} bits"
         return f"{self.num_embeddings}, {self.embedding_dim}, num_rows={len(self.codebook)}, stored in {stored}"
@@ -99,8 +99,7 @@ class ServedEmbedding(nn.Module):
         """Rows of the codebook, as floats: (*rows.shape, embedding_dim)."""
         values = self.codebook[rows]
         if self.centroids is not None:
-            subspaces = torch.arange(values.shape[-1], device=values.device)
-            return self.centroids[subspaces, values.long()].flatten(-2)[..., : self.embedding_dim]
+            return self.centroids[values.long()].flatten(-2)[..., : self.embedding_dim]
         if self.scales is None or self.bits is None:
             return values
         pairs = values[..., self.low].int() + 256 * values[..., self.high].int()

@@ -48,31 +48,38 @@ class Compression:
 
     @property
     def rows(self) -> int:
-        return sum(rows_of(table) for table in (self.user_table, self.item_table)) - self._twice("num_rows")
+        both = sum(rows_of(table) for table in (self.user_table, self.item_table))
+        return both - (rows_of(self.user_table) if self.shared else 0)
 
     @property
     def parameters(self) -> int:
         """Trained parameters, plus one for each secondary index and each weight of a row (arXiv 2604.18351)."""
-        both = sum(_parameters(table) for table in (self.user_table, self.item_table))
-        return both - self._twice("codebook_parameters")
+        return sum(_parameters(table) for table in (self.user_table, self.item_table)) - self._twice()[0]
 
     @property
     def bytes(self) -> int:
         """Tables or codebooks at their dtype, and index arrays."""
-        both = sum(_bytes(table) for table in (self.user_table, self.item_table))
-        return both - self._twice("codebook_bytes")
+        return sum(_bytes(table) for table in (self.user_table, self.item_table)) - self._twice()[1]
+
+    @property
+    def common(self) -> list[str]:
+        """Names of the parameters that are those of both tables."""
+        users = dict(self.user_table.named_parameters())
+        return [name for name, parameter in self.item_table.named_parameters() if users.get(name) is parameter]
 
     @property
     def shared(self) -> bool:
         """Whether one codebook is that of both tables."""
-        users, items = self.user_table, self.item_table
-        if not (isinstance(users, CodebookEmbedding) and isinstance(items, CodebookEmbedding)):
-            return False
-        return users.codebook is items.codebook
+        return "codebook" in self.common
 
-    def _twice(self, figure: str) -> int:
-        """A figure of the codebook that is counted with each table, though it is one."""
-        return int(getattr(self.user_table, figure)) if self.shared else 0
+    def _twice(self) -> tuple[int, int]:
+        """Parameters and bytes of what is counted with each table, though it is one."""
+        users = self.user_table
+        if isinstance(users, ProductCodebookEmbedding) and "centroids" in self.common:
+            return users.centroids.numel(), users.centroids.nbytes
+        if isinstance(users, CodebookEmbedding) and self.shared:
+            return users.codebook_parameters, users.codebook_bytes
+        return 0, 0
 
 
 def check_budget(method: str, clustering: BalancedCoclustering) -> None:
@@ -141,12 +148,8 @@ def compress(
         return Compression(method, users, items, table.full_parameters, table.full_bytes)
 
     if chosen.table == PRODUCT:
-        plan = plan_product(_budget_of(clustering, method), table)
-        coded = [
-            ProductCodebookEmbedding(np.arange(size), table.embedding_dim, width=plan.width, centroids=plan.centroids)
-            for size in sizes
-        ]
-        return Compression(method, coded[0], coded[1], table.full_parameters, table.full_bytes)
+        coded = plan_product(_budget_of(clustering, method), table).tables(table)
+        return Compression(method, *coded, table.full_parameters, table.full_bytes)
     if chosen.table == QUANTIZED and clustering.codebook_dtype is None:
         table = widest_integers(_budget_of(clustering, method), table)
         clustering = clone(clustering).set_params(codebook_dtype=table.codebook_dtype)

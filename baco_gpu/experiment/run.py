@@ -114,8 +114,9 @@ def save_model(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
     """Write the trained tables of `outcome` to one safetensors file, whole or not at all; returns the path.
 
     The tensors are the `state_dict` of the two tables under the prefixes "users." and "items." (codebook, codes and
-    secondary codes, or the full weight). A codebook of both is there as that of users, and the metadata names it under
-    "items.codebook", as `safetensors.torch.load_model` expects; the metadata has the summary as JSON, too.
+    secondary codes, or the full weight). A codebook or centroids of both are there as those of users, and the metadata
+    names them under "items.codebook" and so on, as `safetensors.torch.load_model` expects; the summary is there, too,
+    as JSON.
     """
     from safetensors.torch import save_file
 
@@ -126,7 +127,7 @@ def save_model(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
         for name, tensor in table.state_dict().items()
     }
     metadata = {"format": "baco_gpu.model", "format_version": "1", "summary": json.dumps(outcome.summary())}
-    if outcome.compression.shared:
-        del tensors["items.codebook"]
-        metadata["items.codebook"] = "users.codebook"
+    for name in outcome.compression.common:
+        del tensors[f"items.{name}"]
+        metadata[f"items.{name}"] = f"users.{name}"
     return save_tensors(save_file, tensors, path, metadata)

@@ -68,12 +68,9 @@ def _model(table: ServedTable) -> Any:
         return node("Mul", values, node("Gather", every, scales))
 
     def put_together(numbers: str, centroids: np.ndarray) -> str:
-        """Rows of the numbers of their centroids, which lie one subspace after another in one table."""
-        subspaces, count, width = centroids.shape
-        constants["centroids"] = centroids.reshape(-1, width)
-        numbers = node("Add", numbers, constant("first", np.arange(subspaces) * count, np.int64))
-        pieces = node("Gather", "centroids", numbers)  # (..., subspaces, width)
-        joined = node("Reshape", pieces, joined_shape(numbers, subspaces * width))
+        """Rows of the numbers of their centroids."""
+        pieces = node("Gather", "centroids", numbers)  # (..., pieces, width)
+        joined = node("Reshape", pieces, joined_shape(numbers, table.codebook.shape[1] * centroids.shape[1]))
         ends = (constant(name, [value], np.int64) for name, value in (("begin", 0), ("end", table.dim), ("last", -1)))
         return node("Slice", joined, *ends)
 

@@ -19,10 +19,10 @@ from baco_gpu.tensor_file import load_tensors, save_tensors
 FORMAT = "baco_gpu.codebook"
 FORMAT_VERSION = 3
 
-_VALUES = ("codebook", "scales", "residual", "basis")
+_VALUES = ("codebook", "scales", "centroids", "residual", "basis")
 _FACTS = ("padding_idx", "own_share", "bits", "dim")
 _INDICES = {"codes": "codebook", "secondary": "codebook", "residual_rows": "residual"}
-ARRAYS = (*_VALUES, *_INDICES, "centroids")
+ARRAYS = (*_VALUES, *_INDICES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class ServedTable:
     ----------
     codebook : float16, float32 or float64 array of shape (rows, embedding_dim), or packed integers with scales: uint8
         of shape (rows, bytes), see `baco_gpu.precision`, whose embeddings are float32, or the numbers of centroids:
-        uint8 of shape (rows, subspaces)
+        uint8 or int16 of shape (rows, subspaces)
     codes : int32 array of shape (ids,), the row of every id; None where id i has row i
     secondary : int32 array of shape (ids,), a second row to take the mean with, or of shape (ids, rows), further rows
         to mix in; None for none
@@ -41,7 +41,7 @@ class ServedTable:
     padding_idx : int or None, the id whose embedding is zero
     residual, basis : arrays of shapes (residual rows, rank) and (rank, embedding_dim), or None
     scales : uint8 array of shape (rows, 1), what the integers of a row are multiplied by, or None
-    centroids : float array of shape (subspaces, centroids, width), of which a row is put together, or None
+    centroids : float array of shape (centroids, width), of which a row is put together, piece by piece, or None
     bits, dim : int or None, of packed integers how many bits each has; of these and of centroids, the embedding_dim
     residual_rows : int32 array of shape (ids,), or None
         Where there are residuals, `residual[residual_rows[i]] @ basis` is added to the embedding of id i.
@@ -73,7 +73,7 @@ class ServedTable:
         for name in _VALUES:
             array = getattr(self, name)
             packed = name in ("codebook", "scales") and not (self.scales is None and self.centroids is None)
-            wanted = np.dtype(np.uint8) if packed else self.dtype
+            wanted = np.dtype(self._number_dtype if packed else self.dtype)
             if array is not None and (array.ndim != 2 or array.dtype != wanted):
                 raise InputError(f"{name} must be a {wanted} matrix, got {array.dtype} of shape {array.shape}")
         if self.scales is not None and self.scales.shape != (len(self.codebook), 1):
@@ -118,16 +118,16 @@ class ServedTable:
     def _check_centroids(self, centroids: np.ndarray) -> None:
         if self.bits is not None or self.scales is not None or self.dim is None:
             raise InputError("centroids must be given with dim, and without bits and scales")
-        subspaces = self.codebook.shape[1]
-        fits = centroids.ndim == 3 and len(centroids) == subspaces
-        if not fits or not 0 <= subspaces * centroids.shape[2] - self.dim < centroids.shape[2]:
+        pieces, width = self.codebook.shape[1], centroids.shape[1]
+        if not 0 <= pieces * width - self.dim < width:
             raise InputError(
-                f"centroids must have shape ({subspaces}, centroids, width) for rows of {self.dim} dimensions in "
-                f"{subspaces} subspaces, got {centroids.shape}"
+                f"centroids must have a width of which {pieces} make up {self.dim} dimensions, got {width}"
             )
-        if self.codebook.size and self.codebook.max() >= centroids.shape[1]:
-            most = centroids.shape[1] - 1
-            raise InputError(f"codebook must be centroids from 0 to {most}, got up to {self.codebook.max()}")
+        if self.codebook.size and not 0 <= self.codebook.min() <= self.codebook.max() < len(centroids):
+            raise InputError(
+                f"codebook must be centroids from 0 to {len(centroids) - 1}, "
+                f"got {self.codebook.min()}..{self.codebook.max()}"
+            )
 
     @property
     def num_embeddings(self) -> int:
@@ -143,6 +143,11 @@ class ServedTable:
         if self.centroids is not None:
             return self.centroids.dtype
         return self.codebook.dtype if self.scales is None else np.dtype(np.float32)
+
+    @property
+    def _number_dtype(self) -> type[np.integer]:
+        """Of integers that rows are stored in."""
+        return np.int16 if self.centroids is not None and len(self.centroids) > 256 else np.uint8
 
     @property
     def nbytes(self) -> int:
@@ -193,7 +198,7 @@ class ServedTable:
         """Rows of the codebook, as floats."""
         values = self.codebook[rows]
         if self.centroids is not None:
-            pieces = self.centroids[np.arange(values.shape[-1]), values]
+            pieces = self.centroids[values]
             joined: np.ndarray = pieces.reshape(*rows.shape, values.shape[-1] * pieces.shape[-1])
             return joined[..., : self.dim]
         if self.scales is None or self.bits is None or self.dim is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from baco_gpu.codebook.product import ProductCodebookEmbedding
+from baco_gpu.codebook.product import ProductCodebookEmbedding, encode_together
 from baco_gpu.codebook.subspaces import balanced_rotation
 from baco_gpu.models.recommender import Recommender
 
@@ -21,8 +21,8 @@ def encode_tables(model: Recommender, seed: int) -> None:
         rotation = balanced_rotation([table.codebook for table in tables], tables[0].width)
         for codebook in {table.codebook for table in tables}:
             codebook.copy_(codebook @ rotation)
-    for table in tables:
-        table.encode(seed)
+    for centroids in dict.fromkeys(table.centroids for table in tables):
+        encode_together([table for table in tables if table.centroids is centroids], seed)
 
 
 def reassign_rows(model: Recommender) -> None:
