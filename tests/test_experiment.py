@@ -17,7 +17,7 @@ from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 from baco_gpu.data.splits import random_split
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError, UnreachableBudgetError
-from baco_gpu.experiment.product import MOST_CENTROIDS, ProductPlan
+from baco_gpu.experiment.product import MOST_PLANNED, ProductPlan
 from baco_gpu.experiment.residual import MIN_INTERACTIONS
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.training import Checkpoint
@@ -170,7 +170,7 @@ def test_product_codes_are_as_fine_as_the_budget_has_room_for(split, measure, bu
     finer = [
         (width, count)
         for width in range(1, 33)
-        for count in range(2, min(MOST_CENTROIDS, 320 * (32 // width)) + 1)
+        for count in range(2, min(MOST_PLANNED, 320 * (32 // width)) + 1)
         if count ** (1 / width) > plan.centroids ** (1 / plan.width) * (1 + 1e-9)
     ]
     assert all(cost(ProductPlan(*other)) > limit for other in finer)

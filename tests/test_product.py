@@ -251,6 +251,15 @@ def test_a_trained_table_is_compressed():
     assert errors[-1] < 0.02
 
 
+def test_rows_that_are_not_finite_are_refused():
+    module = ProductCodebookEmbedding(CODES, 5, width=2)
+    with torch.no_grad():
+        module.codebook[1, 2] = float("nan")
+    with pytest.raises(InputError, match="rows must be finite to be encoded, got NaN or infinity"):
+        module.encode()
+    assert not module.encoded
+
+
 def test_what_it_costs():
     module = encoded(None)  # four rows of three pieces; three centroids of two values
     assert module.parameter_count == 3 * 2 + 4 * 2

@@ -90,8 +90,8 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     def encode(self, seed: int = 0) -> None:
         """Find centroids for the rows as they are, and store these by them; the same for the same seed.
 
-        See `encode_together` for modules that share their centroids. Raises InputError when the floats have been
-        dropped.
+        See `encode_together`, also for modules that share their centroids. Raises InputError when the floats have been
+        dropped, or are not finite.
         """
         encode_together([self], seed)
 
@@ -222,7 +222,7 @@ def encode_together(modules: Sequence[ProductCodebookEmbedding], seed: int = 0) 
     Raises
     ------
     InputError
-        When they have not the same centroids, or floats have been dropped.
+        When they have not the same centroids, floats have been dropped, or one is not finite.
     """
     centroids = modules[0].centroids
     for module in modules:
@@ -230,6 +230,8 @@ def encode_together(modules: Sequence[ProductCodebookEmbedding], seed: int = 0) 
         if module.centroids is not centroids:
             raise InputError("modules must have the same centroids to be encoded together, got several")
     rows = torch.cat([module.codebook for module in modules])
+    if not rows.isfinite().all():
+        raise InputError("rows must be finite to be encoded, got NaN or infinity")
     centroids.copy_(fit_centroids(rows, modules[0].width, len(centroids), seed))
     for module in modules:
         module.reassign()

@@ -14,7 +14,7 @@ from baco_gpu.codebook.subspaces import numbers_dtype, subspaces_of
 from baco_gpu.errors import UnreachableBudgetError
 
 # More take longer to find and to search than they are worth; see docs/quality.md.
-MOST_CENTROIDS = 1 << 14
+MOST_PLANNED = 1 << 14
 
 
 class ProductPlan(NamedTuple):
@@ -64,7 +64,7 @@ def plan_product(budget: Budget, table: TableSize) -> ProductPlan:
         return plan.bytes(table) if of_bytes else plan.parameters(table)
 
     def most_centroids(width: int) -> int:
-        counts = range(2, min(MOST_CENTROIDS, table.full_rows * (table.embedding_dim // width)) + 1)
+        counts = range(2, min(MOST_PLANNED, table.full_rows * (table.embedding_dim // width)) + 1)
         return 1 + bisect.bisect_right(counts, most, key=lambda count: cost(ProductPlan(width, count)))
 
     plans = [ProductPlan(width, most_centroids(width)) for width in range(1, table.embedding_dim + 1)]
