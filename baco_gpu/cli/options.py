@@ -242,7 +242,7 @@ class Training:
         choice("Loss: softmax, against many other items, or bpr, against one.", "baco_gpu.training.losses:LOSSES"),
     ] = "softmax"
     negatives: Annotated[int, typer.Option(help="Other items of the softmax, shared by a batch.")] = 512
-    epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 200
+    epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 500
     batch_size: Annotated[int, typer.Option(help="Interactions a training step.")] = 2048
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Adam's learning rate.")] = 5e-3
     weight_decay: Annotated[

@@ -64,7 +64,7 @@ class TrainingSettings:
         When a value is out of its range.
     """
 
-    epochs: int = 200
+    epochs: int = 500
     batch_size: int = 2048
     learning_rate: float = 5e-3
     weight_decay: float | None = None
