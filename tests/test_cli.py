@@ -382,6 +382,27 @@ MISTAKES = {
     "labels of another kind": (["compress", "CLICKS", "--labels", "FOLDER/labels.xls"], ".parquet or .csv"),
     "negative seed": (["compress", "CLICKS", "--seed", "-1"], "random_state must be"),
     "unknown method": (["train", "CLICKS", "--method", "magic"], "method must be one of"),
+    "gamma for product codes": (
+        ["train", "CLICKS", "--gamma", "10"],
+        "--gamma has no effect on method 'product': leave it out, or name a method that it has one on, such as "
+        "--method codebook",
+    ),
+    "sides of a method of both": (
+        ["train", "CLICKS", "--method", "affinity", "--secondary", "both"],
+        "--secondary has no effect on method 'affinity'",
+    ),
+    "solver beside codes": (
+        ["train", "CLICKS", "--codes", "FOLDER/none.safetensors", "--solver", "paper"],
+        "--solver must not be given with --codes, whose clusters are made",
+    ),
+    "solver to compare nothing by": (
+        ["compare", "CLICKS", "--methods", "full,random", "--solver", "paper"],
+        "--solver has no effect on method 'full', 'random'",
+    ),
+    "negatives of a loss of one": (
+        ["train", "CLICKS", "--loss", "bpr", "--negatives", "9"],
+        "--negatives has no effect on loss 'bpr', which has one: leave it out, or --loss softmax",
+    ),
     "unknown model": (["train", "CLICKS", "--model", "bert"], "model must be one of"),
     "no epochs": (["train", "CLICKS", "--epochs", "0"], "epochs must be"),
     "unknown device": (["train", "CLICKS", "--device", "abacus"], "device must name a torch device"),

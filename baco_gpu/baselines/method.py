@@ -126,6 +126,10 @@ class Method:
         """Whether the package that the method needs is there."""
         return self.needs is None or importlib.util.find_spec(self.needs.module) is not None
 
+    def heeds(self, parameter: str) -> bool:
+        """Whether a parameter of `BalancedCoclustering` that is about clusters changes what the method does."""
+        return self.parameters is not None and parameter not in self.parameters
+
     def check_installed(self) -> None:
         """Raise MissingExtraError unless the package that the method needs is there."""
         if self.needs is not None and not self.installed:

@@ -12,6 +12,7 @@ import typer
 from baco_gpu.cli import completion, options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_table
 from baco_gpu.cli.groups import expanded
+from baco_gpu.cli.heeded import check_heeded
 from baco_gpu.cli.settings_file import write_settings
 from baco_gpu.errors import InputError, Interrupted, is_interrupt
 
@@ -119,6 +120,7 @@ def compare(
     default = [*METHODS, *[PRODUCT] * floats, *[QUANTIZED] * of_bytes]
     names = default if methods is None else options.words(methods)
     check_grid(names, shares, recommenders, chosen_seeds)
+    check_heeded(context, names, training.loss)
     for name, share in itertools.product(names, shares):
         check_budget(name, clone(estimator).set_params(budget=share))
     with ProgressDisplay(hidden=run.silent) as display, tempfile.TemporaryDirectory() as scratch:

@@ -10,6 +10,7 @@ import typer
 from baco_gpu.cli import options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_pairs
 from baco_gpu.cli.groups import expanded
+from baco_gpu.cli.heeded import check_heeded
 from baco_gpu.cli.settings_file import write_settings
 from baco_gpu.errors import InputError
 
@@ -81,6 +82,7 @@ def train(
     if checkpoint is not None:
         callbacks.append(Checkpoint(checkpoint, checkpoint_every, resume=resume))
     experiment.check_names(method=method, model=training.model)
+    check_heeded(context, [method], training.loss, clustered=codes is not None)
     experiment.check_budget(method, estimator)
     if export is not None and not find_method(method).served:
         raise InputError(f"--export writes codebooks, and method {method!r} has none to serve")
