@@ -1,4 +1,4 @@
-"""How the values of a codebook are stored: as floats, or as integers of few bits and a scale for every row.
+"""How rows of a codebook are stored: as floats, as integers of few bits and a scale, or as numbers of centroids.
 
 Integers are packed: the bits of a row follow one another from the lowest of its first byte on, across bytes. A scale is
 a byte, too: a float without sign, of 5 bits of exponent and 3 of mantissa.
@@ -72,3 +72,8 @@ def unpack(packed: np.ndarray, bits: int, dim: int) -> np.ndarray:
     pairs = packed[..., low].astype(np.uint16) | (packed[..., high].astype(np.uint16) << 8)
     integers: np.ndarray = ((pairs >> place.astype(np.uint16)) & (2**bits - 1)).astype(np.uint8)
     return integers
+
+
+def number_dtype(count: int) -> str:
+    """The name of the integers that number `count` things, 32,768 at most: a byte where one is enough."""
+    return "uint8" if count <= 256 else "int16"

@@ -104,6 +104,7 @@ def test_as_many_centroids_as_pieces_leave_no_error():
 def test_a_tree_finds_what_comparing_with_all_centroids_does(monkeypatch):
     rows, centroids = normal(300, 10), normal(1500, 4, seed=1)
     found = nearest_centroids(rows, centroids)
+    assert torch.equal(found, nearest_centroids(rows, nn.Parameter(centroids)))
     monkeypatch.setattr(subspaces, "_MANY", 1501)
     assert torch.equal(found, nearest_centroids(rows, centroids))
 
@@ -287,6 +288,9 @@ def test_a_state_brings_its_codes_along():
     state = module.state_dict()
     state["numbers"] = state["numbers"].clone().fill_(3)
     with pytest.raises(RuntimeError, match="numbers must be centroids from 0 to 2, got up to 3"):
+        other.load_state_dict(state)
+    state["numbers"] = state["numbers"].to(torch.int16).fill_(-1)
+    with pytest.raises(RuntimeError, match="numbers must be centroids from 0 to 2, got down to -1"):
         other.load_state_dict(state)
 
 

@@ -203,9 +203,12 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         numbers, error_msgs = state_dict.get(f"{prefix}numbers"), arguments[-1]
-        if isinstance(numbers, Tensor) and numbers.numel() and int(numbers.max()) >= len(self.centroids):
-            most = len(self.centroids) - 1
-            error_msgs.append(f"{prefix}numbers must be centroids from 0 to {most}, got up to {int(numbers.max())}")
+        if isinstance(numbers, Tensor) and numbers.numel():
+            least, most = (int(number) for number in numbers.aminmax())
+            got = f"up to {most}" if most >= len(self.centroids) else f"down to {least}" if least < 0 else None
+            if got is not None:
+                last = len(self.centroids) - 1
+                error_msgs.append(f"{prefix}numbers must be centroids from 0 to {last}, got {got}")
         floats = state_dict.get(f"{prefix}codebook")
         if isinstance(floats, Tensor) and len(floats) in (0, self.num_rows) and len(floats) != len(self.codebook):
             self.codebook = nn.Parameter(self.codebook.detach().new_empty(floats.shape), self.codebook.requires_grad)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from baco_gpu.codebook.segments import add_by_row_
+from baco_gpu.precision import number_dtype
 
 MOST_CENTROIDS = 1 << 15  # what an int16 can number
 
@@ -34,7 +35,8 @@ def subspaces_of(dim: int, width: int) -> int:
 
 def numbers_dtype(count: int) -> torch.dtype:
     """What the number of one of `count` centroids is stored in."""
-    return torch.uint8 if count <= 256 else torch.int16
+    dtype: torch.dtype = getattr(torch, number_dtype(count))
+    return dtype
 
 
 def fit_centroids(rows: Tensor, width: int, count: int, seed: int) -> Tensor:
@@ -123,7 +125,7 @@ def _nearest(pieces: Tensor, centroids: Tensor) -> Tensor:
     if on_cpu and width <= _NARROW and count >= _MANY:
         from scipy.spatial import KDTree
 
-        found = KDTree(centroids.numpy()).query(pieces.numpy(), workers=torch.get_num_threads())[1]
+        found = KDTree(centroids.detach().numpy()).query(pieces.detach().numpy(), workers=torch.get_num_threads())[1]
         return torch.from_numpy(found)
     lengths, directions = centroids.square().sum(1), -2 * centroids.T
     chunk = max(1, (_DISTANCES if on_cpu else _DISTANCES_ON_GPU) // count)

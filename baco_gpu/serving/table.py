@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from baco_gpu.errors import InputError
-from baco_gpu.precision import BITS, midpoint, packed_width, scale_values, unpack
+from baco_gpu.precision import BITS, midpoint, number_dtype, packed_width, scale_values, unpack
 from baco_gpu.tensor_file import load_tensors, save_tensors
 
 FORMAT = "baco_gpu.codebook"
@@ -70,10 +70,11 @@ class ServedTable:
             raise InputError(
                 f"codebook must be a matrix of floats, or of integers with scales or centroids, got {self.dtype}"
             )
+        integers = "uint8" if self.centroids is None else number_dtype(len(self.centroids))
         for name in _VALUES:
             array = getattr(self, name)
             packed = name in ("codebook", "scales") and not (self.scales is None and self.centroids is None)
-            wanted = np.dtype(self._number_dtype if packed else self.dtype)
+            wanted = np.dtype(integers) if packed else self.dtype
             if array is not None and (array.ndim != 2 or array.dtype != wanted):
                 raise InputError(f"{name} must be a {wanted} matrix, got {array.dtype} of shape {array.shape}")
         if self.scales is not None and self.scales.shape != (len(self.codebook), 1):
@@ -143,11 +144,6 @@ class ServedTable:
         if self.centroids is not None:
             return self.centroids.dtype
         return self.codebook.dtype if self.scales is None else np.dtype(np.float32)
-
-    @property
-    def _number_dtype(self) -> type[np.integer]:
-        """Of integers that rows are stored in."""
-        return np.int16 if self.centroids is not None and len(self.centroids) > 256 else np.uint8
 
     @property
     def nbytes(self) -> int:
