@@ -1,10 +1,13 @@
 """How rows of a codebook are stored: as floats, as integers of few bits and a scale, or as numbers of centroids.
 
 Integers are packed: the bits of a row follow one another from the lowest of its first byte on, across bytes. A scale is
-a byte, too: a float without sign, of 5 bits of exponent and 3 of mantissa.
+a byte, too: a float without sign, of 5 bits of exponent and 3 of mantissa. Numbers of centroids
+are told of in `ProductFormat`.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -74,6 +77,59 @@ def unpack(packed: np.ndarray, bits: int, dim: int) -> np.ndarray:
     return integers
 
 
-def number_dtype(count: int) -> str:
-    """The name of the integers that number `count` things, 32,768 at most: a byte where one is enough."""
-    return "uint8" if count <= 256 else "int16"
+NUMBER_BITS = (8, 16)
+
+
+class ProductFormat(NamedTuple):
+    """How rows are put together of pieces, each of which a number says.
+
+    Pieces are as even as can be, those first that are as wide as a centroid; of others, its last value does not count.
+    The high bits of a number are that of a centroid. The low ones say, from the lowest on, which of the first values
+    of the piece are those of the centroid with the sign turned: whatever bits the centroids leave, up to one a value.
+    So as many centroids make up `codewords` pieces, and these are what a table has, whose values are as often above as
+    below zero.
+    """
+
+    dim: int
+    subspaces: int
+    centroids: int
+    number_bits: int
+
+    @property
+    def width(self) -> int:
+        """Values of a centroid."""
+        return -(-self.dim // self.subspaces)
+
+    @property
+    def wide(self) -> int:
+        """Pieces of a row that are as wide; others are narrower by one."""
+        return self.dim - self.subspaces * (self.width - 1)
+
+    @property
+    def signs(self) -> int:
+        """Bits of a number that are signs."""
+        return min(self.width, self.number_bits - (self.centroids - 1).bit_length())
+
+    @property
+    def codewords(self) -> int:
+        """Pieces that there are numbers for."""
+        return self.centroids << self.signs
+
+    @property
+    def bits(self) -> float:
+        """Bits of a row that tell it from others."""
+        wide, narrow = (min(self.signs, width) for width in (self.width, self.width - 1))
+        return (
+            self.subspaces * float(np.log2(self.centroids)) + self.wide * wide + (self.subspaces - self.wide) * narrow
+        )
+
+    @property
+    def places(self) -> np.ndarray:
+        """Where, of pieces of the full width, those values are that a row has."""
+        widths = np.where(np.arange(self.subspaces) < self.wide, self.width, self.width - 1)
+        return np.flatnonzero(np.arange(self.width) < widths[:, None])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of numbers."""
+        return np.dtype(f"uint{self.number_bits}")

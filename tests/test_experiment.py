@@ -156,7 +156,7 @@ def test_product_codes_are_as_fine_as_the_budget_has_room_for(split, measure, bu
     compression = experiment.compress(split, "product", estimator)
     users, items = tables(compression)
     assert users.centroids is items.centroids
-    plan = ProductPlan(users.width, len(users.centroids))
+    plan = ProductPlan(*users.form[1:])
     size = TableSize(split.num_users, split.num_items, 32)
     assert compression.parameters == plan.parameters(size)
     assert compression.bytes == plan.bytes(size)
@@ -167,13 +167,15 @@ def test_product_codes_are_as_fine_as_the_budget_has_room_for(split, measure, bu
 
     limit = 100 * 32 if budget == 100 else budget * 320 * 32 * (4 if measure == "bytes" else 1)
     assert cost(plan) <= limit
-    finer = [
-        (width, count)
-        for width in range(1, 33)
-        for count in range(2, min(MOST_PLANNED, 320 * (32 // width)) + 1)
-        if count ** (1 / width) > plan.centroids ** (1 / plan.width) * (1 + 1e-9)
-    ]
-    assert all(cost(ProductPlan(*other)) > limit for other in finer)
+    others = (
+        ProductPlan(subspaces, count, bits)
+        for subspaces in range(1, 33)
+        for bits in (8, 16)
+        for count in range(2, min(MOST_PLANNED, 320 * subspaces, 1 << bits) + 1, 1 + subspaces % 3)
+    )
+    finer = [other for other in others if other.form(size).bits > plan.form(size).bits + 1e-9]
+    assert finer
+    assert all(cost(other) > limit for other in finer)
 
 
 @pytest.mark.parametrize(("measure", "least"), [("parameters", 64), ("bytes", 320 + 4 * 64)])

@@ -9,7 +9,7 @@ import torch
 
 from baco_gpu.codebook import CodebookEmbedding, ProductCodebookEmbedding, ServedEmbedding, cuda, device, sparse_product
 from baco_gpu.codebook.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members, sparse_codebook_lookup
-from baco_gpu.codebook.subspaces import nearest_centroids
+from baco_gpu.codebook.subspaces import nearest_numbers
 from baco_gpu.errors import InputError
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -94,9 +94,10 @@ def test_rows_of_few_bits_are_those_that_are_served(bits):
 @pytest.mark.usefixtures("operations")
 def test_product_codes_are_those_that_are_served():
     _, codes, second, indices, grad = example("cpu")
-    module = ProductCodebookEmbedding(codes, 64, second, width=5, centroids=20, padding_idx=3).to("cuda")
+    module = ProductCodebookEmbedding(codes, 64, second, subspaces=13, centroids=20, padding_idx=3).to("cuda")
     module.encode()
-    assert torch.equal(module.numbers.cpu(), nearest_centroids(module.codebook.cpu(), module.centroids.cpu()))
+    found = nearest_numbers(module.codebook.cpu(), module.centroids.cpu(), module.form)
+    assert torch.equal(module.numbers.cpu(), found)
     table = module.weight
     assert torch.equal(ServedEmbedding.of(module)(torch.arange(len(codes), device="cuda")), table)
     module(indices.cuda()).backward(grad.cuda())

@@ -15,14 +15,9 @@ from torch import nn
 from baco_gpu import CodebookEmbedding, ProductCodebookEmbedding
 from baco_gpu.codebook import subspaces
 from baco_gpu.codebook.product import encode_together
-from baco_gpu.codebook.subspaces import (
-    MOST_CENTROIDS,
-    balanced_rotation,
-    fit_centroids,
-    nearest_centroids,
-    subspaces_of,
-)
+from baco_gpu.codebook.subspaces import balanced_rotation, codewords, fit_centroids, nearest_numbers, read, store
 from baco_gpu.errors import InputError
+from baco_gpu.precision import ProductFormat
 
 CODES = np.array([0, 3, 3, 7, 0, 9, 7, 7])
 SECONDARY = np.array([3, -1, 0, 9, 9, -1, 0, 3])
@@ -34,83 +29,143 @@ def normal(*shape, seed=0, dtype=torch.float32):
 
 def encoded(secondary=SECONDARY, *, seed=0, **options):
     torch.manual_seed(seed)
-    module = ProductCodebookEmbedding(CODES, 5, secondary, **{"width": 2, "centroids": 3, **options})
+    module = ProductCodebookEmbedding(CODES, 5, secondary, **{"subspaces": 3, "centroids": 3, **options})
     module.encode(seed)
     return module
 
 
-def put_together(centroids, numbers, dim):
-    """Rows of the numbers, piece by piece."""
-    return torch.stack([torch.cat([centroids[int(number)] for number in row]) for row in numbers])[:, :dim]
+def put_together(centroids, numbers, form):
+    """Rows of the numbers, value by value."""
+    rows = []
+    for row in read(numbers).tolist():
+        values = []
+        for place, number in enumerate(row):
+            width = form.dim // form.subspaces + (place < form.dim % form.subspaces)
+            centroid = centroids[number >> form.signs][:width].clone()
+            for value in range(min(width, form.signs)):
+                if number >> value & 1:
+                    centroid[value] *= -1
+            values.append(centroid)
+        rows.append(torch.cat(values))
+    return torch.stack(rows)
 
 
-def test_pieces_of_a_row_may_leave_a_narrower_one():
-    assert [subspaces_of(64, width) for width in (1, 4, 5, 64)] == [64, 16, 13, 1]
+@pytest.mark.parametrize(
+    ("form", "width", "wide", "signs", "bits"),
+    [
+        (ProductFormat(64, 16, 4096, 16), 4, 16, 4, 256),
+        (ProductFormat(64, 16, 8192, 16), 4, 16, 3, 256),
+        (ProductFormat(64, 16, 256, 8), 4, 16, 0, 128),
+        (ProductFormat(64, 16, 64, 8), 4, 16, 2, 128),
+        (ProductFormat(64, 7, 1024, 16), 10, 1, 6, 112),
+        (ProductFormat(64, 7, 64, 16), 10, 1, 10, 7 * 6 + 10 + 6 * 9),
+        (ProductFormat(64, 64, 65, 16), 1, 64, 1, 64 * (1 + np.log2(65))),
+        (ProductFormat(5, 5, 1, 8), 1, 5, 1, 5),
+    ],
+)
+def test_numbers_are_used_up(form, width, wide, signs, bits):
+    assert (form.width, form.wide, form.signs, form.codewords) == (width, wide, signs, form.centroids << signs)
+    assert form.bits == pytest.approx(bits)
+    assert len(form.places) == form.dim == form.wide * width + (form.subspaces - form.wide) * (width - 1)
+    assert form.codewords <= 1 << form.number_bits
 
 
-@given(st.integers(1, 30), st.integers(1, 9), st.integers(1, 9), st.integers(1, 8), st.integers(0, 9))
-def test_no_centroid_is_nearer_than_that_of_the_code(rows, dim, width, count, seed):
-    width = min(width, dim)
-    table, centroids = normal(rows, dim, seed=seed), normal(count, width, seed=seed + 1)
-    numbers = nearest_centroids(table, centroids)
-    assert (numbers.dtype, numbers.shape) == (torch.uint8, (rows, subspaces_of(dim, width)))
-    for place, pieces in enumerate(table.split(width, dim=1)):
-        distances = torch.cdist(pieces, centroids[:, : pieces.shape[1]], compute_mode="donot_use_mm_for_euclid_dist")
-        chosen = distances.gather(1, numbers[:, place : place + 1].long()).squeeze(1)
-        torch.testing.assert_close(chosen, distances.amin(1), rtol=1e-4, atol=1e-5)
+@st.composite
+def formats(draw):
+    dim = draw(st.integers(1, 9))
+    return ProductFormat(dim, draw(st.integers(1, dim)), draw(st.integers(1, 40)), draw(st.sampled_from([8, 16])))
 
 
-@pytest.mark.parametrize(("count", "dtype"), [(256, torch.uint8), (257, torch.int16), (MOST_CENTROIDS, torch.int16)])
-def test_a_number_has_as_many_bytes_as_it_needs(count, dtype):
-    centroids = torch.arange(count, dtype=torch.float64).unsqueeze(1)
-    numbers = nearest_centroids(torch.tensor([[0, count - 1]], dtype=torch.float64), centroids)
-    assert (numbers.dtype, numbers.tolist()) == (dtype, [[0, count - 1]])
+@given(formats(), st.integers(1, 30), st.integers(0, 9))
+def test_nothing_is_nearer_than_what_a_number_stands_for(form, rows, seed):
+    table, centroids = normal(rows, form.dim, seed=seed), normal(form.centroids, form.width, seed=seed + 1)
+    numbers = nearest_numbers(table, centroids, form)
+    assert (numbers.dtype, numbers.shape) == (store(torch.zeros(1), form).dtype, (rows, form.subspaces))
+    every = codewords(centroids, form)
+    assert torch.equal(
+        every,
+        put_together(centroids, torch.arange(form.codewords).unsqueeze(1), form._replace(dim=form.width, subspaces=1)),
+    )
+    stored = put_together(centroids, numbers, form)
+    widths = [form.width] * form.wide + [form.width - 1] * (form.subspaces - form.wide)
+    for pieces, found in zip(table.split(widths, dim=1), stored.split(widths, dim=1), strict=True):
+        distances = torch.cdist(pieces, every[:, : pieces.shape[1]], compute_mode="donot_use_mm_for_euclid_dist")
+        torch.testing.assert_close((pieces - found).norm(dim=1), distances.amin(1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("bits", "dtype", "last"), [(8, torch.uint8, 255), (16, torch.int16, 65535)])
+def test_a_number_may_have_all_of_its_bits(bits, dtype, last):
+    form = ProductFormat(1, 1, 1 << bits, bits)
+    centroids = torch.arange(1 << bits, dtype=torch.float64).unsqueeze(1)
+    numbers = nearest_numbers(torch.tensor([[0], [last], [7]], dtype=torch.float64), centroids, form)
+    assert (numbers.dtype, read(numbers).tolist()) == (dtype, [[0], [last], [7]])
+    assert torch.equal(store(read(numbers), form), numbers)
 
 
 def test_k_means_finds_groups_and_repeats():
     centres = torch.tensor([[0.0, 0, 9, 9, 0], [9, 9, 0, 0, 9], [0, 9, 9, 9, 0]])  # pieces 00, 99 and 09
     rows = centres.repeat_interleave(40, 0)[torch.randperm(120, generator=torch.Generator().manual_seed(1))]
-    noisy = rows + 0.01 * normal(120, 5)
-    errors = []
+    noisy, form, errors = rows + 0.01 * normal(120, 5), ProductFormat(5, 3, 3, 16), []
     for seed in range(8):
-        centroids = fit_centroids(noisy, 2, 3, seed)
-        assert torch.equal(centroids, fit_centroids(noisy, 2, 3, seed))
+        centroids = fit_centroids(noisy, form, seed)
+        assert torch.equal(centroids, fit_centroids(noisy, form, seed))
         assert centroids.shape == (3, 2)
-        stored = put_together(centroids, nearest_centroids(noisy, centroids), 5)
+        stored = put_together(centroids, nearest_numbers(noisy, centroids, form), form)
         errors.append(float((stored - noisy).square().mean()))
     assert min(errors) < 1e-3
 
 
-def test_k_means_takes_the_mean_of_the_pieces_of_a_centroid(monkeypatch):
-    rows = normal(200, 6)
-    before, after = (fit_with(rounds, rows, 3, 8, monkeypatch) for rounds in (4, 5))
-    pieces, numbers = rows.reshape(400, 3), nearest_centroids(rows, before).reshape(400)
-    means = torch.stack([pieces[numbers == number].mean(0) for number in range(8)])
-    torch.testing.assert_close(after, means)
+@pytest.mark.parametrize("form", [ProductFormat(6, 2, 8, 16), ProductFormat(6, 4, 8, 8), ProductFormat(6, 2, 200, 8)])
+def test_k_means_takes_the_mean_of_the_pieces_of_a_centroid(form, monkeypatch):
+    rows = normal(120, 6)
+    before, after = (fit_with(rounds, rows, form, monkeypatch) for rounds in (1, 2))
+    assert (after[:, : form.signs] >= 0).all()
+    numbers = read(nearest_numbers(rows, before, form)).long() >> form.signs
+    widths, ends = [form.width] * form.wide + [form.width - 1] * (form.subspaces - form.wide), 0
+    sums, sizes = torch.zeros_like(before), torch.zeros_like(before)
+    for place, width in enumerate(widths):
+        pieces = rows[:, ends : ends + width].clone()
+        pieces[:, : form.signs] = pieces[:, : form.signs].abs()
+        for piece, number in zip(pieces, numbers[:, place].tolist(), strict=True):
+            sums[number, :width] += piece
+            sizes[number, :width] += 1
+        ends += width
+    torch.testing.assert_close(after, torch.where(sizes > 0, sums / sizes.clamp(min=1), before))
     assert (after - before).norm() > 1e-3
 
 
-def fit_with(rounds, rows, width, count, monkeypatch):
+def fit_with(rounds, rows, form, monkeypatch):
     monkeypatch.setattr(subspaces, "_ROUNDS", rounds)
-    return fit_centroids(rows, width, count, 0)
+    return fit_centroids(rows, form, 0)
 
 
 def test_as_many_centroids_as_pieces_leave_no_error():
-    rows = normal(12, 8)
-    centroids = fit_centroids(rows, 4, 24, 3)
-    assert torch.equal(put_together(centroids, nearest_centroids(rows, centroids), 8), rows)
+    rows, form = normal(12, 8), ProductFormat(8, 2, 24, 16)
+    centroids = fit_centroids(rows, form, 3)
+    assert torch.equal(put_together(centroids, nearest_numbers(rows, centroids, form), form), rows)
+
+
+def test_signs_leave_less_error():
+    rows, errors = normal(2000, 8), []
+    for bits in (8, 16):
+        form = ProductFormat(8, 2, 256, bits)
+        centroids = fit_centroids(rows, form, 0)
+        stored = put_together(centroids, nearest_numbers(rows, centroids, form), form)
+        errors.append(float((stored - rows).square().mean()))
+    # Four bits more for four dimensions are a quarter of the error, as long as there are pieces enough to learn from.
+    assert errors[1] < 0.35 * errors[0]
 
 
 def test_a_tree_finds_what_comparing_with_all_centroids_does(monkeypatch):
-    rows, centroids = normal(300, 10), normal(1500, 4, seed=1)
-    found = nearest_centroids(rows, centroids)
-    assert torch.equal(found, nearest_centroids(rows, nn.Parameter(centroids)))
+    rows, centroids, form = normal(300, 10), normal(1500, 5, seed=1), ProductFormat(10, 2, 1500, 16)
+    found = nearest_numbers(rows, centroids, form)
+    assert torch.equal(found, nearest_numbers(rows, nn.Parameter(centroids), form))
     monkeypatch.setattr(subspaces, "_MANY", 1501)
-    assert torch.equal(found, nearest_centroids(rows, centroids))
+    assert torch.equal(found, nearest_numbers(rows, centroids, form))
 
 
 def test_tables_may_share_their_centroids():
-    users, items = (ProductCodebookEmbedding(np.arange(9), 4, width=2, centroids=8) for _ in range(2))
+    users, items = (ProductCodebookEmbedding(np.arange(9), 4, subspaces=2, centroids=8) for _ in range(2))
     with torch.no_grad():  # two pieces in each table, others in the other one
         users.codebook.copy_(torch.tensor([0.0, 1, 2, 3]).repeat(9, 1))
         items.codebook.copy_(torch.tensor([4.0, 5, 6, 7]).repeat(9, 1))
@@ -126,14 +181,14 @@ def test_tables_may_share_their_centroids():
     assert items.encoded
 
 
-@pytest.mark.parametrize("width", [1, 3, 4, 8])
-def test_a_rotation_changes_no_product_and_balances_subspaces(width):
+@pytest.mark.parametrize("pieces", [1, 2, 3, 8])
+def test_a_rotation_changes_no_product_and_balances_subspaces(pieces):
     skewed = normal(400, 8) * torch.tensor([9.0, 5, 3, 1, 1, 0.5, 0.1, 0.01])
     mixed, other = skewed @ torch.linalg.qr(normal(8, 8, seed=2)).Q, normal(300, 8, seed=3)
-    rotation = balanced_rotation([mixed, mixed[:50]], width)
+    rotation = balanced_rotation([mixed, mixed[:50]], pieces)
     torch.testing.assert_close(rotation @ rotation.T, torch.eye(8), rtol=0, atol=1e-5)
     torch.testing.assert_close((mixed @ rotation) @ (other @ rotation).T, mixed @ other.T, rtol=1e-4, atol=1e-3)
-    if width == 4:
+    if pieces == 2:
         variances = (mixed @ rotation).square().mean(0).log().view(2, 4).sum(1)
         before = mixed.square().mean(0).log().view(2, 4).sum(1)
         assert abs(variances[0] - variances[1]) < 5  # in the order of their variance it would be more than 20
@@ -141,7 +196,7 @@ def test_a_rotation_changes_no_product_and_balances_subspaces(width):
 
 
 def test_rows_are_floats_until_they_are_encoded():
-    module = ProductCodebookEmbedding(CODES, 5, SECONDARY, width=2, centroids=2)
+    module = ProductCodebookEmbedding(CODES, 5, SECONDARY, subspaces=3, centroids=2)
     plain = CodebookEmbedding(CODES, 5, SECONDARY)
     with torch.no_grad():
         plain.codebook.copy_(module.codebook)
@@ -154,12 +209,22 @@ def test_rows_are_floats_until_they_are_encoded():
     assert torch.equal(module(torch.arange(8)), plain.weight)
 
 
-@pytest.mark.parametrize("options", [{}, {"width": 3}, {"width": 5, "centroids": 2}, {"dtype": torch.float16}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"subspaces": 2, "number_bits": 16},
+        {"subspaces": 1, "centroids": 200, "number_bits": 8},
+        {"subspaces": 5, "centroids": 2},  # fewer pieces that there are numbers for than pieces
+        {"dtype": torch.float16},
+    ],
+)
 @pytest.mark.parametrize("secondary", [None, SECONDARY])
 def test_rows_are_put_together_of_their_centroids(options, secondary):
     module = encoded(secondary, **options)
-    rows = put_together(module.centroids.detach(), module.numbers, 5)
-    assert torch.equal(module.numbers, nearest_centroids(module.codebook.detach(), module.centroids.detach()))
+    rows = put_together(module.centroids.detach(), module.numbers, module.form)
+    found = nearest_numbers(module.codebook.detach(), module.centroids.detach(), module.form)
+    assert torch.equal(module.numbers, found)
     plain = CodebookEmbedding(CODES, 5, secondary, dtype=rows.dtype)
     with torch.no_grad():
         plain.codebook.copy_(rows)
@@ -169,7 +234,9 @@ def test_rows_are_put_together_of_their_centroids(options, secondary):
 
 
 @pytest.mark.parametrize("ids", [torch.tensor([1, 1, 6]), torch.arange(8).repeat(2)])
-@pytest.mark.parametrize("options", [{}, {"padding_idx": 1}, {"secondary": None}])
+@pytest.mark.parametrize(
+    "options", [{}, {"padding_idx": 1}, {"secondary": None}, {"centroids": 2, "subspaces": 5, "secondary": None}]
+)
 def test_gradients_reach_the_centroids_and_pass_through_to_the_floats(ids, options):
     module = encoded(**options, dtype=torch.float64)
     plain = CodebookEmbedding(CODES, 5, options.get("secondary", SECONDARY), padding_idx=module.padding_idx).double()
@@ -177,11 +244,10 @@ def test_gradients_reach_the_centroids_and_pass_through_to_the_floats(ids, optio
     (module(ids) * pull).sum().backward()
     (plain(ids) * pull).sum().backward()
     torch.testing.assert_close(module.codebook.grad, plain.codebook.grad)
-    wanted = torch.zeros_like(module.centroids)
-    padded = nn.functional.pad(plain.codebook.grad, (0, 1)).view(4, 3, 2)
-    for row, numbers in enumerate(module.numbers.tolist()):
-        for place, number in enumerate(numbers):
-            wanted[number] += padded[row, place]
+    centroids = module.centroids.detach().clone().requires_grad_()
+    put_together(centroids, module.numbers, module.form).backward(plain.codebook.grad)
+    wanted = centroids.grad
+    assert wanted.any()
     torch.testing.assert_close(module.centroids.grad, wanted)
     whole = copy.deepcopy(module)
     whole.zero_grad()
@@ -212,7 +278,7 @@ def test_codes_follow_the_floats_when_they_are_told_to():
     assert torch.equal(module.weight, before)
     module.reassign()
     codes = module.codes.long()
-    assert torch.equal(module.weight, put_together(module.centroids.detach(), module.numbers, 5)[codes])
+    assert torch.equal(module.weight, put_together(module.centroids.detach(), module.numbers, module.form)[codes])
     assert not torch.equal(module.weight, before)
 
 
@@ -232,20 +298,21 @@ def test_without_floats_the_centroids_are_trained_alone(ids, secondary):
             work()
     with pytest.raises(InputError, match="indices must be from 0 to 7, got 8"):
         twin(torch.tensor([8]))
-    fresh = ProductCodebookEmbedding(CODES, 5, secondary, width=2, centroids=3, dtype=torch.float64)
+    fresh = ProductCodebookEmbedding(CODES, 5, secondary, subspaces=3, centroids=3, dtype=torch.float64)
     for source in (twin, module):  # a state without floats is taken by a module with them, and the other way round
         fresh.load_state_dict(source.state_dict())
         assert torch.equal(fresh.weight, module.weight)
         assert len(fresh.codebook) == len(source.codebook)
     with pytest.raises(InputError, match="must be encoded before"):
-        ProductCodebookEmbedding(CODES, 5, width=2).drop_floats()
+        ProductCodebookEmbedding(CODES, 5, subspaces=3).drop_floats()
 
 
 def test_a_trained_table_is_compressed():
     table = nn.Embedding.from_pretrained(normal(300, 16))
     errors = []
-    for width in (8, 4, 2, 1):
-        module = ProductCodebookEmbedding.from_pretrained(table, np.arange(300), width=width, centroids=16, seed=1)
+    for pieces in (2, 4, 8, 16):
+        sizes = {"subspaces": pieces, "centroids": 16, "number_bits": 8}
+        module = ProductCodebookEmbedding.from_pretrained(table, np.arange(300), **sizes, seed=1)
         assert torch.equal(module.codebook, table.weight)
         errors.append(float((module.weight - table.weight).detach().square().mean()))
     assert sorted(errors, reverse=True) == errors
@@ -253,7 +320,7 @@ def test_a_trained_table_is_compressed():
 
 
 def test_rows_that_are_not_finite_are_refused():
-    module = ProductCodebookEmbedding(CODES, 5, width=2)
+    module = ProductCodebookEmbedding(CODES, 5, subspaces=3)
     with torch.no_grad():
         module.codebook[1, 2] = float("nan")
     with pytest.raises(InputError, match="rows must be finite to be encoded, got NaN or infinity"):
@@ -265,10 +332,10 @@ def test_what_it_costs():
     module = encoded(None)  # four rows of three pieces; three centroids of two values
     assert module.parameter_count == 3 * 2 + 4 * 2
     assert module.nbytes == 3 * 2 * 4 + 4 * 3 + 8 * 4
-    own = ProductCodebookEmbedding(np.arange(8), 6, width=3)
+    own = ProductCodebookEmbedding(np.arange(8), 6, subspaces=2)
     assert own.parameter_count == 256 * 3 + 8
     assert own.nbytes == 256 * 3 * 4 + 8 * 2
-    many = ProductCodebookEmbedding(np.arange(200), 6, width=3, centroids=300)
+    many = ProductCodebookEmbedding(np.arange(200), 6, subspaces=2, centroids=300, number_bits=16)
     assert many.nbytes == 300 * 3 * 4 + 200 * 2 * 2
 
 
@@ -279,18 +346,18 @@ def test_copies_are_the_same_module(again):
 
 
 def test_a_state_brings_its_codes_along():
-    module, other = encoded(), ProductCodebookEmbedding(CODES, 5, SECONDARY, width=2, centroids=3)
+    module, other = encoded(), ProductCodebookEmbedding(CODES, 5, SECONDARY, subspaces=3, centroids=3)
     other.load_state_dict(module.state_dict())
     assert other.rounding
     assert torch.equal(other.weight, module.weight)
-    other.load_state_dict(ProductCodebookEmbedding(CODES, 5, SECONDARY, width=2, centroids=3).state_dict())
+    other.load_state_dict(ProductCodebookEmbedding(CODES, 5, SECONDARY, subspaces=3, centroids=3).state_dict())
     assert not other.rounding
     state = module.state_dict()
-    state["numbers"] = state["numbers"].clone().fill_(3)
-    with pytest.raises(RuntimeError, match="numbers must be centroids from 0 to 2, got up to 3"):
+    state["numbers"] = state["numbers"].clone().fill_(12)
+    with pytest.raises(RuntimeError, match="numbers must be from 0 to 11, got up to 12"):
         other.load_state_dict(state)
-    state["numbers"] = state["numbers"].to(torch.int16).fill_(-1)
-    with pytest.raises(RuntimeError, match="numbers must be centroids from 0 to 2, got down to -1"):
+    state["numbers"] = state["numbers"].to(torch.int16)
+    with pytest.raises(RuntimeError, match=r"numbers must be torch\.uint8, got torch\.int16"):
         other.load_state_dict(state)
 
 
@@ -298,7 +365,7 @@ def test_new_ids_get_rows_that_there_are():
     module = encoded()
     grown = module.with_new_ids([9, 0], [-1, 7])
     assert torch.equal(grown.weight[:8], module.weight)
-    rows = put_together(module.centroids.detach(), module.numbers, 5)
+    rows = put_together(module.centroids.detach(), module.numbers, module.form)
     torch.testing.assert_close(grown.weight[8:].detach(), torch.stack([rows[3], (rows[0] + rows[2]) / 2]))
     assert grown.centroids is module.centroids
     module.resize([*CODES, 9], None)
@@ -318,17 +385,18 @@ def test_it_compiles_to_one_graph():
 
 
 def test_it_says_what_it_is():
-    assert repr(encoded(None)) == "ProductCodebookEmbedding(8, 5, num_rows=4, width=2, centroids=3)"
+    assert repr(encoded(None)) == "ProductCodebookEmbedding(8, 5, num_rows=4, subspaces=3, centroids=3, number_bits=8)"
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width": 0}, "width must be an integer at least 1, got 0"),
-        ({"width": 6}, "width must be at most the embedding_dim of 5, got 6"),
-        ({"width": 2, "centroids": 32769}, "centroids must be an integer from 1 to 32768, got 32769"),
-        ({"width": 2, "bits": 4}, "bits must not be given for rows that are product codes, got 4"),
-        ({"width": 2, "sparse": True}, "sparse must not be given for rows that are product codes, got True"),
+        ({"subspaces": 0}, "subspaces must be an integer from 1 to 5, got 0"),
+        ({"subspaces": 6}, "subspaces must be an integer from 1 to 5, got 6"),
+        ({"subspaces": 3, "centroids": 257}, "centroids must be an integer from 1 to 256, got 257"),
+        ({"subspaces": 3, "number_bits": 12}, "number_bits must be 8 or 16, got 12"),
+        ({"subspaces": 3, "bits": 4}, "bits must not be given for rows that are product codes, got 4"),
+        ({"subspaces": 3, "sparse": True}, "sparse must not be given for rows that are product codes, got True"),
     ],
 )
 def test_bad_arguments_are_refused(options, message):
@@ -337,6 +405,6 @@ def test_bad_arguments_are_refused(options, message):
 
 
 def test_a_codebook_without_rows_is_encoded_to_none():
-    module = ProductCodebookEmbedding(np.empty(0, np.int64), 4, width=2)
+    module = ProductCodebookEmbedding(np.empty(0, np.int64), 4, subspaces=2)
     module.encode()
     assert module.weight.shape == (0, 4)

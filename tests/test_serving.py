@@ -28,8 +28,8 @@ def modules():
     residual = ResidualCodebookEmbedding(CODES, 5, SECONDARY, residual_dim=2, residual_ids=[1, 4, 7], padding_idx=2)
     torch.nn.init.normal_(residual.residual[:-1].detach())
     mixed = MixedCodebookEmbedding(CODES, 5, np.column_stack((SECONDARY, CODES, CODES[::-1])), own_share=0.25)
-    product = ProductCodebookEmbedding(CODES, 5, SECONDARY, width=5, padding_idx=4, dtype=torch.float64)
-    many = ProductCodebookEmbedding(CODES, 200, width=2, centroids=300)
+    product = ProductCodebookEmbedding(CODES, 5, SECONDARY, subspaces=1, padding_idx=4, dtype=torch.float64)
+    many = ProductCodebookEmbedding(CODES, 200, subspaces=70, centroids=300, number_bits=16)
     for module in (product, many):
         module.encode()
     return {
@@ -45,16 +45,16 @@ def modules():
         "own rows": CodebookEmbedding(np.arange(8), 5, padding_idx=2),
         "packed own rows": CodebookEmbedding(2 * np.arange(8), 5, bits=3),
         "packed mixed": MixedCodebookEmbedding(CODES, 5, np.column_stack((SECONDARY, CODES)), own_share=0.5, bits=4),
-        "product": ProductCodebookEmbedding.from_pretrained(torch.randn(8, 5), np.arange(8), width=2, centroids=3),
+        "product": ProductCodebookEmbedding.from_pretrained(torch.randn(8, 5), np.arange(8), subspaces=3, centroids=3),
         "product mean": product,
-        "product int16": many,
+        "product of two bytes": many,
         "residual": residual,
         "mixed": mixed,
     }
 
 
 EXACT = ["plain", "secondary", "padding", "double", "half", "bag", "quantized", "packed", "packed alone"]
-EXACT += ["own rows", "packed own rows", "product", "product mean", "product int16"]
+EXACT += ["own rows", "packed own rows", "product", "product mean", "product of two bytes"]
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -111,7 +111,7 @@ def test_product_codes_are_served_from_bytes(tmp_path):
     assert served.embedding_dim == 5
     assert served.nbytes == module.nbytes == 8 * 3 + 3 * 2 * 4
     with pytest.raises(InputError, match="must be encoded to be served: call `encode` first"):
-        served_table(ProductCodebookEmbedding(CODES, 5, width=2))
+        served_table(ProductCodebookEmbedding(CODES, 5, subspaces=3))
 
 
 def test_brain_floats_are_served_in_single_precision():
@@ -245,10 +245,13 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
     for change, message in (
         ({"dim": None}, "centroids must be given with dim, and without bits and scales"),
         ({"bits": 4}, "centroids must be given with dim, and without bits and scales"),
-        ({"dim": 4}, "centroids must have a width of which 3 make up 4 dimensions, got 2"),
+        ({"dim": 3}, "centroids must have a width of which 3 make up 3 dimensions, got 2"),
         ({"dim": 7}, "centroids must have a width of which 3 make up 7 dimensions, got 2"),
-        ({"centroids": coded.centroids[:2]}, r"codebook must be centroids from 0 to 1, got 0\.\.2"),
-        ({"centroids": coded.centroids.repeat(90, 0)}, "codebook must be a int16 matrix, got uint8"),
+        ({"codebook": coded.codebook | 12}, r"codebook must be from 0 to 11, got up to 1\d"),
+        ({"centroids": coded.centroids.repeat(90, 0)}, "centroids must be 1 to 256 for uint8, got 270"),
+        ({"centroids": coded.centroids[:0]}, "centroids must be 1 to 256 for uint8, got 0"),
+        ({"codebook": coded.codebook.astype(np.int16)}, "codebook must be a uint8 matrix, got int16"),
+        ({"codebook": coded.codebook[:, :0]}, "centroids must have a width of which 0 make up 5 dimensions, got 2"),
         ({"centroids": coded.centroids[0]}, "centroids must be a float32 matrix, got float32 of shape"),
     ):
         with pytest.raises(InputError, match=message):

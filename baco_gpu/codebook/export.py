@@ -74,8 +74,8 @@ def served_table(module: CodebookEmbedding) -> ServedTable:
     if isinstance(module, ProductCodebookEmbedding):
         if not module.encoded:
             raise InputError("rows that are product codes must be encoded to be served: call `encode` first")
-        parts = {"codebook": _array(module.numbers), "centroids": _array(module.centroids)}
-        rows = {**parts, "dim": module.embedding_dim}
+        numbers = _array(module.numbers).view(module.form.dtype)
+        rows = {"codebook": numbers, "centroids": _array(module.centroids), "dim": module.embedding_dim}
     return ServedTable(
         **rows,
         codes=None if module.own_rows else _array(module.codes),

@@ -13,8 +13,9 @@ from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.codebook.labels import Labels
 from baco_gpu.codebook.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members
 from baco_gpu.codebook.plain import check_range
-from baco_gpu.codebook.subspaces import MOST_CENTROIDS, fit_centroids, nearest_centroids, numbers_dtype, subspaces_of
+from baco_gpu.codebook.subspaces import codewords, fit_centroids, join_pieces, nearest_numbers, read, signs_of, store
 from baco_gpu.errors import InputError
+from baco_gpu.precision import NUMBER_BITS, ProductFormat
 
 
 class ProductCodebookEmbedding(CodebookEmbedding):
@@ -23,25 +24,28 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     Rows are floats at first. `encode` finds centroids and gives every row its nearest ones; from then on lookups see
     these, and training moves both the centroids and, as if there were no rounding, the floats behind the numbers
     (Bengio et al., arXiv 1308.3432, section 2.3). `reassign` lets the numbers follow the floats, and `drop_floats` ends
-    that: what is left is small, and trains its centroids alone. See `baco_gpu.codebook.subspaces`. On a GPU, an index
-    out of range ends in PyTorch's assertion.
+    that: what is left is small, and trains its centroids alone. A number has the signs of values as well, as far as it
+    has bits for them. See `baco_gpu.codebook.subspaces`. On a GPU, an index out of range ends in PyTorch's assertion.
 
     Parameters
     ----------
     codes, embedding_dim, secondary : as of `CodebookEmbedding`
-    width : int
-        Dimensions of a piece; the last one is narrower where it does not divide `embedding_dim`.
+    subspaces : int
+        Pieces of a row, of embedding_dim / subspaces dimensions; where that is no integer, of one more or one less.
     centroids : int
-        At most 32,768.
+        What there is a number for, 2 to the power of `number_bits` at most.
+    number_bits : {8, 16}
+        Of a number. With 16, 4,096 centroids and pieces of 4 dimensions, all of these have their signs, too.
     options
         Further arguments of `CodebookEmbedding` other than `sparse` and `bits`.
 
     Attributes
     ----------
-    centroids : nn.Parameter of shape (centroids, width)
+    centroids : nn.Parameter of shape (centroids, ceil(embedding_dim / subspaces))
         Zero until rows are encoded.
-    numbers : uint8 buffer of shape (num_rows, subspaces), int16 for more than 256 centroids
-        The centroid of every piece.
+    numbers : uint8 buffer of shape (num_rows, subspaces), or int16 that holds 16 bits without a sign
+        The centroid and the signs of every piece.
+    form : ProductFormat
     codebook : nn.Parameter of shape (num_rows, embedding_dim), or (0, embedding_dim) once floats are dropped
     codes, secondary, labels, rounding : as of `CodebookEmbedding`
 
@@ -53,7 +57,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
     numbers: Tensor
 
-    _settings = (*CodebookEmbedding._settings, "width")
+    _settings = (*CodebookEmbedding._settings, "form")
 
     def __init__(
         self,
@@ -61,23 +65,24 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         embedding_dim: int,
         secondary: Labels | None = None,
         *,
-        width: int,
+        subspaces: int,
         centroids: int = 256,
+        number_bits: int = 8,
         **options: Any,
     ) -> None:
         for name in ("sparse", "bits"):
             if options.get(name):
                 raise InputError(f"{name} must not be given for rows that are product codes, got {options[name]!r}")
-        width = check_integer("width", width, minimum=1)
-        centroids = check_integer("centroids", centroids, minimum=1, maximum=MOST_CENTROIDS)
-        super().__init__(codes, embedding_dim, secondary, **options)
-        if width > self.embedding_dim:
-            raise InputError(f"width must be at most the embedding_dim of {self.embedding_dim}, got {width}")
-        self.width, self.rounding = width, False
-        self.centroids = nn.Parameter(self.codebook.detach().new_zeros(centroids, width))
-        shape = (len(self.codebook), subspaces_of(self.embedding_dim, width))
-        numbers = torch.zeros(shape, dtype=numbers_dtype(centroids), device=self.codebook.device)
-        self.register_buffer("numbers", numbers)
+        if number_bits not in NUMBER_BITS:
+            raise InputError(f"number_bits must be 8 or 16, got {number_bits!r}")
+        dim = check_integer("embedding_dim", embedding_dim, minimum=1)
+        subspaces = check_integer("subspaces", subspaces, minimum=1, maximum=dim)
+        centroids = check_integer("centroids", centroids, minimum=1, maximum=1 << number_bits)
+        super().__init__(codes, dim, secondary, **options)
+        self.form, self.rounding = ProductFormat(dim, subspaces, centroids, number_bits), False
+        self.centroids = nn.Parameter(self.codebook.detach().new_zeros(centroids, self.form.width))
+        numbers = torch.zeros((len(self.codebook), subspaces), dtype=torch.int32, device=self.codebook.device)
+        self.register_buffer("numbers", store(numbers, self.form))
 
     @classmethod
     def from_pretrained(cls, *arguments: Any, seed: int = 0, **options: Any) -> Self:
@@ -97,12 +102,12 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
     @torch.no_grad()
     def reassign(self) -> None:
-        """Give every row the centroids that are nearest to its floats by now.
+        """Give every row the numbers of what is nearest to its floats by now.
 
         Raises InputError when the floats have been dropped.
         """
         self._check_floats()
-        self.numbers.copy_(nearest_centroids(self.codebook, self.centroids))
+        self.numbers.copy_(nearest_numbers(self.codebook, self.centroids, self.form))
 
     @torch.no_grad()
     def to_floats(self) -> None:
@@ -156,7 +161,9 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         return other
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, width={self.width}, centroids={len(self.centroids)}"
+        form = self.form
+        sizes = f"subspaces={form.subspaces}, centroids={form.centroids}, number_bits={form.number_bits}"
+        return f"{super().extra_repr()}, {sizes}"
 
     def _lookup(self, indices: Tensor) -> Tensor:
         # Of a large codebook, the rows of a batch alone are put together; see `CodebookEmbedding._lookup`.
@@ -189,26 +196,27 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
     def _stored(self, rows: Tensor | None) -> Tensor:
         """Rows of these numbers, or all, put together of their centroids."""
-        numbers = self.numbers if rows is None else self.numbers.index_select(0, rows)
-        table, owners = self.centroids, numbers.int().view(-1)
-        if rows is None and not torch.compiler.is_compiling():
-            members = self._derived(
-                "pieces", [self.numbers], lambda: list_members(owners, None, NO_PADDING, len(table))
-            )
-            pieces = codebook_expand(table, owners, None, NO_PADDING, *members)
+        form = self.form
+        numbers = read(self.numbers if rows is None else self.numbers.index_select(0, rows))
+        flat = numbers.view(-1)
+        if rows is None and len(flat) >= form.codewords and not torch.compiler.is_compiling():
+            table = codewords(self.centroids, form)
+            members = self._derived("pieces", [self.numbers], lambda: list_members(flat, None, NO_PADDING, len(table)))
+            pieces = codebook_expand(table, flat, None, NO_PADDING, *members)
         else:
-            every = torch.arange(len(table), dtype=torch.int32, device=table.device)
-            pieces = codebook_lookup(table, every, None, owners, NO_PADDING)
-        return pieces.view(len(numbers), numbers.shape[1] * self.width)[:, : self.embedding_dim]
+            every = torch.arange(form.centroids, dtype=torch.int32, device=flat.device)
+            pieces = codebook_lookup(self.centroids, every, None, flat >> form.signs, NO_PADDING)
+            pieces = pieces * signs_of(flat, form).to(pieces)
+        return join_pieces(pieces.view(*numbers.shape, form.width), form)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         numbers, error_msgs = state_dict.get(f"{prefix}numbers"), arguments[-1]
-        if isinstance(numbers, Tensor) and numbers.numel():
-            least, most = (int(number) for number in numbers.aminmax())
-            got = f"up to {most}" if most >= len(self.centroids) else f"down to {least}" if least < 0 else None
-            if got is not None:
-                last = len(self.centroids) - 1
-                error_msgs.append(f"{prefix}numbers must be centroids from 0 to {last}, got {got}")
+        if isinstance(numbers, Tensor) and numbers.dtype != self.numbers.dtype:
+            error_msgs.append(f"{prefix}numbers must be {self.numbers.dtype}, got {numbers.dtype}")
+        elif isinstance(numbers, Tensor) and numbers.numel():
+            last, most = self.form.codewords - 1, int(read(numbers).max())
+            if most > last:
+                error_msgs.append(f"{prefix}numbers must be from 0 to {last}, got up to {most}")
         floats = state_dict.get(f"{prefix}codebook")
         if isinstance(floats, Tensor) and len(floats) in (0, self.num_rows) and len(floats) != len(self.codebook):
             self.codebook = nn.Parameter(self.codebook.detach().new_empty(floats.shape), self.codebook.requires_grad)
@@ -230,12 +238,12 @@ def encode_together(modules: Sequence[ProductCodebookEmbedding], seed: int = 0) 
     centroids = modules[0].centroids
     for module in modules:
         module._check_floats()
-        if module.centroids is not centroids:
+        if module.centroids is not centroids or module.form != modules[0].form:
             raise InputError("modules must have the same centroids to be encoded together, got several")
     rows = torch.cat([module.codebook for module in modules])
     if not rows.isfinite().all():
         raise InputError("rows must be finite to be encoded, got NaN or infinity")
-    centroids.copy_(fit_centroids(rows, modules[0].width, len(centroids), seed))
+    centroids.copy_(fit_centroids(rows, modules[0].form, seed))
     for module in modules:
         module.reassign()
         module.rounding = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from baco_gpu.codebook.embedding import CodebookEmbedding, Device
 from baco_gpu.codebook.export import served_table
 from baco_gpu.codebook.plain import check_indices, check_range
 from baco_gpu.codebook.quantize import scale_values
+from baco_gpu.codebook.subspaces import join_pieces, read, signs_of
 from baco_gpu.precision import midpoint, places
 from baco_gpu.serving.table import ARRAYS, ServedTable
 
@@ -44,10 +46,13 @@ class ServedEmbedding(nn.Module):
         super().__init__()
         self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
         self.padding_idx, self.own_share, self.bits = table.padding_idx, table.own_share, table.bits
+        self.form = table.form
         arrays = table.arrays()
         for name in ARRAYS:
             if name in arrays:
-                self.register_buffer(name, torch.tensor(arrays[name], device=device))
+                array = arrays[name]
+                unsigned = array.dtype == np.uint16  # few operators of PyTorch take these; see `subspaces.store`
+                self.register_buffer(name, torch.tensor(array.view(np.int16) if unsigned else array, device=device))
             else:
                 setattr(self, name, None)  # `torch.export` does not take a buffer that is None
         for name, place in zip(("low", "high", "place"), places(table.embedding_dim, table.bits or 8), strict=True):
@@ -98,8 +103,10 @@ class ServedEmbedding(nn.Module):
     def _rows(self, rows: Tensor) -> Tensor:
         """Rows of the codebook, as floats: (*rows.shape, embedding_dim)."""
         values = self.codebook[rows]
-        if self.centroids is not None:
-            return self.centroids[values.long()].flatten(-2)[..., : self.embedding_dim]
+        if self.centroids is not None and self.form is not None:
+            numbers = read(values)
+            pieces = self.centroids[numbers >> self.form.signs]
+            return join_pieces(pieces * signs_of(numbers, self.form).to(pieces), self.form)
         if self.scales is None or self.bits is None:
             return values
         pairs = values[..., self.low].int() + 256 * values[..., self.high].int()

@@ -1,8 +1,10 @@
-"""Product quantisation of rows: each is cut into pieces, and a piece is stored as the number of a centroid near it.
+"""Product quantisation of rows: each is cut into pieces, and a piece is stored as the number of one near it.
 
-Jégou, Douze and Schmid, "Product quantization for nearest neighbor search" (IEEE TPAMI 33, 2011, section 2), but that
-pieces of all places share their centroids. These are floats, and dear: at the same cost there are more of them, by as
-many times as a row has pieces. Results are on the device of the arguments; on a GPU, all of the work is.
+Jégou, Douze and Schmid, "Product quantization for nearest neighbor search" (IEEE TPAMI 33, 2011, section 2), but for
+two things. Pieces of all places share their centroids: these are floats, and dear, and at the same cost there are more
+of them by as many times as a row has pieces. And a number says the signs of values too, as far as it has bits for that,
+so that a centroid stands for many; see `ProductFormat`. Results are on the device of the arguments; on a GPU, all of
+the work is.
 """
 
 from __future__ import annotations
@@ -10,12 +12,10 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from baco_gpu.codebook.segments import add_by_row_
-from baco_gpu.precision import number_dtype
-
-MOST_CENTROIDS = 1 << 15  # what an int16 can number
+from baco_gpu.precision import ProductFormat
 
 # More find centroids that are hardly better: of trained rows of Gowalla and 4,096 centroids of four dimensions, they
 # leave 2.4% as error, and eight times as many pieces and twice as many rounds 2.3%.
@@ -28,62 +28,87 @@ _DISTANCES, _DISTANCES_ON_GPU = 1 << 18, 1 << 26
 _NARROW, _MANY = 5, 1024
 
 
-def subspaces_of(dim: int, width: int) -> int:
-    """Pieces of a row, the last of which may be narrower than `width`."""
-    return -(-dim // width)
-
-
-def numbers_dtype(count: int) -> torch.dtype:
-    """What the number of one of `count` centroids is stored in."""
-    dtype: torch.dtype = getattr(torch, number_dtype(count))
-    return dtype
-
-
-def fit_centroids(rows: Tensor, width: int, count: int, seed: int) -> Tensor:
+def fit_centroids(rows: Tensor, form: ProductFormat, seed: int) -> Tensor:
     """Centroids of the pieces of rows, by Lloyd's k-means from pieces drawn at random.
 
     Parameters
     ----------
-    rows : floating tensor of shape (n, dim)
-    width : int, dimensions of a piece; narrower ones are left out
-    count : int, centroids; those for which there is no piece are zero
+    rows : floating tensor of shape (n, form.dim)
+    form : ProductFormat
     seed : int
         Of the pieces that k-means starts from and, of more than 64 a centroid, of those that it looks at.
 
     Returns
     -------
-    Tensor of shape (count, width), float32 at least.
+    Tensor of shape (form.centroids, form.width), float32 at least. The values that have signs are not negative. Those
+    centroids for which there is no piece are zero.
     """
-    whole = rows.shape[1] // width
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randperm(len(rows) * whole, generator=generator)[: count * _PIECES_PER_CENTROID].to(rows.device)
-    pieces = rows[:, : whole * width].reshape(-1, width)[drawn].to(_wide(rows))
-    centroids = pieces.new_zeros(count, width)
-    centroids[: len(pieces)] = pieces[:count]
+    drawn = torch.randperm(len(rows) * form.subspaces, generator=generator)[: form.centroids * _PIECES_PER_CENTROID]
+    drawn = drawn.to(rows.device)
+    wide, narrow = _cut(rows.to(_wide(rows)), form)
+    padded = torch.cat([wide, nn.functional.pad(narrow, (0, form.width - narrow.shape[2]))], dim=1)
+    pieces = _turned(padded.flatten(0, 1)[drawn], form)
+    centroids = pieces.new_zeros(form.centroids, form.width)
+    centroids[: len(pieces)] = pieces[: form.centroids]
+    is_wide = drawn % form.subspaces < form.wide
+    parts = [part for part in (pieces[is_wide], pieces[~is_wide, :-1]) if len(part)]
     for _ in range(_ROUNDS):
-        owners = _nearest(pieces, centroids)
-        sums = add_by_row_(torch.zeros_like(centroids), pieces, owners)
-        sizes = torch.bincount(owners, minlength=count).unsqueeze(1)
+        sums, sizes = torch.zeros_like(centroids), torch.zeros_like(centroids)
+        for part in parts:
+            width = part.shape[1]
+            owners = _nearest(part, centroids[:, :width])
+            sums[:, :width] += add_by_row_(part.new_zeros(len(centroids), width), part, owners)
+            sizes[:, :width] += torch.bincount(owners, minlength=len(centroids)).unsqueeze(1)
         centroids = torch.where(sizes > 0, sums / sizes.clamp(min=1), centroids)  # one without members stays
     return centroids
 
 
-def nearest_centroids(rows: Tensor, centroids: Tensor) -> Tensor:
-    """The number of the centroid nearest to every piece of `rows` (n, dim): (n, subspaces), of `numbers_dtype`.
-
-    Of a narrower piece, the nearest as far as it goes.
-    """
-    width = centroids.shape[1]
+def nearest_numbers(rows: Tensor, centroids: Tensor, form: ProductFormat) -> Tensor:
+    """The numbers of what is nearest to the pieces of `rows` (n, dim): (n, subspaces), stored as `store` does."""
     rows, centroids = rows.to(_wide(rows)), centroids.to(_wide(rows))
-    whole = rows.shape[1] // width
-    parts = [_nearest(rows[:, : whole * width].reshape(-1, width), centroids).view(len(rows), whole)]
-    rest = rows[:, whole * width :]
-    if rest.shape[1]:
-        parts.append(_nearest(rest, centroids[:, : rest.shape[1]]).unsqueeze(1))
-    return torch.cat(parts, dim=1).to(numbers_dtype(len(centroids)))
+    parts = []
+    for cut in _cut(rows, form):
+        pieces, among = cut.flatten(0, 1), centroids[:, : cut.shape[2]]
+        owners = _nearest(_turned(pieces, form), _turned(among, form))
+        turned = (pieces < 0) != (among[owners] < 0)
+        signs = sum(turned[:, place].long() << place for place in range(min(form.signs, cut.shape[2])))
+        parts.append(((owners << form.signs) + signs).view(cut.shape[:2]))
+    return store(torch.cat(parts, dim=1), form)
 
 
-def balanced_rotation(tables: list[Tensor], width: int) -> Tensor:
+def store(numbers: Tensor, form: ProductFormat) -> Tensor:
+    """Numbers as uint8, or in int16 as their 16 bits: of PyTorch's unsigned integers, few operators take wider ones."""
+    return numbers.to(torch.uint8) if form.number_bits == 8 else numbers.to(torch.uint16).view(torch.int16)
+
+
+def read(stored: Tensor) -> Tensor:
+    """The numbers of `store`, int32."""
+    return stored.int() & 0xFFFF
+
+
+def codewords(centroids: Tensor, form: ProductFormat) -> Tensor:
+    """The pieces of all numbers, in order: (form.codewords, form.width)."""
+    every = torch.arange(1 << form.signs, dtype=torch.int32, device=centroids.device)
+    return (centroids.unsqueeze(1) * signs_of(every, form).to(centroids)).flatten(0, 1)
+
+
+def signs_of(numbers: Tensor, form: ProductFormat) -> Tensor:
+    """1 or -1 for every value of the pieces of `numbers`, int32 of any shape: int32 of shape (*shape, width)."""
+    places = torch.arange(form.width, dtype=torch.int32, device=numbers.device).clamp(max=form.number_bits)
+    low = numbers & ((1 << form.signs) - 1)
+    return 1 - 2 * ((low.unsqueeze(-1) >> places) & 1)
+
+
+def join_pieces(pieces: Tensor, form: ProductFormat) -> Tensor:
+    """Rows of their pieces: of shape (..., subspaces, width), (..., dim)."""
+    if form.wide == form.subspaces:
+        return pieces.flatten(-2)
+    wide, narrow = pieces[..., : form.wide, :], pieces[..., form.wide :, :-1]
+    return torch.cat([wide.flatten(-2), narrow.flatten(-2)], dim=-1)
+
+
+def balanced_rotation(tables: list[Tensor], subspaces: int) -> Tensor:
     """A rotation of rows after which subspaces are alike in variance, and their dimensions uncorrelated.
 
     Principal directions of all tables together, each of which counts alike, are dealt to the subspaces from the one of
@@ -93,7 +118,7 @@ def balanced_rotation(tables: list[Tensor], width: int) -> Tensor:
     Parameters
     ----------
     tables : list of floating tensors of shape (n, dim), of one width
-    width : int, dimensions of a subspace
+    subspaces : int
 
     Returns
     -------
@@ -105,7 +130,7 @@ def balanced_rotation(tables: list[Tensor], width: int) -> Tensor:
         products = (table.T @ table).cpu().double()
         spread += products / products.trace().clamp(min=torch.finfo(torch.float64).tiny)
     variances, directions = torch.linalg.eigh(spread)
-    rooms = [min(width, dim - start) for start in range(0, dim, width)]
+    rooms = [dim // subspaces + (place < dim % subspaces) for place in range(subspaces)]
     dealt: list[list[int]] = [[] for _ in rooms]
     products_of = [0.0] * len(rooms)
     least = max(float(variances[-1]), 1.0) * torch.finfo(torch.float64).eps
@@ -118,10 +143,26 @@ def balanced_rotation(tables: list[Tensor], width: int) -> Tensor:
     return directions[:, order].to(tables[0])
 
 
+def _cut(rows: Tensor, form: ProductFormat) -> tuple[Tensor, Tensor]:
+    """Pieces of rows that are as wide as a centroid, and those that are narrower: (n, pieces, width) each."""
+    end, narrow = form.wide * form.width, form.subspaces - form.wide
+    return (
+        rows[:, :end].reshape(len(rows), form.wide, form.width),
+        rows[:, end:].reshape(len(rows), narrow, form.width - 1),
+    )
+
+
+def _turned(pieces: Tensor, form: ProductFormat) -> Tensor:
+    """Pieces without the signs that a number says."""
+    return torch.cat([pieces[:, : form.signs].abs(), pieces[:, form.signs :]], dim=1)
+
+
 def _nearest(pieces: Tensor, centroids: Tensor) -> Tensor:
     """One of the nearest of `centroids` (count, width) to each of `pieces` (n, width): int64 of shape (n,)."""
     count, width = centroids.shape
     on_cpu = pieces.device.type == "cpu"
+    if not len(pieces):
+        return pieces.new_zeros(0, dtype=torch.int64)
     if on_cpu and width <= _NARROW and count >= _MANY:
         from scipy.spatial import KDTree
 
@@ -129,8 +170,7 @@ def _nearest(pieces: Tensor, centroids: Tensor) -> Tensor:
         return torch.from_numpy(found)
     lengths, directions = centroids.square().sum(1), -2 * centroids.T
     chunk = max(1, (_DISTANCES if on_cpu else _DISTANCES_ON_GPU) // count)
-    parts = [torch.addmm(lengths, part, directions).min(1).indices for part in pieces.split(chunk)]
-    return torch.cat(parts) if parts else pieces.new_zeros(0, dtype=torch.int64)
+    return torch.cat([torch.addmm(lengths, part, directions).min(1).indices for part in pieces.split(chunk)])
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

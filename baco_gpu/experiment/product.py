@@ -1,4 +1,4 @@
-"""How finely product codes are cut at a budget: how wide pieces of a row are, and how many centroids there are."""
+"""How finely product codes are cut at a budget: how many pieces a row has, and how many centroids there are."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ import numpy as np
 
 from baco_gpu.clustering.budget import Budget, TableSize
 from baco_gpu.codebook.product import ProductCodebookEmbedding
-from baco_gpu.codebook.subspaces import numbers_dtype, subspaces_of
 from baco_gpu.errors import UnreachableBudgetError
+from baco_gpu.precision import NUMBER_BITS, ProductFormat
 
-# More take longer to find and to search than they are worth; see docs/quality.md.
-MOST_PLANNED = 1 << 14
+# With four dimensions and more, numbers of 16 bits are used up by these and signs; more take longer to find.
+MOST_PLANNED = 1 << 12
 
 
 class ProductPlan(NamedTuple):
-    """Dimensions of a piece, and how many centroids users and items have together."""
+    """Pieces of a row, how many centroids users and items have together, and bits of a number."""
 
-    width: int
+    subspaces: int
     centroids: int
+    number_bits: int
+
+    def form(self, table: TableSize) -> ProductFormat:
+        return ProductFormat(table.embedding_dim, *self)
 
     def parameters(self, table: TableSize) -> int:
         """Entries of centroids, and an index for each number of a row but the first, as the label of an id is free."""
-        return table.full_rows * (subspaces_of(table.embedding_dim, self.width) - 1) + self.centroids * self.width
+        return table.full_rows * (self.subspaces - 1) + self.centroids * self.form(table).width
 
     def bytes(self, table: TableSize) -> int:
         """Centroids, and a byte or two for each number of a row."""
-        numbers = table.full_rows * subspaces_of(table.embedding_dim, self.width)
-        entries = self.centroids * self.width
-        return numbers * numbers_dtype(self.centroids).itemsize + entries * table.value_bytes
+        numbers, entries = table.full_rows * self.subspaces, self.centroids * self.form(table).width
+        return numbers * self.number_bits // 8 + entries * table.value_bytes
 
     def tables(self, table: TableSize) -> tuple[ProductCodebookEmbedding, ProductCodebookEmbedding]:
         """Tables of users and items, of the same centroids."""
         users, items = (
-            ProductCodebookEmbedding(np.arange(size), table.embedding_dim, width=self.width, centroids=self.centroids)
+            ProductCodebookEmbedding(np.arange(size), table.embedding_dim, **self._asdict())
             for size in (table.num_users, table.num_items)
         )
         items.centroids = users.centroids
@@ -44,7 +47,7 @@ class ProductPlan(NamedTuple):
 
 
 def plan_product(budget: Budget, table: TableSize) -> ProductPlan:
-    """The plan of most bits a dimension that the budget buys; a number of rows stands for its parameters.
+    """The plan of most bits that the budget buys, then of most centroids; a number of rows stands for its parameters.
 
     Of normally distributed rows, that is what errs least (Gersho, IEEE Transactions on Information Theory 25, 1979).
 
@@ -63,16 +66,27 @@ def plan_product(budget: Budget, table: TableSize) -> ProductPlan:
     def cost(plan: ProductPlan) -> int:
         return plan.bytes(table) if of_bytes else plan.parameters(table)
 
-    def most_centroids(width: int) -> int:
-        counts = range(2, min(MOST_PLANNED, table.full_rows * (table.embedding_dim // width)) + 1)
-        return 1 + bisect.bisect_right(counts, most, key=lambda count: cost(ProductPlan(width, count)))
+    def affordable(subspaces: int, number_bits: int) -> list[ProductPlan]:
+        pieces = table.full_rows * subspaces
+        counts = range(2, min(MOST_PLANNED, 1 << number_bits, pieces) + 1)
+        most_centroids = 1 + bisect.bisect_right(
+            counts, most, key=lambda count: cost(ProductPlan(subspaces, count, number_bits))
+        )
+        # Fewer than that are worth more where they leave a bit for one more sign.
+        powers = (1 << power for power in range(1, max(2, most_centroids).bit_length()))
+        return [ProductPlan(subspaces, count, number_bits) for count in (*powers, most_centroids) if count >= 2]
 
-    plans = [ProductPlan(width, most_centroids(width)) for width in range(1, table.embedding_dim + 1)]
-    affordable = [plan for plan in plans if plan.centroids >= 2]
-    if not affordable:
-        least = cost(ProductPlan(table.embedding_dim, 2))
+    plans = [
+        plan
+        for subspaces in range(1, table.embedding_dim + 1)
+        for number_bits in NUMBER_BITS
+        for plan in affordable(subspaces, number_bits)
+        if cost(plan) <= most
+    ]
+    if not plans:
+        least = cost(ProductPlan(1, 2, NUMBER_BITS[0]))
         raise UnreachableBudgetError(
             f"budget must buy two centroids and a number for every row, at least {least} {budget.measure}, "
             f"got {math.floor(most)}"
         )
-    return max(affordable, key=lambda plan: math.log2(plan.centroids) / plan.width)
+    return max(plans, key=lambda plan: (plan.form(table).bits, plan.centroids, -plan.number_bits))

@@ -10,7 +10,7 @@ import numpy as np
 
 from baco_gpu.atomic import replacing
 from baco_gpu.errors import MissingExtraError
-from baco_gpu.precision import midpoint, places, scale_values
+from baco_gpu.precision import ProductFormat, midpoint, places, scale_values
 from baco_gpu.serving.table import ServedTable
 
 OPSET = 17
@@ -57,8 +57,8 @@ def _model(table: ServedTable) -> Any:
 
     def rows(index: str) -> str:
         values = node("Gather", "codebook", index)
-        if table.centroids is not None:
-            return put_together(node("Cast", values, to=TensorProto.INT64), table.centroids)
+        if table.form is not None:
+            return put_together(node("Cast", values, to=TensorProto.INT64), table.form)
         if table.bits is None or table.dim is None:
             return values
         values = node("Cast", unpacked(values, table.bits, table.dim), to=TensorProto.FLOAT)
@@ -67,12 +67,18 @@ def _model(table: ServedTable) -> Any:
         every = constant("scale_values", scale_values(np.arange(256, dtype=np.uint8)), np.float32)
         return node("Mul", values, node("Gather", every, scales))
 
-    def put_together(numbers: str, centroids: np.ndarray) -> str:
-        """Rows of the numbers of their centroids."""
-        pieces = node("Gather", "centroids", numbers)  # (..., pieces, width)
-        joined = node("Reshape", pieces, joined_shape(numbers, table.codebook.shape[1] * centroids.shape[1]))
-        ends = (constant(name, [value], np.int64) for name, value in (("begin", 0), ("end", table.dim), ("last", -1)))
-        return node("Slice", joined, *ends)
+    def put_together(numbers: str, form: ProductFormat) -> str:
+        """Rows of the numbers of centroids and signs."""
+        low = constant("codewords_of_one", 1 << form.signs, np.int64)
+        pieces = node("Gather", "centroids", node("Div", numbers, low))  # (..., pieces, width)
+        if form.signs:
+            bits = node("Unsqueeze", node("Mod", numbers, low), constant("last_axis_of_numbers", [-1], np.int64))
+            # Beyond the signs, zeros: the remainder is less than what it is divided by.
+            powers = constant("powers", 1 << np.minimum(np.arange(form.width), form.signs), np.int64)
+            turned = node("Mod", node("Div", bits, powers), constant("two", 2, np.int64))
+            pieces = node("Mul", pieces, node("Gather", constant("signs", [1, -1], value), turned))
+        joined = node("Reshape", pieces, joined_shape(numbers, form.subspaces * form.width))
+        return node("Gather", joined, constant("places", form.places, np.int64), axis=-1)
 
     def joined_shape(numbers: str, width: int) -> str:
         leading = node("Slice", node("Shape", numbers), constant("from", [0], np.int64), constant("to", [-1], np.int64))

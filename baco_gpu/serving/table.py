@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from baco_gpu.errors import InputError
-from baco_gpu.precision import BITS, midpoint, number_dtype, packed_width, scale_values, unpack
+from baco_gpu.precision import BITS, ProductFormat, midpoint, packed_width, scale_values, unpack
 from baco_gpu.tensor_file import load_tensors, save_tensors
 
 FORMAT = "baco_gpu.codebook"
@@ -33,7 +33,7 @@ class ServedTable:
     ----------
     codebook : float16, float32 or float64 array of shape (rows, embedding_dim), or packed integers with scales: uint8
         of shape (rows, bytes), see `baco_gpu.precision`, whose embeddings are float32, or the numbers of centroids:
-        uint8 or int16 of shape (rows, subspaces)
+        uint8 or uint16 of shape (rows, subspaces), see `ProductFormat`
     codes : int32 array of shape (ids,), the row of every id; None where id i has row i
     secondary : int32 array of shape (ids,), a second row to take the mean with, or of shape (ids, rows), further rows
         to mix in; None for none
@@ -70,11 +70,11 @@ class ServedTable:
             raise InputError(
                 f"codebook must be a matrix of floats, or of integers with scales or centroids, got {self.dtype}"
             )
-        integers = "uint8" if self.centroids is None else number_dtype(len(self.centroids))
         for name in _VALUES:
             array = getattr(self, name)
             packed = name in ("codebook", "scales") and not (self.scales is None and self.centroids is None)
-            wanted = np.dtype(integers) if packed else self.dtype
+            numbered = packed and self.centroids is not None and self.codebook.dtype == np.uint16
+            wanted = np.dtype(np.uint16 if numbered else np.uint8) if packed else self.dtype
             if array is not None and (array.ndim != 2 or array.dtype != wanted):
                 raise InputError(f"{name} must be a {wanted} matrix, got {array.dtype} of shape {array.shape}")
         if self.scales is not None and self.scales.shape != (len(self.codebook), 1):
@@ -119,16 +119,17 @@ class ServedTable:
     def _check_centroids(self, centroids: np.ndarray) -> None:
         if self.bits is not None or self.scales is not None or self.dim is None:
             raise InputError("centroids must be given with dim, and without bits and scales")
-        pieces, width = self.codebook.shape[1], centroids.shape[1]
-        if not 0 <= pieces * width - self.dim < width:
+        form = self.form
+        assert form is not None
+        count, width = centroids.shape
+        if not 1 <= form.subspaces <= self.dim or width != form.width:
             raise InputError(
-                f"centroids must have a width of which {pieces} make up {self.dim} dimensions, got {width}"
+                f"centroids must have a width of which {form.subspaces} make up {self.dim} dimensions, got {width}"
             )
-        if self.codebook.size and not 0 <= self.codebook.min() <= self.codebook.max() < len(centroids):
-            raise InputError(
-                f"codebook must be centroids from 0 to {len(centroids) - 1}, "
-                f"got {self.codebook.min()}..{self.codebook.max()}"
-            )
+        if not 1 <= count <= 1 << form.number_bits:
+            raise InputError(f"centroids must be 1 to {1 << form.number_bits} for {self.codebook.dtype}, got {count}")
+        if self.codebook.size and self.codebook.max() >= form.codewords:
+            raise InputError(f"codebook must be from 0 to {form.codewords - 1}, got up to {self.codebook.max()}")
 
     @property
     def num_embeddings(self) -> int:
@@ -137,6 +138,13 @@ class ServedTable:
     @property
     def embedding_dim(self) -> int:
         return self.codebook.shape[1] if self.dim is None else self.dim
+
+    @property
+    def form(self) -> ProductFormat | None:
+        """How numbers of centroids stand for rows, where they do."""
+        if self.centroids is None or self.dim is None:
+            return None
+        return ProductFormat(self.dim, self.codebook.shape[1], len(self.centroids), 8 * self.codebook.itemsize)
 
     @property
     def dtype(self) -> np.dtype:
@@ -193,10 +201,14 @@ class ServedTable:
     def _rows(self, rows: np.ndarray) -> np.ndarray:
         """Rows of the codebook, as floats."""
         values = self.codebook[rows]
-        if self.centroids is not None:
-            pieces = self.centroids[values]
-            joined: np.ndarray = pieces.reshape(*rows.shape, values.shape[-1] * pieces.shape[-1])
-            return joined[..., : self.dim]
+        form = self.form
+        if self.centroids is not None and form is not None:
+            turned = (values[..., None] & (1 << np.arange(form.signs, dtype=values.dtype))) != 0
+            pieces = self.centroids[values >> form.signs]
+            signed = pieces[..., : form.signs]
+            np.negative(signed, out=signed, where=turned)
+            joined: np.ndarray = pieces.reshape(*rows.shape, form.subspaces * form.width)[..., form.places]
+            return joined
         if self.scales is None or self.bits is None or self.dim is None:
             return values
         levels = unpack(values, self.bits, self.dim) - np.float32(midpoint(self.bits))

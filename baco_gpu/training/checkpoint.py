@@ -23,7 +23,7 @@ from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.settings import EpochRecord
 
 FORMAT = "baco_gpu.checkpoint"
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 
 
 class Checkpoint(Callback):
@@ -101,7 +101,7 @@ def _save(run: TrainingRun, path: Path, identity: dict[str, Any]) -> None:
         for part, entries in parts.items()
         for name, tensor in entries.items()
     }
-    progress = {name: getattr(run, name) for name in ("best_epoch", "stale", "drops", "evaluation_seconds")}
+    progress = {name: getattr(run, name) for name in ("best_epoch", "stale", "stage", "evaluation_seconds")}
     progress["best_score"] = run.best_score if run.best_epoch else None
     progress["history"] = [asdict(record) for record in run.history]
     text = json.dumps({"identity": identity, "progress": progress})
@@ -125,7 +125,7 @@ def _load(run: TrainingRun, path: Path, identity: dict[str, Any]) -> None:
         if state:
             run.optimizer.state[parameter] = {name: tensor.to(device) for name, tensor in state.items()}
     run.history = history
-    run.best_epoch, run.stale, run.drops = (progress[name] for name in ("best_epoch", "stale", "drops"))
+    run.best_epoch, run.stale, run.stage = (progress[name] for name in ("best_epoch", "stale", "stage"))
     run.set_learning_rate()
     run.evaluation_seconds = progress["evaluation_seconds"]
     if progress["best_score"] is not None:

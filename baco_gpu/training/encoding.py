@@ -17,8 +17,8 @@ def encode_tables(model: Recommender, seed: int) -> None:
     of rows changes, nor of what LightGCN propagates, and so nothing need be rotated back, or stored.
     """
     tables = [table for table in _product_tables(model) if not table.encoded]
-    if len(tables) == 2 and tables[0].width == tables[1].width:
-        rotation = balanced_rotation([table.codebook for table in tables], tables[0].width)
+    if len(tables) == 2 and tables[0].form[:2] == tables[1].form[:2]:
+        rotation = balanced_rotation([table.codebook for table in tables], tables[0].form.subspaces)
         for codebook in {table.codebook for table in tables}:
             codebook.copy_(codebook @ rotation)
     for centroids in dict.fromkeys(table.centroids for table in tables):

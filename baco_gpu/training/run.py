@@ -35,9 +35,10 @@ class TrainingRun:
     best_score : float
         Its validation recall.
     stale : int
-        Evaluations since then, or since the learning rate dropped.
-    drops : int
-        How often it has.
+        Evaluations since then, or since the stage began.
+    stage : int
+        How often patience has run out: `settings.lr_drops` stages later the learning rate has dropped as often. Tables
+        that store less than floats have two more then, the first at the same rate and the second at an eighth of it.
     rounding : bool
         Whether tables that store less than floats are trained, and evaluated, as they are stored by now.
     evaluation_seconds : float
@@ -58,12 +59,12 @@ class TrainingRun:
         self.best_epoch = 0
         self.best_score = -math.inf
         self.stale = 0
-        self.drops = 0
+        self.stage = 0
         self.evaluation_seconds = 0.0
         self.best: dict[str, Tensor] | None = None
         self._tables = [module for module in model.modules() if isinstance(module, CodebookEmbedding)]
         begin_with_floats(model)
-        self._drops_in_all = settings.lr_drops + any(table.rounds for table in self._tables)
+        self._last_stage = settings.lr_drops + 2 * any(table.rounds for table in self._tables)
 
     @property
     def epoch(self) -> int:
@@ -77,12 +78,12 @@ class TrainingRun:
 
     @property
     def finished(self) -> bool:
-        """Whether there were enough epochs, or patience has run out and the learning rate is not to drop any more."""
-        return self.epoch >= self.settings.epochs or (self._exhausted and self.drops >= self._drops_in_all)
+        """Whether there were enough epochs, or patience has run out in the last stage."""
+        return self.epoch >= self.settings.epochs or (self._exhausted and self.stage >= self._last_stage)
 
     @property
     def rounding(self) -> bool:
-        return self.drops > self.settings.lr_drops
+        return self.stage > self.settings.lr_drops
 
     @property
     def _exhausted(self) -> bool:
@@ -104,7 +105,7 @@ class TrainingRun:
 
     @torch.no_grad()
     def begin_epoch(self) -> None:
-        """Where patience has run out, go back to the best weights, forget Adam's state, and drop the learning rate.
+        """Where patience has run out, go back to the best weights, forget Adam's state, and begin the next stage.
 
         Once rows are rounded, what is to be better than the best weights is better than what is stored of them. Rows of
         product codes get their codes then, and new ones before every epoch.
@@ -114,9 +115,10 @@ class TrainingRun:
             for state in self.optimizer.state.values():
                 for tensor in state.values():
                     tensor.zero_()
-            self.drops, self.stale = self.drops + 1, 0
+            floats = not self.rounding
+            self.stage, self.stale = self.stage + 1, 0
             self.set_learning_rate()
-            if self.rounding:
+            if self.rounding and floats:
                 encode_tables(self.model, self.settings.seed)
                 self.best_score = self.evaluate(self.split.validation, (self.settings.k,))[self.criterion]
                 self._keep()
@@ -125,9 +127,10 @@ class TrainingRun:
             reassign_rows(self.model)
 
     def set_learning_rate(self) -> None:
-        """Give the optimiser the learning rate that is due after so many drops."""
+        """Give the optimiser the learning rate of the stage."""
+        drops = self.stage - self.rounding
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate / DROP**self.drops
+            group["lr"] = self.settings.learning_rate / DROP**drops
 
     def evaluate(self, held_out: Interactions, ks: tuple[int, ...]) -> dict[str, float]:
         """Metrics of the model as it is on `held_out`, with the training items masked."""

@@ -39,8 +39,8 @@ class TrainingSettings:
         Training ends after this many evaluations in a row without a better validation recall@k; None never ends early.
     lr_drops : int
         How often, when patience has run out, the run goes back to its best weights and on at an eighth of the learning
-        rate before it ends. With tables of few bits once more: only then are they trained through their rounding, which
-        would turn larger steps into noise. A run that ends before rounds what it has.
+        rate before it ends. Tables that store less than floats are rounded then, and trained through that in two more
+        such stages, at this rate and at an eighth of it. A run that ends before rounds what it has.
     k : int
         The cutoff of the recall that decides.
     ks : tuple of int
