@@ -200,7 +200,7 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="expected codebooks exported by baco_gpu"):
         load_codebook(path)
     table = served_table(modules()["plain"])
-    metadata = {"format": "baco_gpu.codebook", "format_version": "3", "tables": '{"t": {"padding_idx": null}}'}
+    metadata = {"format": "baco_gpu.codebook", "format_version": "4", "tables": '{"t": {"padding_idx": null}}'}
     save_file({"t.codes": table.codes}, path, metadata)
     with pytest.raises(InputError, match="damaged codebooks"):
         load_codebook(path)

@@ -17,7 +17,7 @@ from baco_gpu.precision import BITS, ProductFormat, midpoint, packed_width, scal
 from baco_gpu.tensor_file import load_tensors, save_tensors
 
 FORMAT = "baco_gpu.codebook"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 _VALUES = ("codebook", "scales", "centroids", "residual", "basis")
 _FACTS = ("padding_idx", "own_share", "bits", "dim")
