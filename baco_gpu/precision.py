@@ -42,6 +42,12 @@ def scale_values(scales: np.ndarray) -> np.ndarray:
     return np.where(scales == 0, np.float32(0), values)
 
 
+def length_values(lengths: np.ndarray) -> np.ndarray:
+    """Float32 values of what rows of product codes are multiplied by, uint8 of any shape: from 128/256 to 383/256."""
+    values: np.ndarray = (lengths.astype(np.float32) + np.float32(128)) / np.float32(256)
+    return values
+
+
 def midpoint(bits: int) -> float:
     """What is taken off an unsigned integer of so many bits, so that levels lie alike on both sides of zero."""
     return (2**bits - 1) / 2

@@ -256,6 +256,41 @@ def test_gradients_reach_the_centroids_and_pass_through_to_the_floats(ids, optio
     torch.testing.assert_close(whole.codebook.grad, plain.codebook.grad)
 
 
+@pytest.mark.parametrize("ids", [torch.tensor([1, 1, 6]), torch.arange(8).repeat(2)])
+@pytest.mark.parametrize("secondary", [None, SECONDARY])
+def test_lengths_make_rows_as_long_as_their_floats(ids, secondary):
+    plain, module = (encoded(secondary, lengths=lengths, dtype=torch.float64) for lengths in (False, True))
+    assert torch.equal(module.numbers, plain.numbers)
+    rows, directions = module._stored(None).detach(), plain._stored(None).detach()
+    ratios = module.codebook.norm(dim=1) / directions.norm(dim=1)
+    torch.testing.assert_close(rows, directions * ratios.detach().unsqueeze(1), rtol=0.5 / 128, atol=0)
+    assert (ratios - 1).abs().max() > 0.02
+    torch.testing.assert_close(rows.norm(dim=1), module.codebook.detach().norm(dim=1), rtol=0.5 / 128, atol=0)
+    own = CodebookEmbedding(CODES, 5, secondary, dtype=torch.float64)
+    with torch.no_grad():
+        own.codebook.copy_(rows)
+    assert torch.equal(module.weight, own.weight)
+    assert torch.equal(module(ids), own(ids))
+    assert module.nbytes == plain.nbytes + 4
+    assert module.parameter_count == plain.parameter_count + 4
+    assert repr(module).endswith("number_bits=8, lengths=True)")
+    pull = normal(len(ids), 5, dtype=torch.float64)
+    (module(ids) * pull).sum().backward()
+    (own(ids) * pull).sum().backward()
+    torch.testing.assert_close(module.codebook.grad, own.codebook.grad)
+    centroids = module.centroids.detach().clone().requires_grad_()
+    scaled = put_together(centroids, module.numbers, module.form) * subspaces.length_values(module.scales)
+    scaled.backward(own.codebook.grad)
+    torch.testing.assert_close(module.centroids.grad, centroids.grad)
+
+
+def test_lengths_of_rows_that_are_stored_as_nothing():
+    rows = torch.tensor([[0.0, 0], [3, 4], [3, 4], [3, 4], [0, 0]])
+    stored = torch.tensor([[0.0, 0], [0, 0], [4, 3], [300, 400], [1, 0]])
+    values = subspaces.length_values(subspaces.lengths_of(rows, stored))
+    assert values.flatten().tolist() == [1, 383 / 256, 1, 0.5, 0.5]
+
+
 def test_floats_may_be_gone_back_to():
     module = encoded()
     module.to_floats()

@@ -30,7 +30,8 @@ def modules():
     mixed = MixedCodebookEmbedding(CODES, 5, np.column_stack((SECONDARY, CODES, CODES[::-1])), own_share=0.25)
     product = ProductCodebookEmbedding(CODES, 5, SECONDARY, subspaces=1, padding_idx=4, dtype=torch.float64)
     many = ProductCodebookEmbedding(CODES, 200, subspaces=70, centroids=300, number_bits=16)
-    for module in (product, many):
+    long = ProductCodebookEmbedding(CODES, 5, SECONDARY, subspaces=2, centroids=4, lengths=True)
+    for module in (product, many, long):
         module.encode()
     return {
         "plain": CodebookEmbedding(CODES, 5),
@@ -48,13 +49,14 @@ def modules():
         "product": ProductCodebookEmbedding.from_pretrained(torch.randn(8, 5), np.arange(8), subspaces=3, centroids=3),
         "product mean": product,
         "product of two bytes": many,
+        "product with lengths": long,
         "residual": residual,
         "mixed": mixed,
     }
 
 
 EXACT = ["plain", "secondary", "padding", "double", "half", "bag", "quantized", "packed", "packed alone"]
-EXACT += ["own rows", "packed own rows", "product", "product mean", "product of two bytes"]
+EXACT += ["own rows", "packed own rows", "product", "product mean", "product of two bytes", "product with lengths"]
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -243,8 +245,10 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
     coded = served_table(modules()["product"])
     parts = {**coded.arrays(), "dim": 5}
     for change, message in (
-        ({"dim": None}, "centroids must be given with dim, and without bits and scales"),
-        ({"bits": 4}, "centroids must be given with dim, and without bits and scales"),
+        ({"dim": None}, "centroids must be given with dim, and without bits"),
+        ({"bits": 4}, "centroids must be given with dim, and without bits"),
+        ({"scales": np.zeros((7, 1), np.uint8)}, r"scales must have shape \(8, 1\), got \(7, 1\)"),
+        ({"scales": np.zeros((8, 1), np.float32)}, "scales must be a uint8 matrix, got float32"),
         ({"dim": 3}, "centroids must have a width of which 3 make up 3 dimensions, got 2"),
         ({"dim": 7}, "centroids must have a width of which 3 make up 7 dimensions, got 2"),
         ({"codebook": coded.codebook | 12}, r"codebook must be from 0 to 11, got up to 1\d"),

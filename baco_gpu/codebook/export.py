@@ -76,6 +76,8 @@ def served_table(module: CodebookEmbedding) -> ServedTable:
             raise InputError("rows that are product codes must be encoded to be served: call `encode` first")
         numbers = _array(module.numbers).view(module.form.dtype)
         rows = {"codebook": numbers, "centroids": _array(module.centroids), "dim": module.embedding_dim}
+        if module.scales is not None:
+            rows["scales"] = _array(module.scales)
     return ServedTable(
         **rows,
         codes=None if module.own_rows else _array(module.codes),

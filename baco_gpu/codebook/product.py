@@ -13,7 +13,17 @@ from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.codebook.labels import Labels
 from baco_gpu.codebook.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members
 from baco_gpu.codebook.plain import check_range
-from baco_gpu.codebook.subspaces import codewords, fit_centroids, join_pieces, nearest_numbers, read, signs_of, store
+from baco_gpu.codebook.subspaces import (
+    codewords,
+    fit_centroids,
+    join_pieces,
+    length_values,
+    lengths_of,
+    nearest_numbers,
+    read,
+    signs_of,
+    store,
+)
 from baco_gpu.errors import InputError
 from baco_gpu.precision import NUMBER_BITS, ProductFormat
 
@@ -24,8 +34,12 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     Rows are floats at first. `encode` finds centroids and gives every row its nearest ones; from then on lookups see
     these, and training moves both the centroids and, as if there were no rounding, the floats behind the numbers
     (Bengio et al., arXiv 1308.3432, section 2.3). `reassign` lets the numbers follow the floats, and `drop_floats` ends
-    that: what is left is small, and trains its centroids alone. A number has the signs of values as well, as far as it
-    has bits for them. See `baco_gpu.codebook.subspaces`. On a GPU, an index out of range ends in PyTorch's assertion.
+    that: what is left is small, and trains its centroids alone. On a GPU, an index out of range ends in PyTorch's
+    assertion.
+
+    A number has the signs of values as well, as far as it has bits for them; see `baco_gpu.codebook.subspaces`. And
+    rounding makes some rows longer and others shorter, which turns the order of their inner products with another row:
+    `lengths` mends that, where rows are ranked so.
 
     Parameters
     ----------
@@ -36,6 +50,8 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         What there is a number for, 2 to the power of `number_bits` at most.
     number_bits : {8, 16}
         Of a number. With 16, 4,096 centroids and pieces of 4 dimensions, all of these have their signs, too.
+    lengths : bool
+        Whether rows have a byte each that makes them as long as the floats that they stand for.
     options
         Further arguments of `CodebookEmbedding` other than `sparse` and `bits`.
 
@@ -45,6 +61,8 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         Zero until rows are encoded.
     numbers : uint8 buffer of shape (num_rows, subspaces), or int16 that holds 16 bits without a sign
         The centroid and the signs of every piece.
+    scales : uint8 buffer of shape (num_rows, 1), or None
+        What rows are multiplied by; see `baco_gpu.precision.length_values`.
     form : ProductFormat
     codebook : nn.Parameter of shape (num_rows, embedding_dim), or (0, embedding_dim) once floats are dropped
     codes, secondary, labels, rounding : as of `CodebookEmbedding`
@@ -56,6 +74,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     """
 
     numbers: Tensor
+    scales: Tensor | None
 
     _settings = (*CodebookEmbedding._settings, "form")
 
@@ -68,6 +87,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         subspaces: int,
         centroids: int = 256,
         number_bits: int = 8,
+        lengths: bool = False,
         **options: Any,
     ) -> None:
         for name in ("sparse", "bits"):
@@ -83,6 +103,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         self.centroids = nn.Parameter(self.codebook.detach().new_zeros(centroids, self.form.width))
         numbers = torch.zeros((len(self.codebook), subspaces), dtype=torch.int32, device=self.codebook.device)
         self.register_buffer("numbers", store(numbers, self.form))
+        self.register_buffer("scales", numbers.new_full((len(numbers), 1), 128, dtype=torch.uint8) if lengths else None)
 
     @classmethod
     def from_pretrained(cls, *arguments: Any, seed: int = 0, **options: Any) -> Self:
@@ -108,6 +129,8 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         """
         self._check_floats()
         self.numbers.copy_(nearest_numbers(self.codebook, self.centroids, self.form))
+        if self.scales is not None:
+            self.scales.copy_(lengths_of(self.codebook, self._directions(None)))
 
     @torch.no_grad()
     def to_floats(self) -> None:
@@ -147,23 +170,26 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
     @property
     def codebook_parameters(self) -> int:
-        """Entries of the centroids, and one for each further number of a row, as for secondary codes."""
-        return self.centroids.numel() + self.num_rows * (self.numbers.shape[1] - 1)
+        """Entries of the centroids, one for each further number of a row, as for secondary codes, and one a length."""
+        per_row = self.numbers.shape[1] - 1 + (self.scales is not None)
+        return self.centroids.numel() + self.num_rows * per_row
 
     @property
     def codebook_bytes(self) -> int:
-        return self.centroids.nbytes + self.numbers.nbytes
+        scales = 0 if self.scales is None else self.scales.nbytes
+        return self.centroids.nbytes + self.numbers.nbytes + scales
 
     def with_new_ids(self, codes: Labels, secondary: Labels | None = None) -> Self:
         other = super().with_new_ids(codes, secondary)
         other.centroids, other.rounding = self.centroids, self.rounding
         other.register_buffer("numbers", self.numbers)
+        other.register_buffer("scales", self.scales)
         return other
 
     def extra_repr(self) -> str:
         form = self.form
         sizes = f"subspaces={form.subspaces}, centroids={form.centroids}, number_bits={form.number_bits}"
-        return f"{super().extra_repr()}, {sizes}"
+        return f"{super().extra_repr()}, {sizes}" + (", lengths=True" if self.scales is not None else "")
 
     def _lookup(self, indices: Tensor) -> Tensor:
         # Of a large codebook, the rows of a batch alone are put together; see `CodebookEmbedding._lookup`.
@@ -195,7 +221,15 @@ class ProductCodebookEmbedding(CodebookEmbedding):
             raise InputError("rows have no floats any more: they have been dropped")
 
     def _stored(self, rows: Tensor | None) -> Tensor:
-        """Rows of these numbers, or all, put together of their centroids."""
+        """Rows of these numbers, or all, put together of their centroids and as long as they are to be."""
+        directions = self._directions(rows)
+        if self.scales is None:
+            return directions
+        scales = self.scales if rows is None else self.scales.index_select(0, rows)
+        return directions * length_values(scales).to(directions)
+
+    def _directions(self, rows: Tensor | None) -> Tensor:
+        """These rows, as long as rounding makes them."""
         form = self.form
         numbers = read(self.numbers if rows is None else self.numbers.index_select(0, rows))
         flat = numbers.view(-1)

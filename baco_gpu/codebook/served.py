@@ -12,7 +12,7 @@ from baco_gpu.codebook.embedding import CodebookEmbedding, Device
 from baco_gpu.codebook.export import served_table
 from baco_gpu.codebook.plain import check_indices, check_range
 from baco_gpu.codebook.quantize import scale_values
-from baco_gpu.codebook.subspaces import join_pieces, read, signs_of
+from baco_gpu.codebook.subspaces import join_pieces, length_values, read, signs_of
 from baco_gpu.precision import midpoint, places
 from baco_gpu.serving.table import ARRAYS, ServedTable
 
@@ -106,7 +106,8 @@ class ServedEmbedding(nn.Module):
         if self.centroids is not None and self.form is not None:
             numbers = read(values)
             pieces = self.centroids[numbers >> self.form.signs]
-            return join_pieces(pieces * signs_of(numbers, self.form).to(pieces), self.form)
+            out = join_pieces(pieces * signs_of(numbers, self.form).to(pieces), self.form)
+            return out if self.scales is None else out * length_values(self.scales[rows]).to(out)
         if self.scales is None or self.bits is None:
             return values
         pairs = values[..., self.low].int() + 256 * values[..., self.high].int()

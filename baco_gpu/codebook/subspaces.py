@@ -87,6 +87,21 @@ def read(stored: Tensor) -> Tensor:
     return stored.int() & 0xFFFF
 
 
+def lengths_of(rows: Tensor, stored: Tensor) -> Tensor:
+    """What makes rows of product codes as long as the rows (n, dim) that they stand for: uint8 of shape (n, 1).
+
+    See `baco_gpu.precision.length_values`. Rows of zeros stay as they are; what is out of range gets what is nearest.
+    """
+    wide = _wide(rows)
+    ratios = rows.to(wide).norm(dim=1, keepdim=True) / stored.to(wide).norm(dim=1, keepdim=True)
+    return (ratios.nan_to_num(1.0, 2.0) * 256 - 128).round().clamp(0, 255).to(torch.uint8)
+
+
+def length_values(lengths: Tensor) -> Tensor:
+    """Float32 values of lengths; see `baco_gpu.precision.length_values`."""
+    return (lengths.float() + 128) / 256
+
+
 def codewords(centroids: Tensor, form: ProductFormat) -> Tensor:
     """The pieces of all numbers, in order: (form.codewords, form.width)."""
     every = torch.arange(1 << form.signs, dtype=torch.int32, device=centroids.device)

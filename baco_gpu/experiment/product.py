@@ -18,7 +18,10 @@ MOST_PLANNED = 1 << 12
 
 
 class ProductPlan(NamedTuple):
-    """Pieces of a row, how many centroids users and items have together, and bits of a number."""
+    """Pieces of a row, how many centroids users and items have together, and bits of a number; items have lengths.
+
+    A user's length changes no ranking of inner products.
+    """
 
     subspaces: int
     centroids: int
@@ -28,19 +31,20 @@ class ProductPlan(NamedTuple):
         return ProductFormat(table.embedding_dim, *self)
 
     def parameters(self, table: TableSize) -> int:
-        """Entries of centroids, and an index for each number of a row but the first, as the label of an id is free."""
-        return table.full_rows * (self.subspaces - 1) + self.centroids * self.form(table).width
+        """Entries of centroids, lengths, and an index for each number of a row but the first, as a label is free."""
+        indices, entries = table.full_rows * (self.subspaces - 1), self.centroids * self.form(table).width
+        return indices + entries + table.num_items
 
     def bytes(self, table: TableSize) -> int:
-        """Centroids, and a byte or two for each number of a row."""
+        """Centroids, a byte or two for each number of a row, and one for the length of an item."""
         numbers, entries = table.full_rows * self.subspaces, self.centroids * self.form(table).width
-        return numbers * self.number_bits // 8 + entries * table.value_bytes
+        return numbers * self.number_bits // 8 + entries * table.value_bytes + table.num_items
 
     def tables(self, table: TableSize) -> tuple[ProductCodebookEmbedding, ProductCodebookEmbedding]:
         """Tables of users and items, of the same centroids."""
         users, items = (
-            ProductCodebookEmbedding(np.arange(size), table.embedding_dim, **self._asdict())
-            for size in (table.num_users, table.num_items)
+            ProductCodebookEmbedding(np.arange(size), table.embedding_dim, **self._asdict(), lengths=lengths)
+            for size, lengths in ((table.num_users, False), (table.num_items, True))
         )
         items.centroids = users.centroids
         return users, items
@@ -54,7 +58,7 @@ def plan_product(budget: Budget, table: TableSize) -> ProductPlan:
     Raises
     ------
     UnreachableBudgetError
-        If it does not buy two centroids, and one number for every row.
+        If it does not buy two centroids, one number for every row, and lengths of items.
     """
     of_bytes = budget.is_share_of_bytes
     if budget.rows is not None:
@@ -86,7 +90,7 @@ def plan_product(budget: Budget, table: TableSize) -> ProductPlan:
     if not plans:
         least = cost(ProductPlan(1, 2, NUMBER_BITS[0]))
         raise UnreachableBudgetError(
-            f"budget must buy two centroids and a number for every row, at least {least} {budget.measure}, "
-            f"got {math.floor(most)}"
+            f"budget must buy two centroids, a number for every row and the lengths of items, at least {least} "
+            f"{budget.measure}, got {math.floor(most)}"
         )
     return max(plans, key=lambda plan: (plan.form(table).bits, plan.centroids, -plan.number_bits))

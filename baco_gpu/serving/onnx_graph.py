@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from baco_gpu.atomic import replacing
 from baco_gpu.errors import MissingExtraError
-from baco_gpu.precision import ProductFormat, midpoint, places, scale_values
+from baco_gpu.precision import ProductFormat, length_values, midpoint, places, scale_values
 from baco_gpu.serving.table import ServedTable
 
 OPSET = 17
@@ -58,14 +59,17 @@ def _model(table: ServedTable) -> Any:
     def rows(index: str) -> str:
         values = node("Gather", "codebook", index)
         if table.form is not None:
-            return put_together(node("Cast", values, to=TensorProto.INT64), table.form)
+            out = put_together(node("Cast", values, to=TensorProto.INT64), table.form)
+            return out if table.scales is None else node("Mul", out, scales_of(index, length_values, value))
         if table.bits is None or table.dim is None:
             return values
         values = node("Cast", unpacked(values, table.bits, table.dim), to=TensorProto.FLOAT)
         values = node("Sub", values, constant("midpoint", midpoint(table.bits), np.float32))
+        return node("Mul", values, scales_of(index, scale_values, np.dtype(np.float32)))
+
+    def scales_of(index: str, values_of: Callable[[np.ndarray], np.ndarray], dtype: np.dtype) -> str:
         scales = node("Cast", node("Gather", "scales", index), to=TensorProto.INT32)
-        every = constant("scale_values", scale_values(np.arange(256, dtype=np.uint8)), np.float32)
-        return node("Mul", values, node("Gather", every, scales))
+        return node("Gather", constant("scale_values", values_of(np.arange(256, dtype=np.uint8)), dtype), scales)
 
     def put_together(numbers: str, form: ProductFormat) -> str:
         """Rows of the numbers of centroids and signs."""

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from baco_gpu.errors import InputError
-from baco_gpu.precision import BITS, ProductFormat, midpoint, packed_width, scale_values, unpack
+from baco_gpu.precision import BITS, ProductFormat, length_values, midpoint, packed_width, scale_values, unpack
 from baco_gpu.tensor_file import load_tensors, save_tensors
 
 FORMAT = "baco_gpu.codebook"
@@ -40,7 +40,7 @@ class ServedTable:
     own_share : float or None, where rows are mixed the share of the first one; the others share the rest alike
     padding_idx : int or None, the id whose embedding is zero
     residual, basis : arrays of shapes (residual rows, rank) and (rank, embedding_dim), or None
-    scales : uint8 array of shape (rows, 1), what the integers of a row are multiplied by, or None
+    scales : uint8 array of shape (rows, 1), what the integers of a row, or its pieces, are multiplied by, or None
     centroids : float array of shape (centroids, width), of which a row is put together, piece by piece, or None
     bits, dim : int or None, of packed integers how many bits each has; of these and of centroids, the embedding_dim
     residual_rows : int32 array of shape (ids,), or None
@@ -73,7 +73,7 @@ class ServedTable:
         for name in _VALUES:
             array = getattr(self, name)
             packed = name in ("codebook", "scales") and not (self.scales is None and self.centroids is None)
-            numbered = packed and self.centroids is not None and self.codebook.dtype == np.uint16
+            numbered = name == "codebook" and self.centroids is not None and self.codebook.dtype == np.uint16
             wanted = np.dtype(np.uint16 if numbered else np.uint8) if packed else self.dtype
             if array is not None and (array.ndim != 2 or array.dtype != wanted):
                 raise InputError(f"{name} must be a {wanted} matrix, got {array.dtype} of shape {array.shape}")
@@ -117,8 +117,8 @@ class ServedTable:
             )
 
     def _check_centroids(self, centroids: np.ndarray) -> None:
-        if self.bits is not None or self.scales is not None or self.dim is None:
-            raise InputError("centroids must be given with dim, and without bits and scales")
+        if self.bits is not None or self.dim is None:
+            raise InputError("centroids must be given with dim, and without bits")
         form = self.form
         assert form is not None
         count, width = centroids.shape
@@ -208,7 +208,7 @@ class ServedTable:
             signed = pieces[..., : form.signs]
             np.negative(signed, out=signed, where=turned)
             joined: np.ndarray = pieces.reshape(*rows.shape, form.subspaces * form.width)[..., form.places]
-            return joined
+            return joined if self.scales is None else joined * length_values(self.scales[rows]).astype(joined.dtype)
         if self.scales is None or self.bits is None or self.dim is None:
             return values
         levels = unpack(values, self.bits, self.dim) - np.float32(midpoint(self.bits))
