@@ -94,7 +94,9 @@ def test_rows_of_few_bits_are_those_that_are_served(bits):
 @pytest.mark.usefixtures("operations")
 def test_product_codes_are_those_that_are_served():
     _, codes, second, indices, grad = example("cpu")
-    module = ProductCodebookEmbedding(codes, 64, second, subspaces=13, centroids=20, padding_idx=3).to("cuda")
+    module = ProductCodebookEmbedding(
+        codes, 64, second, subspaces=13, centroids=20, number_bits=16, lengths=True, padding_idx=3
+    ).to("cuda")
     module.encode()
     found = nearest_numbers(module.codebook.cpu(), module.centroids.cpu(), module.form)
     assert torch.equal(module.numbers.cpu(), found)
