@@ -1,8 +1,8 @@
 """How rows of a codebook are stored: as floats, as integers of few bits and a scale, or as numbers of centroids.
 
 Integers are packed: the bits of a row follow one another from the lowest of its first byte on, across bytes. A scale is
-a byte, too: a float without sign, of 5 bits of exponent and 3 of mantissa. Numbers of centroids
-are told of in `ProductFormat`.
+a byte, too: a float without sign, of 5 bits of exponent and 3 of mantissa. For numbers of
+centroids see `ProductFormat`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ SCALE_BYTES = 1
 # A scale is those bits of a float32 that follow its sign, 8 of exponent and 3 of mantissa, less this: where 2^-16 is.
 SCALE_PLACE = 20
 LEAST_SCALE = (127 - 16) << 3
+
+# The length of a row of product codes is a byte and this, in as many parts: one is as long as rounding made it.
+LEAST_LENGTH, LENGTH_PARTS = 128, 256
 
 
 def bits_of(dtype: str) -> int | None:
@@ -44,7 +47,7 @@ def scale_values(scales: np.ndarray) -> np.ndarray:
 
 def length_values(lengths: np.ndarray) -> np.ndarray:
     """Float32 values of what rows of product codes are multiplied by, uint8 of any shape: from 128/256 to 383/256."""
-    values: np.ndarray = (lengths.astype(np.float32) + np.float32(128)) / np.float32(256)
+    values: np.ndarray = (lengths.astype(np.float32) + np.float32(LEAST_LENGTH)) / np.float32(LENGTH_PARTS)
     return values
 
 
@@ -86,6 +89,11 @@ def unpack(packed: np.ndarray, bits: int, dim: int) -> np.ndarray:
 NUMBER_BITS = (8, 16)
 
 
+def piece_widths(dim: int, subspaces: int) -> list[int]:
+    """How wide the pieces of a row are that is cut as evenly as can be, the wider ones first."""
+    return [dim // subspaces + (place < dim % subspaces) for place in range(subspaces)]
+
+
 class ProductFormat(NamedTuple):
     """How rows are put together of pieces, each of which a number says.
 
@@ -124,15 +132,13 @@ class ProductFormat(NamedTuple):
     @property
     def bits(self) -> float:
         """Bits of a row that tell it from others."""
-        wide, narrow = (min(self.signs, width) for width in (self.width, self.width - 1))
-        return (
-            self.subspaces * float(np.log2(self.centroids)) + self.wide * wide + (self.subspaces - self.wide) * narrow
-        )
+        signs = sum(min(self.signs, width) for width in piece_widths(self.dim, self.subspaces))
+        return self.subspaces * float(np.log2(self.centroids)) + signs
 
     @property
     def places(self) -> np.ndarray:
         """Where, of pieces of the full width, those values are that a row has."""
-        widths = np.where(np.arange(self.subspaces) < self.wide, self.width, self.width - 1)
+        widths = np.array(piece_widths(self.dim, self.subspaces))
         return np.flatnonzero(np.arange(self.width) < widths[:, None])
 
     @property

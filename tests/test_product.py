@@ -172,6 +172,10 @@ def test_tables_may_share_their_centroids():
     with pytest.raises(InputError, match="must have the same centroids to be encoded together, got several"):
         encode_together([users, items])
     items.centroids = users.centroids
+    whole = ProductCodebookEmbedding(np.arange(9), 4, subspaces=1, centroids=8)
+    whole.centroids = users.centroids
+    with pytest.raises(InputError, match=r"same form to be encoded together, got .*subspaces=2.* and .*subspaces=1"):
+        encode_together([users, whole])
     errors = []
     for seed in range(8):
         encode_together([users, items], seed)

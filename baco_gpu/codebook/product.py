@@ -25,7 +25,7 @@ from baco_gpu.codebook.subspaces import (
     store,
 )
 from baco_gpu.errors import InputError
-from baco_gpu.precision import NUMBER_BITS, ProductFormat
+from baco_gpu.precision import LEAST_LENGTH, LENGTH_PARTS, NUMBER_BITS, ProductFormat
 
 
 class ProductCodebookEmbedding(CodebookEmbedding):
@@ -103,7 +103,8 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         self.centroids = nn.Parameter(self.codebook.detach().new_zeros(centroids, self.form.width))
         numbers = torch.zeros((len(self.codebook), subspaces), dtype=torch.int32, device=self.codebook.device)
         self.register_buffer("numbers", store(numbers, self.form))
-        self.register_buffer("scales", numbers.new_full((len(numbers), 1), 128, dtype=torch.uint8) if lengths else None)
+        one = LENGTH_PARTS - LEAST_LENGTH
+        self.register_buffer("scales", numbers.new_full((len(numbers), 1), one, dtype=torch.uint8) if lengths else None)
 
     @classmethod
     def from_pretrained(cls, *arguments: Any, seed: int = 0, **options: Any) -> Self:
@@ -267,17 +268,19 @@ def encode_together(modules: Sequence[ProductCodebookEmbedding], seed: int = 0) 
     Raises
     ------
     InputError
-        When they have not the same centroids, floats have been dropped, or one is not finite.
+        When they have not the same centroids and form, floats have been dropped, or one is not finite.
     """
-    centroids = modules[0].centroids
+    centroids, form = modules[0].centroids, modules[0].form
     for module in modules:
         module._check_floats()
-        if module.centroids is not centroids or module.form != modules[0].form:
+        if module.centroids is not centroids:
             raise InputError("modules must have the same centroids to be encoded together, got several")
+        if module.form != form:
+            raise InputError(f"modules must have the same form to be encoded together, got {form} and {module.form}")
     rows = torch.cat([module.codebook for module in modules])
     if not rows.isfinite().all():
         raise InputError("rows must be finite to be encoded, got NaN or infinity")
-    centroids.copy_(fit_centroids(rows, modules[0].form, seed))
+    centroids.copy_(fit_centroids(rows, form, seed))
     for module in modules:
         module.reassign()
         module.rounding = True

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from baco_gpu.codebook.segments import add_by_row_
-from baco_gpu.precision import ProductFormat
+from baco_gpu.precision import LEAST_LENGTH, LENGTH_PARTS, ProductFormat, piece_widths
 
 # More find centroids that are hardly better: of trained rows of Gowalla and 4,096 centroids of four dimensions, they
 # leave 2.4% as error, and eight times as many pieces and twice as many rounds 2.3%.
@@ -94,12 +94,12 @@ def lengths_of(rows: Tensor, stored: Tensor) -> Tensor:
     """
     wide = _wide(rows)
     ratios = rows.to(wide).norm(dim=1, keepdim=True) / stored.to(wide).norm(dim=1, keepdim=True)
-    return (ratios.nan_to_num(1.0, 2.0) * 256 - 128).round().clamp(0, 255).to(torch.uint8)
+    return (ratios.nan_to_num(1.0, 2.0) * LENGTH_PARTS - LEAST_LENGTH).round().clamp(0, 255).to(torch.uint8)
 
 
 def length_values(lengths: Tensor) -> Tensor:
     """Float32 values of lengths; see `baco_gpu.precision.length_values`."""
-    return (lengths.float() + 128) / 256
+    return (lengths.float() + LEAST_LENGTH) / LENGTH_PARTS
 
 
 def codewords(centroids: Tensor, form: ProductFormat) -> Tensor:
@@ -145,7 +145,7 @@ def balanced_rotation(tables: list[Tensor], subspaces: int) -> Tensor:
         products = (table.T @ table).cpu().double()
         spread += products / products.trace().clamp(min=torch.finfo(torch.float64).tiny)
     variances, directions = torch.linalg.eigh(spread)
-    rooms = [dim // subspaces + (place < dim % subspaces) for place in range(subspaces)]
+    rooms = piece_widths(dim, subspaces)
     dealt: list[list[int]] = [[] for _ in rooms]
     products_of = [0.0] * len(rooms)
     least = max(float(variances[-1]), 1.0) * torch.finfo(torch.float64).eps
@@ -174,10 +174,10 @@ def _turned(pieces: Tensor, form: ProductFormat) -> Tensor:
 
 def _nearest(pieces: Tensor, centroids: Tensor) -> Tensor:
     """One of the nearest of `centroids` (count, width) to each of `pieces` (n, width): int64 of shape (n,)."""
-    count, width = centroids.shape
-    on_cpu = pieces.device.type == "cpu"
     if not len(pieces):
         return pieces.new_zeros(0, dtype=torch.int64)
+    count, width = centroids.shape
+    on_cpu = pieces.device.type == "cpu"
     if on_cpu and width <= _NARROW and count >= _MANY:
         from scipy.spatial import KDTree
 

@@ -77,7 +77,7 @@ def plan_product(budget: Budget, table: TableSize) -> ProductPlan:
             counts, most, key=lambda count: cost(ProductPlan(subspaces, count, number_bits))
         )
         # Fewer than that are worth more where they leave a bit for one more sign.
-        powers = (1 << power for power in range(1, max(2, most_centroids).bit_length()))
+        powers = (1 << power for power in range(1, most_centroids.bit_length()))
         return [ProductPlan(subspaces, count, number_bits) for count in (*powers, most_centroids) if count >= 2]
 
     plans = [
@@ -85,7 +85,6 @@ def plan_product(budget: Budget, table: TableSize) -> ProductPlan:
         for subspaces in range(1, table.embedding_dim + 1)
         for number_bits in NUMBER_BITS
         for plan in affordable(subspaces, number_bits)
-        if cost(plan) <= most
     ]
     if not plans:
         least = cost(ProductPlan(1, 2, NUMBER_BITS[0]))
