@@ -8,16 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from safetensors import safe_open
 
 from baco_gpu import experiment
-from baco_gpu.clustering.budget import TableSize
+from baco_gpu.clustering.budget import Budget, TableSize
 from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 from baco_gpu.data.splits import random_split
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError, UnreachableBudgetError
-from baco_gpu.experiment.product import MOST_PLANNED, ProductPlan
+from baco_gpu.experiment.product import ENOUGH_BITS, MOST_PLANNED, ProductPlan, plan_product
 from baco_gpu.experiment.residual import MIN_INTERACTIONS
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.training import Checkpoint
@@ -150,7 +152,7 @@ def test_the_width_of_values_may_be_given(split):
 
 
 @pytest.mark.parametrize("measure", ["parameters", "bytes"])
-@pytest.mark.parametrize("budget", [0.5, 0.25, 0.1, 0.05, 100])
+@pytest.mark.parametrize("budget", [0.13, 0.1, 0.07, 0.05, 40])
 def test_product_codes_are_as_fine_as_the_budget_has_room_for(split, measure, budget):
     estimator = BalancedCoclustering(embedding_dim=32, budget=budget, budget_measure=measure)
     compression = experiment.compress(split, "product", estimator)
@@ -163,23 +165,51 @@ def test_product_codes_are_as_fine_as_the_budget_has_room_for(split, measure, bu
     assert compression.rows == 320
 
     def cost(plan):
-        return plan.bytes(size) if measure == "bytes" and budget != 100 else plan.parameters(size)
+        return plan.bytes(size) if measure == "bytes" and budget != 40 else plan.parameters(size)
 
-    limit = 100 * 32 if budget == 100 else budget * 320 * 32 * (4 if measure == "bytes" else 1)
+    limit = 40 * 32 if budget == 40 else budget * 320 * 32 * (4 if measure == "bytes" else 1)
     assert cost(plan) <= limit
     others = (
         ProductPlan(subspaces, count, bits)
-        for subspaces in range(1, 33)
+        for subspaces in range(1, 17)
         for bits in (8, 16)
+        if subspaces * bits <= ENOUGH_BITS * 32
         for count in range(2, min(MOST_PLANNED, 320 * subspaces, 1 << bits) + 1, 1 + subspaces % 3)
     )
-    finer = [other for other in others if other.form(size).bits > plan.form(size).bits + 1e-9]
-    assert finer
-    assert all(cost(other) > limit for other in finer)
+    better = [other for other in others if other.form(size).error < plan.form(size).error - 1e-12]
+    assert better
+    assert all(cost(other) > limit for other in better)
+
+
+def test_product_codes_leave_unspent_what_more_bits_would_not_repay():
+    half, whole = (plan_product(Budget.of(share), TableSize(30_000, 40_000, 64)) for share in (0.5, 1.0))
+    assert half == whole == (16, MOST_PLANNED, 16)
+    one = plan_product(Budget.of(0.9), TableSize(30_000, 40_000, 1))  # where a number of 8 bits is more than enough
+    assert one.subspaces == 1
+
+
+@given(
+    st.integers(100, 100_000),
+    st.integers(100, 100_000),
+    st.integers(4, 80),
+    st.floats(0.07, 1),
+    st.floats(0.5, 1),
+    st.sampled_from(["parameters", "bytes"]),
+)
+def test_product_codes_of_a_larger_budget_are_no_worse(users, items, dim, larger, part, measure):
+    table = TableSize(users, items, dim)
+    try:
+        worse = plan_product(Budget.of(larger * part, measure), table)
+    except UnreachableBudgetError:
+        assume(False)
+    better = plan_product(Budget.of(larger, measure), table)
+    assert better.form(table).error <= worse.form(table).error
+    assert better.bytes(table) <= larger * table.full_bytes
+    assert abs(better.parameters(table) * 4 - better.bytes(table)) < 8
 
 
 # Of 320 rows, and 120 items.
-@pytest.mark.parametrize(("measure", "least"), [("parameters", 64 + 120), ("bytes", 320 + 4 * 64 + 120)])
+@pytest.mark.parametrize(("measure", "least"), [("parameters", 64 + (320 + 120) // 4), ("bytes", 320 + 4 * 64 + 120)])
 def test_product_codes_need_a_number_a_row_and_two_centroids(split, measure, least):
     estimator = BalancedCoclustering(embedding_dim=32, budget=0.001, budget_measure=measure)
     with pytest.raises(

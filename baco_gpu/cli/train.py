@@ -31,7 +31,7 @@ def train(
         options.choice(
             "Tables: product, quantized, affinity or codebook (ours), full, or another that `baco methods` lists.",
             "baco_gpu.baselines.registry:METHODS",
-            show_default="product; quantized for bytes that buy 2 bits; affinity with integers; codebook with --codes",
+            show_default="product; quantized or affinity with integers, for bytes or parameters; codebook with --codes",
         ),
     ] = None,
     codes: Annotated[
@@ -127,12 +127,10 @@ def train(
 
 
 def _default_method(clustering: BalancedCoclustering) -> str:
-    from baco_gpu.clustering.budget import Budget, TableSize, widest_integers
+    from baco_gpu.clustering.budget import Budget
     from baco_gpu.precision import FLOAT
 
-    floats = clustering.codebook_dtype in (None, FLOAT)
+    if clustering.codebook_dtype in (None, FLOAT):
+        return "product"
     budget = None if clustering.budget is None else Budget.of(clustering.budget, clustering.budget_measure)
-    if budget is None or not budget.is_share_of_bytes:
-        return "product" if floats else "affinity"
-    row = widest_integers(budget, TableSize(1, 0, clustering.embedding_dim, clustering.value_bytes))
-    return "quantized" if budget.buys_own_rows(row) or not floats else "product"
+    return "quantized" if budget is not None and budget.is_share_of_bytes else "affinity"

@@ -171,14 +171,16 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
     @property
     def codebook_parameters(self) -> int:
-        """Entries of the centroids, one for each further number of a row, as for secondary codes, and one a length."""
-        per_row = self.numbers.shape[1] - 1 + (self.scales is not None)
-        return self.centroids.numel() + self.num_rows * per_row
+        """Entries of the centroids, and one for every 4 bytes of numbers and lengths, as for a secondary code."""
+        return self.centroids.numel() - (-self._code_bytes // self.codes.element_size())
 
     @property
     def codebook_bytes(self) -> int:
-        scales = 0 if self.scales is None else self.scales.nbytes
-        return self.centroids.nbytes + self.numbers.nbytes + scales
+        return self.centroids.nbytes + self._code_bytes
+
+    @property
+    def _code_bytes(self) -> int:
+        return self.numbers.nbytes + (0 if self.scales is None else self.scales.nbytes)
 
     def with_new_ids(self, codes: Labels, secondary: Labels | None = None) -> Self:
         other = super().with_new_ids(codes, secondary)

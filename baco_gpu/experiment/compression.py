@@ -53,7 +53,10 @@ class Compression:
 
     @property
     def parameters(self) -> int:
-        """Trained parameters, plus one for each secondary index and each weight of a row (arXiv 2604.18351)."""
+        """Trained parameters, plus one for each secondary index and each weight of a row (arXiv 2604.18351).
+
+        And one for every 4 bytes of product codes.
+        """
         return sum(_parameters(table) for table in (self.user_table, self.item_table)) - self._twice()[0]
 
     @property

@@ -8,13 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from baco_gpu.clustering.budget import Budget, TableSize
+from baco_gpu.clustering.budget import INDEX_BYTES, Budget, TableSize
 from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.errors import UnreachableBudgetError
 from baco_gpu.precision import NUMBER_BITS, ProductFormat
 
 # With four dimensions and more, numbers of 16 bits are used up by these and signs; more take longer to find.
 MOST_PLANNED = 1 << 12
+# Bits that numbers have for a value: with as many, no recall was lost that another seed would not change as well.
+ENOUGH_BITS = 4
 
 
 class ProductPlan(NamedTuple):
@@ -31,14 +33,20 @@ class ProductPlan(NamedTuple):
         return ProductFormat(table.embedding_dim, *self)
 
     def parameters(self, table: TableSize) -> int:
-        """Entries of centroids, lengths, and an index for each number of a row but the first, as a label is free."""
-        indices, entries = table.full_rows * (self.subspaces - 1), self.centroids * self.form(table).width
-        return indices + entries + table.num_items
+        """Entries of centroids, and one for every 4 bytes of codes, as for an index."""
+        return self._entries(table) + sum(-(-codes // INDEX_BYTES) for codes in self._code_bytes(table))
 
     def bytes(self, table: TableSize) -> int:
         """Centroids, a byte or two for each number of a row, and one for the length of an item."""
-        numbers, entries = table.full_rows * self.subspaces, self.centroids * self.form(table).width
-        return numbers * self.number_bits // 8 + entries * table.value_bytes + table.num_items
+        return self._entries(table) * table.value_bytes + sum(self._code_bytes(table))
+
+    def _entries(self, table: TableSize) -> int:
+        return self.centroids * self.form(table).width
+
+    def _code_bytes(self, table: TableSize) -> tuple[int, int]:
+        """Of users and of items."""
+        row = self.subspaces * self.number_bits // 8
+        return table.num_users * row, table.num_items * (row + 1)
 
     def tables(self, table: TableSize) -> tuple[ProductCodebookEmbedding, ProductCodebookEmbedding]:
         """Tables of users and items, of the same centroids."""
@@ -51,9 +59,10 @@ class ProductPlan(NamedTuple):
 
 
 def plan_product(budget: Budget, table: TableSize) -> ProductPlan:
-    """The plan of most bits that the budget buys, then of most centroids; a number of rows stands for its parameters.
+    """The plan that the budget buys whose rows err least, and of most centroids where several do.
 
-    Of normally distributed rows, that is what errs least (Gersho, IEEE Transactions on Information Theory 25, 1979).
+    See `ProductFormat.error`. A number of rows stands for its parameters. What is left of a budget of more than
+    `ENOUGH_BITS` a value stays unspent.
 
     Raises
     ------
@@ -82,8 +91,8 @@ def plan_product(budget: Budget, table: TableSize) -> ProductPlan:
 
     plans = [
         plan
-        for subspaces in range(1, table.embedding_dim + 1)
         for number_bits in NUMBER_BITS
+        for subspaces in range(1, max(1, ENOUGH_BITS * table.embedding_dim // number_bits) + 1)
         for plan in affordable(subspaces, number_bits)
     ]
     if not plans:
@@ -92,4 +101,4 @@ def plan_product(budget: Budget, table: TableSize) -> ProductPlan:
             f"budget must buy two centroids, a number for every row and the lengths of items, at least {least} "
             f"{budget.measure}, got {math.floor(most)}"
         )
-    return max(plans, key=lambda plan: (plan.form(table).bits, plan.centroids, -plan.number_bits))
+    return min(plans, key=lambda plan: (plan.form(table).error, -plan.centroids, plan.number_bits))
