@@ -14,6 +14,7 @@ from baco_gpu.codebook.labels import Labels
 from baco_gpu.codebook.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members
 from baco_gpu.codebook.plain import check_range
 from baco_gpu.codebook.subspaces import (
+    balanced_rotation,
     codewords,
     fit_centroids,
     join_pieces,
@@ -286,6 +287,23 @@ def encode_together(modules: Sequence[ProductCodebookEmbedding], seed: int = 0) 
     for module in modules:
         module.reassign()
         module.rounding = True
+
+
+@torch.no_grad()
+def rotate_together(modules: Sequence[ProductCodebookEmbedding]) -> None:
+    """Turn the floats of modules of one form alike, so that their pieces are; see `balanced_rotation`.
+
+    No inner product of two rows changes. Raises InputError when forms differ, or floats have been dropped.
+    """
+    for module in modules:
+        module._check_floats()
+        if module.form[:2] != modules[0].form[:2]:
+            raise InputError(
+                f"modules must have the same form to be rotated together, got {modules[0].form} and {module.form}"
+            )
+    rotation = balanced_rotation([module.codebook for module in modules], modules[0].form.subspaces)
+    for codebook in {module.codebook for module in modules}:
+        codebook.copy_(codebook @ rotation)
 
 
 class _Unrounded(torch.autograd.Function):

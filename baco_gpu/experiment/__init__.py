@@ -1,6 +1,17 @@
 """Experiments: methods side by side, by the same accounting, training and evaluation."""
 
 from baco_gpu.experiment.compression import Compression, check_budget, compress
+from baco_gpu.experiment.product import encode_pretrained
 from baco_gpu.experiment.run import Outcome, check_names, export_tables, run, save_model
 
-__all__ = ["Compression", "Outcome", "check_budget", "check_names", "compress", "export_tables", "run", "save_model"]
+__all__ = [
+    "Compression",
+    "Outcome",
+    "check_budget",
+    "check_names",
+    "compress",
+    "encode_pretrained",
+    "export_tables",
+    "run",
+    "save_model",
+]

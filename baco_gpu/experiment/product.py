@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import bisect
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from baco_gpu.checks import check_integer
 from baco_gpu.clustering.budget import INDEX_BYTES, Budget, TableSize
-from baco_gpu.codebook.product import ProductCodebookEmbedding
-from baco_gpu.errors import UnreachableBudgetError
+from baco_gpu.codebook.product import ProductCodebookEmbedding, encode_together, rotate_together
+from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.precision import NUMBER_BITS, ProductFormat
 
 # With four dimensions and more, numbers of 16 bits are used up by these and signs; more take longer to find.
@@ -48,14 +51,57 @@ class ProductPlan(NamedTuple):
         row = self.subspaces * self.number_bits // 8
         return table.num_users * row, table.num_items * (row + 1)
 
-    def tables(self, table: TableSize) -> tuple[ProductCodebookEmbedding, ProductCodebookEmbedding]:
-        """Tables of users and items, of the same centroids."""
+    def tables(self, table: TableSize, **options: Any) -> tuple[ProductCodebookEmbedding, ProductCodebookEmbedding]:
+        """Tables of users and items, of the same centroids, with these options of `CodebookEmbedding`."""
+        cut = self._asdict()
         users, items = (
-            ProductCodebookEmbedding(np.arange(size), table.embedding_dim, **self._asdict(), lengths=lengths)
+            ProductCodebookEmbedding(np.arange(size), table.embedding_dim, **cut, lengths=lengths, **options)
             for size, lengths in ((table.num_users, False), (table.num_items, True))
         )
         items.centroids = users.centroids
         return users, items
+
+
+def encode_pretrained(
+    users: Tensor, items: Tensor, budget: float | int = 0.25, *, budget_measure: str = "parameters", seed: int = 0
+) -> tuple[ProductCodebookEmbedding, ProductCodebookEmbedding]:
+    """Product codes of a trained pair of tables whose scores are inner products, as fine as a budget has room for.
+
+    Both are turned alike first, so that rows are others and their inner products about the same. Train them on if you
+    can, with `reassign` before every epoch, and then let go of the floats behind the codes: `drop_floats`.
+
+    Parameters
+    ----------
+    users, items : floating tensors of shape (num_users, dim) and (num_items, dim)
+        On one device; the codes are, too.
+    budget, budget_measure : as of `BalancedCoclustering`
+    seed : int
+        Of k-means; the same codes for the same seed.
+
+    Raises
+    ------
+    InputError
+        If tables are not of one width, hold anything but finite numbers, or the budget is none.
+    UnreachableBudgetError
+        As `plan_product` does.
+    """
+    check_integer("seed", seed, minimum=0)
+    for name, table in (("users", users), ("items", items)):
+        if table.ndim != 2 or not table.is_floating_point() or table.shape[1] != users.shape[-1]:
+            raise InputError(
+                f"{name} must be floats of shape (ids, {users.shape[-1] if users.ndim == 2 else 'dim'}), "
+                f"got {table.dtype} of shape {tuple(table.shape)}"
+            )
+        if not table.isfinite().all():
+            raise InputError(f"{name} must be finite, got NaN or infinity")
+    size = TableSize(len(users), len(items), users.shape[1], users.element_size())
+    modules = plan_product(Budget.of(budget, budget_measure), size).tables(size, dtype=users.dtype, device=users.device)
+    for module, table in zip(modules, (users, items), strict=True):
+        with torch.no_grad():
+            module.codebook.copy_(table)
+    rotate_together(modules)
+    encode_together(modules, seed)
+    return modules
 
 
 def plan_product(budget: Budget, table: TableSize) -> ProductPlan:

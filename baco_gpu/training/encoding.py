@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from baco_gpu.codebook.product import ProductCodebookEmbedding, encode_together
-from baco_gpu.codebook.subspaces import balanced_rotation
+from baco_gpu.codebook.product import ProductCodebookEmbedding, encode_together, rotate_together
 from baco_gpu.models.recommender import Recommender
 
 
@@ -18,9 +17,7 @@ def encode_tables(model: Recommender, seed: int) -> None:
     """
     tables = [table for table in _product_tables(model) if not table.encoded]
     if len(tables) == 2 and tables[0].form[:2] == tables[1].form[:2]:
-        rotation = balanced_rotation([table.codebook for table in tables], tables[0].form.subspaces)
-        for codebook in {table.codebook for table in tables}:
-            codebook.copy_(codebook @ rotation)
+        rotate_together(tables)
     for centroids in dict.fromkeys(table.centroids for table in tables):
         encode_together([table for table in tables if table.centroids is centroids], seed)
 
