@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -173,7 +174,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     @property
     def codebook_parameters(self) -> int:
         """Entries of the centroids, and one for every 4 bytes of numbers and lengths, as for a secondary code."""
-        return self.centroids.numel() - (-self._code_bytes // self.codes.element_size())
+        return self.centroids.numel() + math.ceil(self._code_bytes / self.codes.element_size())
 
     @property
     def codebook_bytes(self) -> int:

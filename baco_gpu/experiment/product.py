@@ -1,4 +1,4 @@
-"""How finely product codes are cut at a budget: how many pieces a row has, and how many centroids there are."""
+"""Product codes at a budget: how many pieces and centroids it buys, and codes of tables that are trained already."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ class ProductPlan(NamedTuple):
         return users, items
 
 
+@torch.no_grad()
 def encode_pretrained(
     users: Tensor, items: Tensor, budget: float | int = 0.25, *, budget_measure: str = "parameters", seed: int = 0
 ) -> tuple[ProductCodebookEmbedding, ProductCodebookEmbedding]:
@@ -97,8 +98,7 @@ def encode_pretrained(
     size = TableSize(len(users), len(items), users.shape[1], users.element_size())
     modules = plan_product(Budget.of(budget, budget_measure), size).tables(size, dtype=users.dtype, device=users.device)
     for module, table in zip(modules, (users, items), strict=True):
-        with torch.no_grad():
-            module.codebook.copy_(table)
+        module.codebook.copy_(table)
     rotate_together(modules)
     encode_together(modules, seed)
     return modules
