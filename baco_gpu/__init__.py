@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from baco_gpu.codebook.compress import compress_module
     from baco_gpu.codebook.embedding import CodebookEmbedding
     from baco_gpu.codebook.export import export_codebook
+    from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
     from baco_gpu.codebook.mixed import MixedCodebookEmbedding
     from baco_gpu.codebook.product import ProductCodebookEmbedding
     from baco_gpu.codebook.residual import ResidualCodebookEmbedding
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from baco_gpu.data.interactions import Interactions, SplitInteractions
     from baco_gpu.data.readers import load_interactions, load_split
     from baco_gpu.graph.bipartite import BipartiteGraph
+    from baco_gpu.training.rowwise import RowwiseRMSprop
 
 __version__ = version("baco_gpu")
 
@@ -33,9 +35,11 @@ _HOMES = {
     "CodebookEmbedding": "baco_gpu.codebook.embedding",
     "CodebookEmbeddingBag": "baco_gpu.codebook.bag",
     "Interactions": "baco_gpu.data.interactions",
+    "LowPrecisionEmbedding": "baco_gpu.codebook.low_precision",
     "MixedCodebookEmbedding": "baco_gpu.codebook.mixed",
     "ProductCodebookEmbedding": "baco_gpu.codebook.product",
     "ResidualCodebookEmbedding": "baco_gpu.codebook.residual",
+    "RowwiseRMSprop": "baco_gpu.training.rowwise",
     "ServedEmbedding": "baco_gpu.codebook.served",
     "SplitInteractions": "baco_gpu.data.interactions",
     "compress_module": "baco_gpu.codebook.compress",
@@ -51,9 +55,11 @@ __all__ = [
     "CodebookEmbedding",
     "CodebookEmbeddingBag",
     "Interactions",
+    "LowPrecisionEmbedding",
     "MixedCodebookEmbedding",
     "ProductCodebookEmbedding",
     "ResidualCodebookEmbedding",
+    "RowwiseRMSprop",
     "ServedEmbedding",
     "SplitInteractions",
     "__version__",

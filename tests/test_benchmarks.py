@@ -28,3 +28,13 @@ def test_codebook(tmp_path):
     assert float(step["codebook and secondary"]["least_megabytes"]) == round(least / 1e6, 2)
     assert step["nn.Embedding"]["rows"] == "400"
     assert all(float(row["p20"]) <= float(row["microseconds"]) <= float(row["p80"]) for row in rows)
+
+
+def test_memory(tmp_path):
+    rows = rows_of(tmp_path, "memory", "--ids", "4000", "--dim", "8", "--batch", "64", "--repeats", "3")
+    by_name = {row["candidate"]: row for row in rows}
+    assert {"nn.Embedding, Adam", "nn.Embedding, SparseAdam", "low precision, 8 bits"} <= set(by_name)
+    # Rows of 8 bits are read twice and written, and their gradient written and read.
+    assert float(by_name["low precision, 8 bits"]["least_megabytes_a_step"]) == round(64 * 8 * (8 + 3) / 1e6, 2)
+    assert all(float(row["p20"]) <= float(row["milliseconds"]) <= float(row["p80"]) for row in rows)
+    assert all(float(row["megabytes"]) >= 0 for row in rows)

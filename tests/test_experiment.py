@@ -144,6 +144,19 @@ def test_a_budget_of_bytes_buys_the_widest_integers_that_need_no_sharing(split, 
         assert compression.result is None  # there is nothing to cluster for
 
 
+def test_rows_of_few_bits_without_floats_are_as_wide_as_the_budget_has_room_for(split):
+    for budget, bits in ((1.0, 8), (0.25, 7), (0.1, 2)):
+        estimator = BalancedCoclustering(embedding_dim=32, budget=budget, budget_measure="bytes")
+        compression = experiment.compress(split, "low-precision", estimator)
+        assert {table.bits for table in (compression.user_table, compression.item_table)} == {bits}
+        assert compression.rows == 320
+        assert compression.parameters == compression.full_parameters == 320 * 32
+        assert compression.bytes == 320 * (32 * bits // 8 + 1) <= budget * compression.full_bytes
+    estimator = BalancedCoclustering(embedding_dim=32, budget=0.06, budget_measure="bytes")
+    with pytest.raises(UnreachableBudgetError, match=r"rows of 2 bits a value are 0\.0703125 .* a budget of 0\.06"):
+        experiment.compress(split, "low-precision", estimator)
+
+
 def test_the_width_of_values_may_be_given(split):
     estimator = BalancedCoclustering(embedding_dim=32, budget=0.25, codebook_dtype="int4")
     compression = experiment.compress(split, "quantized", estimator)
@@ -218,19 +231,21 @@ def test_product_codes_need_a_number_a_row_and_two_centroids(split, measure, lea
         experiment.compress(split, "product", estimator)
 
 
-def test_product_codes_are_not_stored_in_another_way_too(split):
+@pytest.mark.parametrize("method", ["product", "low-precision"])
+def test_what_is_stored_in_its_own_way_is_not_stored_in_another_too(split, method):
     estimator = BalancedCoclustering(budget=0.25, codebook_dtype="int4")
-    with pytest.raises(InputError, match=r"codebook_dtype must be 'float' for method 'product', .*, got 'int4'"):
-        experiment.compress(split, "product", estimator)
+    with pytest.raises(InputError, match=rf"codebook_dtype must be 'float' for method '{method}', .*, got 'int4'"):
+        experiment.compress(split, method, estimator)
 
 
+@pytest.mark.parametrize("method", ["quantized", "low-precision"])
 @pytest.mark.parametrize(
     ("budget", "measure", "got"), [(0.25, "parameters", "a share of the parameters"), (100, "bytes", "100 rows")]
 )
-def test_the_width_of_values_is_chosen_for_bytes_alone(split, budget, measure, got):
+def test_the_width_of_values_is_chosen_for_bytes_alone(split, method, budget, measure, got):
     estimator = BalancedCoclustering(budget=budget, budget_measure=measure)
-    with pytest.raises(InputError, match=f"share of the bytes for method 'quantized' .*, got {got}"):
-        experiment.compress(split, "quantized", estimator)
+    with pytest.raises(InputError, match=f"share of the bytes for method '{method}' .*, got {got}"):
+        experiment.compress(split, method, estimator)
 
 
 @pytest.mark.parametrize("method", ["codebook", "residual"])

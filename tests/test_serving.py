@@ -11,7 +11,13 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from baco_gpu import CodebookEmbedding, CodebookEmbeddingBag, ResidualCodebookEmbedding, export_codebook
+from baco_gpu import (
+    CodebookEmbedding,
+    CodebookEmbeddingBag,
+    LowPrecisionEmbedding,
+    ResidualCodebookEmbedding,
+    export_codebook,
+)
 from baco_gpu.codebook.export import export_onnx, served_table
 from baco_gpu.codebook.mixed import MixedCodebookEmbedding
 from baco_gpu.codebook.product import ProductCodebookEmbedding
@@ -52,11 +58,13 @@ def modules():
         "product with lengths": long,
         "residual": residual,
         "mixed": mixed,
+        "low precision": LowPrecisionEmbedding(8, 5, padding_idx=2, bits=6),
     }
 
 
 EXACT = ["plain", "secondary", "padding", "double", "half", "bag", "quantized", "packed", "packed alone"]
 EXACT += ["own rows", "packed own rows", "product", "product mean", "product of two bytes", "product with lengths"]
+EXACT += ["low precision"]
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -188,7 +196,7 @@ def test_ids_that_no_table_has_are_refused():
 
 
 def test_what_is_no_table_is_not_exported(tmp_path):
-    with pytest.raises(InputError, match="must be a CodebookEmbedding, got Embedding"):
+    with pytest.raises(InputError, match="must be a CodebookEmbedding or a LowPrecisionEmbedding, got Embedding"):
         export_codebook({"users": torch.nn.Embedding(3, 2)}, tmp_path / "x.safetensors")
     with pytest.raises(InputError, match="at least one"):
         export_codebook({}, tmp_path / "x.safetensors")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from baco_gpu.clustering.estimator import BalancedCoclustering
+from baco_gpu.codebook import LowPrecisionEmbedding
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
 from baco_gpu.experiment import compress
@@ -72,6 +73,15 @@ def test_a_codebook_of_both_tables_starts_in_the_directions_of_both():
     cosines = users @ items.T
     same = torch.arange(USERS)[:, None] % GROUPS == torch.arange(ITEMS) % GROUPS
     assert cosines[same].mean() > cosines[~same].mean() + 0.5
+
+
+def test_rows_of_few_bits_take_it_rounded():
+    floats, rounded = full_model(), MatrixFactorization(*(LowPrecisionEmbedding(size, DIM) for size in (USERS, ITEMS)))
+    reset_embeddings(rounded, STD, seed=0)
+    for model in (floats, rounded):
+        spectral_embeddings(model, planted_split().train, STD)
+    for found, wanted in zip(rounded.representations(), floats.representations(), strict=True):
+        assert (found - wanted).abs().max() < 0.01 * STD
 
 
 def test_what_has_no_interaction_and_what_has_no_vector_stays():

@@ -1,5 +1,6 @@
 """Training: it learns, repeats bit by bit, stops when it should, and leaves the best weights whatever happens."""
 
+import copy
 import os
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from baco_gpu.codebook import CodebookEmbedding, ProductCodebookEmbedding
+from baco_gpu.codebook import CodebookEmbedding, LowPrecisionEmbedding, ProductCodebookEmbedding
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import BacoError, InputError
 from baco_gpu.evaluation import evaluate_ranking
@@ -45,10 +46,12 @@ def interactions(pairs):
     return Interactions(np.ascontiguousarray(users), np.ascontiguousarray(items), USERS, ITEMS)
 
 
-def make(method="lightgcn", split=None, *, compressed=False, bits=None, product=False):
+def make(method="lightgcn", split=None, *, compressed=False, bits=None, product=False, low_precision=None):
     tables = full_table(USERS, 8), full_table(ITEMS, 8)
     if product:
         tables = [ProductCodebookEmbedding(np.arange(size), 8, subspaces=3, centroids=5) for size in (USERS, ITEMS)]
+    elif low_precision is not None:
+        tables = [LowPrecisionEmbedding(size, 8, bits=low_precision) for size in (USERS, ITEMS)]
     elif compressed:
         # Two rows a group: users of one group share them.
         codes = np.arange(USERS) % (2 * GROUPS)
@@ -57,7 +60,7 @@ def make(method="lightgcn", split=None, *, compressed=False, bits=None, product=
 
 
 def weights(model):
-    return [parameter.detach().clone() for parameter in model.parameters()]
+    return [tensor.clone() for tensor in model.state_dict().values()]
 
 
 def same(first, second):
@@ -65,11 +68,11 @@ def same(first, second):
 
 
 @pytest.mark.parametrize("loss", ["softmax", "bpr"])
-@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("tables", [{}, {"compressed": True}, {"low_precision": 8}, {"low_precision": 5}])
 @pytest.mark.parametrize("method", ["mf", "lightgcn"])
-def test_training_finds_the_planted_groups(method, compressed, loss):
+def test_training_finds_the_planted_groups(method, tables, loss):
     split = planted_split()
-    model = make(method, split, compressed=compressed)
+    model = make(method, split, **tables)
     settings = TrainingSettings(epochs=20, batch_size=32, learning_rate=2e-2, loss=loss, k=5, ks=(5,))
     result = train(model, split, settings)
     # Five of 35 unseen items by chance; of the five unseen ones of the own group for who knows the groups.
@@ -82,19 +85,19 @@ def test_training_finds_the_planted_groups(method, compressed, loss):
     assert not model.training
 
 
-@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("tables", [{}, {"compressed": True}, {"low_precision": 6}])
 @pytest.mark.parametrize("method", ["mf", "lightgcn"])
-def test_same_seed_same_bits(method, compressed):
+def test_same_seed_same_bits(method, tables):
     split = planted_split()
     runs = []
     for _ in range(2):
         torch.rand(3)  # the global generator has no say
-        model = make(method, split, compressed=compressed)
+        model = make(method, split, **tables)
         runs.append((train(model, split, QUICK), weights(model)))
     assert same(runs[0][1], runs[1][1])
     assert [record.loss for record in runs[0][0].history] == [record.loss for record in runs[1][0].history]
     assert runs[0][0].test == runs[1][0].test
-    other = make(method, split, compressed=compressed)
+    other = make(method, split, **tables)
     train(other, split, TrainingSettings(epochs=4, batch_size=64, learning_rate=1e-2, seed=4))
     assert not same(weights(other), runs[0][1])
 
@@ -389,11 +392,16 @@ def test_weights_that_are_there_can_be_the_start():
 
 def test_initial_embeddings_have_the_deviation_asked_for():
     model = nn.ModuleList(
-        [nn.Embedding(400, 64, padding_idx=5), CodebookEmbedding(np.arange(400) % 300, 64), nn.Linear(2, 2)]
+        [
+            nn.Embedding(400, 64, padding_idx=5),
+            CodebookEmbedding(np.arange(400) % 300, 64),
+            nn.Linear(2, 2),
+            LowPrecisionEmbedding(400, 64),
+        ]
     )
     untouched = model[2].weight.clone()
     reset_embeddings(model, 0.1, seed=1)
-    for table in (model[0].weight, model[1].codebook):
+    for table in (model[0].weight, model[1].codebook, model[3].weight):
         assert abs(float(table.detach().std()) - 0.1) < 0.002
     assert not model[0].weight[5].any()
     assert torch.equal(model[2].weight, untouched)
@@ -423,6 +431,13 @@ def test_what_does_not_fit_is_refused():
     sparse = build_model("mf", CodebookEmbedding(range(USERS), 8, sparse=True), full_table(ITEMS, 8), split)
     with pytest.raises(InputError, match="dense gradients"):
         train(sparse, split, QUICK)
+    half = build_model("mf", LowPrecisionEmbedding(USERS, 8), full_table(ITEMS, 8), split)
+    with pytest.raises(InputError, match="both tables of LowPrecisionEmbedding, or none, got one"):
+        train(half, split, QUICK)
+    recorded = copy.copy(QUICK)
+    object.__setattr__(recorded, "cuda_graph", True)  # which cannot be asked for where there is no GPU
+    with pytest.raises(InputError, match="cuda_graph must be False for tables of LowPrecisionEmbedding"):
+        train(make(split=split, low_precision=8), split, recorded)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from baco_gpu.baselines.method import (
     AFFINITY,
     CONVERGED,
     FULL,
+    LOW_PRECISION,
     NARROW,
     OWN,
     PRODUCT,
@@ -291,6 +292,13 @@ METHODS: dict[str, Method] = {
             "this project",
             parameters={"secondary": "none"},
             table=QUANTIZED,
+        ),
+        Method(
+            "low-precision",
+            "quantisation",
+            "rows of 8 to 2 bits a value while they are trained, too, rounded at random; for budgets in bytes",
+            "ALPT, arXiv 2212.05735",
+            table=LOW_PRECISION,
         ),
         Method(
             "product",

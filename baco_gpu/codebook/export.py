@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
 from baco_gpu.codebook.mixed import MixedCodebookEmbedding
 from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.codebook.quantize import quantized_rows
@@ -25,7 +26,10 @@ from baco_gpu.serving.table import ServedTable, save_codebooks
 ONLY_TABLE = "table"
 
 
-def export_codebook(tables: CodebookEmbedding | Mapping[str, CodebookEmbedding], path: str | os.PathLike[str]) -> Path:
+Served = CodebookEmbedding | LowPrecisionEmbedding
+
+
+def export_codebook(tables: Served | Mapping[str, Served], path: str | os.PathLike[str]) -> Path:
     """Write codebooks, codes and residuals to one safetensors file; returns the path.
 
     `baco_gpu.serving.load_codebook` reads it with NumPy and safetensors alone, and looks up what the modules do. Of a
@@ -33,7 +37,7 @@ def export_codebook(tables: CodebookEmbedding | Mapping[str, CodebookEmbedding],
 
     Parameters
     ----------
-    tables : CodebookEmbedding, or a mapping of names to such modules
+    tables : CodebookEmbedding or LowPrecisionEmbedding, or a mapping of names to such modules
         On any device. Values of bfloat16, which NumPy lacks, are written as float32.
     path : path
 
@@ -48,15 +52,23 @@ def export_codebook(tables: CodebookEmbedding | Mapping[str, CodebookEmbedding],
     return save_codebooks({name: served_table(module) for name, module in named.items()}, path)
 
 
-def export_onnx(module: CodebookEmbedding, path: str | os.PathLike[str]) -> Path:
+def export_onnx(module: Served, path: str | os.PathLike[str]) -> Path:
     """Write the lookup of one module as an ONNX model; see `baco_gpu.serving.onnx_graph.save_onnx`."""
     return save_onnx(served_table(module), path)
 
 
-def served_table(module: CodebookEmbedding) -> ServedTable:
+def served_table(module: Served) -> ServedTable:
     """The plain arrays of a module; InputError for any other module."""
+    if isinstance(module, LowPrecisionEmbedding):
+        return ServedTable(
+            codebook=_array(module.integers),
+            scales=_array(module.scales),
+            bits=module.bits,
+            dim=module.embedding_dim,
+            padding_idx=module.padding_idx,
+        )
     if not isinstance(module, CodebookEmbedding):
-        raise InputError(f"a table must be a CodebookEmbedding, got {type(module).__name__}")
+        raise InputError(f"a table must be a CodebookEmbedding or a LowPrecisionEmbedding, got {type(module).__name__}")
     if isinstance(module, WeightedCodebookEmbedding):
         raise InputError("a table must be a mean of rows to be served, got a WeightedCodebookEmbedding")
     residuals: dict[str, Any] = {}

@@ -9,6 +9,10 @@ Levels are the odd multiples of half the scale of a row, as many on both sides o
 greatest value; but with 2 to 4 bits levels are no further apart than errs least for normally distributed values
 (Max, IRE Transactions on Information Theory 6, 1960, table II), since a greatest value that few levels had to reach
 would leave most of them unused. Scales are rounded to a byte themselves, upwards where levels reach the greatest value.
+
+Rows without floats behind them (`LowPrecisionEmbedding`) are rounded at random, up or down as near as a level is, so
+that a value is what it should be on average, and many steps that are less than a level add up (Gupta et al., arXiv
+1502.02551, section 3). No value may be beyond the outermost levels then.
 """
 
 from __future__ import annotations
@@ -31,7 +35,26 @@ def quantized_rows(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """
     scales = _scales(values.detach(), bits)
     steps = _steps(values.detach(), scale_values(scales).to(values.dtype))
-    return (_levels(steps, bits) + midpoint(bits)).to(torch.uint8), scales
+    return _integers(steps, bits), scales
+
+
+def stochastic_rows(values: Tensor, bits: int, chances: Tensor) -> tuple[Tensor, Tensor]:
+    """`quantized_rows` whose levels, times the scale, are `values` on average.
+
+    Parameters
+    ----------
+    values : floating tensor of shape (rows, dim)
+    bits : int from 2 to 8
+    chances : tensor of the same shape and dtype, uniform from 0 to 1
+    """
+    scales = _scales_that_reach(values, bits)
+    steps = _steps(values, scale_values(scales).to(values.dtype))
+    return _integers(steps.sub_(0.5).add_(chances), bits), scales
+
+
+def values_of(integers: Tensor, scales: Tensor, bits: int) -> Tensor:
+    """The float32 values that integers of any shape (..., dim) stand for, beside scales of shape (..., 1)."""
+    return (integers.float() - midpoint(bits)).mul_(scale_values(scales))
 
 
 def scale_values(scales: Tensor) -> Tensor:
@@ -47,14 +70,27 @@ def rounded_rows(values: Tensor, bits: int) -> Tensor:
 
 
 def _scales(values: Tensor, bits: int) -> Tensor:
-    """The scale of every row, uint8 of shape (rows, 1)."""
-    scales = values.abs().amax(dim=1, keepdim=True).float() / midpoint(bits)
-    upwards = 2**SCALE_PLACE - 1
-    if bits in _STEPS:
-        wide = torch.promote_types(values.dtype, torch.float32)
-        norms = torch.linalg.vector_norm(values, dim=1, keepdim=True, dtype=wide).float()
-        scales = torch.minimum(scales, norms * (_STEPS[bits] / math.sqrt(values.shape[1])))
-        upwards = 2 ** (SCALE_PLACE - 1)
+    """The scale of every row that errs least, uint8 of shape (rows, 1)."""
+    if bits not in _STEPS:
+        return _scales_that_reach(values, bits)
+    wide = torch.promote_types(values.dtype, torch.float32)
+    norms = torch.linalg.vector_norm(values, dim=1, keepdim=True, dtype=wide).float()
+    scales = torch.minimum(_greatest(values, bits), norms * (_STEPS[bits] / math.sqrt(values.shape[1])))
+    return _scale_bytes(scales, 2 ** (SCALE_PLACE - 1))
+
+
+def _scales_that_reach(values: Tensor, bits: int) -> Tensor:
+    """The least scale of every row whose outermost level is no less than any value, uint8 of shape (rows, 1)."""
+    return _scale_bytes(_greatest(values, bits), 2**SCALE_PLACE - 1)
+
+
+def _greatest(values: Tensor, bits: int) -> Tensor:
+    """The greatest value of every row in units of the outermost level."""
+    return values.abs().amax(dim=1, keepdim=True).float() / midpoint(bits)
+
+
+def _scale_bytes(scales: Tensor, upwards: int) -> Tensor:
+    """Float32 scales as bytes, rounded by what is added to the bits that go."""
     rounded = ((scales.view(torch.int32) + upwards) >> SCALE_PLACE) - LEAST_SCALE
     return rounded.clamp_(1, 255).masked_fill_(scales == 0, 0).to(torch.uint8)
 
@@ -68,6 +104,11 @@ def _levels(steps: Tensor, bits: int) -> Tensor:
     """The levels nearest to `steps`, in their dtype and in their place."""
     top = midpoint(bits)
     return steps.floor_().add_(0.5).clamp_(-top, top)
+
+
+def _integers(steps: Tensor, bits: int) -> Tensor:
+    """The integers of the levels nearest to `steps`, which are overwritten."""
+    return _levels(steps, bits).add_(midpoint(bits)).to(torch.uint8)
 
 
 class _Rounding(torch.autograd.Function):

@@ -8,17 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco_gpu.codebook.embedding import CodebookEmbedding, Device
-from baco_gpu.codebook.export import served_table
+from baco_gpu.codebook.embedding import Device
+from baco_gpu.codebook.export import Served, served_table
+from baco_gpu.codebook.packing import unpack
 from baco_gpu.codebook.plain import check_indices, check_range
-from baco_gpu.codebook.quantize import scale_values
+from baco_gpu.codebook.quantize import values_of
 from baco_gpu.codebook.subspaces import join_pieces, length_values, read, signs_of
-from baco_gpu.precision import midpoint, places
 from baco_gpu.serving.table import ARRAYS, ServedTable
 
 
 class ServedEmbedding(nn.Module):
-    """What a `CodebookEmbedding` stores, for inference: rows of few bits stay packed, and are unpacked by the batch.
+    """What a `CodebookEmbedding` or `LowPrecisionEmbedding` stores, for inference: rows of few bits stay packed,
+    and are unpacked by the batch.
 
     Called like `torch.nn.Embedding`: indices of any shape in, (*shape, embedding_dim) out. It has no parameters, and
     its buffers, named as the attributes of `ServedTable`, follow `to(device)` and `state_dict`.
@@ -38,9 +39,6 @@ class ServedEmbedding(nn.Module):
     residual: Tensor | None
     basis: Tensor | None
     residual_rows: Tensor | None
-    low: Tensor
-    high: Tensor
-    place: Tensor
 
     def __init__(self, table: ServedTable, *, device: Device = None) -> None:
         super().__init__()
@@ -55,13 +53,11 @@ class ServedEmbedding(nn.Module):
                 self.register_buffer(name, torch.tensor(array.view(np.int16) if unsigned else array, device=device))
             else:
                 setattr(self, name, None)  # `torch.export` does not take a buffer that is None
-        for name, place in zip(("low", "high", "place"), places(table.embedding_dim, table.bits or 8), strict=True):
-            self.register_buffer(name, torch.tensor(place, dtype=torch.int32, device=device), persistent=False)
 
     @classmethod
-    def of(cls, module: CodebookEmbedding) -> Self:
+    def of(cls, module: Served) -> Self:
         """What `module` stores, on its device; InputError as of `export_codebook`."""
-        return cls(served_table(module), device=module.codebook.device)
+        return cls(served_table(module), device=next(module.parameters()).device)
 
     @property
     def nbytes(self) -> int:
@@ -110,6 +106,4 @@ class ServedEmbedding(nn.Module):
             return out if self.scales is None else out * length_values(self.scales[rows]).to(out)
         if self.scales is None or self.bits is None:
             return values
-        pairs = values[..., self.low].int() + 256 * values[..., self.high].int()
-        integers = (pairs >> self.place) & (2**self.bits - 1)
-        return (integers.float() - midpoint(self.bits)) * scale_values(self.scales[rows])
+        return values_of(unpack(values, self.bits, self.embedding_dim), self.scales[rows], self.bits)

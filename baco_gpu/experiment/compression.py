@@ -9,14 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.base import clone
+from torch import nn
 
-from baco_gpu.baselines.method import AFFINITY, BUDGET, FULL, NARROW, PRODUCT, QUANTIZED, RESIDUAL
+from baco_gpu.baselines.method import AFFINITY, BUDGET, FULL, LOW_PRECISION, NARROW, PRODUCT, QUANTIZED, RESIDUAL
 from baco_gpu.baselines.registry import find_method
 from baco_gpu.checks import check_integer
 from baco_gpu.clustering.budget import Budget, TableSize, widest_integers
 from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.clustering.result import CoclusteringResult
 from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
 from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
 from baco_gpu.data.interactions import SplitInteractions
@@ -88,19 +90,19 @@ class Compression:
 def check_budget(method: str, clustering: BalancedCoclustering) -> None:
     """Raise what `compress` would for a budget of the wrong kind, or for rows stored twice, before there are data."""
     table = find_method(method).table
-    if table == PRODUCT and clustering.codebook_dtype not in (None, FLOAT):
+    if table in (PRODUCT, LOW_PRECISION) and clustering.codebook_dtype not in (None, FLOAT):
         raise InputError(
             f"codebook_dtype must be {FLOAT!r} for method {method!r}, which stores rows its own way, "
             f"got {clustering.codebook_dtype!r}"
         )
-    if table != QUANTIZED or clustering.codebook_dtype is not None:
+    if table != LOW_PRECISION and (table != QUANTIZED or clustering.codebook_dtype is not None):
         return
     budget = _budget_of(clustering, method)
     if not budget.is_share_of_bytes:
         got = f"{budget.rows} rows" if budget.ratio is None else f"a share of the {budget.measure}"
         raise InputError(
-            f"budget must be a share of the bytes for method {method!r} to choose how wide its values are, got {got} "
-            "(or give codebook_dtype)"
+            f"budget must be a share of the bytes for method {method!r} to choose how wide its values are, got {got}"
+            + ("" if table == LOW_PRECISION else " (or give codebook_dtype)")
         )
 
 
@@ -153,6 +155,9 @@ def compress(
     if chosen.table == PRODUCT:
         coded = plan_product(_budget_of(clustering, method), table).tables(table)
         return Compression(method, *coded, table.full_parameters, table.full_bytes)
+    if chosen.table == LOW_PRECISION:
+        rounded = _low_precision(_budget_of(clustering, method), table)
+        return Compression(method, rounded[0], rounded[1], table.full_parameters, table.full_bytes)
     if chosen.table == QUANTIZED and clustering.codebook_dtype is None:
         table = widest_integers(_budget_of(clustering, method), table)
         clustering = clone(clustering).set_params(codebook_dtype=table.codebook_dtype)
@@ -222,11 +227,22 @@ def _width_within(budget: Budget, table: TableSize) -> int:
     return width
 
 
+def _low_precision(budget: Budget, table: TableSize) -> list[LowPrecisionEmbedding]:
+    """Tables of the widest integers of which the budget buys every user and item a row."""
+    stored = widest_integers(budget, table)
+    if not budget.buys_own_rows(stored):
+        least = stored.row_bytes * stored.full_rows / stored.full_bytes
+        raise UnreachableBudgetError(
+            f"rows of 2 bits a value are {least:g} of the full table's bytes, above a budget of {budget.ratio:g}"
+        )
+    bits = bits_of(stored.codebook_dtype)
+    assert bits is not None
+    return [LowPrecisionEmbedding(size, table.embedding_dim, bits=bits) for size in (table.num_users, table.num_items)]
+
+
 def _parameters(table: Table) -> int:
-    return table.parameter_count if isinstance(table, CodebookEmbedding) else table.weight.numel()
+    return table.weight.numel() if isinstance(table, nn.Embedding) else table.parameter_count
 
 
 def _bytes(table: Table) -> int:
-    if isinstance(table, CodebookEmbedding):
-        return table.nbytes
-    return table.weight.numel() * table.weight.element_size()
+    return table.weight.nbytes if isinstance(table, nn.Embedding) else table.nbytes

@@ -7,14 +7,22 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
 from baco_gpu.errors import InputError
 
-Table = nn.Embedding | CodebookEmbedding
+Table = nn.Embedding | CodebookEmbedding | LowPrecisionEmbedding
 
 
 def rows_of(table: Table) -> int:
     """Rows of a table or of its codebook."""
     return table.num_rows if isinstance(table, CodebookEmbedding) else table.num_embeddings
+
+
+def _trained(table: Table) -> Tensor:
+    """The parameter that holds a table's rows, or stands for them."""
+    if isinstance(table, CodebookEmbedding):
+        return table.codebook
+    return table.anchor if isinstance(table, LowPrecisionEmbedding) else table.weight
 
 
 class BatchRows(NamedTuple):
@@ -39,7 +47,7 @@ class Recommender(nn.Module):
 
     Parameters
     ----------
-    user_embedding, item_embedding : nn.Embedding or CodebookEmbedding
+    user_embedding, item_embedding : nn.Embedding, CodebookEmbedding or LowPrecisionEmbedding
 
     Raises
     ------
@@ -69,10 +77,7 @@ class Recommender(nn.Module):
     def num_rows(self) -> int:
         """Rows that are trained: those of both tables, and of a codebook that both share once."""
         tables = (self.user_embedding, self.item_embedding)
-        rows = {
-            table.codebook if isinstance(table, CodebookEmbedding) else table.weight: rows_of(table) for table in tables
-        }
-        return sum(rows.values())
+        return sum({_trained(table): rows_of(table) for table in tables}.values())
 
     def representations(self) -> tuple[Tensor, Tensor]:
         """The tables that scores are inner products of: (num_users, dim) and (num_items, dim)."""

@@ -3,6 +3,7 @@
 from baco_gpu.training.callbacks import Callback, ReportProgress
 from baco_gpu.training.checkpoint import Checkpoint
 from baco_gpu.training.losses import LOSSES, bpr_loss, objective, softmax_loss
+from baco_gpu.training.rowwise import RowwiseRMSprop
 from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.sampling import TripleSampler
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
@@ -15,6 +16,7 @@ __all__ = [
     "DivergenceError",
     "EpochRecord",
     "ReportProgress",
+    "RowwiseRMSprop",
     "TrainingResult",
     "TrainingRun",
     "TrainingSettings",

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import svds
 from torch import Tensor
 
 from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.normalised import normalised
 from baco_gpu.models.recommender import Recommender, Table
@@ -35,7 +36,8 @@ def spectral_embeddings(model: Recommender, interactions: Interactions, std: flo
     std : float
         Of a random row's entries: its expected length is `std * sqrt(dim)`.
     """
-    sides = [_rows_of(table) for table in (model.user_embedding, model.item_embedding)]
+    tables = (model.user_embedding, model.item_embedding)
+    sides = [_rows_of(table) for table in tables]
     (users, user_codes), (items, item_codes) = sides
     ends = (user_codes[interactions.users], item_codes[interactions.items])
     weights = np.ones(len(interactions)) if interactions.weights is None else interactions.weights
@@ -53,9 +55,15 @@ def spectral_embeddings(model: Recommender, interactions: Interactions, std: flo
         rows = rows[known] / lengths[known, None] * (std * math.sqrt(table.shape[1]))
         table[torch.as_tensor(known), :count] = torch.as_tensor(rows, dtype=table.dtype, device=table.device)
 
+    for embedding, (rounded, _) in zip(tables, sides, strict=True):
+        if isinstance(embedding, LowPrecisionEmbedding):
+            embedding.write(torch.arange(len(rounded), device=rounded.device), rounded)
+
 
 def _rows_of(table: Table) -> tuple[Tensor, np.ndarray]:
-    """The rows of a table, and which of them every id has."""
+    """The rows of a table, or a copy where they are no floats, and which of them every id has."""
     if isinstance(table, CodebookEmbedding):
         return table.codebook, table.codes.cpu().numpy()
+    if isinstance(table, LowPrecisionEmbedding):
+        return table.read(), np.arange(table.num_embeddings)
     return table.weight, np.arange(table.num_embeddings)

@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
 from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import BacoError, InputError
 from baco_gpu.models.recommender import Recommender
 from baco_gpu.training.callbacks import Callback
+from baco_gpu.training.rowwise import RowwiseRMSprop
 from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.sampling import TripleSampler
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
@@ -32,8 +34,8 @@ def train(
 ) -> TrainingResult:
     """Train `model` in place on the training part, and leave it with the weights of its best epoch.
 
-    Adam minimises the `objective` of the settings. The same seed, device and number of threads give the same weights,
-    bit for bit.
+    Adam minimises the `objective` of the settings, or `RowwiseRMSprop` where the tables are of `LowPrecisionEmbedding`.
+    The same seed, device and number of threads give the same weights, bit for bit.
 
     Parameters
     ----------
@@ -67,10 +69,7 @@ def train(
         if settings.embedding_init == "spectral":
             spectral_embeddings(model, split.train, settings.embedding_std)
     sampler = TripleSampler(split.train, settings.batch_size, seed=settings.seed, device=device)
-    # The fused step takes a third of the time of the default one on two cores.
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr=settings.learning_rate, fused=True, capturable=settings.cuda_graph
-    )
+    optimizer = _optimizer(model, settings)
     objective = settings.objective(split.train, model)
     step = training_step(model, optimizer, objective, settings.batch_size, settings.cuda_graph)
     run = TrainingRun(model, split, settings, optimizer)
@@ -108,6 +107,8 @@ def reset_embeddings(model: nn.Module, std: float, seed: int) -> None:
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
+        if isinstance(module, LowPrecisionEmbedding):
+            module.reset_parameters(std, generator)
         if not isinstance(module, nn.Embedding | CodebookEmbedding):
             continue
         table = module.codebook if isinstance(module, CodebookEmbedding) else module.weight
@@ -116,6 +117,18 @@ def reset_embeddings(model: nn.Module, std: float, seed: int) -> None:
             table[module.padding_idx] = 0
         if isinstance(module, ResidualCodebookEmbedding):
             module.reset_residual(generator)
+
+
+def _optimizer(model: Recommender, settings: TrainingSettings) -> torch.optim.Optimizer:
+    rate = settings.learning_rate
+    if _low_precision_tables(model):
+        return RowwiseRMSprop(model, rate, seed=settings.seed)
+    # The fused step takes a third of the time of the default one on two cores.
+    return torch.optim.Adam(model.parameters(), lr=rate, fused=True, capturable=settings.cuda_graph)
+
+
+def _low_precision_tables(model: Recommender) -> list[LowPrecisionEmbedding]:
+    return [module for module in model.modules() if isinstance(module, LowPrecisionEmbedding)]
 
 
 def _train_epoch(step: Step, sampler: TripleSampler, epoch: int) -> float:
@@ -139,6 +152,13 @@ def _check(model: Recommender, split: SplitInteractions, settings: TrainingSetti
         raise InputError(
             "embedding_std must be None for tables of product codes whose floats have been dropped, which cannot be "
             f"drawn anew, got {settings.embedding_std:g}"
+        )
+    low_precision = _low_precision_tables(model)
+    if low_precision and len(low_precision) < len([*model.parameters()]):
+        raise InputError("train needs both tables of LowPrecisionEmbedding, or none, got one")
+    if low_precision and settings.cuda_graph:
+        raise InputError(
+            "cuda_graph must be False for tables of LowPrecisionEmbedding, whose steps wait for the device"
         )
     if any(getattr(module, "sparse", False) for module in model.modules()):
         raise InputError("train needs dense gradients: build the embeddings with sparse=False")
