@@ -18,7 +18,7 @@ _WORD = 0xFFFFFFFF
 _SHUFFLE_ROUNDS = 8
 
 # What a counter's last word says about the use of the numbers.
-NEGATIVES, SHUFFLE = 0, 1
+NEGATIVES, SHUFFLE, ROUNDING = 0, 1, 2
 
 Words = tuple[Tensor | int, Tensor | int, Tensor | int, Tensor | int]
 
@@ -58,6 +58,25 @@ def random_words(first: int, count: int, seed: int, stream: int, device: torch.d
     pairs = [(words[high] & 0x7FFFFFFF) << 32 | words[low] for low, high in ((0, 1), (2, 3))]
     both = torch.stack([pair for pair in pairs if isinstance(pair, Tensor)], dim=1).view(-1)
     return both[first % 2 : first % 2 + count]
+
+
+def random_chances(rows: Tensor, dim: int, seed: int, step: Tensor) -> Tensor:
+    """Numbers from 0 to 1 for the values of these rows at a step, float32 of shape (number of rows, dim).
+
+    A row has a word of a counter of its own, which every dimension multiplies by an odd word of its own; the highest 24
+    bits count. A counter for every value would take 20 times as long.
+
+    Parameters
+    ----------
+    rows : int64 tensor, values from 0
+    dim, seed : int
+    step : int64 tensor without dimensions, from 1
+    """
+    own = philox((rows & _WORD, rows >> 32, step, ROUNDING), seed)[0]
+    odd = philox((torch.arange(dim, device=rows.device), 0, 0, ROUNDING), seed)[0] | 1
+    # A product modulo 2^32 is that of the int32 of the same bits; a shift to the right has to take its sign away.
+    own, odd = (torch.as_tensor(word).to(torch.int32) for word in (own, odd))
+    return (own[:, None] * odd >> 8 & 0xFFFFFF).float().mul_(2.0**-24)
 
 
 def permuted(places: Tensor, count: int, seed: int, stream: int) -> Tensor:

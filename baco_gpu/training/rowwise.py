@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from baco_gpu.checks import check_integer, check_number
 from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
 from baco_gpu.errors import InputError
+from baco_gpu.training.counters import random_chances
 
 _MOST_COUNTED = 255  # a byte
 
@@ -74,7 +75,7 @@ class RowwiseRMSprop(torch.optim.Optimizer):
                 if len(rows):
                     values = self._moved(table, rows, gradient, group["lr"], group["eps"])
                     step = self.state[anchor]["step"]
-                    table.write(rows, values, chances(self.seed + place, step, rows, table.embedding_dim))
+                    table.write(rows, values, random_chances(rows, table.embedding_dim, self.seed + place, step))
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -98,7 +99,7 @@ class RowwiseRMSprop(torch.optim.Optimizer):
             rows, device = table.num_embeddings, table.scales.device
             state["squares"] = torch.zeros(rows, device=device)
             state["count"] = torch.zeros(rows, dtype=torch.uint8, device=device)
-            state["step"] = torch.zeros((), dtype=torch.int32, device=device)
+            state["step"] = torch.zeros((), dtype=torch.int64, device=device)
         return state
 
     def _moved(self, table: LowPrecisionEmbedding, rows: Tensor, gradient: Tensor, lr: float, eps: float) -> Tensor:
@@ -110,34 +111,3 @@ class RowwiseRMSprop(torch.optim.Optimizer):
         state["squares"][rows] = squares
         state["count"][rows] = count.clamp_(max=_MOST_COUNTED).to(torch.uint8)
         return table.read(rows).addcmul_(gradient, (squares.sqrt_() + eps).reciprocal_()[:, None], value=-lr)
-
-
-def chances(seed: int, step: Tensor, rows: Tensor, dim: int) -> Tensor:
-    """Numbers from 0 to 1 for these rows, float32 of shape (rows, dim): the same on every device, and without state.
-
-    A row gets an integer hash of the seed, the step and its number (Ellis, hash-prospector, "lowbias32"), a dimension
-    an odd one of its number; the highest 24 bits of their product count. Hashing every value takes 20 times as long.
-
-    Parameters
-    ----------
-    seed : int
-    step : int32 tensor without dimensions
-    rows : int64 tensor
-    """
-    key = _mixed(_mixed(step + _signed(seed * 0x9E3779B9)) ^ rows.to(torch.int32))
-    odd = _mixed(torch.arange(1, dim + 1, dtype=torch.int32, device=rows.device)) | 1
-    return (key[:, None] * odd >> 8 & 0xFFFFFF).float().mul_(2.0**-24)
-
-
-def _mixed(numbers: Tensor) -> Tensor:
-    """The hash of int32 numbers, which is one to one; a shift to the right has to take the sign away."""
-    numbers = numbers ^ (numbers >> 16 & 0xFFFF)
-    numbers = numbers.mul_(0x7FEB352D)
-    numbers ^= numbers >> 15 & 0x1FFFF
-    numbers = numbers.mul_(_signed(0x846CA68B))
-    return numbers.bitwise_xor_(numbers >> 16 & 0xFFFF)
-
-
-def _signed(number: int) -> int:
-    """The int32 of the lowest 32 bits."""
-    return (number + (1 << 31)) % (1 << 32) - (1 << 31)
