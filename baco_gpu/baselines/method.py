@@ -46,7 +46,7 @@ Regroup = Callable[[BipartiteGraph, Sequence[SharedRows], np.random.Generator], 
 EARLY, CONVERGED = "early", "converged"
 FULL, BUDGET, OWN = "full", "budget", "own"
 CODEBOOK, RESIDUAL, AFFINITY, NARROW = "codebook", "residual", "affinity", "narrow"
-QUANTIZED, LOW_PRECISION, PRODUCT = "quantized", "low-precision", "product"
+QUANTIZED, LOW_PRECISION, PRODUCT, COMPACT = "quantized", "low-precision", "product", "compact"
 
 
 class Package(NamedTuple):
@@ -69,11 +69,13 @@ class Method:
         One line, and the paper that the definition comes from.
     size : {"budget", "own", "full"}
         Whether it meets a budget, chooses its own size, or does not compress.
-    table : {"codebook", "residual", "affinity", "quantized", "low-precision", "narrow", "product"}
+    table : {"codebook", "residual", "affinity", "quantized", "low-precision", "narrow", "product",
+        "compact"}
         What is made of the labels: codebooks, codebooks with residuals, one codebook of which ids mix the rows that
         they have an affinity for, with residuals, or codebooks of as many bits a value as the budget has room for.
         Without labels: the full table, "narrow" with as many dimensions as the budget has room for, "low-precision" as
-        integers of as many bits that are so while they are trained, too, and "product" as product codes.
+        integers of as many bits that are so while they are trained, too, "product" as product codes, and "compact" as
+        those, of rows that are such integers until then.
     solver : function, or None
         See `Solver`; None for the full table, and where `parameters` say it.
     parameters : dict, or None

@@ -26,6 +26,7 @@ from baco_gpu.baselines import (
 )
 from baco_gpu.baselines.method import (
     AFFINITY,
+    COMPACT,
     CONVERGED,
     FULL,
     LOW_PRECISION,
@@ -306,6 +307,13 @@ METHODS: dict[str, Method] = {
             "ours: rows in pieces, each the nearest of centroids that all of them have, trained on",
             "Jégou et al., IEEE TPAMI 33, 2011",
             table=PRODUCT,
+        ),
+        Method(
+            "compact",
+            "quantisation",
+            "ours: product, of rows that are 8 bits a value in place of floats while they are trained",
+            "this project",
+            table=COMPACT,
         ),
     )
 }

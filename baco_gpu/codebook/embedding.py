@@ -125,7 +125,7 @@ class CodebookEmbedding(nn.Module):
             check_choice("bits", bits, tuple(BITS.values()))
         if dtype is not None and not dtype.is_floating_point:
             raise InputError(f"dtype must be a floating-point dtype, got {dtype}")
-        self.codebook = nn.Parameter(torch.empty((len(distinct), self.embedding_dim), dtype=dtype, device=device))
+        self.codebook = nn.Parameter(self._new_codebook(len(distinct), dtype, device))
         self._register_codes(distinct, rows, second, device)
         self.reset_parameters()
 
@@ -249,6 +249,9 @@ class CodebookEmbedding(nn.Module):
         not."""
         arrays = (None if self.own_rows else self.codes, self.secondary)
         return self.codebook_bytes + sum(array.nbytes for array in arrays if array is not None)
+
+    def _new_codebook(self, rows: int, dtype: torch.dtype | None, device: Device) -> Tensor:
+        return torch.empty((rows, self.embedding_dim), dtype=dtype, device=device)
 
     def reset_parameters(self) -> None:
         """Draw the codebook from N(0, 1), as `torch.nn.Embedding` does."""

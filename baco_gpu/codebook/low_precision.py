@@ -102,8 +102,7 @@ class LowPrecisionEmbedding(nn.Module):
             raise InputError("table must be finite, got NaN or infinity")
         rows, dim = source.shape
         module = cls(rows, dim, padding_idx, bits=bits, device=source.device)
-        for start in range(0, len(source), _BLOCK):
-            module._write_block(start, source[start : start + _BLOCK])
+        module.write_all(source)
         return module
 
     @torch.no_grad()
@@ -165,6 +164,11 @@ class LowPrecisionEmbedding(nn.Module):
             integers, scales = stochastic_rows(values, self.bits, chances)
         _words(self.integers).index_copy_(0, rows, _words(pack(integers, self.bits)))
         self.scales.index_copy_(0, rows, scales)
+
+    def write_all(self, values: Tensor) -> None:
+        """Store floats of shape (num_embeddings, embedding_dim) as all rows, rounded to the nearest integers."""
+        for start in range(0, self.num_embeddings, _BLOCK):
+            self._write_block(start, values[start : start + _BLOCK])
 
     def take_gradient(self) -> tuple[Tensor, Tensor]:
         """What backward passes have left since the last call: rows, int64 and ascending, and the sum for each of them.

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from baco_gpu.checks import check_integer
-from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.codebook.embedding import CodebookEmbedding, Device
 from baco_gpu.codebook.labels import Labels
 from baco_gpu.codebook.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members
+from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
 from baco_gpu.codebook.plain import check_range
 from baco_gpu.codebook.subspaces import (
     balanced_rotation,
@@ -43,6 +44,9 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     rounding makes some rows longer and others shorter, which turns the order of their inner products with another row:
     `lengths` mends that, where rows are ranked so.
 
+    With `row_bits`, what stands in for floats is a `LowPrecisionEmbedding`: for tables that are to be small while they
+    are trained, too. All that is said of floats here is true of it; `RowwiseRMSprop` trains it beside the centroids.
+
     Parameters
     ----------
     codes, embedding_dim, secondary : as of `CodebookEmbedding`
@@ -54,6 +58,8 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         Of a number. With 16, 4,096 centroids and pieces of 4 dimensions, all of these have their signs, too.
     lengths : bool
         Whether rows have a byte each that makes them as long as the floats that they stand for.
+    row_bits : int from 2 to 8, optional
+        Of a value of the rows, until and behind the numbers, where these are not to be floats.
     options
         Further arguments of `CodebookEmbedding` other than `sparse` and `bits`.
 
@@ -66,7 +72,9 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     scales : uint8 buffer of shape (num_rows, 1), or None
         What rows are multiplied by; see `baco_gpu.precision.length_values`.
     form : ProductFormat
-    codebook : nn.Parameter of shape (num_rows, embedding_dim), or (0, embedding_dim) once floats are dropped
+    codebook : nn.Parameter of shape (num_rows, embedding_dim), or of no rows where there are no floats (any more)
+    behind : LowPrecisionEmbedding of num_rows rows, or None
+        What there is in their place with `row_bits`, until it is dropped.
     codes, secondary, labels, rounding : as of `CodebookEmbedding`
 
     Raises
@@ -77,8 +85,9 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
     numbers: Tensor
     scales: Tensor | None
+    behind: LowPrecisionEmbedding | None
 
-    _settings = (*CodebookEmbedding._settings, "form")
+    _settings = (*CodebookEmbedding._settings, "form", "row_bits")
 
     def __init__(
         self,
@@ -90,6 +99,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         centroids: int = 256,
         number_bits: int = 8,
         lengths: bool = False,
+        row_bits: int | None = None,
         **options: Any,
     ) -> None:
         for name in ("sparse", "bits"):
@@ -100,13 +110,15 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         dim = check_integer("embedding_dim", embedding_dim, minimum=1)
         subspaces = check_integer("subspaces", subspaces, minimum=1, maximum=dim)
         centroids = check_integer("centroids", centroids, minimum=1, maximum=1 << number_bits)
+        self.row_bits = row_bits  # which the codebook is made by
         super().__init__(codes, dim, secondary, **options)
         self.form, self.rounding = ProductFormat(dim, subspaces, centroids, number_bits), False
         self.centroids = nn.Parameter(self.codebook.detach().new_zeros(centroids, self.form.width))
-        numbers = torch.zeros((len(self.codebook), subspaces), dtype=torch.int32, device=self.codebook.device)
+        numbers = torch.zeros((len(self.labels), subspaces), dtype=torch.int32, device=self.codebook.device)
         self.register_buffer("numbers", store(numbers, self.form))
         one = LENGTH_PARTS - LEAST_LENGTH
         self.register_buffer("scales", numbers.new_full((len(numbers), 1), one, dtype=torch.uint8) if lengths else None)
+        self.behind = None if row_bits is None else self._rows_of_few_bits()
 
     @classmethod
     def from_pretrained(cls, *arguments: Any, seed: int = 0, **options: Any) -> Self:
@@ -131,9 +143,23 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         Raises InputError when the floats have been dropped.
         """
         self._check_floats()
-        self.numbers.copy_(nearest_numbers(self.codebook, self.centroids, self.form))
+        floats = self.floats()
+        self.numbers.copy_(nearest_numbers(floats, self.centroids, self.form))
         if self.scales is not None:
-            self.scales.copy_(lengths_of(self.codebook, self._directions(None)))
+            self.scales.copy_(lengths_of(floats, self._directions(None)))
+
+    def floats(self) -> Tensor:
+        """The rows that numbers stand for, (num_rows, embedding_dim), which no gradient passes through."""
+        return self.codebook.detach() if self.behind is None else self.behind.read()
+
+    @torch.no_grad()
+    def set_floats(self, values: Tensor) -> None:
+        """Take these, of shape (num_rows, embedding_dim), for the rows that numbers stand for."""
+        self._check_floats()
+        if self.behind is None:
+            self.codebook.copy_(values)
+        else:
+            self.behind.write_all(values)
 
     @torch.no_grad()
     def to_floats(self) -> None:
@@ -150,7 +176,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         if not self.encoded:
             raise InputError("rows must be encoded before their floats are dropped: call `encode` first")
         self.codebook = nn.Parameter(self.codebook.detach()[:0].clone(), self.codebook.requires_grad)
-        self.rounding = True
+        self.behind, self.rounding = None, True
 
     @property
     def num_rows(self) -> int:
@@ -160,7 +186,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     @property
     def has_floats(self) -> bool:
         """Whether there are floats behind the numbers."""
-        return len(self.codebook) == self.num_rows
+        return self.behind is not None or len(self.codebook) == self.num_rows
 
     @property
     def encoded(self) -> bool:
@@ -186,7 +212,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
     def with_new_ids(self, codes: Labels, secondary: Labels | None = None) -> Self:
         other = super().with_new_ids(codes, secondary)
-        other.centroids, other.rounding = self.centroids, self.rounding
+        other.centroids, other.behind, other.rounding = self.centroids, self.behind, self.rounding
         other.register_buffer("numbers", self.numbers)
         other.register_buffer("scales", self.scales)
         return other
@@ -194,28 +220,43 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     def extra_repr(self) -> str:
         form = self.form
         sizes = f"subspaces={form.subspaces}, centroids={form.centroids}, number_bits={form.number_bits}"
-        return f"{super().extra_repr()}, {sizes}" + (", lengths=True" if self.scales is not None else "")
+        sizes += ", lengths=True" if self.scales is not None else ""
+        return f"{super().extra_repr()}, {sizes}" + (f", row_bits={self.row_bits}" if self.row_bits is not None else "")
 
     def _lookup(self, indices: Tensor) -> Tensor:
         # Of a large codebook, the rows of a batch alone are put together; see `CodebookEmbedding._lookup`.
         alone = self.secondary is None and self.padding_idx is None and not torch.compiler.is_compiling()
-        if not (self._seen_stored and alone and indices.numel() < self.num_rows):
+        made = self._seen_stored or self.behind is not None
+        if not (made and alone and indices.numel() < self.num_rows):
             return super()._lookup(indices)
         flat = indices.reshape(-1)
         check_range("indices", flat, self.num_embeddings)
-        stored = self._stored(self.codes[flat])
-        if self.has_floats:
-            floats = codebook_lookup(self.codebook, self.codes, None, flat, NO_PADDING)
-            stored = _Unrounded.apply(floats, stored)
-        return stored.view(*indices.shape, self.embedding_dim)
+        return self._made_of(self.codes[flat]).view(*indices.shape, self.embedding_dim)
 
     def _rows(self) -> Tensor:
-        if not self._seen_stored:
-            return self.codebook
-        stored = self._stored(None)
-        if self.has_floats:
-            stored = _Unrounded.apply(self.codebook, stored)
+        return self._made_of(None)
+
+    def _made_of(self, rows: Tensor | None) -> Tensor:
+        """These rows, or all, as lookups see them."""
+        floats = None
+        if self.behind is not None:
+            floats = self.behind.weight if rows is None else self.behind(rows)
+        elif self.has_floats:
+            floats = self.codebook if rows is None else _rows_of(self.codebook, rows)
+        if floats is not None and not self._seen_stored:
+            return floats
+        stored = self._stored(rows)
+        if floats is not None:
+            stored = _Unrounded.apply(floats, stored)
         return stored
+
+    def _new_codebook(self, rows: int, dtype: torch.dtype | None, device: Device) -> Tensor:
+        return super()._new_codebook(rows if self.row_bits is None else 0, dtype, device)
+
+    def _rows_of_few_bits(self) -> LowPrecisionEmbedding:
+        assert self.row_bits is not None
+        device = self.numbers.device
+        return LowPrecisionEmbedding(self.num_rows, self.embedding_dim, bits=self.row_bits, device=device)
 
     @property
     def _seen_stored(self) -> bool:
@@ -259,6 +300,9 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         floats = state_dict.get(f"{prefix}codebook")
         if isinstance(floats, Tensor) and len(floats) in (0, self.num_rows) and len(floats) != len(self.codebook):
             self.codebook = nn.Parameter(self.codebook.detach().new_empty(floats.shape), self.codebook.requires_grad)
+        kept = f"{prefix}behind.integers" in state_dict
+        if self.row_bits is not None and kept != (self.behind is not None):  # dropped in one of the two
+            self.behind = self._rows_of_few_bits() if kept else None
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         self.rounding = self.encoded
 
@@ -281,7 +325,7 @@ def encode_together(modules: Sequence[ProductCodebookEmbedding], seed: int = 0) 
             raise InputError("modules must have the same centroids to be encoded together, got several")
         if module.form != form:
             raise InputError(f"modules must have the same form to be encoded together, got {form} and {module.form}")
-    rows = torch.cat([module.codebook for module in modules])
+    rows = torch.cat([module.floats() for module in modules])
     if not rows.isfinite().all():
         raise InputError("rows must be finite to be encoded, got NaN or infinity")
     centroids.copy_(fit_centroids(rows, form, seed))
@@ -302,9 +346,15 @@ def rotate_together(modules: Sequence[ProductCodebookEmbedding]) -> None:
             raise InputError(
                 f"modules must have the same form to be rotated together, got {modules[0].form} and {module.form}"
             )
-    rotation = balanced_rotation([module.codebook for module in modules], modules[0].form.subspaces)
-    for codebook in {module.codebook for module in modules}:
-        codebook.copy_(codebook @ rotation)
+    rotation = balanced_rotation([module.floats() for module in modules], modules[0].form.subspaces)
+    holders = {module.codebook if module.behind is None else module.behind.anchor: module for module in modules}
+    for module in holders.values():
+        module.set_floats(module.floats() @ rotation)
+
+
+def _rows_of(table: Tensor, rows: Tensor) -> Tensor:
+    """`table[rows]`, whose gradient is always the same."""
+    return codebook_lookup(table, rows, None, torch.arange(len(rows), device=rows.device), NO_PADDING)
 
 
 class _Unrounded(torch.autograd.Function):

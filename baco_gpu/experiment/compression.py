@@ -11,7 +11,17 @@ import numpy as np
 from sklearn.base import clone
 from torch import nn
 
-from baco_gpu.baselines.method import AFFINITY, BUDGET, FULL, LOW_PRECISION, NARROW, PRODUCT, QUANTIZED, RESIDUAL
+from baco_gpu.baselines.method import (
+    AFFINITY,
+    BUDGET,
+    COMPACT,
+    FULL,
+    LOW_PRECISION,
+    NARROW,
+    PRODUCT,
+    QUANTIZED,
+    RESIDUAL,
+)
 from baco_gpu.baselines.registry import find_method
 from baco_gpu.checks import check_integer
 from baco_gpu.clustering.budget import Budget, TableSize, widest_integers
@@ -33,6 +43,8 @@ from baco_gpu.models.recommender import Table, rows_of
 from baco_gpu.precision import FLOAT, bits_of
 from baco_gpu.progress import Progress, silent
 from baco_gpu.training.callbacks import Callback
+
+_COMPACT_BITS = 8  # with fewer, random rounding is noise that costs recall
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ class Compression:
 def check_budget(method: str, clustering: BalancedCoclustering) -> None:
     """Raise what `compress` would for a budget of the wrong kind, or for rows stored twice, before there are data."""
     table = find_method(method).table
-    if table in (PRODUCT, LOW_PRECISION) and clustering.codebook_dtype not in (None, FLOAT):
+    if table in (PRODUCT, COMPACT, LOW_PRECISION) and clustering.codebook_dtype not in (None, FLOAT):
         raise InputError(
             f"codebook_dtype must be {FLOAT!r} for method {method!r}, which stores rows its own way, "
             f"got {clustering.codebook_dtype!r}"
@@ -152,8 +164,9 @@ def compress(
         users, items = (full_table(size, width) for size in sizes)
         return Compression(method, users, items, table.full_parameters, table.full_bytes)
 
-    if chosen.table == PRODUCT:
-        coded = plan_product(_budget_of(clustering, method), table).tables(table)
+    if chosen.table in (PRODUCT, COMPACT):
+        row_bits = _COMPACT_BITS if chosen.table == COMPACT else None
+        coded = plan_product(_budget_of(clustering, method), table).tables(table, row_bits=row_bits)
         return Compression(method, *coded, table.full_parameters, table.full_bytes)
     if chosen.table == LOW_PRECISION:
         rounded = _low_precision(_budget_of(clustering, method), table)

@@ -13,6 +13,7 @@ from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.evaluation.ranking import evaluate_ranking
 from baco_gpu.models.recommender import Recommender
 from baco_gpu.training.encoding import begin_with_floats, encode_tables, reassign_rows
+from baco_gpu.training.optimizers import Optimizer
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
 
 DROP = 8  # to a fraction of the learning rate
@@ -27,7 +28,7 @@ class TrainingRun:
         With the weights of the last epoch, until the end of the run.
     split : SplitInteractions
     settings : TrainingSettings
-    optimizer : torch.optim.Optimizer
+    optimizer : Optimizer
     history : list of EpochRecord
         The epochs so far.
     best_epoch : int
@@ -49,7 +50,7 @@ class TrainingRun:
         model: Recommender,
         split: SplitInteractions,
         settings: TrainingSettings,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
     ) -> None:
         self.model = model
         self.split = split

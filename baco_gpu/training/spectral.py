@@ -12,6 +12,7 @@ from torch import Tensor
 
 from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
+from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.normalised import normalised
 from baco_gpu.models.recommender import Recommender, Table
@@ -55,15 +56,24 @@ def spectral_embeddings(model: Recommender, interactions: Interactions, std: flo
         rows = rows[known] / lengths[known, None] * (std * math.sqrt(table.shape[1]))
         table[torch.as_tensor(known), :count] = torch.as_tensor(rows, dtype=table.dtype, device=table.device)
 
-    for embedding, (rounded, _) in zip(tables, sides, strict=True):
-        if isinstance(embedding, LowPrecisionEmbedding):
-            embedding.write(torch.arange(len(rounded), device=rounded.device), rounded)
+    for embedding, (rows, _) in zip(tables, sides, strict=True):
+        integers = _integers_of(embedding)
+        if integers is not None:
+            integers.write_all(rows)
 
 
 def _rows_of(table: Table) -> tuple[Tensor, np.ndarray]:
     """The rows of a table, or a copy where they are no floats, and which of them every id has."""
+    integers = _integers_of(table)
+    codes = table.codes.cpu().numpy() if isinstance(table, CodebookEmbedding) else np.arange(table.num_embeddings)
+    if integers is not None:
+        return integers.read(), codes
     if isinstance(table, CodebookEmbedding):
-        return table.codebook, table.codes.cpu().numpy()
-    if isinstance(table, LowPrecisionEmbedding):
-        return table.read(), np.arange(table.num_embeddings)
-    return table.weight, np.arange(table.num_embeddings)
+        return table.codebook, codes
+    return table.weight, codes
+
+
+def _integers_of(table: Table) -> LowPrecisionEmbedding | None:
+    """Where the rows of a table are, if they are integers while they are trained."""
+    behind = table.behind if isinstance(table, ProductCodebookEmbedding) else table
+    return behind if isinstance(behind, LowPrecisionEmbedding) else None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from baco_gpu.models.recommender import Recommender
 from baco_gpu.training.losses import Objective
+from baco_gpu.training.optimizers import Optimizer
 
 # Steps before a capture: they create Adam's state, compile kernels and fill the caches of libraries, none of which a
 # capture may do.
@@ -19,7 +20,7 @@ _WARM_UP = 3
 class TrainingStep:
     """Loss, gradients and Adam on a batch of triples, (3, batch); losses are added up on the device, unread."""
 
-    def __init__(self, model: Recommender, optimizer: torch.optim.Optimizer, objective: Objective) -> None:
+    def __init__(self, model: Recommender, optimizer: Optimizer, objective: Objective) -> None:
         self.model = model
         self.optimizer = optimizer
         self.objective = objective
@@ -124,7 +125,7 @@ Step = TrainingStep | RecordedStep
 
 
 def training_step(
-    model: Recommender, optimizer: torch.optim.Optimizer, objective: Objective, batch_size: int, cuda_graph: bool
+    model: Recommender, optimizer: Optimizer, objective: Objective, batch_size: int, cuda_graph: bool
 ) -> Step:
     """The step of a run; with `cuda_graph` one that is recorded, for which Adam must be `capturable`."""
     step = TrainingStep(model, optimizer, objective)

@@ -17,6 +17,7 @@ from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import BacoError, InputError
 from baco_gpu.models.recommender import Recommender
 from baco_gpu.training.callbacks import Callback
+from baco_gpu.training.optimizers import Optimizer, Together
 from baco_gpu.training.rowwise import RowwiseRMSprop
 from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.sampling import TripleSampler
@@ -119,16 +120,19 @@ def reset_embeddings(model: nn.Module, std: float, seed: int) -> None:
             module.reset_residual(generator)
 
 
-def _optimizer(model: Recommender, settings: TrainingSettings) -> torch.optim.Optimizer:
+def _optimizer(model: Recommender, settings: TrainingSettings) -> Optimizer:
+    """Adam, beside `RowwiseRMSprop` for what has no floats."""
     rate = settings.learning_rate
-    if _low_precision_tables(model):
-        return RowwiseRMSprop(model, rate, seed=settings.seed)
-    # The fused step takes a third of the time of the default one on two cores.
-    return torch.optim.Adam(model.parameters(), lr=rate, fused=True, capturable=settings.cuda_graph)
-
-
-def _low_precision_tables(model: Recommender) -> list[LowPrecisionEmbedding]:
-    return [module for module in model.modules() if isinstance(module, LowPrecisionEmbedding)]
+    integers = [module for module in model.modules() if isinstance(module, LowPrecisionEmbedding)]
+    anchors = {table.anchor for table in integers}
+    floats = [parameter for parameter in model.parameters() if parameter not in anchors]
+    optimizers: list[torch.optim.Optimizer] = []
+    if floats:
+        # The fused step takes a third of the time of the default one on two cores.
+        optimizers.append(torch.optim.Adam(floats, lr=rate, fused=True, capturable=settings.cuda_graph))
+    if integers:
+        optimizers.append(RowwiseRMSprop(integers, rate, seed=settings.seed))
+    return optimizers[0] if len(optimizers) == 1 else Together(optimizers)
 
 
 def _train_epoch(step: Step, sampler: TripleSampler, epoch: int) -> float:
@@ -153,10 +157,7 @@ def _check(model: Recommender, split: SplitInteractions, settings: TrainingSetti
             "embedding_std must be None for tables of product codes whose floats have been dropped, which cannot be "
             f"drawn anew, got {settings.embedding_std:g}"
         )
-    low_precision = _low_precision_tables(model)
-    if low_precision and len(low_precision) < len([*model.parameters()]):
-        raise InputError("train needs both tables of LowPrecisionEmbedding, or none, got one")
-    if low_precision and settings.cuda_graph:
+    if settings.cuda_graph and any(isinstance(module, LowPrecisionEmbedding) for module in model.modules()):
         raise InputError(
             "cuda_graph must be False for tables of LowPrecisionEmbedding, whose steps wait for the device"
         )
