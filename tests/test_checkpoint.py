@@ -59,7 +59,14 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path, every, epoch):
 
 # Few bits and product codes have two more stages than the one of `lr_drops`, or of none.
 @pytest.mark.parametrize(
-    ("lr_drops", "tables"), [(2, {}), (0, {"bits": 3}), (0, {"product": True}), (2, {"low_precision": 7})]
+    ("lr_drops", "tables"),
+    [
+        (2, {}),
+        (0, {"bits": 3}),
+        (0, {"product": True}),
+        (2, {"low_precision": 7}),
+        (0, {"product": True, "row_bits": 8}),
+    ],
 )
 @pytest.mark.parametrize("epoch", [2, 3, 5, 7, 8])
 def test_a_run_whose_learning_rate_drops_is_resumed_to_the_same_end(tmp_path, monkeypatch, epoch, lr_drops, tables):

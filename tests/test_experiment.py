@@ -157,6 +157,19 @@ def test_rows_of_few_bits_without_floats_are_as_wide_as_the_budget_has_room_for(
         experiment.compress(split, "low-precision", estimator)
 
 
+def test_what_is_compact_is_product_codes_of_rows_without_floats(split):
+    estimator = BalancedCoclustering(embedding_dim=32, budget=0.1)
+    compact, product = (experiment.compress(split, method, estimator) for method in ("compact", "product"))
+    assert (compact.parameters, compact.bytes, compact.rows) == (product.parameters, product.bytes, 320)
+    users, items = tables(compact)
+    assert users.form == product.user_table.form
+    assert users.centroids is items.centroids
+    assert users.behind.bits == items.behind.bits == 8
+    outcome = experiment.run(split, compact, "mf", TrainingSettings(epochs=2, batch_size=512))
+    assert users.behind is items.behind is None
+    assert outcome.summary()["bytes"] == compact.bytes
+
+
 def test_the_width_of_values_may_be_given(split):
     estimator = BalancedCoclustering(embedding_dim=32, budget=0.25, codebook_dtype="int4")
     compression = experiment.compress(split, "quantized", estimator)
@@ -231,7 +244,7 @@ def test_product_codes_need_a_number_a_row_and_two_centroids(split, measure, lea
         experiment.compress(split, "product", estimator)
 
 
-@pytest.mark.parametrize("method", ["product", "low-precision"])
+@pytest.mark.parametrize("method", ["product", "compact", "low-precision"])
 def test_what_is_stored_in_its_own_way_is_not_stored_in_another_too(split, method):
     estimator = BalancedCoclustering(budget=0.25, codebook_dtype="int4")
     with pytest.raises(InputError, match=rf"codebook_dtype must be 'float' for method '{method}', .*, got 'int4'"):

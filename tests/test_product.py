@@ -14,7 +14,7 @@ from torch import nn
 
 from baco_gpu import CodebookEmbedding, ProductCodebookEmbedding
 from baco_gpu.codebook import subspaces
-from baco_gpu.codebook.product import encode_together
+from baco_gpu.codebook.product import encode_together, rotate_together
 from baco_gpu.codebook.subspaces import balanced_rotation, codewords, fit_centroids, nearest_numbers, read, store
 from baco_gpu.errors import InputError
 from baco_gpu.precision import ProductFormat
@@ -380,6 +380,11 @@ def test_a_trained_table_is_compressed():
     assert errors[-1] < 0.02
 
 
+def test_a_trained_table_is_not_rounded_before_it_is_encoded():
+    with pytest.raises(InputError, match="row_bits must not be given with a table of floats, got 8"):
+        ProductCodebookEmbedding.from_pretrained(normal(4, 5), range(4), subspaces=2, row_bits=8)
+
+
 def test_rows_that_are_not_finite_are_refused():
     module = ProductCodebookEmbedding(CODES, 5, subspaces=3)
     with torch.no_grad():
@@ -436,6 +441,68 @@ def test_new_ids_get_rows_that_there_are():
     assert torch.equal(module(torch.tensor([8])).detach(), rows[3:])
 
 
+@pytest.mark.parametrize("ids", [torch.tensor([1, 1, 6]), torch.arange(8).repeat(2)])
+@pytest.mark.parametrize("options", [{}, {"secondary": SECONDARY}, {"padding_idx": 1}, {"lengths": True}])
+def test_rows_of_few_bits_stand_in_for_floats(ids, options):
+    few, plain = (
+        ProductCodebookEmbedding(CODES, 5, **{"subspaces": 3, "centroids": 3, **options, "row_bits": bits})
+        for bits in (6, None)
+    )
+    assert len(few.codebook) == 0
+    plain.set_floats(few.floats())
+
+    def check_alike():
+        assert torch.equal(few(ids), plain(ids))
+        assert torch.equal(few.weight, plain.weight)
+        for module in (few, plain):
+            module.zero_grad()
+            (module(ids).square().sum() + module.weight[2:4].sum()).backward()
+        rows, gradient = few.behind.take_gradient()
+        wanted = plain.codebook.grad
+        assert rows.tolist() == wanted.any(dim=1).nonzero().flatten().tolist()
+        torch.testing.assert_close(gradient, wanted[rows])
+        if few.rounding:
+            torch.testing.assert_close(few.centroids.grad, plain.centroids.grad)
+
+    check_alike()
+    for module in (few, plain):
+        module.encode(1)
+    assert torch.equal(few.numbers, plain.numbers)
+    assert (few.nbytes, few.parameter_count) == (plain.nbytes, plain.parameter_count)
+    check_alike()
+    moved = few.floats().flip(0) * 0.5
+    few.set_floats(moved)
+    assert (few.floats() - moved).abs().max() < 0.05
+    plain.set_floats(few.floats())
+    for module in (few, plain):
+        module.reassign()
+    check_alike()
+    assert "row_bits=6" in repr(few)
+    dropped, other = copy.deepcopy(few), copy.deepcopy(few)
+    dropped.drop_floats()
+    assert dropped.behind is None
+    assert torch.equal(dropped.weight, few.weight)
+    for source in (dropped, few):
+        other.load_state_dict(source.state_dict())
+        assert (other.behind is None) == (source.behind is None)
+        assert torch.equal(other(ids), few(ids))
+    assert torch.equal(few.with_new_ids([9]).weight[:8], few.weight)
+    with pytest.raises(InputError, match="they have been dropped"):
+        dropped.set_floats(moved)
+
+
+def test_tables_of_few_bits_may_share_their_centroids():
+    users, items = (
+        ProductCodebookEmbedding(np.arange(size), 6, subspaces=3, centroids=8, row_bits=8) for size in (30, 20)
+    )
+    items.centroids = users.centroids
+    before = users.floats() @ items.floats().T
+    rotate_together([users, items])
+    torch.testing.assert_close(users.floats() @ items.floats().T, before, rtol=0, atol=0.2)
+    encode_together([users, items], seed=3)
+    assert torch.equal(users.numbers, nearest_numbers(users.floats(), items.centroids.detach(), users.form))
+
+
 def test_it_compiles_to_one_graph():
     module = encoded(dtype=torch.float64)
     ids = torch.tensor([1, 1, 6])
@@ -459,6 +526,7 @@ def test_it_says_what_it_is():
         ({"subspaces": 6}, "subspaces must be an integer from 1 to 5, got 6"),
         ({"subspaces": 3, "centroids": 257}, "centroids must be an integer from 1 to 256, got 257"),
         ({"subspaces": 3, "number_bits": 12}, "number_bits must be 8 or 16, got 12"),
+        ({"subspaces": 3, "row_bits": 9}, "bits must be one of .*, got 9"),
         ({"subspaces": 3, "bits": 4}, "bits must not be given for rows that are product codes, got 4"),
         ({"subspaces": 3, "sparse": True}, "sparse must not be given for rows that are product codes, got True"),
     ],

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from baco_gpu.clustering.estimator import BalancedCoclustering
-from baco_gpu.codebook import LowPrecisionEmbedding
+from baco_gpu.codebook import LowPrecisionEmbedding, ProductCodebookEmbedding
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
 from baco_gpu.experiment import compress
@@ -76,7 +76,10 @@ def test_a_codebook_of_both_tables_starts_in_the_directions_of_both():
 
 
 def test_rows_of_few_bits_take_it_rounded():
-    floats, rounded = full_model(), MatrixFactorization(*(LowPrecisionEmbedding(size, DIM) for size in (USERS, ITEMS)))
+    floats = full_model()
+    rounded = MatrixFactorization(
+        LowPrecisionEmbedding(USERS, DIM), ProductCodebookEmbedding(np.arange(ITEMS), DIM, subspaces=2, row_bits=8)
+    )
     reset_embeddings(rounded, STD, seed=0)
     for model in (floats, rounded):
         spectral_embeddings(model, planted_split().train, STD)

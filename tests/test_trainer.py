@@ -46,10 +46,15 @@ def interactions(pairs):
     return Interactions(np.ascontiguousarray(users), np.ascontiguousarray(items), USERS, ITEMS)
 
 
-def make(method="lightgcn", split=None, *, compressed=False, bits=None, product=False, low_precision=None):
+def make(
+    method="lightgcn", split=None, *, compressed=False, bits=None, product=False, low_precision=None, row_bits=None
+):
     tables = full_table(USERS, 8), full_table(ITEMS, 8)
     if product:
-        tables = [ProductCodebookEmbedding(np.arange(size), 8, subspaces=3, centroids=5) for size in (USERS, ITEMS)]
+        tables = [
+            ProductCodebookEmbedding(np.arange(size), 8, subspaces=3, centroids=5, row_bits=row_bits)
+            for size in (USERS, ITEMS)
+        ]
     elif low_precision is not None:
         tables = [LowPrecisionEmbedding(size, 8, bits=low_precision) for size in (USERS, ITEMS)]
     elif compressed:
@@ -85,7 +90,7 @@ def test_training_finds_the_planted_groups(method, tables, loss):
     assert not model.training
 
 
-@pytest.mark.parametrize("tables", [{}, {"compressed": True}, {"low_precision": 6}])
+@pytest.mark.parametrize("tables", [{}, {"compressed": True}, {"low_precision": 6}, {"product": True, "row_bits": 8}])
 @pytest.mark.parametrize("method", ["mf", "lightgcn"])
 def test_same_seed_same_bits(method, tables):
     split = planted_split()
@@ -100,6 +105,16 @@ def test_same_seed_same_bits(method, tables):
     other = make(method, split, **tables)
     train(other, split, TrainingSettings(epochs=4, batch_size=64, learning_rate=1e-2, seed=4))
     assert not same(weights(other), runs[0][1])
+
+
+def test_a_table_of_few_bits_is_trained_beside_one_of_floats():
+    split = planted_split()
+    model = build_model("mf", LowPrecisionEmbedding(USERS, 8), full_table(ITEMS, 8), split)
+    reset_embeddings(model, QUICK.embedding_std, QUICK.seed)
+    before = weights(model)
+    history = train(model, split, QUICK).history
+    assert history[-1].loss < history[0].loss
+    assert not any(torch.equal(old, new) for old, new in zip(before, weights(model), strict=True) if old.numel())
 
 
 def test_result_tells_the_run():
@@ -156,7 +171,8 @@ class Rates(Callback):
         self.rates, self.weights = [], []
 
     def on_epoch(self, run, record):
-        self.rates += [group["lr"] for group in run.optimizer.param_groups]
+        (rate,) = {group["lr"] for group in run.optimizer.param_groups}
+        self.rates.append(rate)
         self.weights.append(weights(run.model))
 
 
@@ -250,12 +266,13 @@ class SeenCodes(SeenRows):
         self.numbers.append(run.model.user_embedding.numbers.clone())
 
 
+@pytest.mark.parametrize("row_bits", [None, 8])
 @pytest.mark.parametrize("method", ["mf", "lightgcn"])
-def test_product_codes_come_when_floats_learn_no_more_and_follow_these(monkeypatch, method):
+def test_product_codes_come_when_floats_learn_no_more_and_follow_these(monkeypatch, method, row_bits):
     scripted_evaluation(monkeypatch, [0.3, 0.2, 0.4, 0.1, 0.25, 0.35, 0.36, 0.2, 0.2])
     split, seen, rates = planted_split(), SeenCodes(monkeypatch), Rates()
     settings = TrainingSettings(epochs=20, batch_size=64, learning_rate=0.64, patience=1)
-    model = make(method, split, product=True)
+    model = make(method, split, product=True, row_bits=row_bits)
     result = train(model, split, settings, [seen, rates])
     assert rates.rates == pytest.approx([0.64] * 2 + [0.08] * 5 + [0.01])
     assert not seen.in_steps[0]
@@ -431,9 +448,6 @@ def test_what_does_not_fit_is_refused():
     sparse = build_model("mf", CodebookEmbedding(range(USERS), 8, sparse=True), full_table(ITEMS, 8), split)
     with pytest.raises(InputError, match="dense gradients"):
         train(sparse, split, QUICK)
-    half = build_model("mf", LowPrecisionEmbedding(USERS, 8), full_table(ITEMS, 8), split)
-    with pytest.raises(InputError, match="both tables of LowPrecisionEmbedding, or none, got one"):
-        train(half, split, QUICK)
     recorded = copy.copy(QUICK)
     object.__setattr__(recorded, "cuda_graph", True)  # which cannot be asked for where there is no GPU
     with pytest.raises(InputError, match="cuda_graph must be False for tables of LowPrecisionEmbedding"):

@@ -122,7 +122,12 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
     @classmethod
     def from_pretrained(cls, *arguments: Any, seed: int = 0, **options: Any) -> Self:
-        """Compress a trained table: `CodebookEmbedding.from_pretrained`, and its rows encoded with that seed."""
+        """Compress a trained table: `CodebookEmbedding.from_pretrained`, and its rows encoded with that seed.
+
+        Its floats stay behind the numbers: with `row_bits` it raises InputError.
+        """
+        if options.get("row_bits") is not None:
+            raise InputError(f"row_bits must not be given with a table of floats, got {options['row_bits']!r}")
         module = super().from_pretrained(*arguments, **options)
         module.encode(seed)
         return module
