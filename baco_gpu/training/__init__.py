@@ -3,6 +3,7 @@
 from baco_gpu.training.callbacks import Callback, ReportProgress
 from baco_gpu.training.checkpoint import Checkpoint
 from baco_gpu.training.losses import LOSSES, bpr_loss, objective, softmax_loss
+from baco_gpu.training.optimizers import Together
 from baco_gpu.training.rowwise import RowwiseRMSprop
 from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.sampling import TripleSampler
@@ -17,6 +18,7 @@ __all__ = [
     "EpochRecord",
     "ReportProgress",
     "RowwiseRMSprop",
+    "Together",
     "TrainingResult",
     "TrainingRun",
     "TrainingSettings",
