@@ -9,6 +9,7 @@ constexpr int SHUFFLE_ROUNDS = 8;
 // What a counter's last word says about the use of the numbers.
 constexpr unsigned NEGATIVES = 0;
 constexpr unsigned SHUFFLE = 1;
+constexpr unsigned ROUNDING = 2;
 
 struct Words {
     unsigned x, y, z, w;

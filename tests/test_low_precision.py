@@ -14,7 +14,7 @@ from baco_gpu import CodebookEmbedding, LowPrecisionEmbedding, RowwiseRMSprop, p
 from baco_gpu.codebook.packing import pack, unpack
 from baco_gpu.codebook.quantize import scale_values, stochastic_rows, values_of
 from baco_gpu.errors import InputError
-from baco_gpu.training.counters import ROUNDING, philox, random_chances
+from baco_gpu.training.counters import ROUNDING, odd_words, philox, random_chances
 
 BITS = st.integers(2, 8)
 IDS = torch.tensor([[0, 4, 4], [6, 1, 4]])
@@ -208,14 +208,16 @@ def test_gradients_that_no_step_took_can_be_forgotten():
 
 @given(st.integers(0, 2**63), st.integers(1, 2**32 - 1), st.integers(0, 2**40), st.integers(0, 300))
 def test_chances_are_a_function_of_seed_step_row_and_dimension(seed, step, row, dimension):
-    found = random_chances(torch.tensor([5, row]), dimension + 1, seed, torch.tensor(step))
+    odd = odd_words(dimension + 1, seed, torch.device("cpu"))
+    found = random_chances(torch.tensor([5, row]), odd, seed, torch.tensor(step))
     own = philox((row % 2**32, row >> 32, step, ROUNDING), seed)[0]
     odd = philox((dimension, 0, 0, ROUNDING), seed)[0] | 1
     assert found[1, dimension] == (own * odd % 2**32 >> 8) / 2**24
 
 
 def test_chances_are_even_and_do_not_repeat():
-    first, second = (random_chances(torch.arange(4000), 64, 0, torch.tensor(step)) for step in (1, 2))
+    odd = odd_words(64, 0, torch.device("cpu"))
+    first, second = (random_chances(torch.arange(4000), odd, 0, torch.tensor(step)) for step in (1, 2))
     counts = torch.histc(first, bins=64, min=0, max=1)
     assert first.min() >= 0
     assert first.max() < 1

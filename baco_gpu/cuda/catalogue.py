@@ -27,8 +27,8 @@ _LISTS += "other_labels:id* other_volumes:long* penalty:double output:id* gained
 class Kernel(NamedTuple):
     """A kernel: the file it is in, the names of its template parameters, and its arguments as (name, type).
 
-    Types are long (int64), word (uint64), int (int32), double; id, code, index and value (the template's), and wide
-    (what values are added up in); with * for an array and *? for one that may be null.
+    Types are long (int64), word (uint64), int (int32), byte (uint8), float, double; id, code, index and value (the
+    template's), and wide (what values are added up in); with * for an array and *? for one that may be null.
     """
 
     source: str
@@ -116,6 +116,12 @@ KERNELS = {
         "",
         "users:long* items:long* num_samples:long bits:int starts:long* shifted:long* num_items:long seed:word "
         "epoch:word first:long count:long triples:long*",
+    ),
+    "low_precision_step": _kernel(
+        "low_precision.cu",
+        "",
+        "rows:long* count:long gradient:float* dim:long rate:double eps:double seed:word step:long* odd:int* "
+        "integers:byte* scales:byte* squares:float* counts:byte*",
     ),
 }
 

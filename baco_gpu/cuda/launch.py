@@ -13,7 +13,10 @@ from baco_gpu.cuda.catalogue import KERNELS, instance
 from baco_gpu.cuda.plan import Limits
 
 # What NumPy, CuPy and PyTorch call the types of C++.
-_DTYPES = {"long": "int64", "word": "uint64", "int": "int32", "double": "float64"}
+_DTYPES = {
+    **{"long": "int64", "word": "uint64", "int": "int32", "byte": "uint8"},
+    **{"float": "float32", "double": "float64"},
+}
 _INSTANCES = {
     **{"int": "int32", "long long": "int64"},
     **{"float": "float32", "double": "float64", "Half": "float16", "BFloat16": "bfloat16"},

@@ -60,7 +60,7 @@ def random_words(first: int, count: int, seed: int, stream: int, device: torch.d
     return both[first % 2 : first % 2 + count]
 
 
-def random_chances(rows: Tensor, dim: int, seed: int, step: Tensor) -> Tensor:
+def random_chances(rows: Tensor, odd: Tensor, seed: int, step: Tensor) -> Tensor:
     """Numbers from 0 to 1 for the values of these rows at a step, float32 of shape (number of rows, dim).
 
     A row has a word of a counter of its own, which every dimension multiplies by an odd word of its own; the highest 24
@@ -69,14 +69,19 @@ def random_chances(rows: Tensor, dim: int, seed: int, step: Tensor) -> Tensor:
     Parameters
     ----------
     rows : int64 tensor, values from 0
-    dim, seed : int
+    odd : int32 tensor of shape (dim,), from `odd_words`
+    seed : int
     step : int64 tensor without dimensions, from 1
     """
     own = philox((rows & _WORD, rows >> 32, step, ROUNDING), seed)[0]
-    odd = philox((torch.arange(dim, device=rows.device), 0, 0, ROUNDING), seed)[0] | 1
     # A product modulo 2^32 is that of the int32 of the same bits; a shift to the right has to take its sign away.
-    own, odd = (torch.as_tensor(word).to(torch.int32) for word in (own, odd))
-    return (own[:, None] * odd >> 8 & 0xFFFFFF).float().mul_(2.0**-24)
+    return (torch.as_tensor(own).to(torch.int32)[:, None] * odd >> 8 & 0xFFFFFF).float().mul_(2.0**-24)
+
+
+def odd_words(dim: int, seed: int, device: torch.device) -> Tensor:
+    """An odd word for every dimension, in an int32 tensor of shape (dim,): what counters of step 0 are for."""
+    words = philox((torch.arange(dim, device=device), 0, 0, ROUNDING), seed)[0] | 1
+    return torch.as_tensor(words).to(torch.int32)
 
 
 def permuted(places: Tensor, count: int, seed: int, stream: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,10 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from baco_gpu.checks import check_integer, check_number
+from baco_gpu.codebook.cuda import launcher_of
 from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
+from baco_gpu.cuda.launch import Launcher
+from baco_gpu.cuda.plan import WARP, shared_grid
 from baco_gpu.errors import InputError
-from baco_gpu.training.counters import random_chances
+from baco_gpu.training.counters import odd_words, random_chances
 
+KERNEL_BITS = 8  # of the tables that there is a kernel for
 _MOST_COUNTED = 255  # a byte
 
 
@@ -58,6 +63,7 @@ class RowwiseRMSprop(torch.optim.Optimizer):
             raise InputError(f"tables must be of LowPrecisionEmbedding, one at least, got {tables!r}")
         self.seed = check_integer("seed", seed, minimum=0)
         self._tables = {table.anchor: table for table in found}
+        self._odd: dict[Tensor, Tensor] = {}
         defaults = {"lr": check_number("lr", lr, above=0.0), "eps": check_number("eps", eps, above=0.0)}
         super().__init__([*self._tables], defaults)
 
@@ -72,10 +78,16 @@ class RowwiseRMSprop(torch.optim.Optimizer):
             for place, anchor in enumerate(group["params"]):
                 table = self._tables[anchor]
                 rows, gradient = table.take_gradient()
-                if len(rows):
-                    values = self._moved(table, rows, gradient, group["lr"], group["eps"])
-                    step = self.state[anchor]["step"]
-                    table.write(rows, values, random_chances(rows, table.embedding_dim, self.seed + place, step))
+                if not len(rows):
+                    continue
+                state = self._state_of(table)
+                state["step"] += 1
+                seed = self.seed + place
+                if anchor not in self._odd:
+                    self._odd[anchor] = odd_words(table.embedding_dim, seed, rows.device)
+                launch = launcher_of(rows.device) if rows.is_cuda and table.bits == KERNEL_BITS else None
+                move = move_rows if launch is None else functools.partial(move_rows_by_kernel, launch)
+                move(table, state, rows, gradient, self._odd[anchor], lr=group["lr"], eps=group["eps"], seed=seed)
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -102,12 +114,46 @@ class RowwiseRMSprop(torch.optim.Optimizer):
             state["step"] = torch.zeros((), dtype=torch.int64, device=device)
         return state
 
-    def _moved(self, table: LowPrecisionEmbedding, rows: Tensor, gradient: Tensor, lr: float, eps: float) -> Tensor:
-        """What these rows are to be after a step, whose state is written."""
-        state = self._state_of(table)
-        state["step"] += 1
-        squares, count = state["squares"][rows], state["count"][rows].int() + 1
-        squares += (gradient.square().mean(dim=1) - squares) / count
-        state["squares"][rows] = squares
-        state["count"][rows] = count.clamp_(max=_MOST_COUNTED).to(torch.uint8)
-        return table.read(rows).addcmul_(gradient, (squares.sqrt_() + eps).reciprocal_()[:, None], value=-lr)
+
+def move_rows(
+    table: LowPrecisionEmbedding,
+    state: dict[str, Tensor],
+    rows: Tensor,
+    gradient: Tensor,
+    odd: Tensor,
+    *,
+    lr: float,
+    eps: float,
+    seed: int,
+) -> None:
+    """A step of these rows, int64 and distinct, against their gradient, float32 of shape (number of rows, dim).
+
+    `odd` is that of `odd_words`. Means are added up in float64, so that every order of addition gives the same float32,
+    all but always.
+    """
+    squares, count = state["squares"][rows], state["count"][rows].int() + 1
+    squares += (gradient.double().square().mean(dim=1).float() - squares) / count
+    state["squares"][rows] = squares
+    state["count"][rows] = count.clamp_(max=_MOST_COUNTED).to(torch.uint8)
+    length = squares.sqrt_().add_(eps).reciprocal_().mul_(lr)
+    values = table.read(rows).sub_(gradient * length[:, None])
+    table.write(rows, values, random_chances(rows, odd, seed, state["step"]))
+
+
+def move_rows_by_kernel(
+    launch: Launcher,
+    table: LowPrecisionEmbedding,
+    state: dict[str, Tensor],
+    rows: Tensor,
+    gradient: Tensor,
+    odd: Tensor,
+    *,
+    lr: float,
+    eps: float,
+    seed: int,
+) -> None:
+    """`move_rows` of a table of 8 bits in one kernel, in the place of about 150 of PyTorch's."""
+    grid = shared_grid(len(rows), launch.limits.threads // WARP, launch.processors)
+    numbers = [rows, len(rows), gradient.contiguous(), table.embedding_dim, lr, eps, seed]
+    own = [table.integers, table.scales, state["squares"], state["count"]]
+    launch("low_precision_step", (), grid, [*numbers, state["step"], odd, *own])

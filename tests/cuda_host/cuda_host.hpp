@@ -298,7 +298,7 @@ std::string letter() {
     } else {
         return std::is_same_v<T, double> ? "double" : std::is_same_v<T, unsigned long long> ? "word"
              : std::is_same_v<T, long long> ? "long" : std::is_same_v<T, int> ? "int"
-             : std::is_same_v<T, float> ? "float" : std::is_class_v<T> ? class_name<T>() : "unknown";
+             : std::is_same_v<T, unsigned char> ? "byte" : std::is_same_v<T, float> ? "float" : std::is_class_v<T> ? class_name<T>() : "unknown";
     }
 }
 

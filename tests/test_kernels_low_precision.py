@@ -1,0 +1,74 @@
+"""The kernel of low_precision.cu, run on the CPU, does to a table what plain PyTorch does: to the bit."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import pytest
+import torch
+
+from baco_gpu import LowPrecisionEmbedding, RowwiseRMSprop
+from baco_gpu.cuda.catalogue import instances
+from baco_gpu.training import rowwise
+from cuda_host.host import SANITIZERS, SMALL, build, compiler, host_launcher, run_sanitized
+
+pytestmark = pytest.mark.skipif(compiler() is None, reason="needs g++ to build the CUDA sources for the CPU")
+
+ROWS = 40
+
+
+@pytest.fixture(scope="module")
+def launch():
+    return host_launcher(seed=6, interrupt=3)
+
+
+def steps(dim, count, monkeypatch, launch=None):
+    """A table after so many steps, its optimiser's state, and the table one step before."""
+    table = LowPrecisionEmbedding(ROWS, dim, padding_idx=3)
+    table.reset_parameters(0.5, torch.Generator().manual_seed(dim))
+    table.scales[5] = 0  # a row of zeros
+    optimizer = RowwiseRMSprop(table, lr=0.03, seed=2**63 + 9)
+    if launch is not None:
+        monkeypatch.setattr(rowwise, "move_rows", functools.partial(rowwise.move_rows_by_kernel, launch))
+    for step in range(count):
+        before = copy.deepcopy(table)
+        generator = torch.Generator().manual_seed(step)
+        ids = torch.randint(0, ROWS, (12,), generator=generator)
+        pull = torch.randn((12, dim), generator=generator)
+        pull[0] = 0  # a row may be looked up for nothing
+        (table(ids) * pull).sum().backward()
+        optimizer.step()
+    monkeypatch.undo()
+    return table, optimizer.state[table.anchor], before
+
+
+@pytest.mark.parametrize("dim", [1, 3, 64, 100, 129])
+@pytest.mark.parametrize("count", [1, 60])
+def test_a_step_has_the_bits_of_plain_pytorch(launch, monkeypatch, dim, count):
+    wanted, state, before = steps(dim, count, monkeypatch)
+    found, own, _ = steps(dim, count, monkeypatch, launch)
+    assert torch.equal(found.integers, wanted.integers)
+    assert torch.equal(found.scales, wanted.scales)
+    assert own.keys() == state.keys()
+    assert all(torch.equal(own[name], state[name]) for name in own)
+    assert not torch.equal(wanted.integers, before.integers)
+
+
+def test_counts_stop_at_a_byte(launch, monkeypatch):
+    wanted, state, _ = steps(2, 1200, monkeypatch)
+    found, own, _ = steps(2, 1200, monkeypatch, launch)
+    assert own["count"].max() == 255
+    assert torch.equal(own["count"], state["count"])
+    assert torch.equal(found.integers, wanted.integers)
+
+
+def test_every_instance_has_run(monkeypatch):
+    launch = host_launcher()
+    steps(4, 1, monkeypatch, launch)
+    assert launch.launched == set(instances("low_precision.cu"))
+
+
+def test_nothing_beyond_the_arrays_is_touched(tmp_path):
+    build(tmp_path, SMALL, ["low_precision.cu"], SANITIZERS)
+    run_sanitized("cuda_host.sanitized_low_precision", tmp_path)
