@@ -7,10 +7,19 @@ import copy
 import pytest
 import torch
 
-from baco_gpu.codebook import CodebookEmbedding, ProductCodebookEmbedding, ServedEmbedding, cuda, device, sparse_product
+from baco_gpu.codebook import (
+    CodebookEmbedding,
+    LowPrecisionEmbedding,
+    ProductCodebookEmbedding,
+    ServedEmbedding,
+    cuda,
+    device,
+    sparse_product,
+)
 from baco_gpu.codebook.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members, sparse_codebook_lookup
 from baco_gpu.codebook.subspaces import nearest_numbers
 from baco_gpu.errors import InputError
+from baco_gpu.training import RowwiseRMSprop
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -189,3 +198,28 @@ def test_an_index_out_of_range_is_nan(monkeypatch):
     indices = torch.tensor([0, -1, 3000, 2**40], device="cuda")
     found = codebook_lookup(codebook, codes, second, indices, NO_PADDING)
     assert found.isnan().all(1).tolist() == [False, True, True, True]
+
+
+@pytest.mark.usefixtures("operations")
+@pytest.mark.parametrize("bits", [8, 7])
+@pytest.mark.parametrize("dim", [3, 64, 129])
+def test_steps_of_few_bits_are_those_of_the_cpu(bits, dim):
+    found = []
+    for where in ("cuda", "cpu"):
+        table = LowPrecisionEmbedding(300, dim, bits=bits)
+        table.reset_parameters(0.1, torch.Generator().manual_seed(1))
+        table.to(where)
+        optimizer = RowwiseRMSprop(table, lr=1e-2)
+        for step in range(10):
+            ids = torch.randint(0, 300, (200,), generator=torch.Generator().manual_seed(step)).to(where)
+            (table(ids) - 0.5).square().sum().backward()
+            optimizer.step()
+        found.append([tensor.cpu() for tensor in (table.read(), *optimizer.state[table.anchor].values())])
+    (values, squares, count, step), (wanted, their_squares, their_count, their_step) = found
+    assert torch.equal(count, their_count)
+    assert step == their_step
+    torch.testing.assert_close(squares, their_squares)
+    # A sum in another order, by its last bit, may round a value the other way, and its gradient goes on from there.
+    level = wanted.abs().amax(dim=1, keepdim=True) / (2 ** (bits - 1) - 0.5) * 1.13
+    assert ((values - wanted).abs() <= level * 1.001).all()
+    assert (values != wanted).float().mean() < 0.01
