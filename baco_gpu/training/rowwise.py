@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -61,7 +60,7 @@ class RowwiseRMSprop(torch.optim.Optimizer):
         found = [table for table in given if isinstance(table, LowPrecisionEmbedding)]
         if not found or (not isinstance(tables, nn.Module) and len(found) < len(list(given))):
             raise InputError(f"tables must be of LowPrecisionEmbedding, one at least, got {tables!r}")
-        self.seed = check_integer("seed", seed, minimum=0)
+        self.seed = check_integer("seed", seed, minimum=0, maximum=2**63 - 2)
         self._tables = {table.anchor: table for table in found}
         self._odd: dict[Tensor, Tensor] = {}
         defaults = {"lr": check_number("lr", lr, above=0.0), "eps": check_number("eps", eps, above=0.0)}
@@ -85,9 +84,14 @@ class RowwiseRMSprop(torch.optim.Optimizer):
                 seed = self.seed + place
                 if anchor not in self._odd:
                     self._odd[anchor] = odd_words(table.embedding_dim, seed, rows.device)
+                given = (table, state, rows, gradient, self._odd[anchor])
+                numbers = {"lr": group["lr"], "eps": group["eps"], "seed": seed}
                 launch = launcher_of(rows.device) if rows.is_cuda and table.bits == KERNEL_BITS else None
-                move = move_rows if launch is None else functools.partial(move_rows_by_kernel, launch)
-                move(table, state, rows, gradient, self._odd[anchor], lr=group["lr"], eps=group["eps"], seed=seed)
+                if launch is None:
+                    move_rows(*given, **numbers)
+                else:
+                    with torch.cuda.device(rows.device):
+                        move_rows_by_kernel(launch, *given, **numbers)
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
