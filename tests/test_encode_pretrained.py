@@ -7,7 +7,8 @@ import torch
 
 from baco_gpu import export_codebook
 from baco_gpu.clustering.budget import TableSize
-from baco_gpu.codebook.product import ProductCodebookEmbedding, rotate_together
+from baco_gpu.codebook.encoding import rotate_together
+from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.experiment import encode_pretrained
 from baco_gpu.experiment.product import ProductPlan

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from baco_gpu import CodebookEmbedding, ProductCodebookEmbedding
-from baco_gpu.codebook import subspaces
-from baco_gpu.codebook.product import encode_together, rotate_together
+from baco_gpu.codebook import product, subspaces
+from baco_gpu.codebook.encoding import encode_together, rotate_together
 from baco_gpu.codebook.subspaces import balanced_rotation, codewords, fit_centroids, nearest_numbers, read, store
 from baco_gpu.errors import InputError
 from baco_gpu.precision import ProductFormat
 
 CODES = np.array([0, 3, 3, 7, 0, 9, 7, 7])
 SECONDARY = np.array([3, -1, 0, 9, 9, -1, 0, 3])
+EVERY_ROW = torch.arange(4)
 
 
 def normal(*shape, seed=0, dtype=torch.float32):
@@ -167,6 +168,39 @@ def test_as_many_centroids_as_pieces_leave_no_error():
     assert torch.equal(put_together(centroids, nearest_numbers(rows, centroids, form), form), rows)
 
 
+def test_of_many_pieces_those_that_are_looked_at_are_drawn_one_by_one(monkeypatch):
+    groups = normal(5, 3) * 10
+    rows = groups[torch.arange(4000) % 5] + 0.01 * normal(4000, 3, seed=1)
+    monkeypatch.setattr(subspaces, "_MOST_PERMUTED", 3999)
+    centroids = fit_centroids(rows, ProductFormat(3, 1, 20, 8), 0)
+    assert (torch.cdist(groups.abs(), centroids.abs()).min(dim=1).values < 0.1).all()
+
+
+@pytest.mark.parametrize("row_bits", [None, 8])
+def test_encoding_has_parts_of_the_table_as_floats_at_a_time(monkeypatch, row_bits):
+    def coded(block):
+        monkeypatch.setattr(product, "_BLOCK", block)
+        torch.manual_seed(0)
+        tables = [
+            ProductCodebookEmbedding(np.arange(size), 6, subspaces=3, centroids=8, lengths=True, row_bits=row_bits)
+            for size in (30, 20)
+        ]
+        tables[1].centroids = tables[0].centroids
+        sizes = []
+        read = ProductCodebookEmbedding.floats
+        monkeypatch.setattr(
+            ProductCodebookEmbedding, "floats", lambda self, rows=None: (sizes.append(rows), read(self, rows))[1]
+        )
+        rotate_together(tables)
+        encode_together(tables, 1)
+        monkeypatch.undo()
+        assert all(rows is not None for rows in sizes)
+        return [tensor for table in tables for tensor in (table.numbers, table.scales, table.centroids)]
+
+    for one, other in zip(coded(1 << 16), coded(7), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_signs_leave_less_error():
     rows, errors = normal(2000, 8), []
     for bits in (8, 16):
@@ -211,7 +245,7 @@ def test_tables_may_share_their_centroids():
 def test_a_rotation_changes_no_product_and_balances_subspaces(pieces):
     skewed = normal(400, 8) * torch.tensor([9.0, 5, 3, 1, 1, 0.5, 0.1, 0.01])
     mixed, other = skewed @ torch.linalg.qr(normal(8, 8, seed=2)).Q, normal(300, 8, seed=3)
-    rotation = balanced_rotation([mixed, mixed[:50]], pieces)
+    rotation = balanced_rotation([part.T @ part for part in (mixed, mixed[:50])], pieces).float()
     torch.testing.assert_close(rotation @ rotation.T, torch.eye(8), rtol=0, atol=1e-5)
     torch.testing.assert_close((mixed @ rotation) @ (other @ rotation).T, mixed @ other.T, rtol=1e-4, atol=1e-3)
     if pieces == 2:
@@ -449,7 +483,7 @@ def test_rows_of_few_bits_stand_in_for_floats(ids, options):
         for bits in (6, None)
     )
     assert len(few.codebook) == 0
-    plain.set_floats(few.floats())
+    plain.set_floats(EVERY_ROW, few.floats())
 
     def check_alike():
         assert torch.equal(few(ids), plain(ids))
@@ -471,9 +505,9 @@ def test_rows_of_few_bits_stand_in_for_floats(ids, options):
     assert (few.nbytes, few.parameter_count) == (plain.nbytes, plain.parameter_count)
     check_alike()
     moved = few.floats().flip(0) * 0.5
-    few.set_floats(moved)
+    few.set_floats(EVERY_ROW, moved)
     assert (few.floats() - moved).abs().max() < 0.05
-    plain.set_floats(few.floats())
+    plain.set_floats(EVERY_ROW, few.floats())
     for module in (few, plain):
         module.reassign()
     check_alike()
@@ -488,7 +522,7 @@ def test_rows_of_few_bits_stand_in_for_floats(ids, options):
         assert torch.equal(other(ids), few(ids))
     assert torch.equal(few.with_new_ids([9]).weight[:8], few.weight)
     with pytest.raises(InputError, match="they have been dropped"):
-        dropped.set_floats(moved)
+        dropped.set_floats(EVERY_ROW, moved)
 
 
 def test_tables_of_few_bits_may_share_their_centroids():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any, Self
 
 import torch
@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from baco_gpu.checks import check_integer
 from baco_gpu.codebook.embedding import CodebookEmbedding, Device
+from baco_gpu.codebook.encoding import encode_together
 from baco_gpu.codebook.labels import Labels
 from baco_gpu.codebook.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members
 from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
 from baco_gpu.codebook.plain import check_range
 from baco_gpu.codebook.subspaces import (
-    balanced_rotation,
     codewords,
-    fit_centroids,
     join_pieces,
     length_values,
     lengths_of,
@@ -29,6 +28,8 @@ from baco_gpu.codebook.subspaces import (
 )
 from baco_gpu.errors import InputError
 from baco_gpu.precision import LEAST_LENGTH, LENGTH_PARTS, NUMBER_BITS, ProductFormat
+
+_BLOCK = 1 << 16  # rows that are floats at a time where all are turned or encoded
 
 
 class ProductCodebookEmbedding(CodebookEmbedding):
@@ -148,23 +149,31 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         Raises InputError when the floats have been dropped.
         """
         self._check_floats()
-        floats = self.floats()
-        self.numbers.copy_(nearest_numbers(floats, self.centroids, self.form))
-        if self.scales is not None:
-            self.scales.copy_(lengths_of(floats, self._directions(None)))
+        for rows in self.blocks():
+            floats = self.floats(rows)
+            self.numbers[rows] = nearest_numbers(floats, self.centroids, self.form)
+            if self.scales is not None:
+                self.scales[rows] = lengths_of(floats, self._directions(rows))
 
-    def floats(self) -> Tensor:
-        """The rows that numbers stand for, (num_rows, embedding_dim), which no gradient passes through."""
-        return self.codebook.detach() if self.behind is None else self.behind.read()
+    def blocks(self) -> Iterator[Tensor]:
+        """The numbers of all rows, in parts: whoever goes through these has floats of a part of the table at a time."""
+        return iter(torch.arange(self.num_rows, device=self.numbers.device).split(_BLOCK))
+
+    def floats(self, rows: Tensor | None = None) -> Tensor:
+        """The rows that numbers stand for, or those of these numbers, (rows, embedding_dim); they have no gradient."""
+        self._check_floats()
+        if self.behind is not None:
+            return self.behind.read(rows)
+        return self.codebook.detach() if rows is None else self.codebook.detach().index_select(0, rows)
 
     @torch.no_grad()
-    def set_floats(self, values: Tensor) -> None:
-        """Take these, of shape (num_rows, embedding_dim), for the rows that numbers stand for."""
+    def set_floats(self, rows: Tensor, values: Tensor) -> None:
+        """Take these values, of shape (len(rows), embedding_dim), for the rows that numbers stand for."""
         self._check_floats()
         if self.behind is None:
-            self.codebook.copy_(values)
+            self.codebook.index_copy_(0, rows, values.to(self.codebook))
         else:
-            self.behind.write_all(values)
+            self.behind.write(rows, values.float())
 
     @torch.no_grad()
     def to_floats(self) -> None:
@@ -310,51 +319,6 @@ class ProductCodebookEmbedding(CodebookEmbedding):
             self.behind = self._rows_of_few_bits() if kept else None
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         self.rounding = self.encoded
-
-
-@torch.no_grad()
-def encode_together(modules: Sequence[ProductCodebookEmbedding], seed: int = 0) -> None:
-    """Encode modules of one `centroids`, which are found for the rows of all of them; see `encode`.
-
-    Tables share them when one is given those of another: `items.centroids = users.centroids`.
-
-    Raises
-    ------
-    InputError
-        When they have not the same centroids and form, floats have been dropped, or one is not finite.
-    """
-    centroids, form = modules[0].centroids, modules[0].form
-    for module in modules:
-        module._check_floats()
-        if module.centroids is not centroids:
-            raise InputError("modules must have the same centroids to be encoded together, got several")
-        if module.form != form:
-            raise InputError(f"modules must have the same form to be encoded together, got {form} and {module.form}")
-    rows = torch.cat([module.floats() for module in modules])
-    if not rows.isfinite().all():
-        raise InputError("rows must be finite to be encoded, got NaN or infinity")
-    centroids.copy_(fit_centroids(rows, form, seed))
-    for module in modules:
-        module.reassign()
-        module.rounding = True
-
-
-@torch.no_grad()
-def rotate_together(modules: Sequence[ProductCodebookEmbedding]) -> None:
-    """Turn the floats of modules of one form alike, so that their pieces are; see `balanced_rotation`.
-
-    No inner product of two rows changes. Raises InputError when forms differ, or floats have been dropped.
-    """
-    for module in modules:
-        module._check_floats()
-        if module.form[:2] != modules[0].form[:2]:
-            raise InputError(
-                f"modules must have the same form to be rotated together, got {modules[0].form} and {module.form}"
-            )
-    rotation = balanced_rotation([module.floats() for module in modules], modules[0].form.subspaces)
-    holders = {module.codebook if module.behind is None else module.behind.anchor: module for module in modules}
-    for module in holders.values():
-        module.set_floats(module.floats() @ rotation)
 
 
 def _rows_of(table: Tensor, rows: Tensor) -> Tensor:

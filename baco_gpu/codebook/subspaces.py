@@ -10,6 +10,7 @@ the work is.
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from baco_gpu.precision import LEAST_LENGTH, LENGTH_PARTS, ProductFormat, piece_
 # leave 2.4% as error, and eight times as many pieces and twice as many rounds 2.3%.
 _PIECES_PER_CENTROID = 64
 _ROUNDS = 15
+# Of more pieces, those that k-means looks at are drawn one by one: hardly one of them is drawn twice.
+_MOST_PERMUTED = 1 << 24
 # Distances that are there at a time: on a CPU they are to stay in the cache, on a GPU to be worth a launch.
 _DISTANCES, _DISTANCES_ON_GPU = 1 << 18, 1 << 26
 # A tree finds one of many centroids of few dimensions sooner than comparing with all of them: one of 4,096 in 0.9 in
@@ -28,12 +31,24 @@ _DISTANCES, _DISTANCES_ON_GPU = 1 << 18, 1 << 26
 _NARROW, _MANY = 5, 1024
 
 
-def fit_centroids(rows: Tensor, form: ProductFormat, seed: int) -> Tensor:
+class Rows(Protocol):
+    """Rows that are read by number, as those of a tensor are."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, numbers: Tensor, /) -> Tensor: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+
+def fit_centroids(rows: Rows, form: ProductFormat, seed: int) -> Tensor:
     """Centroids of the pieces of rows, by Lloyd's k-means from pieces drawn at random.
 
     Parameters
     ----------
-    rows : floating tensor of shape (n, form.dim)
+    rows : floating tensor of shape (n, form.dim), or what is indexed as one is
+        Those alone are read whose pieces are looked at.
     form : ProductFormat
     seed : int
         Of the pieces that k-means starts from and, of more than 64 a centroid, of those that it looks at.
@@ -44,14 +59,20 @@ def fit_centroids(rows: Tensor, form: ProductFormat, seed: int) -> Tensor:
     centroids for which there is no piece are zero.
     """
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randperm(len(rows) * form.subspaces, generator=generator)[: form.centroids * _PIECES_PER_CENTROID]
+    count, looked_at = len(rows) * form.subspaces, form.centroids * _PIECES_PER_CENTROID
+    if count > _MOST_PERMUTED:
+        drawn = torch.randint(count, (looked_at,), generator=generator)
+    else:
+        drawn = torch.randperm(count, generator=generator)[:looked_at]
     drawn = drawn.to(rows.device)
-    wide, narrow = _cut(rows.to(_wide(rows)), form)
+    owners, places = drawn // form.subspaces, drawn % form.subspaces
+    whole = rows[owners]
+    wide, narrow = _cut(whole.to(_wide(whole)), form)
     padded = torch.cat([wide, nn.functional.pad(narrow, (0, form.width - narrow.shape[2]))], dim=1)
-    pieces = _turned(padded.flatten(0, 1)[drawn], form)
+    pieces = _turned(padded[torch.arange(len(drawn), device=drawn.device), places], form)
     centroids = pieces.new_zeros(form.centroids, form.width)
     centroids[: len(pieces)] = pieces[: form.centroids]
-    is_wide = drawn % form.subspaces < form.wide
+    is_wide = places < form.wide
     parts = [part for part in (pieces[is_wide], pieces[~is_wide, :-1]) if len(part)]
     for _ in range(_ROUNDS):
         sums, sizes = torch.zeros_like(centroids), torch.zeros_like(centroids)
@@ -123,7 +144,7 @@ def join_pieces(pieces: Tensor, form: ProductFormat) -> Tensor:
     return torch.cat([wide.flatten(-2), narrow.flatten(-2)], dim=-1)
 
 
-def balanced_rotation(tables: list[Tensor], subspaces: int) -> Tensor:
+def balanced_rotation(products: list[Tensor], subspaces: int) -> Tensor:
     """A rotation of rows after which subspaces are alike in variance, and their dimensions uncorrelated.
 
     Principal directions of all tables together, each of which counts alike, are dealt to the subspaces from the one of
@@ -132,30 +153,30 @@ def balanced_rotation(tables: list[Tensor], subspaces: int) -> Tensor:
 
     Parameters
     ----------
-    tables : list of floating tensors of shape (n, dim), of one width
+    products : list of floating tensors of shape (dim, dim)
+        `table.T @ table` of every table.
     subspaces : int
 
     Returns
     -------
-    Tensor of shape (dim, dim), orthogonal: `table @ rotation` is rotated.
+    Float64 tensor of shape (dim, dim) on the CPU, orthogonal: `table @ rotation` is rotated.
     """
-    dim = tables[0].shape[1]
+    dim = len(products[0])
     spread = torch.zeros((dim, dim), dtype=torch.float64)
-    for table in tables:
-        products = (table.T @ table).cpu().double()
-        spread += products / products.trace().clamp(min=torch.finfo(torch.float64).tiny)
+    for product in (product.cpu().double() for product in products):
+        spread += product / product.trace().clamp(min=torch.finfo(torch.float64).tiny)
     variances, directions = torch.linalg.eigh(spread)
     rooms = piece_widths(dim, subspaces)
     dealt: list[list[int]] = [[] for _ in rooms]
-    products_of = [0.0] * len(rooms)
+    logs = [0.0] * len(rooms)
     least = max(float(variances[-1]), 1.0) * torch.finfo(torch.float64).eps
     for place in range(dim - 1, -1, -1):
         free = [subspace for subspace, room in enumerate(rooms) if len(dealt[subspace]) < room]
-        chosen = min(free, key=lambda subspace: products_of[subspace] / rooms[subspace])
+        chosen = min(free, key=lambda subspace: logs[subspace] / rooms[subspace])
         dealt[chosen].append(place)
-        products_of[chosen] += math.log(max(float(variances[place]), least) / least)
+        logs[chosen] += math.log(max(float(variances[place]), least) / least)
     order = [place for subspace in dealt for place in subspace]
-    return directions[:, order].to(tables[0])
+    return directions[:, order]
 
 
 def _cut(rows: Tensor, form: ProductFormat) -> tuple[Tensor, Tensor]:

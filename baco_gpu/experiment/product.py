@@ -12,7 +12,8 @@ from torch import Tensor
 
 from baco_gpu.checks import check_integer
 from baco_gpu.clustering.budget import INDEX_BYTES, Budget, TableSize
-from baco_gpu.codebook.product import ProductCodebookEmbedding, encode_together, rotate_together
+from baco_gpu.codebook.encoding import encode_together, rotate_together
+from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.precision import NUMBER_BITS, ProductFormat
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from baco_gpu.codebook.product import ProductCodebookEmbedding, encode_together, rotate_together
+from baco_gpu.codebook.encoding import encode_together, rotate_together
+from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.models.recommender import Recommender
 
 
