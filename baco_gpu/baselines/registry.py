@@ -297,7 +297,7 @@ METHODS: dict[str, Method] = {
         Method(
             "low-precision",
             "quantisation",
-            "rows of 8 to 2 bits a value while they are trained, too, rounded at random; for budgets in bytes",
+            "rows of 8 to 6 bits a value while they are trained, too, rounded at random; for budgets in bytes",
             "ALPT, arXiv 2212.05735",
             table=LOW_PRECISION,
         ),
