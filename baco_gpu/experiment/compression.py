@@ -248,11 +248,11 @@ def _low_precision(budget: Budget, table: TableSize) -> list[LowPrecisionEmbeddi
     bits = bits_of(stored.codebook_dtype)
     assert bits is not None
     if bits < _LEAST_BITS:
-        least = replace(table, codebook_dtype=f"int{_LEAST_BITS}")
+        row = replace(table, codebook_dtype=f"int{_LEAST_BITS}").row_bytes
+        share = row / (table.embedding_dim * table.value_bytes)
         raise UnreachableBudgetError(
-            f"rows of {_LEAST_BITS} bits a value are {least.row_bytes / (table.embedding_dim * table.value_bytes):g} of "
-            f"the full table's bytes, above a budget of {budget.ratio:g}; fewer bits are too noisy to train with, and "
-            "method 'compact' stores less in the end"
+            f"rows of {_LEAST_BITS} bits a value are {share:g} of the full table's bytes, above a budget of "
+            f"{budget.ratio:g}; fewer bits are too noisy to train with, and method 'compact' stores less in the end"
         )
     return [LowPrecisionEmbedding(size, table.embedding_dim, bits=bits) for size in (table.num_users, table.num_items)]
 
