@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, homogeneity_score
 
-from baco_gpu.baselines.method import BUDGET, FULL, NARROW, OWN, PRODUCT
+from baco_gpu.baselines.method import BUDGET, COMPACT, FULL, LOW_PRECISION, NARROW, OWN, PRODUCT
 from baco_gpu.baselines.registry import METHODS, find_method
 from baco_gpu.baselines.sides import deal_rows, rows_of, secondary_indices_of
 from baco_gpu.clustering.budget import Budget, TableSize
@@ -216,7 +216,7 @@ def test_lsh_puts_the_same_rows_into_the_same_bucket():
 
 def test_unknown_methods_are_told_the_known_ones():
     with pytest.raises(
-        InputError, match=r"method must be one of full, narrow, random, .*, product \(.*\), got 'magic'"
+        InputError, match=r"method must be one of full, narrow, random, .*, compact \(.*\), got 'magic'"
     ):
         find_method("magic")
     with pytest.raises(InputError, match="'louvain' must be followed by one of :users, :items, :both, :none"):
@@ -249,5 +249,5 @@ def test_every_method_says_where_it_comes_from():
         assert method.description
         assert method.source
         assert method.size in (FULL, BUDGET, OWN)
-        without_labels = method.size == FULL or method.table in (NARROW, PRODUCT)
+        without_labels = method.size == FULL or method.table in (NARROW, LOW_PRECISION, PRODUCT, COMPACT)
         assert without_labels == (method.solver is None and method.parameters is None)
