@@ -15,7 +15,6 @@ What does not fit the memory (a table, its gradient and Adam's two tables) is le
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import statistics
 import time
@@ -29,7 +28,7 @@ from torch import Tensor, nn
 
 from baco_gpu import CodebookEmbedding
 from baco_gpu.codebook.cuda import kernels_obstacle
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, device_name, write_rows
 
 PHASES = ("forward", "forward and backward", "step")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -188,10 +187,6 @@ def described(candidate: Candidate, phase: str, batch: int, taken: list[float]) 
     }
 
 
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
@@ -223,10 +218,7 @@ def main() -> None:
                 flush=True,
             )
     if arguments.out:
-        with arguments.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[-1]), restval="")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(arguments.out, rows)
 
 
 if __name__ == "__main__":

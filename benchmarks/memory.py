@@ -13,7 +13,6 @@ Adam, and tables of `LowPrecisionEmbedding`. Beside the time stands the least th
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib.util
 import json
 import resource
@@ -29,7 +28,7 @@ import torch
 from torch import nn
 
 from baco_gpu import CodebookEmbedding, LowPrecisionEmbedding, RowwiseRMSprop
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, device_name, write_rows
 
 Work = Callable[[torch.Tensor], None]
 SHARE = 4  # ids to a row of the codebook
@@ -159,10 +158,6 @@ def _held(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "cpu"
-
-
 def available() -> list[str]:
     there = importlib.util.find_spec("fbgemm_gpu") is not None
     if not there:
@@ -201,7 +196,7 @@ def main() -> None:
                 "p20": round(found["p20"] * 1e3, 2),
                 "p80": round(found["p80"] * 1e3, 2),
                 "least_megabytes_a_step": round(least_bytes(name, size) / 1e6, 2),
-                "device": device_name(arguments.device),
+                "device": device_name(torch.device(arguments.device)),
                 **describe_machine(),
             }
         )
@@ -213,10 +208,7 @@ def main() -> None:
             flush=True,
         )
     if arguments.out:
-        with arguments.out.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(arguments.out, rows)
 
 
 if __name__ == "__main__":

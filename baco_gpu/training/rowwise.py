@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,32 @@ from baco_gpu.training.counters import odd_words, random_chances
 
 KERNEL_BITS = 8  # of the tables that there is a kernel for
 _MOST_COUNTED = 255  # a byte
+
+
+class Move(NamedTuple):
+    """A step of some rows of a table.
+
+    Attributes
+    ----------
+    table : LowPrecisionEmbedding
+    state : dict of Tensor
+        Of the optimiser: "squares", "count" and "step".
+    rows : int64 tensor of distinct rows
+    gradient : float32 tensor of shape (number of rows, dim)
+    odd : int32 tensor of shape (dim,), from `odd_words`
+    lr, eps : float
+    seed : int
+        Of the rounding.
+    """
+
+    table: LowPrecisionEmbedding
+    state: dict[str, Tensor]
+    rows: Tensor
+    gradient: Tensor
+    odd: Tensor
+    lr: float
+    eps: float
+    seed: int
 
 
 class RowwiseRMSprop(torch.optim.Optimizer):
@@ -84,14 +110,13 @@ class RowwiseRMSprop(torch.optim.Optimizer):
                 seed = self.seed + place
                 if anchor not in self._odd:
                     self._odd[anchor] = odd_words(table.embedding_dim, seed, rows.device)
-                given = (table, state, rows, gradient, self._odd[anchor])
-                numbers = {"lr": group["lr"], "eps": group["eps"], "seed": seed}
+                move = Move(table, state, rows, gradient, self._odd[anchor], group["lr"], group["eps"], seed)
                 launch = launcher_of(rows.device) if rows.is_cuda and table.bits == KERNEL_BITS else None
                 if launch is None:
-                    move_rows(*given, **numbers)
+                    move_rows(move)
                 else:
                     with torch.cuda.device(rows.device):
-                        move_rows_by_kernel(launch, *given, **numbers)
+                        move_rows_by_kernel(launch, move)
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -119,22 +144,12 @@ class RowwiseRMSprop(torch.optim.Optimizer):
         return state
 
 
-def move_rows(
-    table: LowPrecisionEmbedding,
-    state: dict[str, Tensor],
-    rows: Tensor,
-    gradient: Tensor,
-    odd: Tensor,
-    *,
-    lr: float,
-    eps: float,
-    seed: int,
-) -> None:
-    """A step of these rows, int64 and distinct, against their gradient, float32 of shape (number of rows, dim).
+def move_rows(move: Move) -> None:
+    """Make a step.
 
-    `odd` is that of `odd_words`. Means are added up in float64, so that every order of addition gives the same float32,
-    all but always.
+    Means are added up in float64, so that every order of addition gives the same float32, all but always.
     """
+    table, state, rows, gradient, odd, lr, eps, seed = move
     squares, count = state["squares"][rows], state["count"][rows].int() + 1
     squares += (gradient.double().square().mean(dim=1).float() - squares) / count
     state["squares"][rows] = squares
@@ -144,19 +159,9 @@ def move_rows(
     table.write(rows, values, random_chances(rows, odd, seed, state["step"]))
 
 
-def move_rows_by_kernel(
-    launch: Launcher,
-    table: LowPrecisionEmbedding,
-    state: dict[str, Tensor],
-    rows: Tensor,
-    gradient: Tensor,
-    odd: Tensor,
-    *,
-    lr: float,
-    eps: float,
-    seed: int,
-) -> None:
+def move_rows_by_kernel(launch: Launcher, move: Move) -> None:
     """`move_rows` of a table of 8 bits in one kernel, in the place of about 150 of PyTorch's."""
+    table, state, rows, gradient, odd, lr, eps, seed = move
     grid = shared_grid(len(rows), launch.limits.threads // WARP, launch.processors)
     numbers = [rows, len(rows), gradient.contiguous(), table.embedding_dim, lr, eps, seed]
     own = [table.integers, table.scales, state["squares"], state["count"]]
