@@ -13,13 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 FLOAT = "float"
-BITS = {f"int{bits}": bits for bits in range(8, 1, -1)}  # from the widest on
+BITS = {f"int{bits}": bits for bits in (16, *range(8, 1, -1))}  # from the widest on
 CODEBOOK_DTYPES = (FLOAT, *BITS)
 SCALE_BYTES = 1
 
-# A scale is those bits of a float32 that follow its sign, 8 of exponent and 3 of mantissa, less this: where 2^-16 is.
-SCALE_PLACE = 20
-LEAST_SCALE = (127 - 16) << 3
+SCALE_PLACE = 20  # in a float32, of the last bit that a scale has
 
 NUMBER_BITS = (8, 16)  # of product codes
 # The length of a row of these is a byte and this, in as many parts: one is as long as rounding made it.
@@ -41,9 +39,20 @@ def row_bytes(dim: int, bits: int | None, value_bytes: int) -> int:
     return dim * value_bytes if bits is None else packed_width(dim, bits) + SCALE_BYTES
 
 
-def scale_values(scales: np.ndarray) -> np.ndarray:
-    """Float32 values of scales, uint8 of any shape: 0, and from 2^-16 * 9/8 to 2^15 * 15/8."""
-    values: np.ndarray = ((scales.astype(np.int32) + LEAST_SCALE) << SCALE_PLACE).view(np.float32)
+def least_scale(bits: int) -> int:
+    """What is taken off those bits of a float32 that follow its sign, 8 of exponent and 3 of mantissa, to have a scale.
+
+    Those of 2^-16; where there are more than 8 bits a value, levels lie closer, and it is so much less.
+    """
+    return (127 - 16 - max(bits - 8, 0)) << 3
+
+
+def scale_values(scales: np.ndarray, bits: int) -> np.ndarray:
+    """Float32 values of scales of rows of so many bits a value, uint8 of any shape.
+
+    They are 0, and from 2^-16 * 9/8 to 2^15 * 15/8; with 16 bits a 256th of that.
+    """
+    values: np.ndarray = ((scales.astype(np.int32) + least_scale(bits)) << SCALE_PLACE).view(np.float32)
     return np.where(scales == 0, np.float32(0), values)
 
 
@@ -70,7 +79,7 @@ def places(dim: int, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def pack(integers: np.ndarray, bits: int) -> np.ndarray:
-    """Unsigned integers below 2^bits, uint8 of shape (rows, dim), as bytes of shape (rows, packed_width)."""
+    """Unsigned integers below 2^bits, of shape (rows, dim), as bytes of shape (rows, packed_width)."""
     rows, dim = integers.shape
     packed = np.zeros((rows, packed_width(dim, bits) + 1), np.uint8)
     for column, first in enumerate(range(0, dim * bits, bits)):
@@ -81,10 +90,10 @@ def pack(integers: np.ndarray, bits: int) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, bits: int, dim: int) -> np.ndarray:
-    """The integers of `pack`, from bytes of any shape (..., packed_width): uint8 of shape (..., dim)."""
+    """The integers of `pack`, from bytes of any shape (..., packed_width): uint16 of shape (..., dim)."""
     low, high, place = places(dim, bits)
     pairs = packed[..., low].astype(np.uint16) | (packed[..., high].astype(np.uint16) << 8)
-    integers: np.ndarray = ((pairs >> place.astype(np.uint16)) & (2**bits - 1)).astype(np.uint8)
+    integers: np.ndarray = (pairs >> place.astype(np.uint16)) & np.uint16(2**bits - 1)
     return integers
 
 

@@ -65,7 +65,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path, every, epoch):
         (0, {"bits": 3}),
         (0, {"product": True}),
         (2, {"low_precision": 7}),
-        (0, {"product": True, "row_bits": 8}),
+        (0, {"product": True, "row_bits": 16}),
     ],
 )
 @pytest.mark.parametrize("epoch", [2, 3, 5, 7, 8])

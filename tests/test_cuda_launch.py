@@ -29,7 +29,7 @@ class TestCatalogue:
         assert len(instances("label_move.cu")) == 4 * 2 * 2 * 2
         assert len(instances("codebook.cu")) == 4 * 2 * 2 * 2 + 2 * 2 * 2 + 5 * 4 * 2
         assert (
-            len({name for source in SOURCES for name in instances(source)}) == 32 + 2 + 2 + 4 + 6 + 4 + 2 + 80 + 1 + 1
+            len({name for source in SOURCES for name in instances(source)}) == 32 + 2 + 2 + 4 + 6 + 4 + 2 + 80 + 1 + 2
         )
 
     @pytest.mark.parametrize("values", [(), ("int",), ("int", "false", "STAY"), ("int", "false", "MOVE", "x")])

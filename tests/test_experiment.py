@@ -145,7 +145,7 @@ def test_a_budget_of_bytes_buys_the_widest_integers_that_need_no_sharing(split, 
 
 
 def test_rows_of_few_bits_without_floats_are_as_wide_as_the_budget_has_room_for(split):
-    for budget, bits in ((1.0, 8), (0.25, 7), (0.2, 6)):
+    for budget, bits in ((0.6, 16), (0.5, 8), (0.25, 7), (0.2, 6)):
         estimator = BalancedCoclustering(embedding_dim=32, budget=budget, budget_measure="bytes")
         compression = experiment.compress(split, "low-precision", estimator)
         assert {table.bits for table in (compression.user_table, compression.item_table)} == {bits}
@@ -164,10 +164,21 @@ def test_what_is_compact_is_product_codes_of_rows_without_floats(split):
     users, items = tables(compact)
     assert users.form == product.user_table.form
     assert users.centroids is items.centroids
-    assert users.behind.bits == items.behind.bits == 8
+    assert users.behind.bits == items.behind.bits == 16
     outcome = experiment.run(split, compact, "mf", TrainingSettings(epochs=2, batch_size=512))
     assert users.behind is items.behind is None
     assert outcome.summary()["bytes"] == compact.bytes
+
+
+def test_rows_that_are_compact_may_be_narrower_while_they_are_trained(split):
+    for dtype, bits in (("int8", 8), ("int6", 6)):
+        estimator = BalancedCoclustering(embedding_dim=32, budget=0.1, codebook_dtype=dtype)
+        users, items = tables(experiment.compress(split, "compact", estimator))
+        assert users.behind.bits == items.behind.bits == bits
+    for dtype in ("float", "int5"):
+        estimator = BalancedCoclustering(embedding_dim=32, budget=0.1, codebook_dtype=dtype)
+        with pytest.raises(InputError, match=f"codebook_dtype must be one of 'int16', .*, 'int6', got '{dtype}'"):
+            experiment.compress(split, "compact", estimator)
 
 
 def test_the_width_of_values_may_be_given(split):
@@ -244,7 +255,7 @@ def test_product_codes_need_a_number_a_row_and_two_centroids(split, measure, lea
         experiment.compress(split, "product", estimator)
 
 
-@pytest.mark.parametrize("method", ["product", "compact", "low-precision"])
+@pytest.mark.parametrize("method", ["product", "low-precision"])
 def test_what_is_stored_in_its_own_way_is_not_stored_in_another_too(split, method):
     estimator = BalancedCoclustering(budget=0.25, codebook_dtype="int4")
     with pytest.raises(InputError, match=rf"codebook_dtype must be 'float' for method '{method}', .*, got 'int4'"):

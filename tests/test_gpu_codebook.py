@@ -201,7 +201,7 @@ def test_an_index_out_of_range_is_nan(monkeypatch):
 
 
 @pytest.mark.usefixtures("operations")
-@pytest.mark.parametrize("bits", [8, 7])
+@pytest.mark.parametrize("bits", [16, 8, 7])
 @pytest.mark.parametrize("dim", [3, 64, 129])
 def test_steps_of_few_bits_are_those_of_the_cpu(bits, dim):
     found = []

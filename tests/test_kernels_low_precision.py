@@ -23,9 +23,9 @@ def launch():
     return host_launcher(seed=6, interrupt=3)
 
 
-def steps(dim, count, monkeypatch, launch=None):
+def steps(dim, count, monkeypatch, launch=None, bits=8):
     """A table after so many steps, its optimiser's state, and the table one step before."""
-    table = LowPrecisionEmbedding(ROWS, dim, padding_idx=3)
+    table = LowPrecisionEmbedding(ROWS, dim, padding_idx=3, bits=bits)
     table.reset_parameters(0.5, torch.Generator().manual_seed(dim))
     table.scales[5] = 0  # a row of zeros
     optimizer = RowwiseRMSprop(table, lr=0.03, seed=2**63 - 9)
@@ -45,9 +45,10 @@ def steps(dim, count, monkeypatch, launch=None):
 
 @pytest.mark.parametrize("dim", [1, 3, 64, 100, 129])
 @pytest.mark.parametrize("count", [1, 60])
-def test_a_step_has_the_bits_of_plain_pytorch(launch, monkeypatch, dim, count):
-    wanted, state, before = steps(dim, count, monkeypatch)
-    found, own, _ = steps(dim, count, monkeypatch, launch)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_step_has_the_bits_of_plain_pytorch(launch, monkeypatch, dim, count, bits):
+    wanted, state, before = steps(dim, count, monkeypatch, bits=bits)
+    found, own, _ = steps(dim, count, monkeypatch, launch, bits)
     assert torch.equal(found.integers, wanted.integers)
     assert torch.equal(found.scales, wanted.scales)
     assert own.keys() == state.keys()
@@ -65,7 +66,8 @@ def test_counts_stop_at_a_byte(launch, monkeypatch):
 
 def test_every_instance_has_run(monkeypatch):
     launch = host_launcher()
-    steps(4, 1, monkeypatch, launch)
+    for bits in rowwise.KERNEL_LEVELS:
+        steps(4, 1, monkeypatch, launch, bits)
     assert launch.launched == set(instances("low_precision.cu"))
 
 

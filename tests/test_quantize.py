@@ -20,7 +20,7 @@ from test_trainer import one_thread, planted_split
 
 __all__ = ["one_thread"]
 
-BITS = (8, 5, 4, 3, 2)
+BITS = (16, 8, 5, 4, 3, 2)
 CODES, SECONDARY = [0, 2, 1, 2, 0], [1, -1, 0, 0, -1]
 
 
@@ -36,29 +36,32 @@ def normal_rows(count, dim, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("bits", [8, 6, 5])
+@pytest.mark.parametrize("bits", [16, 8, 6, 5])
 def test_the_outermost_level_reaches_the_greatest_value_of_a_row(bits, dtype):
     values = normal_rows(50, 8, dtype)
     integers, scales = quantized_rows(values, bits)
-    assert integers.dtype == scales.dtype == torch.uint8
-    steps = scale_values(scales).to(dtype)
+    assert integers.dtype == (torch.uint8 if bits <= 8 else torch.int32)
+    assert scales.dtype == torch.uint8
+    steps = scale_values(scales, bits).to(dtype)
     levels = integers.to(dtype) - (2**bits - 1) / 2
     greatest = values.abs().amax(dim=1, keepdim=True)
     reached = steps * (2**bits - 1) / 2
     assert (reached * (1 + 1e-6) >= greatest).all()
-    assert (scale_values(scales - 1).to(dtype) * (2**bits - 1) / 2 < greatest).all()  # a smaller scale would not
+    assert (scale_values(scales - 1, bits).to(dtype) * (2**bits - 1) / 2 < greatest).all()  # a smaller scale would not
     assert ((levels * steps - values).abs() <= steps * 0.5001).all()
     assert torch.equal(rounded_rows(values, bits), levels * steps)
 
 
 def test_scales_are_floats_of_five_and_three_bits():
     every = np.arange(256, dtype=np.uint8)
-    values = precision.scale_values(every)
+    values = precision.scale_values(every, 8)
     assert values.dtype == np.float32
     assert values[:2].tolist() == [0.0, 2**-16 * 9 / 8]
     assert values[-1] == 2**15 * 15 / 8
     assert values[128 : 128 + 9].tolist() == [1, 9 / 8, 10 / 8, 11 / 8, 12 / 8, 13 / 8, 14 / 8, 15 / 8, 2]
-    assert np.array_equal(scale_values(torch.as_tensor(every)).numpy(), values)
+    for bits, finer in ((8, 1), (2, 1), (16, 256)):
+        assert np.array_equal(precision.scale_values(every, bits) * finer, values)
+        assert np.array_equal(scale_values(torch.as_tensor(every), bits).numpy() * finer, values)
     # The row of one level above a scale has that scale, and the next smaller row too; others the nearest.
     rows = torch.as_tensor(values)[:, None].repeat(1, 4)
     assert torch.equal(quantized_rows(rows * 127.5, 8)[1][:, 0], torch.as_tensor(every))
@@ -73,7 +76,7 @@ def test_scales_out_of_range_are_the_outermost():
 def test_few_levels_lie_as_well_as_they_can_for_normal_values(bits, error):
     values = normal_rows(400, 512, torch.float64)
     integers, scales = quantized_rows(values, bits)
-    scales = scale_values(scales).double()
+    scales = scale_values(scales, bits).double()
     assert integers.unique().tolist() == list(range(2**bits))
     levels = integers.double() - (2**bits - 1) / 2
     assert torch.equal(rounded_rows(values, bits), levels * scales)
@@ -97,6 +100,13 @@ def test_rows_without_a_scale_are_zero(bits):
     assert (rounded[1].abs() < 2**-15).all()
     assert torch.equal(rounded[2], -rounded[2].flip(0))
     torch.testing.assert_close(rounded[2], values[2], rtol=0.51, atol=0)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_half_precision_is_rounded_in_single(bits):
+    values = normal_rows(20, 8, torch.float16)
+    assert torch.equal(quantized_rows(values, bits)[0], quantized_rows(values.float(), bits)[0])
+    assert torch.equal(rounded_rows(values, bits), rounded_rows(values.float(), bits).half())
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -165,7 +175,7 @@ def test_every_lookup_sees_rounded_rows(kind, options, bits):
     assert module.with_new_ids([1]).bits == bits
 
 
-@pytest.mark.parametrize(("bits", "width"), [(8, 6), (5, 4), (4, 3), (3, 3), (2, 2)])
+@pytest.mark.parametrize(("bits", "width"), [(16, 12), (8, 6), (5, 4), (4, 3), (3, 3), (2, 2)])
 def test_bytes_count_the_integers_and_the_scales(bits, width):
     module = filled(bits=bits)
     assert module.codebook_bytes == 3 * (width + 1)
@@ -176,9 +186,9 @@ def test_bytes_count_the_integers_and_the_scales(bits, width):
     assert CodebookEmbedding([4, 9, 5], 6, bits=bits).nbytes == 3 * (width + 1) + 4 * 3  # but not that of its place
 
 
-@given(st.integers(2, 8), st.integers(0, 5), st.integers(1, 9), st.randoms(use_true_random=False))
+@given(st.sampled_from([16, *range(8, 1, -1)]), st.integers(0, 5), st.integers(1, 9), st.randoms(use_true_random=False))
 def test_packed_integers_come_back(bits, rows, dim, random):
-    integers = np.array([random.randrange(2**bits) for _ in range(rows * dim)], np.uint8).reshape(rows, dim)
+    integers = np.array([random.randrange(2**bits) for _ in range(rows * dim)], np.uint16).reshape(rows, dim)
     packed = pack(integers, bits)
     assert packed.dtype == np.uint8
     assert packed.shape == (rows, packed_width(dim, bits))
@@ -191,6 +201,7 @@ def test_the_first_integers_are_in_the_lowest_bits():
     assert pack(np.array([[1, 2, 3, 0, 3]], np.uint8), 2).tolist() == [[0b00_11_10_01, 0b11]]
     assert pack(np.array([[1, 2, 7]], np.uint8), 3).tolist() == [[0b11_010_001, 0b1]]
     assert pack(np.array([[1, 255]], np.uint8), 8).tolist() == [[1, 255]]
+    assert pack(np.array([[1, 0xFF02]], np.uint16), 16).tolist() == [[1, 0, 0x02, 0xFF]]
 
 
 @pytest.mark.parametrize("method", ["codebook", "residual", "legcf"])
@@ -228,7 +239,7 @@ def test_training_finds_the_groups_through_the_rounding(dtype):
 
 
 def test_other_ways_to_store_a_codebook_are_refused():
-    with pytest.raises(InputError, match=r"codebook_dtype must be one of 'float', 'int8', .*, 'int2', got 'int9'"):
+    with pytest.raises(InputError, match=r"codebook_dtype must be one of 'float', 'int16', .*, 'int2', got 'int9'"):
         BalancedCoclustering(codebook_dtype="int9").check_parameters()
-    with pytest.raises(InputError, match=r"bits must be one of 8, 7, .* 2, got 1"):
+    with pytest.raises(InputError, match=r"bits must be one of 16, 8, .* 2, got 1"):
         CodebookEmbedding(CODES, 6, bits=1)

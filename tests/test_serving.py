@@ -59,12 +59,13 @@ def modules():
         "residual": residual,
         "mixed": mixed,
         "low precision": LowPrecisionEmbedding(8, 5, padding_idx=2, bits=6),
+        "sixteen bits": LowPrecisionEmbedding(8, 5, padding_idx=2, bits=16),
     }
 
 
 EXACT = ["plain", "secondary", "padding", "double", "half", "bag", "quantized", "packed", "packed alone"]
 EXACT += ["own rows", "packed own rows", "product", "product mean", "product of two bytes", "product with lengths"]
-EXACT += ["low precision"]
+EXACT += ["low precision", "sixteen bits"]
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -245,7 +246,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
         ({"bits": None, "dim": None}, "bits, dim and scales must be given together"),
         ({"dim": None}, "bits, dim and scales must be given together"),
         ({"scales": None}, "integers with scales or centroids, got uint8"),
-        ({"bits": 9}, "bits must be from 2 to 8, got 9"),
+        ({"bits": 9}, "bits must be 16, or from 8 to 2, got 9"),
         ({"dim": 4}, "codebook must have 2 bytes a row for 4 integers of 4 bits, got 3"),
     ):
         with pytest.raises(InputError, match=message):

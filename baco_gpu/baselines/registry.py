@@ -289,7 +289,7 @@ METHODS: dict[str, Method] = {
         Method(
             "quantized",
             "balanced",
-            "ours, for budgets in bytes: rows of 8 to 2 bits a value, shared where these do not suffice",
+            "ours, for budgets in bytes: rows of 16 or 8 to 2 bits a value, shared where these do not suffice",
             "this project",
             parameters={"secondary": "none"},
             table=QUANTIZED,
@@ -297,7 +297,7 @@ METHODS: dict[str, Method] = {
         Method(
             "low-precision",
             "quantisation",
-            "rows of 8 to 6 bits a value while they are trained, too, rounded at random; for budgets in bytes",
+            "rows of 16 or 8 to 6 bits a value while they are trained, too, rounded at random; for budgets in bytes",
             "ALPT, arXiv 2212.05735",
             table=LOW_PRECISION,
         ),
@@ -311,7 +311,7 @@ METHODS: dict[str, Method] = {
         Method(
             "compact",
             "quantisation",
-            "ours: product, of rows that are 8 bits a value in place of floats while they are trained",
+            "ours: product, of rows that are 16 bits a value in place of floats while they are trained",
             "this project",
             table=COMPACT,
         ),

@@ -188,7 +188,7 @@ class Clustering:
     codebook_dtype: Annotated[
         str | None,
         choice(
-            "How codebooks are stored, and trained for: float, or integers of fewer bits, int8 to int2.",
+            "How codebooks are stored, and trained for: float, or integers of fewer bits, int16 or int8 to int2.",
             "baco_gpu.precision:CODEBOOK_DTYPES",
             show_default="float; method quantized chooses",
         ),

@@ -60,7 +60,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
     codebooks : {"separate", "shared"}
         Whether users and items have a codebook each, so that a co-cluster of both has two rows, or one that they share,
         in which every co-cluster has one row. A budget then buys up to twice as many co-clusters.
-    codebook_dtype : {"float", "int8", "int7", "int6", "int5", "int4", "int3", "int2"}, optional
+    codebook_dtype : {"float", "int16", "int8", "int7", "int6", "int5", "int4", "int3", "int2"}, optional
         How codebooks are stored, for the accounting: "float" (by default) as the full table is, the others in so many
         bits a value and a scale of one byte for every row.
     sweeps, levels, refinements : int

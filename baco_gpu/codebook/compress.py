@@ -137,7 +137,7 @@ def compress_module(
         are uncorrelated, which those of different ids nearly are, as no batch holds many.
     weights : mapping of name to non-negative numbers, optional
         Of every row of a table in its mean: the degrees, for instance. 1 where not given.
-    bits : int from 2 to 8, optional
+    bits : int, 16 or from 8 to 2, optional
         Of a value of the codebooks, which from now on train through the rounding to so many; see `CodebookEmbedding`.
 
     Returns

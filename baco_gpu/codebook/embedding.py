@@ -60,7 +60,7 @@ class CodebookEmbedding(nn.Module):
         share, say. Sharing is PyTorch's own: `items.codebook = users.codebook`.
     sparse : bool
         Whether the gradient of the codebook is a sparse tensor of the rows touched (for `torch.optim.SparseAdam`).
-    bits : int from 2 to 8, optional
+    bits : int, 16 or from 8 to 2, optional
         Lookups then see the rows as `export_codebook` stores them: integers of so many bits, and a scale a row. The
         codebook stays a float parameter, which is trained through the rounding; see `baco_gpu.codebook.quantize`.
     dtype, device : as of `torch.nn.Embedding`

@@ -34,7 +34,7 @@ class LowPrecisionEmbedding(nn.Module):
     num_embeddings, embedding_dim : int
     padding_idx : int, optional
         The index whose embedding is zero and gets no gradient; counted from the end where negative.
-    bits : int from 2 to 8
+    bits : int, 16 or from 8 to 2
         Of a value.
     device : as of `torch.nn.Embedding`
 

@@ -59,7 +59,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         Of a number. With 16, 4,096 centroids and pieces of 4 dimensions, all of these have their signs, too.
     lengths : bool
         Whether rows have a byte each that makes them as long as the floats that they stand for.
-    row_bits : int from 2 to 8, optional
+    row_bits : int, 16 or from 8 to 2, optional
         Of a value of the rows, until and behind the numbers, where these are not to be floats.
     options
         Further arguments of `CodebookEmbedding` other than `sparse` and `bits`.

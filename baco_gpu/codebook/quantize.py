@@ -23,19 +23,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baco_gpu.precision import LEAST_SCALE, SCALE_PLACE, midpoint
+from baco_gpu.precision import SCALE_PLACE, least_scale, midpoint
 
 _STEPS = {4: 0.3352, 3: 0.5860, 2: 0.9957}  # of the uniform quantiser of least error, in standard deviations
 
 
 def quantized_rows(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """The integers of every row, uint8 from 0 to 2^bits - 1, and its scale, uint8 of shape (rows, 1).
+    """The integers of every row, from 0 to 2^bits - 1, and its scale, uint8 of shape (rows, 1).
+
+    Integers are uint8, or int32 where there are more than 8 bits.
 
     Integer less `midpoint(bits)`, times the value of the scale, is near to `values`.
     """
     scales = _scales(values.detach(), bits)
-    steps = _steps(values.detach(), scale_values(scales).to(values.dtype))
-    return _integers(steps, bits), scales
+    return _integers(_steps(values.detach(), scales, bits), bits), scales
 
 
 def stochastic_rows(values: Tensor, bits: int, chances: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,22 +45,22 @@ def stochastic_rows(values: Tensor, bits: int, chances: Tensor) -> tuple[Tensor,
     Parameters
     ----------
     values : floating tensor of shape (rows, dim)
-    bits : int from 2 to 8
+    bits : int, 16 or from 8 to 2
     chances : tensor of the same shape and dtype, uniform from 0 to 1
     """
     scales = _scales_that_reach(values, bits)
-    steps = _steps(values, scale_values(scales).to(values.dtype))
+    steps = _steps(values, scales, bits)
     return _integers(steps.sub_(0.5).add_(chances), bits), scales
 
 
 def values_of(integers: Tensor, scales: Tensor, bits: int) -> Tensor:
     """The float32 values that integers of any shape (..., dim) stand for, beside scales of shape (..., 1)."""
-    return (integers.float() - midpoint(bits)).mul_(scale_values(scales))
+    return (integers.float() - midpoint(bits)).mul_(scale_values(scales, bits))
 
 
-def scale_values(scales: Tensor) -> Tensor:
+def scale_values(scales: Tensor, bits: int) -> Tensor:
     """Float32 values of scales, uint8 of any shape: `baco_gpu.precision.scale_values`, on their device."""
-    values = ((scales.to(torch.int32) + LEAST_SCALE) << SCALE_PLACE).view(torch.float32)
+    values = ((scales.to(torch.int32) + least_scale(bits)) << SCALE_PLACE).view(torch.float32)
     return values.masked_fill(scales == 0, 0.0)
 
 
@@ -76,12 +77,12 @@ def _scales(values: Tensor, bits: int) -> Tensor:
     wide = torch.promote_types(values.dtype, torch.float32)
     norms = torch.linalg.vector_norm(values, dim=1, keepdim=True, dtype=wide).float()
     scales = torch.minimum(_greatest(values, bits), norms * (_STEPS[bits] / math.sqrt(values.shape[1])))
-    return _scale_bytes(scales, 2 ** (SCALE_PLACE - 1))
+    return _scale_bytes(scales, bits, 2 ** (SCALE_PLACE - 1))
 
 
 def _scales_that_reach(values: Tensor, bits: int) -> Tensor:
     """The least scale of every row whose outermost level is no less than any value, uint8 of shape (rows, 1)."""
-    return _scale_bytes(_greatest(values, bits), 2**SCALE_PLACE - 1)
+    return _scale_bytes(_greatest(values, bits), bits, 2**SCALE_PLACE - 1)
 
 
 def _greatest(values: Tensor, bits: int) -> Tensor:
@@ -89,15 +90,15 @@ def _greatest(values: Tensor, bits: int) -> Tensor:
     return values.abs().amax(dim=1, keepdim=True).float() / midpoint(bits)
 
 
-def _scale_bytes(scales: Tensor, upwards: int) -> Tensor:
+def _scale_bytes(scales: Tensor, bits: int, upwards: int) -> Tensor:
     """Float32 scales as bytes, rounded by what is added to the bits that go."""
-    rounded = ((scales.view(torch.int32) + upwards) >> SCALE_PLACE) - LEAST_SCALE
+    rounded = ((scales.view(torch.int32) + upwards) >> SCALE_PLACE) - least_scale(bits)
     return rounded.clamp_(1, 255).masked_fill_(scales == 0, 0).to(torch.uint8)
 
 
-def _steps(values: Tensor, scales: Tensor) -> Tensor:
-    """Every value in units of the scale of its row; one of zero makes zeros of any level."""
-    return values / scales.masked_fill(scales == 0, 1.0)
+def _steps(values: Tensor, scales: Tensor, bits: int) -> Tensor:
+    """Every value in units of the scale of its row, in float32 at least; one of zero makes zeros of any level."""
+    return values / scale_values(scales, bits).masked_fill(scales == 0, 1.0)
 
 
 def _levels(steps: Tensor, bits: int) -> Tensor:
@@ -108,18 +109,18 @@ def _levels(steps: Tensor, bits: int) -> Tensor:
 
 def _integers(steps: Tensor, bits: int) -> Tensor:
     """The integers of the levels nearest to `steps`, which are overwritten."""
-    return _levels(steps, bits).add_(midpoint(bits)).to(torch.uint8)
+    return _levels(steps, bits).add_(midpoint(bits)).to(torch.uint8 if bits <= 8 else torch.int32)
 
 
 class _Rounding(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, bits: int) -> Tensor:
-        scales = scale_values(_scales(values, bits)).to(values.dtype)
-        steps = _steps(values, scales)
+        scales = _scales(values, bits)
+        steps = _steps(values, scales, bits)
         ctx.bounded = bits not in _STEPS  # no value is beyond the greatest of its row
         if not ctx.bounded:
             ctx.save_for_backward(steps.abs() <= 2 ** (bits - 1))
-        return _levels(steps, bits).mul_(scales)
+        return _levels(steps, bits).mul_(scale_values(scales, bits)).to(values.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:

@@ -17,6 +17,7 @@ AXES = {
     "code": ("int", "long long"),
     "index": ("int", "long long"),
     "two": ("false", "true"),
+    "level": ("unsigned char", "unsigned short"),
 }
 ID_BYTES = {"int": 4, "long long": 8}
 
@@ -119,7 +120,7 @@ KERNELS = {
     ),
     "low_precision_step": _kernel(
         "low_precision.cu",
-        "",
+        "level",
         "rows:long* count:long gradient:float* dim:long rate:double eps:double seed:word step:long* odd:int* "
         "integers:byte* scales:byte* squares:float* counts:byte*",
     ),

@@ -23,7 +23,7 @@ from baco_gpu.baselines.method import (
     RESIDUAL,
 )
 from baco_gpu.baselines.registry import find_method
-from baco_gpu.checks import check_integer
+from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.clustering.budget import Budget, TableSize, widest_integers
 from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.clustering.result import CoclusteringResult
@@ -40,13 +40,14 @@ from baco_gpu.experiment.residual import NOBODY, budget_beside, plan_residuals
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.models.build import full_table
 from baco_gpu.models.recommender import Table, rows_of
-from baco_gpu.precision import FLOAT, bits_of
+from baco_gpu.precision import BITS, FLOAT, bits_of
 from baco_gpu.progress import Progress, silent
 from baco_gpu.training.callbacks import Callback
 
 # With fewer, rounding at random is noise that costs recall: of matrix factorisation on Beauty, 8 bits keep all of it,
 # 7 keep 99%, 6 keep 94%, and 4 keep 37%.
-_COMPACT_BITS, _LEAST_BITS = 8, 6
+_TRAINED = tuple(dtype for dtype, bits in BITS.items() if bits >= 6)
+_COMPACT_DTYPE = "int16"  # which keeps what 8 bits keep of the sets above, and all of Gowalla
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,9 @@ class Compression:
 def check_budget(method: str, clustering: BalancedCoclustering) -> None:
     """Raise what `compress` would for a budget of the wrong kind, or for rows stored twice, before there are data."""
     table = find_method(method).table
-    if table in (PRODUCT, COMPACT, LOW_PRECISION) and clustering.codebook_dtype not in (None, FLOAT):
+    if table == COMPACT and clustering.codebook_dtype is not None:
+        check_choice("codebook_dtype", clustering.codebook_dtype, _TRAINED)
+    if table in (PRODUCT, LOW_PRECISION) and clustering.codebook_dtype not in (None, FLOAT):
         raise InputError(
             f"codebook_dtype must be {FLOAT!r} for method {method!r}, which stores rows its own way, "
             f"got {clustering.codebook_dtype!r}"
@@ -167,7 +170,7 @@ def compress(
         return Compression(method, users, items, table.full_parameters, table.full_bytes)
 
     if chosen.table in (PRODUCT, COMPACT):
-        row_bits = _COMPACT_BITS if chosen.table == COMPACT else None
+        row_bits = bits_of(clustering.codebook_dtype or _COMPACT_DTYPE) if chosen.table == COMPACT else None
         coded = plan_product(_budget_of(clustering, method), table).tables(table, row_bits=row_bits)
         return Compression(method, *coded, table.full_parameters, table.full_bytes)
     if chosen.table == LOW_PRECISION:
@@ -245,13 +248,12 @@ def _width_within(budget: Budget, table: TableSize) -> int:
 def _low_precision(budget: Budget, table: TableSize) -> list[LowPrecisionEmbedding]:
     """Tables of the widest integers of which the budget buys every user and item a row."""
     stored = widest_integers(budget, table)
-    bits = bits_of(stored.codebook_dtype)
-    assert bits is not None
-    if bits < _LEAST_BITS:
-        row = replace(table, codebook_dtype=f"int{_LEAST_BITS}").row_bytes
-        share = row / (table.embedding_dim * table.value_bytes)
+    bits = BITS[stored.codebook_dtype]
+    if stored.codebook_dtype not in _TRAINED:
+        least = replace(table, codebook_dtype=_TRAINED[-1])
+        share = least.row_bytes / (table.embedding_dim * table.value_bytes)
         raise UnreachableBudgetError(
-            f"rows of {_LEAST_BITS} bits a value are {share:g} of the full table's bytes, above a budget of "
+            f"rows of {BITS[_TRAINED[-1]]} bits a value are {share:g} of the full table's bytes, above a budget of "
             f"{budget.ratio:g}; fewer bits are too noisy to train with, and method 'compact' stores less in the end"
         )
     return [LowPrecisionEmbedding(size, table.embedding_dim, bits=bits) for size in (table.num_users, table.num_items)]

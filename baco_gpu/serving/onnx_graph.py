@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def _model(table: ServedTable) -> Any:
             return values
         values = node("Cast", unpacked(values, table.bits, table.dim), to=TensorProto.FLOAT)
         values = node("Sub", values, constant("midpoint", midpoint(table.bits), np.float32))
-        return node("Mul", values, scales_of(index, scale_values, np.dtype(np.float32)))
+        return node("Mul", values, scales_of(index, partial(scale_values, bits=table.bits), np.dtype(np.float32)))
 
     def scales_of(index: str, values_of: Callable[[np.ndarray], np.ndarray], dtype: np.dtype) -> str:
         scales = node("Cast", node("Gather", "scales", index), to=TensorProto.INT32)

@@ -109,7 +109,7 @@ class ServedTable:
         if self.bits is None or self.dim is None or self.scales is None:
             raise InputError("bits, dim and scales must be given together, got some of them")
         if self.bits not in BITS.values():
-            raise InputError(f"bits must be from 2 to 8, got {self.bits}")
+            raise InputError(f"bits must be 16, or from 8 to 2, got {self.bits}")
         if self.dim < 1 or self.codebook.shape[1] != packed_width(self.dim, self.bits):
             raise InputError(
                 f"codebook must have {packed_width(self.dim, self.bits)} bytes a row for {self.dim} integers of "
@@ -212,7 +212,7 @@ class ServedTable:
         if self.scales is None or self.bits is None or self.dim is None:
             return values
         levels = unpack(values, self.bits, self.dim) - np.float32(midpoint(self.bits))
-        return levels * scale_values(self.scales[rows])
+        return levels * scale_values(self.scales[rows], self.bits)
 
 
 def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[str]) -> Path:

@@ -16,7 +16,7 @@ from baco_gpu.cuda.plan import WARP, shared_grid
 from baco_gpu.errors import InputError
 from baco_gpu.training.counters import odd_words, random_chances
 
-KERNEL_BITS = 8  # of the tables that there is a kernel for
+KERNEL_LEVELS = {8: "unsigned char", 16: "unsigned short"}  # of the bits that there is a kernel for, what holds a value
 _MOST_COUNTED = 255  # a byte
 
 
@@ -111,7 +111,7 @@ class RowwiseRMSprop(torch.optim.Optimizer):
                 if anchor not in self._odd:
                     self._odd[anchor] = odd_words(table.embedding_dim, seed, rows.device)
                 move = Move(table, state, rows, gradient, self._odd[anchor], group["lr"], group["eps"], seed)
-                launch = launcher_of(rows.device) if rows.is_cuda and table.bits == KERNEL_BITS else None
+                launch = launcher_of(rows.device) if rows.is_cuda and table.bits in KERNEL_LEVELS else None
                 if launch is None:
                     move_rows(move)
                 else:
@@ -160,9 +160,9 @@ def move_rows(move: Move) -> None:
 
 
 def move_rows_by_kernel(launch: Launcher, move: Move) -> None:
-    """`move_rows` of a table of 8 bits in one kernel, in the place of about 150 of PyTorch's."""
+    """`move_rows` of a table of 8 or 16 bits in one kernel, in the place of about 150 of PyTorch's."""
     table, state, rows, gradient, odd, lr, eps, seed = move
     grid = shared_grid(len(rows), launch.limits.threads // WARP, launch.processors)
     numbers = [rows, len(rows), gradient.contiguous(), table.embedding_dim, lr, eps, seed]
     own = [table.integers, table.scales, state["squares"], state["count"]]
-    launch("low_precision_step", (), grid, [*numbers, state["step"], odd, *own])
+    launch("low_precision_step", (KERNEL_LEVELS[table.bits],), grid, [*numbers, state["step"], odd, *own])
