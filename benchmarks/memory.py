@@ -98,6 +98,7 @@ CANDIDATES: dict[str, Callable[[Size, torch.device], Work]] = {
     "FBGEMM float32, row-wise Adagrad": fbgemm("fp32"),
     "FBGEMM float16, row-wise Adagrad": fbgemm("fp16"),
     "codebook of a quarter, Adam": codebook,
+    "low precision, 16 bits": low_precision(16),
     "low precision, 8 bits": low_precision(8),
     "low precision, 7 bits": low_precision(7),
     "low precision, 4 bits": low_precision(4),

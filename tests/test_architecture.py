@@ -35,7 +35,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "codebook": ("precision", "cuda", "serving"),
     "models": ("data", "codebook"),
     "evaluation": ("data", "models"),
-    "training": ("tensor_file", "cuda", "data", "codebook", "models", "evaluation"),
+    "training": ("precision", "tensor_file", "cuda", "data", "codebook", "models", "evaluation"),
     "experiment": (
         *("precision", "tensor_file", "data", "graph", "clustering", "baselines", "codebook", "models"),
         *("evaluation", "training"),
@@ -67,7 +67,7 @@ ONLY_IN = {
     "onnx": ("serving",),
     "pylibcugraph": ("graph", "baselines"),
     "pymetis": ("baselines",),
-    "numba": ("graph", "clustering", "benchmarking", "baselines", "cli"),
+    "numba": ("graph", "clustering", "benchmarking", "baselines", "training", "cli"),
     "rich": ("cli",),
     "sknetwork": ("baselines",),
     "torch": ("codebook", "models", "evaluation", "training", "experiment", "cli"),

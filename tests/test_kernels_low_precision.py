@@ -29,8 +29,8 @@ def steps(dim, count, monkeypatch, launch=None, bits=8):
     table.reset_parameters(0.5, torch.Generator().manual_seed(dim))
     table.scales[5] = 0  # a row of zeros
     optimizer = RowwiseRMSprop(table, lr=0.03, seed=2**63 - 9)
-    if launch is not None:
-        monkeypatch.setattr(rowwise, "move_rows", functools.partial(rowwise.move_rows_by_kernel, launch))
+    move = rowwise.move_rows if launch is None else functools.partial(rowwise.move_rows_by_kernel, launch)
+    monkeypatch.setattr(rowwise, "move_rows_in_loop", move)
     for step in range(count):
         before = copy.deepcopy(table)
         generator = torch.Generator().manual_seed(step)

@@ -14,6 +14,7 @@ from baco_gpu import CodebookEmbedding, LowPrecisionEmbedding, RowwiseRMSprop, p
 from baco_gpu.codebook.packing import pack, unpack
 from baco_gpu.codebook.quantize import scale_values, stochastic_rows, values_of
 from baco_gpu.errors import InputError
+from baco_gpu.training import rowwise
 from baco_gpu.training.counters import ROUNDING, odd_words, philox, random_chances
 
 BITS = st.sampled_from([16, *range(8, 1, -1)])
@@ -156,6 +157,28 @@ def test_a_step_is_rms_prop_with_one_mean_square_a_row(bits):
     assert optimizer.state[table.anchor]["count"].tolist()[6] == 0
     # A row without a gradient stays as it is, to the bit.
     assert torch.equal(table.read()[6], made(bits=bits).read()[6])
+
+
+@pytest.mark.parametrize(
+    ("bits", "dim", "rows"), [(16, 64, 3000), (8, 64, 3000), (7, 33, 200), (5, 1, 200), (2, 8, 200)]
+)
+def test_the_loop_has_the_bits_of_plain_pytorch(monkeypatch, bits, dim, rows):
+    found, wanted = (LowPrecisionEmbedding.from_pretrained(normal(rows, dim), bits=bits) for _ in range(2))
+    found.scales[:5], wanted.scales[:5] = 0, 0
+    # Steps are longer than rows, so that what rounds them otherwise is seen.
+    optimizers = [RowwiseRMSprop(table, lr=3.0, seed=2**63 - 9) for table in (found, wanted)]
+    for step in range(12):
+        pull = normal(rows, dim, step) * (torch.arange(rows) % 7 != step % 7)[:, None]
+        for table, optimizer in zip((found, wanted), optimizers, strict=True):
+            (table.weight * pull).sum().backward()
+            if table is wanted:
+                monkeypatch.setattr(rowwise, "move_rows_in_loop", rowwise.move_rows)
+            optimizer.step()
+            monkeypatch.undo()
+        states = [optimizer.state[optimizer.param_groups[0]["params"][0]] for optimizer in optimizers]
+        assert all(torch.equal(states[0][name], states[1][name]) for name in ("squares", "count", "step"))
+        assert torch.equal(found.scales, wanted.scales)
+        assert torch.equal(found.integers, wanted.integers)
 
 
 def test_steps_smaller_than_a_level_add_up():

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 # Multipliers, and the steps of the key from round to round.
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
-_PHILOX_ROUNDS = 10
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+PHILOX_ROUNDS = 10
 _WORD = 0xFFFFFFFF
 _SHUFFLE_ROUNDS = 8
 
@@ -35,16 +35,16 @@ def philox(counter: Words, seed: int) -> Words:
     """
     a, b, c, d = counter
     keys = [seed & _WORD, seed >> 32]
-    for _ in range(_PHILOX_ROUNDS):
+    for _ in range(PHILOX_ROUNDS):
         # A product of two words fits into 64 bits; where it takes the sign bit, the mask undoes what the shift does.
-        first, second = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]
+        first, second = a * MULTIPLIERS[0], c * MULTIPLIERS[1]
         a, b, c, d = (
             (second >> 32 & _WORD) ^ b ^ keys[0],
             second & _WORD,
             (first >> 32 & _WORD) ^ d ^ keys[1],
             first & _WORD,
         )
-        keys = [(key + step) & _WORD for key, step in zip(keys, _KEY_STEPS, strict=True)]
+        keys = [(key + step) & _WORD for key, step in zip(keys, KEY_STEPS, strict=True)]
     return a, b, c, d
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from baco_gpu.checks import check_integer, check_number
 from baco_gpu.codebook.cuda import launcher_of
 from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
+from baco_gpu.codebook.packing import pack, unpack
 from baco_gpu.cuda.launch import Launcher
 from baco_gpu.cuda.plan import WARP, shared_grid
 from baco_gpu.errors import InputError
+from baco_gpu.precision import least_scale, midpoint, scale_values
+from baco_gpu.training import rowwise_loop
 from baco_gpu.training.counters import odd_words, random_chances
 
 KERNEL_LEVELS = {8: "unsigned char", 16: "unsigned short"}  # of the bits that there is a kernel for, what holds a value
@@ -112,7 +116,9 @@ class RowwiseRMSprop(torch.optim.Optimizer):
                     self._odd[anchor] = odd_words(table.embedding_dim, seed, rows.device)
                 move = Move(table, state, rows, gradient, self._odd[anchor], group["lr"], group["eps"], seed)
                 launch = launcher_of(rows.device) if rows.is_cuda and table.bits in KERNEL_LEVELS else None
-                if launch is None:
+                if rows.is_cpu:
+                    move_rows_in_loop(move)
+                elif launch is None:
                     move_rows(move)
                 else:
                     with torch.cuda.device(rows.device):
@@ -145,18 +151,48 @@ class RowwiseRMSprop(torch.optim.Optimizer):
 
 
 def move_rows(move: Move) -> None:
-    """Make a step.
+    """Make a step, on any device.
 
-    Means are added up in float64, so that every order of addition gives the same float32, all but always.
+    Means are added up in float64, so that every order of addition gives the same float32, all but always. Roots are
+    taken in float64, too: those of float32 on a CPU are MKL's, of which one in 170 is not the nearest float.
     """
     table, state, rows, gradient, odd, lr, eps, seed = move
     squares, count = state["squares"][rows], state["count"][rows].int() + 1
     squares += (gradient.double().square().mean(dim=1).float() - squares) / count
     state["squares"][rows] = squares
     state["count"][rows] = count.clamp_(max=_MOST_COUNTED).to(torch.uint8)
-    length = squares.sqrt_().add_(eps).reciprocal_().mul_(lr)
+    length = squares.double().sqrt_().float().add_(eps).reciprocal_().mul_(lr)
     values = table.read(rows).sub_(gradient * length[:, None])
     table.write(rows, values, random_chances(rows, odd, seed, state["step"]))
+
+
+def move_rows_in_loop(move: Move) -> None:
+    """`move_rows` of a table on the CPU, as one compiled loop."""
+    table, state, rows, gradient, odd, lr, eps, seed = move
+    if table.bits in KERNEL_LEVELS:
+        levels, places = table.integers.numpy().view(f"u{table.bits // 8}"), rows
+    else:
+        unpacked = unpack(table.integers[rows], table.bits, table.embedding_dim)
+        levels, places = unpacked.to(torch.uint8).numpy(), torch.arange(len(rows))
+    rowwise_loop.move_rows(
+        levels,
+        places.numpy(),
+        rows.numpy(),
+        table.scales.view(-1).numpy(),
+        scale_values(np.arange(256, dtype=np.uint8), table.bits),
+        state["squares"].numpy(),
+        state["count"].numpy(),
+        gradient.contiguous().numpy(),
+        odd.numpy(),
+        np.uint64(seed),
+        state["step"].item(),
+        np.float32(midpoint(table.bits)),
+        least_scale(table.bits),
+        np.float32(lr),
+        np.float32(eps),
+    )
+    if table.bits not in KERNEL_LEVELS:
+        table.integers[rows] = pack(torch.from_numpy(levels), table.bits)
 
 
 def move_rows_by_kernel(launch: Launcher, move: Move) -> None:

@@ -17,7 +17,7 @@ from cuda_host.host import SMALL, HostLauncher
 
 def main() -> None:
     launch = HostLauncher(sorted(Path(sys.argv[1]).glob("*.so")), SMALL, seed=4, interrupt=2)
-    rowwise.move_rows = functools.partial(rowwise.move_rows_by_kernel, launch)
+    rowwise.move_rows_in_loop = functools.partial(rowwise.move_rows_by_kernel, launch)
     for dim, bits in itertools.product((1, 33, 64), rowwise.KERNEL_LEVELS):
         table = LowPrecisionEmbedding(9, dim, bits=bits)
         optimizer = RowwiseRMSprop(table)
