@@ -50,7 +50,7 @@ def _scale_that_reaches(greatest, middle, least_scale):
     return min(max(rounded, 1), 255)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def move_rows(
     levels,
     places,
