@@ -75,6 +75,28 @@ def test_metrics_equal_the_loops(levels, batch_size, seed):
     assert found == pytest.approx(by_loops(users, items, train + validation, test, ks), abs=1e-12)
 
 
+@pytest.mark.parametrize("batch_size", [None, 1, 7])
+def test_users_may_be_looked_up_batch_by_batch(batch_size):
+    users, items, (train, _, test) = random_case(4)
+    seen, held_out = interactions(train), interactions(test)
+    asked = []
+
+    def rows_of(ids):
+        asked.append(ids.tolist())
+        return users[ids]
+
+    found = evaluate_ranking(rows_of, items, seen, held_out, batch_size=batch_size)
+    assert found == evaluate_ranking(users, items, seen, held_out, batch_size=batch_size)
+    assert [user for batch in asked for user in batch] == sorted({user for user, _ in test})
+    assert max(map(len, asked)) == (batch_size or len(asked[0]))
+    with pytest.raises(InputError, match="user_repr must be finite"):
+        evaluate_ranking(
+            lambda ids: torch.where(ids[:, None] == max(asked[-1]), torch.inf, users[ids]), items, seen, held_out
+        )
+    with pytest.raises(InputError, match="of 40 users and 29 items, the interactions of 40 and 30"):
+        evaluate_ranking(rows_of, items[:-1], seen, held_out)
+
+
 @pytest.mark.parametrize("k", [1, 5, 20])
 def test_ndcg_equals_that_of_scikit_learn(k):
     users, items, (train, _, test) = random_case(11)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,10 @@ from baco_gpu.errors import InputError
 
 # Scores of one batch of users, in elements: 64 MB in float32 on a CPU, 256 MB on a GPU, whatever the number of items.
 _SCORES = {"cpu": 1 << 24, "cuda": 1 << 26}
+_NOT_FINITE = "{} must be finite, it holds nan or infinity"
+
+
+RowsOf = Callable[[Tensor], Tensor]
 
 
 class _ItemsByUser(NamedTuple):
@@ -36,7 +40,7 @@ class _ItemsByUser(NamedTuple):
 
 @torch.no_grad()
 def evaluate_ranking(
-    user_repr: Tensor,
+    user_repr: Tensor | RowsOf,
     item_repr: Tensor,
     exclude: Interactions | Sequence[Interactions],
     held_out: Interactions,
@@ -60,7 +64,9 @@ def evaluate_ranking(
 
     Parameters
     ----------
-    user_repr, item_repr : floating tensors of shape (num_users, dim) and (num_items, dim)
+    user_repr : floating tensor of shape (num_users, dim), or function
+        Of int64 ids of some users that gives their rows: a table need not be floats all at once.
+    item_repr : floating tensor of shape (num_items, dim)
     exclude : Interactions, or several
         Pairs that are not ranked. Published figures, on test too, leave out the training items and nothing else; add
         the validation part for a ranking of what is truly new. An excluded pair cannot be a hit.
@@ -78,16 +84,18 @@ def evaluate_ranking(
     Raises
     ------
     InputError
-        When sizes disagree, representations are not finite, nothing is held out, or a k is below 1.
+        When sizes disagree, representations are not finite, nothing is held out, or a k is below 1. What a function
+        gives is known to be finite at the end.
     """
     excluded = [exclude] if isinstance(exclude, Interactions) else list(exclude)
     num_items = _check_tables(user_repr, item_repr, [*excluded, held_out])
+    rows_of: RowsOf = user_repr.__getitem__ if isinstance(user_repr, Tensor) else user_repr
     cutoffs = sorted({check_integer("ks", k, minimum=1) for k in ks})
     if not cutoffs:
         raise InputError("ks must not be empty")
     if len(held_out) == 0:
         raise InputError("there are no held-out interactions to rank")
-    device = user_repr.device
+    device = item_repr.device
     if batch_size is None:
         batch = max(_SCORES.get(device.type, _SCORES["cpu"]) // num_items, 1)
     else:
@@ -96,10 +104,12 @@ def evaluate_ranking(
     ranked = np.unique(held_out.users)
     wanted, hidden = _by_user([held_out], ranked, num_items, device), _by_user(excluded, ranked, num_items, device)
     users, counts = (torch.as_tensor(array, device=device) for array in (ranked, np.diff(wanted.offsets)))
-    meter = _Meter(cutoffs, num_items, device)
+    meter, finite = _Meter(cutoffs, num_items, device), torch.ones((), dtype=torch.bool, device=device)
     for start in range(0, len(ranked), batch):
         stop = min(start + batch, len(ranked))
-        scores = user_repr[users[start:stop]] @ item_repr.T
+        own = rows_of(users[start:stop])
+        finite &= torch.isfinite(own).all()
+        scores = own @ item_repr.T
         rows, items = hidden.between(start, stop)
         scores[rows, items] = -torch.inf
         best = top_items(scores, min(cutoffs[-1], num_items))
@@ -111,6 +121,8 @@ def evaluate_ranking(
         # A user with fewer rankable items than k has excluded ones at the end, which are no hits.
         hits = (keys[place] == found) & (scores.gather(1, best) > -torch.inf)
         meter.add(hits, counts[start:stop])
+    if not finite:
+        raise InputError(_NOT_FINITE.format("user_repr"))
     return meter.means()
 
 
@@ -188,24 +200,27 @@ class _Meter:
         }
 
 
-def _check_tables(user_repr: Tensor, item_repr: Tensor, parts: list[Interactions]) -> int:
-    for name, table in (("user_repr", user_repr), ("item_repr", item_repr)):
+def _check_tables(user_repr: Tensor | RowsOf, item_repr: Tensor, parts: list[Interactions]) -> int:
+    given = {"user_repr": user_repr, "item_repr": item_repr}
+    tables = {name: table for name, table in given.items() if isinstance(table, Tensor)}
+    for name, table in tables.items():
         if table.ndim != 2 or not table.is_floating_point():
             raise InputError(f"{name} must be a floating matrix, got {table.dtype} of shape {tuple(table.shape)}")
         if not bool(torch.isfinite(table).all()):
-            raise InputError(f"{name} must be finite, it holds nan or infinity")
-    if user_repr.shape[1] != item_repr.shape[1]:
+            raise InputError(_NOT_FINITE.format(name))
+    if isinstance(user_repr, Tensor) and user_repr.shape[1] != item_repr.shape[1]:
         raise InputError(
             f"user_repr and item_repr must have the same width, got {user_repr.shape[1]} and {item_repr.shape[1]}"
         )
-    sizes = (len(user_repr), len(item_repr))
+    num_items = len(item_repr)
     for part in parts:
-        if (part.num_users, part.num_items) != sizes:
+        num_users = len(user_repr) if isinstance(user_repr, Tensor) else part.num_users
+        if (part.num_users, part.num_items) != (num_users, num_items):
             raise InputError(
-                f"the representations are of {sizes[0]} users and {sizes[1]} items, "
+                f"the representations are of {num_users} users and {num_items} items, "
                 f"the interactions of {part.num_users} and {part.num_items}"
             )
-    return sizes[1]
+    return num_items
 
 
 def _by_user(parts: list[Interactions], ranked: np.ndarray, num_items: int, device: torch.device) -> _ItemsByUser:

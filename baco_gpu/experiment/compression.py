@@ -44,10 +44,10 @@ from baco_gpu.precision import BITS, FLOAT, bits_of
 from baco_gpu.progress import Progress, silent
 from baco_gpu.training.callbacks import Callback
 
-# With fewer, rounding at random is noise that costs recall: of matrix factorisation on Beauty, 8 bits keep all of it,
+# With fewer bits, rounding at random is noise that costs recall: of matrix factorisation on Beauty, 8 keep all of it,
 # 7 keep 99%, 6 keep 94%, and 4 keep 37%.
 _TRAINED = tuple(dtype for dtype, bits in BITS.items() if bits >= 6)
-_COMPACT_DTYPE = "int16"  # which keeps what 8 bits keep of the sets above, and all of Gowalla
+_COMPACT_DTYPE = "int16"  # of the same on Gowalla, 16 bits keep 99.5% and 8 bits 97%
 
 
 @dataclass(frozen=True)

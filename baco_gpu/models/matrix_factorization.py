@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from baco_gpu.models.recommender import BatchRows, Recommender
@@ -19,6 +21,10 @@ class MatrixFactorization(Recommender):
     def representations(self) -> tuple[Tensor, Tensor]:
         """The two embedding tables, (num_users, dim) and (num_items, dim)."""
         return self.user_embedding.weight, self.item_embedding.weight
+
+    def ranked(self) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """Lookups of users, who need not be floats all at once, and the table of items."""
+        return self.user_embedding, self.item_embedding.weight
 
     def rows(self, users: Tensor, items: Tensor) -> BatchRows:
         """The rows of a batch of users, (batch,), and of items, of any shape; int64 tensors, one lookup each."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -82,6 +83,11 @@ class Recommender(nn.Module):
     def representations(self) -> tuple[Tensor, Tensor]:
         """The tables that scores are inner products of: (num_users, dim) and (num_items, dim)."""
         raise NotImplementedError
+
+    def ranked(self) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """What a full ranking reads: a function of user ids that gives their rows, and the table of items."""
+        users, items = self.representations()
+        return users.__getitem__, items
 
     def rows(self, users: Tensor, items: Tensor) -> BatchRows:
         """The rows of a batch of users, (batch,), and of items, of any shape; int64 tensors, all differentiable."""

@@ -137,8 +137,8 @@ class TrainingRun:
         """Metrics of the model as it is on `held_out`, with the training items masked."""
         started = time.perf_counter()
         with torch.no_grad():
-            users, items = self.model.representations()
-        metrics = evaluate_ranking(users, items, self.split.train, held_out, ks)
+            users, items = self.model.ranked()
+            metrics = evaluate_ranking(users, items, self.split.train, held_out, ks)
         self.evaluation_seconds += time.perf_counter() - started
         return metrics
 
