@@ -17,7 +17,6 @@ from baco_gpu.cuda.launch import Launcher
 from baco_gpu.cuda.plan import WARP, shared_grid
 from baco_gpu.errors import InputError
 from baco_gpu.precision import least_scale, midpoint, scale_values
-from baco_gpu.training import rowwise_loop
 from baco_gpu.training.counters import odd_words, random_chances
 
 KERNEL_LEVELS = {8: "unsigned char", 16: "unsigned short"}  # of the bits that there is a kernel for, what holds a value
@@ -168,6 +167,8 @@ def move_rows(move: Move) -> None:
 
 def move_rows_in_loop(move: Move) -> None:
     """`move_rows` of a table on the CPU, as one compiled loop."""
+    from baco_gpu.training import rowwise_loop  # and Numba, which tables on a GPU can do without
+
     table, state, rows, gradient, odd, lr, eps, seed = move
     if table.bits in KERNEL_LEVELS:
         levels, places = table.integers.numpy().view(f"u{table.bits // 8}"), rows
