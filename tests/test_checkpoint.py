@@ -66,6 +66,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path, every, epoch):
         (0, {"product": True}),
         (2, {"low_precision": 7}),
         (0, {"product": True, "row_bits": 16}),
+        (0, {"product": True, "row_bits": 8}),
     ],
 )
 @pytest.mark.parametrize("epoch", [2, 3, 5, 7, 8])

@@ -56,7 +56,9 @@ def test_its_state_is_what_is_stored():
     assert served.state_dict()["codebook"].dtype == torch.uint8
 
 
-@pytest.mark.parametrize("name", ["packed", "packed mixed", "product", "residual", "mixed", "sixteen bits"])
+@pytest.mark.parametrize(
+    "name", ["packed", "packed mixed", "product", "residual", "mixed", "low precision", "sixteen bits"]
+)
 def test_it_is_exported_for_any_batch(name):
     served = ServedEmbedding.of(modules()[name])
     exported = torch.export.export(served, (IDS[0],), dynamic_shapes=({0: torch.export.Dim("batch", min=2)},))

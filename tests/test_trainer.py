@@ -73,7 +73,9 @@ def same(first, second):
 
 
 @pytest.mark.parametrize("loss", ["softmax", "bpr"])
-@pytest.mark.parametrize("tables", [{}, {"compressed": True}, {"low_precision": 16}, {"low_precision": 5}])
+@pytest.mark.parametrize(
+    "tables", [{}, {"compressed": True}, {"low_precision": 16}, {"low_precision": 8}, {"low_precision": 5}]
+)
 @pytest.mark.parametrize("method", ["mf", "lightgcn"])
 def test_training_finds_the_planted_groups(method, tables, loss):
     split = planted_split()
@@ -266,7 +268,7 @@ class SeenCodes(SeenRows):
         self.numbers.append(run.model.user_embedding.numbers.clone())
 
 
-@pytest.mark.parametrize("row_bits", [None, 16])
+@pytest.mark.parametrize("row_bits", [None, 16, 8])
 @pytest.mark.parametrize("method", ["mf", "lightgcn"])
 def test_product_codes_come_when_floats_learn_no_more_and_follow_these(monkeypatch, method, row_bits):
     scripted_evaluation(monkeypatch, [0.3, 0.2, 0.4, 0.1, 0.25, 0.35, 0.36, 0.2, 0.2])
