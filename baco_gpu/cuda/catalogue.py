@@ -19,7 +19,6 @@ AXES = {
     "two": ("false", "true"),
     "level": ("unsigned char", "unsigned short"),
 }
-ID_BYTES = {"int": 4, "long long": 8}
 
 _LISTS = "nodes:long*? {}offsets:long* neighbors:id* weights:long*? node_weights:long* labels:id* marks:long*? "
 _LISTS += "other_labels:id* other_volumes:long* penalty:double output:id* gained:long*? {}"
