@@ -11,6 +11,8 @@ MOVIELENS = $(PIP) --no-deps recbole==1.2.1
 # TorchRec asks for FBGEMM's build for CUDA; these are the builds for a CPU that fit the PyTorch of constraints.txt.
 TORCHREC = $(PIP) --no-deps torchrec==1.8.0 fbgemm-gpu-cpu==1.8.0
 REQUIREMENTS = setup.cfg pyproject.toml constraints.txt
+# A process a core, each with its own tests, and those of another once it has none left.
+WORKERS = --numprocesses auto --maxprocesses 8 --dist worksteal
 DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # The benchmarks that run without being told of a data set: those that take no positional argument.
@@ -32,8 +34,8 @@ test: $(VENV)/test-installed ## Install what the tests need, check style and typ
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
-	$(BIN)/pytest --nbmake --nbmake-timeout=600 notebooks
+	$(BIN)/pytest $(WORKERS) --cov --cov-report=term-missing:skip-covered
+	$(BIN)/pytest $(WORKERS) --nbmake --nbmake-timeout=600 notebooks
 	$(DOCS)
 
 lint: $(VENV)/test-installed ## Check style and types, without running a test

@@ -7,8 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -56,14 +54,6 @@ def _small(block: Block) -> Block:
 RUN = [page for page in TEXTS if runnable(page)]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
-    """The runs of all pages, two at a time: most of one is the start of its processes."""
-    pool = ThreadPoolExecutor(max_workers=2)
-    yield {page: pool.submit(_run, page, tmp_path_factory.mktemp("page")) for page in RUN}
-    pool.shutdown(cancel_futures=True)
-
-
 def _run(page: str, folder: Path) -> subprocess.CompletedProcess[str]:
     todo = runnable(page)
     clicks, _, _ = planted_coclusters(num_users=150, num_items=100, num_edges=1800, num_clusters=8, seed=0)
@@ -83,8 +73,8 @@ def _run(page: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_a_page_runs_from_top_to_bottom(page: str, runs: dict[str, Future[subprocess.CompletedProcess[str]]]):
-    run = runs[page].result()
+def test_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path):
+    run = _run(page, tmp_path)
     assert run.returncode == 0, run.stderr
 
 
