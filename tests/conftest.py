@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
 
-# Set where tests run in several processes, and in some shells; what is printed elsewhere is as long as its text.
-os.environ.pop("COLUMNS", None)
+# What changes how commands print; the first is set where tests run in several processes, and either in some shells.
+for name in ("COLUMNS", "FORCE_COLOR"):
+    os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
