@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(THREADS) codebook_keys(
 }
 
 // A list of terms, sorted by the row that they belong to: term number order[j], less `period` where it is not below,
-// for j from offsets[r] to offsets[r + 1] - 1; times weights[j], where they are weighted.
+// for j from begins[r] to ends[r] - 1; times weights[j], where they are weighted.
 template <class Value, class Index, bool Weighted>
 struct Terms {
     const Value* terms;
@@ -135,6 +135,8 @@ struct Terms {
     Int64 dim;
     const Index* order;
     const Value* weights;
+    const Index* begins;
+    const Index* ends;
 
     __device__ __forceinline__ const Value* row(Int64 place) const {
         const Int64 number = order[place];
@@ -182,12 +184,12 @@ struct LongRows {
 
 template <class Pack, class Value, class Index, bool Weighted>
 __device__ void sum_rows(
-    const Terms<Value, Index, Weighted>& terms, const Index* offsets, Int64 rows, Wide<Value> factor, const Teams& teams,
+    const Terms<Value, Index, Weighted>& terms, Int64 rows, Wide<Value> factor, const Teams& teams,
     const LongRows& long_rows, Int64* piece_rows, Int64* piece_numbers, Value* totals
 ) {
     for (Int64 row = teams.first(); row < rows; row += teams.count()) {
-        const Int64 begin = offsets[row];
-        const Int64 end = offsets[row + 1];
+        const Int64 begin = terms.begins[row];
+        const Int64 end = terms.ends[row];
         if (end - begin > long_rows.piece) {
             if (teams.lane() == 0) long_rows.add(row, end - begin, piece_rows, piece_numbers);
             continue;
@@ -204,30 +206,31 @@ __device__ void sum_rows(
 
 template <class Value, class Index, bool Weighted>
 __global__ void __launch_bounds__(THREADS, 4) row_sums(
-    const Value* terms, Int64 period, Int64 dim, const Index* order, const Value* weights, const Index* offsets,
-    Int64 rows, double factor, int packed, int lane_bits, Int64 piece, Int64* counters, Int64* long_rows,
-    Int64* first_pieces, Int64* piece_rows, Int64* piece_numbers, Value* totals
+    const Value* terms, Int64 period, Int64 dim, const Index* order, const Value* weights, const Index* begins,
+    const Index* ends, Int64 rows, double factor, int packed, int lane_bits, Int64 piece, Int64* counters,
+    Int64* long_rows, Int64* first_pieces, Int64* piece_rows, Int64* piece_numbers, Value* totals
 ) {
-    const Terms<Value, Index, Weighted> list{terms, period, dim, order, weights};
+    const Terms<Value, Index, Weighted> list{terms, period, dim, order, weights, begins, ends};
     const LongRows longer{piece, counters, long_rows, first_pieces};
     const Teams teams{lane_bits};
     const Wide<Value> scale = (Wide<Value>)factor;
     if (packed) {
-        sum_rows<Sixteen<Value>>(list, offsets, rows, scale, teams, longer, piece_rows, piece_numbers, totals);
+        sum_rows<Sixteen<Value>>(list, rows, scale, teams, longer, piece_rows, piece_numbers, totals);
     } else {
-        sum_rows<Single<Value>>(list, offsets, rows, scale, teams, longer, piece_rows, piece_numbers, totals);
+        sum_rows<Single<Value>>(list, rows, scale, teams, longer, piece_rows, piece_numbers, totals);
     }
 }
 
 template <class Pack, class Value, class Index, bool Weighted>
 __device__ void sum_pieces(
-    const Terms<Value, Index, Weighted>& terms, const Index* offsets, Int64 count, Int64 piece, const Int64* piece_rows,
+    const Terms<Value, Index, Weighted>& terms, Int64 count, Int64 piece, const Int64* piece_rows,
     const Int64* piece_numbers, const Teams& teams, Wide<Value>* sums
 ) {
     for (Int64 number = teams.first(); number < count; number += teams.count()) {
         const Int64 row = piece_rows[number];
-        const Int64 begin = offsets[row] + piece_numbers[number] * piece;
-        const Int64 end = begin + piece < offsets[row + 1] ? begin + piece : offsets[row + 1];
+        const Int64 last = terms.ends[row];
+        const Int64 begin = terms.begins[row] + piece_numbers[number] * piece;
+        const Int64 end = begin + piece < last ? begin + piece : last;
         Wide<Value>* out = sums + number * terms.dim;
         for (Int64 column = teams.lane() * Pack::size; column < terms.dim; column += teams.size() * Pack::size) {
             Wide<Value> part[Pack::size];
@@ -239,24 +242,24 @@ __device__ void sum_pieces(
 
 template <class Value, class Index, bool Weighted>
 __global__ void __launch_bounds__(THREADS, 4) piece_sums(
-    const Value* terms, Int64 period, Int64 dim, const Index* order, const Value* weights, const Index* offsets,
-    int packed, int lane_bits, Int64 piece, const Int64* counters, const Int64* piece_rows,
+    const Value* terms, Int64 period, Int64 dim, const Index* order, const Value* weights, const Index* begins,
+    const Index* ends, int packed, int lane_bits, Int64 piece, const Int64* counters, const Int64* piece_rows,
     const Int64* piece_numbers, Wide<Value>* sums
 ) {
-    const Terms<Value, Index, Weighted> list{terms, period, dim, order, weights};
+    const Terms<Value, Index, Weighted> list{terms, period, dim, order, weights, begins, ends};
     const Teams teams{lane_bits};
     if (packed) {
-        sum_pieces<Sixteen<Value>>(list, offsets, counters[1], piece, piece_rows, piece_numbers, teams, sums);
+        sum_pieces<Sixteen<Value>>(list, counters[1], piece, piece_rows, piece_numbers, teams, sums);
     } else {
-        sum_pieces<Single<Value>>(list, offsets, counters[1], piece, piece_rows, piece_numbers, teams, sums);
+        sum_pieces<Single<Value>>(list, counters[1], piece, piece_rows, piece_numbers, teams, sums);
     }
 }
 
 // A thread block a row: every team adds up a share of its pieces, the first team the shares, both in ascending order.
 template <class Value, class Index>
 __global__ void __launch_bounds__(THREADS) finish_sums(
-    const Wide<Value>* sums, Int64 dim, const Index* offsets, double factor, int lane_bits, Int64 piece,
-    Int64* counters, Int64* long_rows, Int64* first_pieces, Value* totals
+    const Wide<Value>* sums, Int64 dim, const Index* begins, const Index* ends, double factor, int lane_bits,
+    Int64 piece, Int64* counters, Int64* long_rows, Int64* first_pieces, Value* totals
 ) {
     __shared__ Wide<Value> shares[THREADS];
     const LongRows longer{piece, counters, long_rows, first_pieces};
@@ -265,7 +268,7 @@ __global__ void __launch_bounds__(THREADS) finish_sums(
     const int num_teams = THREADS >> lane_bits;
     for (Int64 place = blockIdx.x; place < counters[0]; place += gridDim.x) {
         const Int64 row = long_rows[place];
-        const Int64 pieces = longer.pieces((Int64)offsets[row + 1] - (Int64)offsets[row]);
+        const Int64 pieces = longer.pieces((Int64)ends[row] - (Int64)begins[row]);
         const Wide<Value>* parts = sums + first_pieces[place] * dim;
         for (Int64 start = 0; start < dim; start += teams.size()) {
             const Int64 column = start + teams.lane();

@@ -134,6 +134,8 @@ def test_products_with_hubs(weighted):
     torch.testing.assert_close(
         found.cpu(), sparse_product.gathered_sums(table, offsets, columns, weights), rtol=1e-3, atol=1e-2
     )
+    rows = torch.tensor([6, 2, 4, 2, 0], device="cuda")
+    assert torch.equal(sparse_product.gathered_sums_at(*given, rows), found[rows])
 
 
 @pytest.mark.usefixtures("operations")

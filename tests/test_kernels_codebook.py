@@ -15,6 +15,7 @@ from baco_gpu.codebook import device, plain, sparse_product
 from baco_gpu.codebook.lookup import NO_PADDING, list_members
 from baco_gpu.cuda.catalogue import instances
 from cuda_host.host import SANITIZERS, SMALL, build, compiler, host_launcher, run_sanitized, small_libraries
+from waiting import WaitsForTheDevice
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs g++ to build the CUDA sources for the CPU")
 
@@ -105,6 +106,42 @@ def test_products_with_sparse_matrices(launch, monkeypatch, dtype, weighted):
         expected = (matrix @ table.double()).to(dtype)
         same(device.gathered_sums(launch, table, offsets, columns, weights), expected)
         same(sparse_product.gathered_sums(table, offsets, columns, weights), expected)
+
+
+@EVERY_VALUE
+def test_rows_of_products_have_the_bits_of_the_whole_product(launch, monkeypatch, dtype):
+    """Rows of no, one, a few and many entries, asked for in any order and several times, or not at all."""
+    monkeypatch.setattr(device, "PIECE", 8)
+    generator = torch.Generator().manual_seed(8)
+    offsets = torch.tensor([0, 0, 1, 9, 18, 118, 118, 121])
+    columns = torch.randint(20, (121,), generator=generator)
+    weights = torch.randn(121, generator=generator).to(dtype)
+    for dim, index in itertools.product(DIMS, IDS_DTYPES):
+        table = torch.randn((20, dim), generator=generator).to(dtype)
+        given = (table, offsets.to(index), columns.to(index), weights)
+        whole = device.gathered_sums(launch, *given)
+        for rows in ([], [0], [3, 1, 1], [4], [6, 0, 4, 6, 2], list(range(7))):
+            asked = torch.tensor(rows, dtype=index)
+            same(device.gathered_sums_at(launch, *given, asked), whole[asked.long()])
+
+
+def test_kernels_do_not_wait_for_the_device(launch):
+    """All but one, whose result is as large as the data say, which shows that waits are seen here."""
+    codebook, codes, second = drawn(4, torch.float32, torch.int32, True)
+    given = (codes, second, torch.arange(IDS), NO_PADDING)
+    members = list_members(codes, second, NO_PADDING, ROWS)
+    grad = torch.ones((IDS, 4))
+    with WaitsForTheDevice() as mode:
+        device.lookup(launch, codebook, *given)
+        device.lookup_gradient(launch, grad, *given, ROWS)
+        device.expand(launch, codebook, codes, second, NO_PADDING, *members)
+        device.collapse(launch, grad, codes, second, NO_PADDING, *members)
+        device.gathered_sums(launch, grad, *members, None)
+        device.gathered_sums_at(launch, grad, *members, None, torch.tensor([1, 5, 1]))
+    assert mode.count == 0
+    with WaitsForTheDevice() as mode:
+        device.lookup_row_gradients(launch, grad, *given, ROWS)
+    assert mode.count > 0
 
 
 def test_every_instance_has_run():

@@ -27,7 +27,8 @@ def launch(monkeypatch):
     launch = host_launcher(seed=8, interrupt=7)
     for name in ("lookup", "lookup_gradient", "lookup_row_gradients", "expand", "collapse"):
         monkeypatch.setattr(plain, name, functools.partial(getattr(device, name), launch))
-    monkeypatch.setattr(segments, "gathered_sums", functools.partial(device.gathered_sums, launch))
+    for name in ("gathered_sums", "gathered_sums_at"):
+        monkeypatch.setattr(segments, name, functools.partial(getattr(device, name), launch))
     return launch
 
 

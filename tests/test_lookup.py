@@ -127,7 +127,9 @@ def test_operators_are_registered_as_torch_asks(two, padding, indices):
 def test_the_product_is_registered_as_torch_asks():
     table, offsets, columns = torch.randn((4, 3)), torch.tensor([0, 2, 2, 3]), torch.tensor([1, 3, 0])
     for weights in (None, torch.randn(3)):
-        torch.library.opcheck(sparse_product.gathered_sums, (table, offsets, columns, weights))
+        given = (table, offsets, columns, weights)
+        torch.library.opcheck(sparse_product.gathered_sums, given)
+        torch.library.opcheck(sparse_product.gathered_sums_at, (*given, torch.tensor([2, 0, 2])))
 
 
 def test_members_of_every_row_are_listed_without_the_padding_index():
@@ -262,6 +264,8 @@ class TestBadInput:
         ]:
             with pytest.raises(InputError, match=message):
                 sparse_product.gathered_sums(*arguments)
+            with pytest.raises(InputError, match=message):
+                sparse_product.gathered_sums_at(*arguments, torch.tensor([0]))
         with pytest.raises(InputError, match="columns must be on the device of the table, cpu, got meta"):
             sparse_product._check(table, offsets, columns.to("meta"), None)
 
@@ -387,3 +391,28 @@ def test_segment_sums_equal_the_loop(rows, dtype):
     assert gathered_sums(terms, *members).tolist() == total.tolist()
     halves = torch.full((len(rows),), 0.5, dtype=dtype)
     assert gathered_sums(terms, *members, halves).tolist() == (total / 2).tolist()
+
+
+@st.composite
+def sparse_matrices(draw):
+    """A sparse matrix by rows, of up to 8 columns, and a dense one to multiply it with."""
+    lengths = draw(st.lists(st.integers(0, 5), min_size=1, max_size=12))
+    columns = draw(st.lists(st.integers(0, 7), min_size=sum(lengths), max_size=sum(lengths)))
+    index = draw(st.sampled_from([torch.int32, torch.int64]))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    matrix = sparse_product.SparseRows(
+        torch.tensor([0, *np.cumsum(lengths)], dtype=index),
+        torch.tensor(columns, dtype=index),
+        torch.randn(len(columns), generator=generator),
+    )
+    return matrix, torch.randn((8, 3), generator=generator)
+
+
+@given(sparse_matrices(), st.data(), st.sampled_from([1.0, 0.3]))
+def test_rows_of_a_product_have_the_bits_of_the_whole(pair, data, factor):
+    matrix, dense = pair
+    count = len(matrix.offsets) - 1
+    rows = torch.tensor(data.draw(st.lists(st.integers(0, count - 1), max_size=9)), dtype=torch.int64)
+    assert torch.equal(matrix.times_at(rows, dense, factor), matrix.times(dense, factor)[rows])
+    shaped = matrix.times_at(torch.zeros((2, 3), dtype=torch.int32), dense, factor)
+    assert torch.equal(shaped, matrix.times(dense, factor)[torch.zeros((2, 3), dtype=torch.int64)])

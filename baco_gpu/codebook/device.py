@@ -25,6 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from baco_gpu.codebook.segments import marked
 from baco_gpu.cuda.launch import Launcher
 from baco_gpu.cuda.plan import WARP, shared_grid
 
@@ -183,11 +184,31 @@ def gathered_sums(launch: Launcher, table: Tensor, offsets: Tensor, columns: Ten
     return _row_sums(launch, table.contiguous(), columns.contiguous(), offsets.contiguous(), False, own)
 
 
-def _row_sums(
-    launch: Launcher, terms: Tensor, order: Tensor, offsets: Tensor, two: bool, weights: Tensor | None = None
+def gathered_sums_at(
+    launch: Launcher, table: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor | None, rows: Tensor
 ) -> Tensor:
-    """For every row, the sum of `weights[j] * terms[order[j] % len(terms)]` for j in its range; half where `two`."""
+    """See `sparse_product.gathered_sums_at`; the range of a row that is not asked for is empty."""
+    own = None if weights is None else weights.contiguous()
+    ends = torch.where(marked(rows, len(offsets) - 1), offsets[1:], offsets[:-1])
+    sums = _row_sums(launch, table.contiguous(), columns.contiguous(), offsets.contiguous(), False, own, ends)
+    return sums.index_select(0, rows)
+
+
+def _row_sums(
+    launch: Launcher,
+    terms: Tensor,
+    order: Tensor,
+    offsets: Tensor,
+    two: bool,
+    weights: Tensor | None = None,
+    ends: Tensor | None = None,
+) -> Tensor:
+    """For every row, the sum of `weights[j] * terms[order[j] % len(terms)]` for j in its range; half where `two`.
+
+    A range ends where the next one begins, or at `ends`, of the dtype of the offsets.
+    """
     rows, dim, entries = len(offsets) - 1, terms.shape[1], len(order)
+    ends = offsets[1:] if ends is None else ends
     totals = terms.new_empty((rows, dim))
     if not totals.numel():
         return totals
@@ -202,7 +223,7 @@ def _row_sums(
     )
     counters.zero_()
     long_rows, pieces = [counters, *lists[:2]], lists[2:]
-    source = [terms, len(terms), dim, order, weights, offsets]
+    source = [terms, len(terms), dim, order, weights, offsets, ends]
     factor = 0.5 if two else 1.0
     grid = shared_grid(rows, per_block, launch.processors)
     launch("row_sums", weighted, grid, [*source, rows, factor, *teams, PIECE, *long_rows, *pieces, totals])
@@ -213,5 +234,5 @@ def _row_sums(
         launch("piece_sums", weighted, grid, [*source, *teams, PIECE, counters, *pieces, sums])
         lanes = min(max(dim - 1, 0).bit_length(), WARP.bit_length() - 1)
         grid = shared_grid(most_rows, 1, launch.processors)
-        launch("finish_sums", template, grid, [sums, dim, offsets, factor, lanes, PIECE, *long_rows, totals])
+        launch("finish_sums", template, grid, [sums, dim, offsets, ends, factor, lanes, PIECE, *long_rows, totals])
     return totals

@@ -60,6 +60,43 @@ def gathered_sums(table: Tensor, offsets: Tensor, columns: Tensor, weights: Tens
     )
 
 
+def gathered_sums_at(table: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor | None, rows: Tensor) -> Tensor:
+    """`gathered_sums(table, offsets, columns, weights)[rows]`, to the bit, from the entries of these rows alone.
+
+    On a CPU these entries are copied out first, and so all rows are added up where more than half of the entries are
+    asked for. On a GPU PyTorch would have to wait for their number, and so adds up all rows.
+
+    Parameters
+    ----------
+    table, offsets, columns, weights : as of `gathered_sums`
+    rows : int32 or int64 tensor of shape (n,), in any order, also several times
+
+    Returns
+    -------
+    Tensor of shape (n, dim); no gradient passes through it.
+    """
+    if table.device.type != "cpu":
+        return gathered_sums(table, offsets, columns, weights).index_select(0, rows)
+    asked = marked(rows, len(offsets) - 1)
+    distinct = asked.nonzero().squeeze(1)
+    begins = offsets.index_select(0, distinct)
+    ends = torch.cumsum(offsets.index_select(0, distinct + 1) - begins, 0, dtype=offsets.dtype)
+    if len(distinct) == 0 or 2 * int(ends[-1]) > len(columns):
+        return gathered_sums(table, offsets, columns, weights).index_select(0, rows)
+    offsets = functional.pad(ends, (1, 0))
+    entries = torch.repeat_interleave(begins - offsets[:-1], torch.diff(offsets), output_size=int(ends[-1]))
+    entries += torch.arange(len(entries), dtype=entries.dtype)
+    own = None if weights is None else weights.index_select(0, entries)
+    sums = gathered_sums(table, offsets, columns.index_select(0, entries), own)
+    places = torch.cumsum(asked, 0).sub_(1)
+    return sums.index_select(0, places.index_select(0, rows))
+
+
+def marked(rows: Tensor, count: int) -> Tensor:
+    """Which of `count` rows are among these: a bool tensor of shape (count,)."""
+    return torch.zeros(count, dtype=torch.bool, device=rows.device).index_fill_(0, rows.long(), True)
+
+
 def widened(tensor: Tensor) -> Tensor:
     """`tensor`, in float32 where it is of half precision: a sum of many terms is then rounded once."""
     return tensor.float() if tensor.dtype in _HALVES else tensor

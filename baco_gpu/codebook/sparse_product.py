@@ -25,8 +25,17 @@ class SparseRows(NamedTuple):
 
     def times(self, dense: Tensor, factor: float = 1.0) -> Tensor:
         """`factor` times the product with a dense matrix of shape (columns, dim)."""
+        return gathered_sums(dense.detach(), self.offsets, self.columns, self._weights(dense, factor))
+
+    def times_at(self, rows: Tensor, dense: Tensor, factor: float = 1.0) -> Tensor:
+        """`times(dense, factor)[rows]`, to the bit, for rows of any shape; the others need not be added up."""
+        weights = self._weights(dense, factor)
+        sums = gathered_sums_at(dense.detach(), self.offsets, self.columns, weights, rows.reshape(-1))
+        return sums.view(*rows.shape, dense.shape[1])
+
+    def _weights(self, dense: Tensor, factor: float) -> Tensor:
         weights = self.values.to(dense.dtype)
-        return gathered_sums(dense.detach(), self.offsets, self.columns, weights if factor == 1.0 else weights * factor)
+        return weights if factor == 1.0 else weights * factor
 
 
 @torch.library.custom_op(
@@ -44,6 +53,23 @@ def gathered_sums(table: Tensor, offsets: Tensor, columns: Tensor, weights: Tens
     """
     _check(table, offsets, columns, weights)
     return segments.gathered_sums(table, offsets, columns, weights)
+
+
+@torch.library.custom_op(
+    "baco_gpu::gathered_sums_at",
+    mutates_args=(),
+    schema="(Tensor table, Tensor offsets, Tensor columns, Tensor? weights, Tensor rows) -> Tensor",
+)
+def gathered_sums_at(table: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor | None, rows: Tensor) -> Tensor:
+    """`segments.gathered_sums_at`, opaque to compilers; no gradient passes through it.
+
+    Raises
+    ------
+    InputError
+        As `gathered_sums` does. Rows out of range, too, are the caller's fault.
+    """
+    _check(table, offsets, columns, weights)
+    return segments.gathered_sums_at(table, offsets, columns, weights, rows)
 
 
 def _check(table: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor | None) -> None:
@@ -67,4 +93,10 @@ def _(table: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor | None) -
     return table.new_empty((offsets.shape[0] - 1, table.shape[1]))
 
 
+@gathered_sums_at.register_fake
+def _(table: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor | None, rows: Tensor) -> Tensor:
+    return table.new_empty((rows.shape[0], table.shape[1]))
+
+
 gathered_sums.register_kernel("cuda")(on_cuda(_check, 4, device.gathered_sums, segments.gathered_sums))
+gathered_sums_at.register_kernel("cuda")(on_cuda(_check, 4, device.gathered_sums_at, segments.gathered_sums_at))

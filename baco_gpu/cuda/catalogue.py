@@ -44,7 +44,7 @@ def _kernel(source: str, axes: str, arguments: str) -> Kernel:
 _RUN = "list:id* length:long*"
 
 _CODES = "codes:code* secondary:code*? num_ids:long rows:long indices:index*? count:long padding:long "
-_TERMS = "terms:value* period:long dim:long order:index* weights:value*? offsets:index* "
+_TERMS = "terms:value* period:long dim:long order:index* weights:value*? begins:index* ends:index* "
 _PIECES = "piece:long counters:long* long_rows:long* first_pieces:long* "
 
 KERNELS = {
@@ -109,7 +109,7 @@ KERNELS = {
     "finish_sums": _kernel(
         "codebook.cu",
         "value index",
-        "sums:wide* dim:long offsets:index* factor:double lane_bits:int " + _PIECES + "totals:value*",
+        "sums:wide* dim:long begins:index* ends:index* factor:double lane_bits:int " + _PIECES + "totals:value*",
     ),
     "draw_triples": _kernel(
         "sampling.cu",

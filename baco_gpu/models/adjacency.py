@@ -19,24 +19,45 @@ from baco_gpu.errors import InputError
 
 
 class Neighbours(NamedTuple):
-    """The adjacency of both sides: `R` by users, and its transpose by items."""
+    """The adjacency of both sides: `R` by users, and its transpose by items.
+
+    Means over layers are taken by Horner's rule, `S = E + A S`, so that no layer is kept. The mean's factor goes into
+    the weights of the last product: a pass over the tables less.
+    """
 
     of_users: SparseRows
     of_items: SparseRows
 
     def averaged(self, users: Tensor, items: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
-        """The mean over layers 0..num_layers, by Horner's rule `S = E + A S`, so that no layer is kept.
+        """The mean over layers 0..num_layers."""
+        return self._sums(users, items, num_layers, 1.0 / (num_layers + 1))
 
-        The mean's factor goes into the weights of the last product: a pass over the tables less.
-        """
+    def averaged_at(
+        self, users: Tensor, items: Tensor, num_layers: int, user_rows: Tensor, item_rows: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Rows of `averaged`. The last layer, of which nothing else is read, is a product at these rows alone."""
+        own = functional.embedding(user_rows, users), functional.embedding(item_rows, items)
+        if not num_layers:
+            return own
+        user_sum, item_sum = self._sums(users, items, num_layers - 1)
+        factor = 1.0 / (num_layers + 1)
+        return (
+            self.of_users.times_at(user_rows, item_sum, factor).add_(own[0], alpha=factor),
+            self.of_items.times_at(item_rows, user_sum, factor).add_(own[1], alpha=factor),
+        )
+
+    def _sums(self, users: Tensor, items: Tensor, num_layers: int, factor: float = 1.0) -> tuple[Tensor, Tensor]:
+        """`factor` times the sum of the layers."""
+        if not num_layers:
+            return users * factor, items * factor
         user_sum, item_sum = users, items
         for layer in range(1, num_layers + 1):
-            factor = 1.0 / (num_layers + 1) if layer == num_layers else 1.0
+            scale = factor if layer == num_layers else 1.0
             user_sum, item_sum = (
-                self.of_users.times(item_sum, factor).add_(users, alpha=factor),
-                self.of_items.times(user_sum, factor).add_(items, alpha=factor),
+                self.of_users.times(item_sum, scale).add_(users, alpha=scale),
+                self.of_items.times(user_sum, scale).add_(items, alpha=scale),
             )
-        return (user_sum, item_sum) if num_layers else (users.clone(), items.clone())
+        return user_sum, item_sum
 
 
 class BipartiteAdjacency(nn.Module):
@@ -144,10 +165,8 @@ class _PropagatedRows(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ctx.save_for_backward(user_rows, item_rows)
         ctx.neighbours, ctx.num_layers, ctx.sizes = neighbours, num_layers, (users.shape, items.shape)
-        user_mean, item_mean = neighbours.averaged(users, items, num_layers)
         return (
-            functional.embedding(user_rows, user_mean),
-            functional.embedding(item_rows, item_mean),
+            *neighbours.averaged_at(users, items, num_layers, user_rows, item_rows),
             functional.embedding(user_rows, users),
             functional.embedding(item_rows, items),
         )

@@ -45,7 +45,10 @@ class LightGCN(Recommender):
         return self.adjacency.propagate(self.user_embedding.weight, self.item_embedding.weight, self.num_layers)
 
     def rows(self, users: Tensor, items: Tensor) -> BatchRows:
-        """The rows of a batch of users, (batch,), and of items, of any shape; the whole graph is propagated, once."""
+        """The rows of a batch of users, (batch,), and of items, of any shape.
+
+        The last layer is propagated at these rows alone, those before it over the whole graph.
+        """
         tables = self.user_embedding.weight, self.item_embedding.weight
         return BatchRows(*self.adjacency.propagate_rows(*tables, self.num_layers, users, items))
 

@@ -26,6 +26,10 @@ def register(launch: HostLauncher) -> None:
         (lookup.codebook_expand, lookup._check_expansion, 6, device.expand, plain.expand),
         (lookup.codebook_collapse, lookup._check_expansion, 6, device.collapse, plain.collapse),
         (sparse_product.gathered_sums, sparse_product._check, 4, device.gathered_sums, segments.gathered_sums),
+        (
+            *(sparse_product.gathered_sums_at, sparse_product._check, 4),
+            *(device.gathered_sums_at, segments.gathered_sums_at),
+        ),
     ):
         operator.register_kernel("cpu")(cuda.on_cuda(check, checked, kernels, otherwise))
 
@@ -44,9 +48,9 @@ def check(secondary: torch.Tensor | None, padding: int) -> None:
     torch.library.opcheck(lookup.codebook_lookup_row_gradients, (grad.detach(), *given, 5))
     torch.library.opcheck(lookup.codebook_expand, (codebook, codes, secondary, padding, *members))
     torch.library.opcheck(lookup.codebook_collapse, (table_grad, codes, secondary, padding, *members))
-    torch.library.opcheck(
-        sparse_product.gathered_sums, (codebook.detach(), *members, torch.randn(len(members.ids)).double())
-    )
+    product = (codebook.detach(), *members, torch.randn(len(members.ids)).double())
+    torch.library.opcheck(sparse_product.gathered_sums, product)
+    torch.library.opcheck(sparse_product.gathered_sums_at, (*product, indices.reshape(-1) % 5))
     for function in (
         lambda table: lookup.codebook_lookup(table, *given),
         lambda table: lookup.codebook_expand(table, codes, secondary, padding, *members),
