@@ -21,6 +21,7 @@ from baco_gpu.baselines.method import (
     PRODUCT,
     QUANTIZED,
     RESIDUAL,
+    Method,
 )
 from baco_gpu.baselines.registry import find_method
 from baco_gpu.checks import check_choice, check_integer
@@ -163,26 +164,13 @@ def compress(
     )
     if result is not None and chosen.name != "codebook":
         raise InputError(f"a finished clustering serves method 'codebook' alone, got method {method!r}")
-    sizes = table.num_users, table.num_items
-    if chosen.size == FULL or chosen.table == NARROW:
-        width = table.embedding_dim if chosen.size == FULL else _width_within(_budget_of(clustering, method), table)
-        users, items = (full_table(size, width) for size in sizes)
-        return Compression(method, users, items, table.full_parameters, table.full_bytes)
-
-    if chosen.table in (PRODUCT, COMPACT):
-        row_bits = bits_of(clustering.codebook_dtype or _COMPACT_DTYPE) if chosen.table == COMPACT else None
-        coded = plan_product(_budget_of(clustering, method), table).tables(table, row_bits=row_bits)
-        return Compression(method, *coded, table.full_parameters, table.full_bytes)
-    if chosen.table == LOW_PRECISION:
-        rounded = _low_precision(_budget_of(clustering, method), table)
-        return Compression(method, rounded[0], rounded[1], table.full_parameters, table.full_bytes)
     if chosen.table == QUANTIZED and clustering.codebook_dtype is None:
         table = widest_integers(_budget_of(clustering, method), table)
         clustering = clone(clustering).set_params(codebook_dtype=table.codebook_dtype)
-    bits = bits_of(table.codebook_dtype)
-    if chosen.table == QUANTIZED and _budget_of(clustering, method).buys_own_rows(table):
-        own = [CodebookEmbedding(np.arange(size), table.embedding_dim, bits=bits) for size in sizes]
-        return Compression(method, own[0], own[1], table.full_parameters, table.full_bytes)
+    full = table.full_parameters, table.full_bytes
+    own = _own_rows(chosen, clustering, table)
+    if own is not None:
+        return Compression(method, own[0], own[1], *full)
     graph = BipartiteGraph.from_interactions(split.train)
     if result is not None and result.graph_checksum != graph.checksum():
         raise InputError(
@@ -191,40 +179,69 @@ def compress(
             "(compress with the same split and seed)"
         )
     started = time.perf_counter()
-    residuals, dim = NOBODY, table.embedding_dim
+    (user_table, item_table), result = _shared_rows(graph, chosen, clustering, table, result, progress)
+    seconds = time.perf_counter() - started
+    callbacks = () if chosen.regroup is None else (Regrouping(chosen.regroup, chosen.regroup_when, graph),)
+    return Compression(method, user_table, item_table, *full, seconds, result, callbacks)
+
+
+def _own_rows(chosen: Method, clustering: BalancedCoclustering, table: TableSize) -> Sequence[Table] | None:
+    """The tables of users and of items where every id has a row of its own, stored one way or another; else None."""
+    sizes = table.num_users, table.num_items
+    if chosen.size == FULL:
+        return [full_table(size, table.embedding_dim) for size in sizes]
+    if chosen.table not in (NARROW, PRODUCT, COMPACT, LOW_PRECISION, QUANTIZED):
+        return None
+    budget = _budget_of(clustering, chosen.name)
+    if chosen.table == NARROW:
+        width = _width_within(budget, table)
+        return [full_table(size, width) for size in sizes]
+    if chosen.table in (PRODUCT, COMPACT):
+        row_bits = bits_of(clustering.codebook_dtype or _COMPACT_DTYPE) if chosen.table == COMPACT else None
+        return plan_product(budget, table).tables(table, row_bits=row_bits)
+    if chosen.table == LOW_PRECISION:
+        return _low_precision(budget, table)
+    if not budget.buys_own_rows(table):
+        return None
+    bits = bits_of(table.codebook_dtype)
+    return [CodebookEmbedding(np.arange(size), table.embedding_dim, bits=bits) for size in sizes]
+
+
+def _shared_rows(
+    graph: BipartiteGraph,
+    chosen: Method,
+    clustering: BalancedCoclustering,
+    table: TableSize,
+    result: CoclusteringResult | None,
+    progress: Progress,
+) -> tuple[Sequence[Table], CoclusteringResult | None]:
+    """The tables of users and of items where ids share rows, and the clustering that says which, where it is ours."""
+    dim, bits = table.embedding_dim, bits_of(table.codebook_dtype)
+    residuals = NOBODY
     if chosen.table in (RESIDUAL, AFFINITY):
-        whole = _budget_of(clustering, method)
+        whole = _budget_of(clustering, chosen.name)
         residuals = plan_residuals(graph, table, whole)
         left = budget_beside(residuals, table, whole)
         clustering = clone(clustering).set_params(budget=left.ratio if left.rows is None else left.rows)
-    tables: Sequence[Table]
     if chosen.table == AFFINITY:
         estimator = clone(clustering).set_params(**chosen.parameters or {})
-        mixture = mix_coclusters(graph, estimator, table, _budget_of(estimator, method), progress)
-        seconds = time.perf_counter() - started
-        result, tables = mixture.result, mixture.tables(residuals, dim, bits=bits)
+        mixture = mix_coclusters(graph, estimator, table, _budget_of(estimator, chosen.name), progress)
+        return mixture.tables(residuals, dim, bits=bits), mixture.result
+    if chosen.parameters is None:
+        budget = _budget_of(clustering, chosen.name) if chosen.size == BUDGET else None
+        sides = chosen.assign(graph, budget, table, clustering.random_state or 0)
     else:
-        if chosen.parameters is None:
-            budget = _budget_of(clustering, method) if chosen.size == BUDGET else None
-            sides = chosen.assign(graph, budget, table, clustering.random_state or 0)
-        else:
-            if result is None:
-                estimator = clone(clustering).set_params(**chosen.parameters)
-                result = estimator.fit(graph, progress=progress).result_
-            sides = result.users, result.items
-        seconds = time.perf_counter() - started
-        if chosen.shares is None:
-            shared = result is not None and result.shared
-            tables = residuals.tables(sides, dim, bits=bits, shared=shared)
-        else:
-            tables = [
-                WeightedCodebookEmbedding(side.labels, dim, side.secondary, shares=chosen.shares, bits=bits)
-                for side in sides
-            ]
-    callbacks = () if chosen.regroup is None else (Regrouping(chosen.regroup, chosen.regroup_when, graph),)
-    user_table, item_table = tables
-    full = table.full_parameters, table.full_bytes
-    return Compression(method, user_table, item_table, *full, seconds, result, callbacks)
+        if result is None:
+            estimator = clone(clustering).set_params(**chosen.parameters)
+            result = estimator.fit(graph, progress=progress).result_
+        sides = result.users, result.items
+    if chosen.shares is not None:
+        return [
+            WeightedCodebookEmbedding(side.labels, dim, side.secondary, shares=chosen.shares, bits=bits)
+            for side in sides
+        ], result
+    shared = result is not None and result.shared
+    return residuals.tables(sides, dim, bits=bits, shared=shared), result
 
 
 def _budget_of(clustering: BalancedCoclustering, method: str) -> Budget:
