@@ -178,20 +178,25 @@ def _sorted_places(
     return found.values, found.indices
 
 
-def gathered_sums(launch: Launcher, table: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor | None) -> Tensor:
-    """See `sparse_product.gathered_sums`."""
+def gathered_sums(
+    launch: Launcher,
+    table: Tensor,
+    offsets: Tensor,
+    columns: Tensor,
+    weights: Tensor | None,
+    ends: Tensor | None = None,
+) -> Tensor:
+    """See `sparse_product.gathered_sums`; `ends` as of `_row_sums`."""
     own = None if weights is None else weights.contiguous()
-    return _row_sums(launch, table.contiguous(), columns.contiguous(), offsets.contiguous(), False, own)
+    return _row_sums(launch, table.contiguous(), columns.contiguous(), offsets.contiguous(), False, own, ends)
 
 
 def gathered_sums_at(
     launch: Launcher, table: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor | None, rows: Tensor
 ) -> Tensor:
     """See `sparse_product.gathered_sums_at`; the range of a row that is not asked for is empty."""
-    own = None if weights is None else weights.contiguous()
     ends = torch.where(marked(rows, len(offsets) - 1), offsets[1:], offsets[:-1])
-    sums = _row_sums(launch, table.contiguous(), columns.contiguous(), offsets.contiguous(), False, own, ends)
-    return sums.index_select(0, rows)
+    return gathered_sums(launch, table, offsets, columns, weights, ends).index_select(0, rows)
 
 
 def _row_sums(

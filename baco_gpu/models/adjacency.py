@@ -30,26 +30,31 @@ class Neighbours(NamedTuple):
 
     def averaged(self, users: Tensor, items: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
         """The mean over layers 0..num_layers."""
+        if not num_layers:
+            return users.clone(), items.clone()
         return self._sums(users, items, num_layers, 1.0 / (num_layers + 1))
 
     def averaged_at(
         self, users: Tensor, items: Tensor, num_layers: int, user_rows: Tensor, item_rows: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Rows of `averaged`. The last layer, of which nothing else is read, is a product at these rows alone."""
-        own = functional.embedding(user_rows, users), functional.embedding(item_rows, items)
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rows of `averaged`, then the same rows of the tables.
+
+        The last layer, of which nothing else is read, is a product at these rows alone.
+        """
+        own_users, own_items = functional.embedding(user_rows, users), functional.embedding(item_rows, items)
         if not num_layers:
-            return own
+            return own_users.clone(), own_items.clone(), own_users, own_items
         user_sum, item_sum = self._sums(users, items, num_layers - 1)
         factor = 1.0 / (num_layers + 1)
         return (
-            self.of_users.times_at(user_rows, item_sum, factor).add_(own[0], alpha=factor),
-            self.of_items.times_at(item_rows, user_sum, factor).add_(own[1], alpha=factor),
+            self.of_users.times_at(user_rows, item_sum, factor).add_(own_users, alpha=factor),
+            self.of_items.times_at(item_rows, user_sum, factor).add_(own_items, alpha=factor),
+            own_users,
+            own_items,
         )
 
     def _sums(self, users: Tensor, items: Tensor, num_layers: int, factor: float = 1.0) -> tuple[Tensor, Tensor]:
-        """`factor` times the sum of the layers."""
-        if not num_layers:
-            return users * factor, items * factor
+        """The sum of the layers; `factor` goes into the last product, and the tables themselves are that of none."""
         user_sum, item_sum = users, items
         for layer in range(1, num_layers + 1):
             scale = factor if layer == num_layers else 1.0
@@ -165,11 +170,7 @@ class _PropagatedRows(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ctx.save_for_backward(user_rows, item_rows)
         ctx.neighbours, ctx.num_layers, ctx.sizes = neighbours, num_layers, (users.shape, items.shape)
-        return (
-            *neighbours.averaged_at(users, items, num_layers, user_rows, item_rows),
-            functional.embedding(user_rows, users),
-            functional.embedding(item_rows, items),
-        )
+        return neighbours.averaged_at(users, items, num_layers, user_rows, item_rows)
 
     @staticmethod
     @once_differentiable
