@@ -11,15 +11,15 @@ MOVIELENS = $(PIP) --no-deps recbole==1.2.1
 # TorchRec asks for FBGEMM's build for CUDA; these are the builds for a CPU that fit the PyTorch of constraints.txt.
 TORCHREC = $(PIP) --no-deps torchrec==1.8.0 fbgemm-gpu-cpu==1.8.0
 REQUIREMENTS = setup.cfg pyproject.toml constraints.txt
-# A process a core, each with its own tests, and those of another once it has none left.
-WORKERS = --numprocesses auto --maxprocesses 8 --dist worksteal
+# A process a core, eight at most; each takes new tests once it has none left.
+PYTEST = $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # The benchmarks that run without being told of a data set: those that take no positional argument.
 BENCHMARKS = $(basename $(notdir $(shell grep -L 'add_argument."[a-z]' $$(grep -l ArgumentParser benchmarks/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench gpu-check clean
+.PHONY: help demo check test nightly lint loops kernels format docs bench gpu-check clean
 
 help: ## Print this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,14 +28,23 @@ demo: $(VENV)/demo-installed ## Compress MovieLens-100K to a quarter, train on i
 	$(BIN)/baco $(DEMO)
 
 # Waiting threads that spin slow a busy machine down several times over.
-test: export OMP_WAIT_POLICY ?= PASSIVE
-test: $(VENV)/test-installed ## Install what the tests need, check style and types, run all tests and the notebooks, build the docs
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/hadolint Dockerfile
-	$(BIN)/pytest $(WORKERS) --cov --cov-report=term-missing:skip-covered
-	$(BIN)/pytest $(WORKERS) --nbmake --nbmake-timeout=600 notebooks
+check test nightly: export OMP_WAIT_POLICY ?= PASSIVE
+
+# What may run side by side before there are several processes of tests.
+BEFORE = $(MAKE) --no-print-directory --jobs=2 --output-sync lint loops kernels
+
+check: lint ## Check style and types, and run the tests that touch nothing heavy: within 90 seconds
+	$(PYTEST) --tier check
+
+test: $(VENV)/test-installed ## Test every behaviour once, at the smallest size that shows it, and build the documentation: within 6 minutes
+	$(BEFORE)
+	$(PYTEST) --tier test
+	$(DOCS)
+
+nightly: $(VENV)/nightly-installed ## Test at every size, with coverage and rare packages; notebooks and pages as published
+	$(BEFORE)
+	$(PYTEST) --tier nightly --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) --nbmake --nbmake-timeout=600 notebooks
 	$(DOCS)
 
 lint: $(VENV)/test-installed ## Check style and types, without running a test
@@ -43,6 +52,9 @@ lint: $(VENV)/test-installed ## Check style and types, without running a test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
+
+loops kernels: $(VENV)/test-installed
+	$(BIN)/python tests/compiled.py $@
 
 format: $(VENV)/test-installed ## Format the sources, and mend what ruff can mend
 	$(BIN)/ruff check --fix
@@ -55,9 +67,10 @@ bench: $(VENV)/test-installed ## Run the benchmarks that need no data set; they 
 	@for name in $(BENCHMARKS); do echo "benchmarks/$$name.py"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 # Small graphs alone under the sanitizers, which slow kernels down tens of times, and no pools of memory.
-gpu-check: SANITIZED = -p without_pools -m gpu -k "not million" tests/test_gpu_solver.py tests/test_streaming.py tests/test_gpu_codebook.py
+gpu-check: SANITIZED = -p without_pools -m gpu -k "not million" --tier nightly \
+	tests/kernels/test_gpu_solver.py tests/clustering/test_streaming.py tests/kernels/test_gpu_codebook.py
 gpu-check: ## With a GPU, and PyTorch, CuPy and pytest in $(PYTHON): run the tests that need one, then compute-sanitizer
-	$(PYTHON) -m pytest -m gpu
+	$(PYTHON) -m pytest -m gpu --tier nightly
 	@for tool in "memcheck --report-api-errors no" racecheck synccheck; do \
 		echo "compute-sanitizer --tool $$tool"; \
 		BACO_GPU_EDGES=0 BACO_DATA= PYTHONPATH=tests PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
@@ -72,7 +85,7 @@ $(BIN)/pip:
 		+ sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
-# The two stamps keep a second run from installing again; a change of the requirements makes them old.
+# The stamps keep a second run from installing again; a change of the requirements makes them old.
 $(VENV)/demo-installed: $(REQUIREMENTS) | $(BIN)/pip
 	@echo "Installing baco_gpu into $(VENV): a few minutes the first time, most of them for PyTorch"
 	$(PIP) -c constraints.txt -e .
@@ -83,5 +96,10 @@ $(VENV)/test-installed: $(REQUIREMENTS) | $(BIN)/pip
 	@echo "Installing baco_gpu and the test tools into $(VENV): a few minutes the first time, most of them for PyTorch"
 	$(PIP) -c constraints.txt -e '.[dev]'
 	$(MOVIELENS)
-	$(TORCHREC)
 	@touch $@ $(VENV)/demo-installed
+
+$(VENV)/nightly-installed: $(VENV)/test-installed
+	@echo "Installing what the nightly tests alone compare with"
+	$(PIP) -c constraints.txt -e '.[dev,nightly]'
+	$(TORCHREC)
+	@touch $@

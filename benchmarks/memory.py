@@ -176,6 +176,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="write the rows to this CSV file, too")
+    parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, help="all that are installed, by default")
     parser.add_argument("--candidate", choices=CANDIDATES, help="measure one in this process, and print JSON")
     arguments = parser.parse_args()
     size = Size(int(arguments.ids), arguments.dim, arguments.batch)
@@ -185,7 +186,7 @@ def main() -> None:
     own = [f"--{name}={getattr(arguments, name)}" for name in ("ids", "dim", "batch", "repeats", "device")]
     table_bytes = 4 * size.ids * size.dim
     rows = []
-    for name in available():
+    for name in arguments.candidates or available():
         command = [sys.executable, "-m", "benchmarks.memory", *own, f"--candidate={name}"]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         found = json.loads(output.splitlines()[-1])

@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import os
+
+# One thread a process of tests, since as many processes as there are cores share these. Numba may use four, whatever
+# the machine has: tests of threads set as many as they are about. Both are read as the libraries load.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "4")
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
 
-# The first example that calls a compiled loop waits for its compilation.
-settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("default")
+from tiers import (
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
+
+__all__ = [
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+    "pytest_testnodedown",
+]
+
+numba.set_num_threads(1)
 
 # What changes how commands print; the first is set where tests run in several processes, and either in some shells.
 for name in ("COLUMNS", "FORCE_COLOR"):

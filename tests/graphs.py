@@ -44,6 +44,24 @@ def random_graph(num_users, num_items, num_edges, seed, weighted=False):
     )
 
 
+def graph_of_all_lengths(limits, seed, weighted):
+    """Users and items with lists just at, below and beyond every limit, empty ones, and hubs beyond every table."""
+    rng = np.random.default_rng(seed)
+    edges = sorted({limit + step for limit in limits.longest for step in (-1, 0, 1)})
+    lengths = [0, 1, 2, *edges, limits.block_slots + 77, 0]
+    others = 2 * limits.block_slots + 131
+    users = [np.repeat(place, length) for place, length in enumerate(lengths)]
+    items = [rng.choice(others, length, replace=False) for length in lengths]
+    small = (rng.integers(len(lengths), len(lengths) + 97, 400), rng.integers(0, others, 400))
+    rows, columns = np.concatenate([*users, small[0]]), np.concatenate([*items, small[1]])
+    # And the other way round: items with such lists, whose users have short ones.
+    shifted = (np.concatenate([rows, columns + 300]), np.concatenate([columns, rows + others + 5]))
+    weights = rng.integers(1, 7, len(shifted[0])).astype(float) if weighted else None
+    return BipartiteGraph.from_edges(
+        *shifted, weights, num_users=others + 333, num_items=others + 333, duplicates="sum" if weighted else "drop"
+    )
+
+
 def reference_of(graph, scheme="degree"):
     """The same graph and integer weights for the reference solver, and the integer weights themselves."""
     weights = integer_weights(graph, scheme)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import mmap
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from baco_gpu.clustering.backends.base import Partition
 from baco_gpu.clustering.backends.device import Block, DeviceBackend, DeviceProblem
@@ -25,6 +28,7 @@ from baco_gpu.cuda.pinned import HostArray
 from baco_gpu.cuda.plan import Limits
 
 HERE = Path(__file__).parent
+BUILT = HERE.parents[1] / "build" / "cuda_host"
 FLAGS = ("-std=c++20", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-ffp-contract=off")
 SANITIZERS = ("-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
 
@@ -34,6 +38,20 @@ SMALL = Limits(tiny_degree=3, warp_slots=16, block_slots=32, warps=2, probes=4, 
 
 def compiler() -> str | None:
     return shutil.which("g++")
+
+
+# The marks of tests that run the CUDA sources on the CPU.
+ON_KERNELS = [
+    pytest.mark.heavy("runs kernels built for the CPU"),
+    pytest.mark.skipif(compiler() is None, reason="needs g++ to build the CUDA sources for the CPU"),
+]
+
+
+def on_kernels(test: Any) -> Any:
+    """A test, or a class of tests, with these marks."""
+    for mark in ON_KERNELS:
+        test = mark(test)
+    return test
 
 
 def build(
@@ -137,28 +155,37 @@ def _cell(value: Any) -> np.ndarray:
     return np.array([value])
 
 
-@functools.cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="cuda_host_")
+def _shared(limits: Limits, sources: Sequence[str]) -> tuple[Path, ...]:
+    """Libraries that all processes of a run build once between them, and later runs find until a source changes."""
+    texts = [
+        *map(source_text, sources),
+        *(HERE.joinpath(name).read_text() for name in ("library.cpp", "cuda_host.hpp")),
+    ]
+    settings = [compiler(), *FLAGS, *map(str, limits.macros().items())]
+    folder = BUILT / hashlib.sha256("\0".join([*texts, *map(str, settings)]).encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    # In an order of its own, so that two processes do not wait for the same library.
+    for source in random.Random(os.getpid()).sample(sources, len(sources)):
+        library = folder / f"{source}.so"
+        with FileLock(folder / f"{source}.lock"):
+            if not library.exists():
+                with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                    build(Path(scratch), limits, [source])
+                    Path(scratch, library.name).replace(library)
+    return tuple(folder / f"{source}.so" for source in sorted(sources))
 
 
 @functools.cache
 def small_libraries() -> tuple[Path, ...]:
     """All kernels with the tables of SMALL."""
-    folder = Path(_folder().name, "small")
-    folder.mkdir()
-    build(folder, SMALL)
-    return tuple(sorted(folder.glob("*.so")))
+    return _shared(SMALL, SOURCES)
 
 
 @functools.cache
 def full_libraries() -> tuple[Path, ...]:
     """The label kernels with the tables that a GPU gets; the others have none."""
-    folder = Path(_folder().name, "full")
-    folder.mkdir()
-    build(folder, Limits(), ["label_move.cu"])
     others = [path for path in small_libraries() if path.name != "label_move.cu.so"]
-    return (*folder.glob("*.so"), *others)
+    return (*_shared(Limits(), ["label_move.cu"]), *others)
 
 
 def host_launcher(*, seed: int = 1, interrupt: int = 0) -> HostLauncher:

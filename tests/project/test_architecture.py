@@ -1,0 +1,229 @@
+"""Data flows one way through the package: every room imports from rooms above it alone, inside functions too."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import functools
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import baco_gpu
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "baco_gpu"
+LONGEST_FILE = 400
+
+# The rooms in the order data flows, and what each may import beside itself and the small tools.
+TOOLS = ("atomic", "checks", "errors", "machine", "progress")
+ROOMS: dict[str, tuple[str, ...]] = {
+    "precision": (),
+    "tensor_file": (),
+    "kernels": (),
+    "cuda": ("kernels",),
+    "data": (),
+    "graph": ("data",),
+    "clustering": ("precision", "tensor_file", "data", "graph", "cuda"),
+    "benchmarking": ("data", "graph", "clustering"),
+    "baselines": ("data", "graph", "clustering"),
+    "serving": ("precision", "tensor_file"),
+    "codebook": ("precision", "cuda", "serving"),
+    "models": ("data", "codebook"),
+    "evaluation": ("data", "models"),
+    "training": ("precision", "tensor_file", "cuda", "data", "codebook", "models", "evaluation"),
+    "experiment": (
+        *("precision", "tensor_file", "data", "graph", "clustering", "baselines", "codebook", "models"),
+        *("evaluation", "training"),
+    ),
+    "plots": ("data", "graph", "clustering"),
+    "report": ("graph", "clustering", "plots"),
+    "cli": (
+        *("precision", "data", "graph", "clustering", "baselines", "codebook", "models", "evaluation", "training"),
+        *("experiment", "plots", "report", "benchmarking"),
+    ),
+    "__main__": ("cli",),
+}
+
+# A result shows itself (`result.plot`, its HTML in a notebook). It loads the room of pictures by name once somebody
+# looks, as pandas does, and names its type for type checkers alone.
+SHOWS_ITSELF = ("baco_gpu/clustering/result.py", "baco_gpu.plots.accessor")
+
+# Packages that only some rooms may import.
+ONLY_IN = {
+    "cudf": ("graph",),
+    "cugraph": ("graph",),
+    "cupy": ("graph", "clustering", "cuda", "cli"),
+    "filelock": ("experiment",),
+    "infomap": ("baselines",),
+    "ipywidgets": ("plots",),
+    "jinja2": ("report",),
+    "llvmlite": ("clustering",),
+    "matplotlib": ("plots",),
+    "onnx": ("serving",),
+    "pylibcugraph": ("graph", "baselines"),
+    "pymetis": ("baselines",),
+    "numba": ("graph", "clustering", "benchmarking", "baselines", "training", "cli"),
+    "rich": ("cli",),
+    "sknetwork": ("baselines",),
+    "torch": ("codebook", "models", "evaluation", "training", "experiment", "cli"),
+    "typer": ("cli",),
+    "yaml": ("cli",),
+}
+
+# Optional packages that no extra of ours brings: whoever converts to a `cugraph.Graph` has them.
+BROUGHT_ALONG = ("cudf", "cugraph")
+
+# Packages of extras: a plain installation lacks them, so no module may import them as it loads.
+OPTIONAL = {
+    "cupy": "cuda13",
+    "infomap": "baselines",
+    "ipywidgets": "notebook",
+    "onnx": "onnx",
+    "pooch": "data",
+    "pylibcugraph": "cugraph13",
+    "pymetis": "baselines",
+    "sknetwork": "baselines",
+}
+
+DISTRIBUTIONS = {
+    "cupy": "cupy-cuda13x",
+    "pylibcugraph": "pylibcugraph-cu13",
+    "sklearn": "scikit-learn",
+    "sknetwork": "scikit-network",
+    "yaml": "pyyaml",
+}
+
+
+class Import(NamedTuple):
+    file: str
+    room: str
+    module: str
+    line: int
+    late: bool  # inside a function, or for type checkers alone
+
+    @property
+    def top(self) -> str:
+        return self.module.partition(".")[0]
+
+    @property
+    def imported_room(self) -> str | None:
+        """The room of the package that it reaches into; None for the package's version and for other packages."""
+        if self.module in ("baco_gpu", "baco_gpu.__version__") or self.top != "baco_gpu":
+            return None
+        name = self.module.split(".")[1]
+        return baco_gpu._HOMES.get(name, self.module).split(".")[1]
+
+
+def sources() -> list[Path]:
+    return sorted([*PACKAGE.rglob("*.py"), *(ROOT / "kernels").rglob("*.py")])
+
+
+def room_of(file: Path) -> str:
+    if not file.is_relative_to(PACKAGE):
+        return "kernels"
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(file: Path) -> Iterator[Import]:
+    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    late = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        or (isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"))
+        for child in ast.walk(node)
+    }
+    name = str(file.relative_to(ROOT))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "baco_gpu":
+            modules = [f"baco_gpu.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = ["." * node.level + (node.module or "")]
+        else:
+            continue
+        for module in modules:
+            yield Import(name, room_of(file), module, node.lineno, node in late)
+
+
+@functools.cache
+def all_imports() -> list[Import]:
+    return [item for file in sources() for item in imports_of(file)]
+
+
+def listed(items: list[Import]) -> list[str]:
+    return [f"{item.file}:{item.line} imports {item.module}" for item in items]
+
+
+def test_the_rooms_are_listed_in_the_order_data_flows():
+    seen: set[str] = set()
+    for room, allowed in ROOMS.items():
+        assert seen.issuperset(allowed), f"{room} imports from a room below it"
+        seen.add(room)
+
+
+def test_every_room_has_its_place():
+    rooms = {room_of(file) for file in sources()} - {"__init__", *TOOLS}
+    assert rooms == set(ROOMS), "give a new room its place in ROOMS: what may it import, and who may import it?"
+
+
+def test_tests_lie_in_folders_named_as_the_rooms_are():
+    beside = {"cuda_host", "project", "tools"}  # what runs kernels on the CPU; the project as a whole; the small tools
+    folders = {path.parent for path in (ROOT / "tests").rglob("*.py")} - {ROOT / "tests"}
+    assert {folder.relative_to(ROOT / "tests").as_posix() for folder in folders} - beside <= {
+        room for room in ROOMS if not room.startswith("__")
+    }
+    assert not list((ROOT / "tests").glob("test_*.py")), "a test belongs into the folder of its room"
+
+
+def test_imports_are_absolute():
+    assert not listed([item for item in all_imports() if item.module.startswith(".")])
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_from_rooms_above_it_alone(room: str):
+    allowed = {None, room, *ROOMS[room], *TOOLS}
+    own = [item for item in all_imports() if item.room == room and (item.file, item.module) != SHOWS_ITSELF]
+    assert not listed([item for item in own if item.imported_room not in allowed])
+
+
+def test_the_small_tools_import_nothing_but_each_other():
+    own = [item for item in all_imports() if item.room in TOOLS and item.top not in sys.stdlib_module_names]
+    assert not listed([item for item in own if item.imported_room not in TOOLS])
+
+
+@pytest.mark.parametrize("package", ONLY_IN)
+def test_heavy_packages_stay_in_their_rooms(package: str):
+    own = [item for item in all_imports() if item.top == package]
+    assert not listed([item for item in own if item.room not in ONLY_IN[package]])
+
+
+@pytest.mark.parametrize("package", [*OPTIONAL, *BROUGHT_ALONG])
+def test_packages_of_extras_are_imported_where_they_are_used(package: str):
+    assert not listed([item for item in all_imports() if item.top == package and not item.late])
+
+
+def test_every_import_is_a_requirement_and_every_requirement_is_imported():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = setup["options.extras_require"]
+
+    def names(text: str) -> set[str]:
+        return {re.split(r"[<>=!~]", line)[0].strip() for line in text.split("\n") if line.strip()}
+
+    foreign = {item.top for item in all_imports()} - {"baco_gpu"} - sys.stdlib_module_names
+    plain = {DISTRIBUTIONS.get(name, name) for name in foreign if name not in (*OPTIONAL, *BROUGHT_ALONG)}
+    assert plain == names(setup["options"]["install_requires"])
+    for name in foreign & OPTIONAL.keys():
+        assert DISTRIBUTIONS.get(name, name) in names(extras[OPTIONAL[name]])
+
+
+@pytest.mark.parametrize("file", sources(), ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_file_is_too_long_to_read(file: Path):
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE

@@ -1,0 +1,48 @@
+"""Benchmarks run, at sizes that say nothing about speed."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tiers import full
+
+pytestmark = pytest.mark.heavy("runs commands")
+
+ROOT = Path(__file__).parents[2]
+
+
+def rows_of(tmp_path, benchmark, *arguments):
+    out = tmp_path / "rows.csv"
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}", *arguments, "--out", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    with out.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_codebook(tmp_path):
+    rows = rows_of(tmp_path, "codebook", "--ids", "400", "--batch", "64", "100", "--dim", "8", "--repeats", "2")
+    assert len(rows) == 4 * 2 * 3
+    step = {row["candidate"]: row for row in rows if (row["batch"], row["phase"]) == ("64", "step")}
+    # Ids, two rows a codebook lookup, the gradient, and Adam's passes, in bytes.
+    ids, row, table = 64 * (8 + 8), 8 * 4, 100 * 8 * 4
+    least = ids + row * (64 + 100) + ids + row * 64 + table + 7 * table
+    assert float(step["codebook and secondary"]["least_megabytes"]) == round(least / 1e6, 2)
+    assert step["nn.Embedding"]["rows"] == "400"
+    assert all(float(row["p20"]) <= float(row["microseconds"]) <= float(row["p80"]) for row in rows)
+
+
+def test_memory(tmp_path):
+    some = ["nn.Embedding, Adam", "low precision, 8 bits"]
+    chosen = full([], ["--candidates", *some])
+    rows = rows_of(tmp_path, "memory", "--ids", "4000", "--dim", "8", "--batch", "64", "--repeats", "3", *chosen)
+    by_name = {row["candidate"]: row for row in rows}
+    assert set(by_name) >= {*some, *full(["nn.Embedding, SparseAdam"], [])}
+    # Rows of 8 bits are read twice and written, and their gradient written and read.
+    assert float(by_name["low precision, 8 bits"]["least_megabytes_a_step"]) == round(64 * 8 * (8 + 3) / 1e6, 2)
+    assert all(float(row["p20"]) <= float(row["milliseconds"]) <= float(row["p80"]) for row in rows)
+    assert all(float(row["megabytes"]) >= 0 for row in rows)
