@@ -15,8 +15,9 @@ REQUIREMENTS = setup.cfg pyproject.toml constraints.txt
 PYTEST = $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-# The benchmarks that run without being told of a data set: those that take no positional argument.
-BENCHMARKS = $(basename $(notdir $(shell grep -L 'add_argument."[a-z]' $$(grep -l ArgumentParser benchmarks/*.py))))
+# The benchmarks that run without being told of a data set: those that take no positional argument. Fingerprints
+# measure nothing.
+BENCHMARKS = $(filter-out fingerprints,$(basename $(notdir $(shell grep -L 'add_argument."[a-z]' $$(grep -l ArgumentParser benchmarks/*.py)))))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test nightly lint loops kernels format docs bench gpu-check clean

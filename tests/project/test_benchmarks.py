@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,34 @@ def test_memory(tmp_path):
     assert float(by_name["low precision, 8 bits"]["least_megabytes_a_step"]) == round(64 * 8 * (8 + 3) / 1e6, 2)
     assert all(float(row["p20"]) <= float(row["milliseconds"]) <= float(row["p80"]) for row in rows)
     assert all(float(row["megabytes"]) >= 0 for row in rows)
+
+
+def fingerprints(*arguments):
+    command = [sys.executable, "-m", "benchmarks.fingerprints", "--only", "modules", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    file = tmp_path_factory.mktemp("fingerprints") / "facts.json"
+    assert fingerprints("--out", file).returncode == 0
+    return file.read_text()
+
+
+def test_fingerprints_repeat_and_those_that_differ_are_listed(tmp_path, recorded):
+    file, name, known = tmp_path / "facts.json", "modules/mixed/file", json.loads(recorded)
+    facts = known["on_this_machine"]
+    facts["modules/gone/arrays"], is_now, facts[name] = "0", facts[name], "1"
+    file.write_text(json.dumps(known))
+    checked = fingerprints("--check", file)
+    assert checked.stdout.splitlines() == ["modules/gone/arrays: was 0, is None", f"{name}: was 1, is {is_now}"]
+    assert checked.returncode == 1
+
+
+def test_fingerprints_of_floats_are_compared_on_the_same_machine_alone(tmp_path, recorded):
+    file, known = tmp_path / "facts.json", json.loads(recorded)
+    known["about"]["cpu"], known["on_this_machine"]["modules/mixed/file"] = "another", "1"
+    file.write_text(json.dumps(known))
+    checked = fingerprints("--check", file)
+    assert checked.returncode == 0
+    assert "left out: training and modules, recorded with cpu another" in checked.stderr
