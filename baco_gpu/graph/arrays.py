@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,3 +173,15 @@ class Adjacency:
         """Bytes of the arrays."""
         weights = 0 if self.weights is None else self.weights.nbytes
         return int(self.offsets.nbytes + self.neighbors.nbytes + weights)
+
+    def frozen(self) -> Adjacency:
+        """Itself, with NumPy arrays read-only from now on."""
+        for array in (self.offsets, self.neighbors, self.weights):
+            if isinstance(array, np.ndarray):
+                array.flags.writeable = False
+        return self
+
+    def moved(self, move: Callable[[Any], Any]) -> Adjacency:
+        """The same rows with every array moved to another device."""
+        weights = None if self.weights is None else move(self.weights)
+        return Adjacency(move(self.offsets), move(self.neighbors), weights).frozen()

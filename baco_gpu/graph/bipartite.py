@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from baco_gpu.checks import check_choice, check_integer
+from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError
-from baco_gpu.graph import building
+from baco_gpu.graph import building, cugraph
 from baco_gpu.graph.arrays import Adjacency, as_ids, as_matrix, as_weights, import_cupy
 from baco_gpu.progress import Progress, silent
 
@@ -97,11 +97,11 @@ class BipartiteGraph:
             user_ids,
             item_ids,
             values,
-            _size("users", user_ids, num_users, user_vocabulary),
-            _size("items", item_ids, num_items, item_vocabulary),
+            building.side_size("users", user_ids, num_users, user_vocabulary),
+            building.side_size("items", item_ids, num_items, item_vocabulary),
             duplicates,
         )
-        return cls(_frozen(csr), _frozen(csc), user_vocabulary, item_vocabulary)
+        return cls(csr.frozen(), csc.frozen(), user_vocabulary, item_vocabulary)
 
     @classmethod
     def from_interactions(cls, interactions: Interactions, *, duplicates: Duplicates = "sum") -> BipartiteGraph:
@@ -173,11 +173,32 @@ class BipartiteGraph:
         )
 
     @classmethod
-    def from_cugraph(cls, network: Any, num_users: int, num_items: int | None = None) -> BipartiteGraph:
-        """Build a graph from a `cugraph.Graph` or `pylibcugraph.SGGraph`; see `baco_gpu.graph.cugraph.from_cugraph`."""
-        from baco_gpu.graph.cugraph import from_cugraph
+    def from_cugraph(
+        cls, network: Any, num_users: int, num_items: int | None = None, *, resource_handle: Any = None
+    ) -> BipartiteGraph:
+        """Build a graph from one of cuGraph whose vertices are users and items as `to_cugraph` numbers them.
 
-        return from_cugraph(network, num_users, num_items)
+        Parameters
+        ----------
+        network : cugraph.Graph or pylibcugraph.SGGraph
+            Directed or not; an edge that is stored in both directions counts once, a repeated one its summed weights.
+        num_users : int
+            Vertices below it are users, the others items.
+        num_items : int, optional
+            As many as the largest vertex that has an edge asks for, unless given.
+        resource_handle : pylibcugraph.ResourceHandle, optional
+            What an SGGraph is read with; a new one unless given.
+
+        Raises
+        ------
+        InputError
+            If `network` is something else, joins two users or two items, has vertices beyond the sizes, or weighs the
+            two directions of an edge differently.
+        MissingExtraError
+            If pylibcugraph, which reads an SGGraph, is not installed.
+        """
+        pairs = cugraph.pairs_of(network, num_users, num_items, resource_handle)
+        return cls.from_edges(*pairs[:3], num_users=pairs.num_users, num_items=pairs.num_items)
 
     @classmethod
     def from_file(
@@ -258,7 +279,7 @@ class BipartiteGraph:
             return self
         cupy = import_cupy()
         move = cupy.asarray if device == "cuda" else cupy.asnumpy
-        return replace(self, csr=_moved(self.csr, move), csc=_moved(self.csc, move))
+        return replace(self, csr=self.csr.moved(move), csc=self.csc.moved(move))
 
     def transpose(self) -> BipartiteGraph:
         """The same edges with users and items changing places; shares all arrays."""
@@ -275,16 +296,33 @@ class BipartiteGraph:
         return matrix
 
     def to_cugraph(self) -> Any:
-        """Return a `cugraph.Graph`: user u is vertex u, item i vertex num_users + i; see `baco_gpu.graph.cugraph`."""
-        from baco_gpu.graph.cugraph import to_cugraph
+        """Return an undirected `cugraph.Graph` with the columns "source", "destination" and "weight".
 
-        return to_cugraph(self)
+        User u is vertex u, item i vertex num_users + i; nodes without an edge are vertices as well.
+
+        Raises
+        ------
+        MissingExtraError
+            If cugraph is not installed.
+        """
+        return cugraph.to_cugraph(self.csr, self.num_items)
 
     def to_pylibcugraph(self, resource_handle: Any = None) -> Any:
-        """Return a `pylibcugraph.SGGraph` with the vertices of `to_cugraph`; see `baco_gpu.graph.cugraph`."""
-        from baco_gpu.graph.cugraph import to_pylibcugraph
+        """Return a symmetric `pylibcugraph.SGGraph` on CuPy's current device, with the vertices of `to_cugraph`.
 
-        return to_pylibcugraph(self, resource_handle)
+        Parameters
+        ----------
+        resource_handle : pylibcugraph.ResourceHandle, optional
+            A new one unless given.
+
+        Raises
+        ------
+        MissingExtraError
+            If pylibcugraph is not installed.
+        BackendUnavailableError
+            If CuPy or a CUDA device is missing.
+        """
+        return cugraph.to_pylibcugraph(self.csr, self.num_items, resource_handle)
 
     def checksum(self) -> str:
         """SHA-256, in hexadecimal, of the sizes and edges; the same on any device, for any order and dtype they had.
@@ -353,39 +391,6 @@ def as_graph(source: Any) -> BipartiteGraph:
         "a graph must be a BipartiteGraph, Interactions, a SciPy sparse matrix, a tuple of two id arrays, a dense "
         f"two-dimensional array, a data frame or a path, got {type(source).__name__}"
     )
-
-
-def _size(side: str, ids: np.ndarray, declared: int | None, vocabulary: Vocabulary | None) -> int:
-    """The number of nodes of a side; InputError if an id, the declared size and the vocabulary do not agree."""
-    name = f"num_{side}"
-    largest = int(ids.max()) if len(ids) else -1
-    if vocabulary is not None:
-        if declared is not None and declared != len(vocabulary):
-            raise InputError(f"{name} must equal the {len(vocabulary)} ids of the vocabulary, got {declared}")
-        declared = len(vocabulary)
-    size = largest + 1 if declared is None else check_integer(name, declared, minimum=0)
-    try:
-        np.empty(size + 1, dtype=np.int64)  # what the offsets will take; reserves nothing
-    except (MemoryError, ValueError) as error:
-        raise InputError(
-            f"{side} must be contiguous ids (number sparse raw ids with a Vocabulary), got {size - 1} as the largest "
-            "id, and no memory holds that many rows"
-        ) from error
-    if largest >= size:
-        raise InputError(f"{side} must be below {name} = {size}, got {largest} at position {int(ids.argmax())}")
-    return size
-
-
-def _frozen(adjacency: Adjacency) -> Adjacency:
-    for array in (adjacency.offsets, adjacency.neighbors, adjacency.weights):
-        if isinstance(array, np.ndarray):
-            array.flags.writeable = False
-    return adjacency
-
-
-def _moved(adjacency: Adjacency, move: Any) -> Adjacency:
-    weights = None if adjacency.weights is None else move(adjacency.weights)
-    return _frozen(Adjacency(move(adjacency.offsets), move(adjacency.neighbors), weights))
 
 
 def _chunks(array: np.ndarray, dtype: str) -> Iterator[np.ndarray]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.graph.arrays import Adjacency
+
+if TYPE_CHECKING:
+    from baco_gpu.data.vocabulary import Vocabulary
 
 DUPLICATES = ("sum", "drop", "refuse")
 
@@ -39,6 +45,27 @@ def compress(
     items = np.ascontiguousarray(items, dtype=dtype)
     csr = _merge_duplicates(_sorted_rows(users, items, weights, num_users, num_items), duplicates)
     return csr, transpose(csr, num_items)
+
+
+def side_size(side: str, ids: np.ndarray, declared: int | None, vocabulary: Vocabulary | None) -> int:
+    """The number of nodes of a side; InputError if an id, the declared size and the vocabulary do not agree."""
+    name = f"num_{side}"
+    largest = int(ids.max()) if len(ids) else -1
+    if vocabulary is not None:
+        if declared is not None and declared != len(vocabulary):
+            raise InputError(f"{name} must equal the {len(vocabulary)} ids of the vocabulary, got {declared}")
+        declared = len(vocabulary)
+    size = largest + 1 if declared is None else check_integer(name, declared, minimum=0)
+    try:
+        np.empty(size + 1, dtype=np.int64)  # what the offsets will take; reserves nothing
+    except (MemoryError, ValueError) as error:
+        raise InputError(
+            f"{side} must be contiguous ids (number sparse raw ids with a Vocabulary), got {size - 1} as the largest "
+            "id, and no memory holds that many rows"
+        ) from error
+    if largest >= size:
+        raise InputError(f"{side} must be below {name} = {size}, got {largest} at position {int(ids.argmax())}")
+    return size
 
 
 def id_dtype(num_users: int, num_items: int) -> type[np.signedinteger]:

@@ -2,25 +2,39 @@
 
 User u is vertex u, item i is vertex num_users + i, and nodes without an edge are vertices as well. Every edge has a
 weight, 1 in a graph without weights, as float32 where that holds all of them exactly and as float64 elsewhere.
+
+The functions take and give arrays; `BipartiteGraph` has the methods that users call.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError, MissingExtraError
-from baco_gpu.graph.arrays import as_ids, as_weights, import_cupy
-from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.graph.building import id_dtype
+from baco_gpu.graph.arrays import Adjacency, as_ids, as_weights, import_cupy
+from baco_gpu.graph.building import compress, id_dtype
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 # What to install where a package is missing.
 REMEDIES = {
     "cugraph": "pip install cugraph-cu13 (or cugraph-cu12), or conda install -c rapidsai -c conda-forge cugraph",
     "pylibcugraph": "pip install 'baco_gpu[cugraph13]' (or [cugraph12])",
 }
+
+
+class Pairs(NamedTuple):
+    """The edges of a network by user and item, their weights (None for 1 everywhere), and the sizes of the sides."""
+
+    users: np.ndarray
+    items: np.ndarray
+    weights: np.ndarray | None
+    num_users: int
+    num_items: int
 
 
 class _Edges(NamedTuple):
@@ -32,20 +46,14 @@ class _Edges(NamedTuple):
     vertices: Any
 
 
-def to_cugraph(graph: BipartiteGraph) -> Any:
-    """Return an undirected `cugraph.Graph` with the columns "source", "destination" and "weight".
-
-    Raises
-    ------
-    MissingExtraError
-        If cugraph is not installed.
-    """
+def to_cugraph(csr: Adjacency, num_items: int) -> Any:
+    """The `cugraph.Graph` of the items of every user; see `BipartiteGraph.to_cugraph`."""
     try:
         import cudf
         import cugraph
     except ImportError as error:
         raise _missing("cugraph", "to_cugraph") from error
-    edges = _edges_of(graph)
+    edges = _edges_of(csr, num_items)
     network = cugraph.Graph(directed=False)
     network.from_cudf_edgelist(
         cudf.DataFrame({"source": edges.sources, "destination": edges.destinations, "weight": edges.weights}),
@@ -57,25 +65,11 @@ def to_cugraph(graph: BipartiteGraph) -> Any:
     return network
 
 
-def to_pylibcugraph(graph: BipartiteGraph, resource_handle: Any = None) -> Any:
-    """Return a symmetric `pylibcugraph.SGGraph` on CuPy's current device.
-
-    Parameters
-    ----------
-    graph : BipartiteGraph
-    resource_handle : pylibcugraph.ResourceHandle, optional
-        A new one unless given.
-
-    Raises
-    ------
-    MissingExtraError
-        If pylibcugraph is not installed.
-    BackendUnavailableError
-        If CuPy or a CUDA device is missing.
-    """
+def to_pylibcugraph(csr: Adjacency, num_items: int, resource_handle: Any = None) -> Any:
+    """The `pylibcugraph.SGGraph` of the items of every user; see `BipartiteGraph.to_pylibcugraph`."""
     pylibcugraph = _pylibcugraph("to_pylibcugraph")
     put = import_cupy().asarray
-    edges = _edges_of(graph)
+    edges = _edges_of(csr, num_items)
     return pylibcugraph.SGGraph(
         resource_handle=pylibcugraph.ResourceHandle() if resource_handle is None else resource_handle,
         graph_properties=pylibcugraph.GraphProperties(is_symmetric=True, is_multigraph=False),
@@ -90,30 +84,8 @@ def to_pylibcugraph(graph: BipartiteGraph, resource_handle: Any = None) -> Any:
     )
 
 
-def from_cugraph(
-    network: Any, num_users: int, num_items: int | None = None, *, resource_handle: Any = None
-) -> BipartiteGraph:
-    """Build a graph from one of cuGraph whose vertices are users and items as `to_cugraph` numbers them.
-
-    Parameters
-    ----------
-    network : cugraph.Graph or pylibcugraph.SGGraph
-        Directed or not; an edge that is stored in both directions counts once, a repeated one its summed weights.
-    num_users : int
-        Vertices below it are users, the others items.
-    num_items : int, optional
-        As many as the largest vertex that has an edge asks for, unless given.
-    resource_handle : pylibcugraph.ResourceHandle, optional
-        What an SGGraph is read with; a new one unless given.
-
-    Raises
-    ------
-    InputError
-        If `network` is something else, joins two users or two items, has vertices beyond the sizes, or weighs the two
-        directions of an edge differently.
-    MissingExtraError
-        If pylibcugraph, which reads an SGGraph, is not installed.
-    """
+def pairs_of(network: Any, num_users: int, num_items: int | None, resource_handle: Any) -> Pairs:
+    """The edges of a network whose vertices are users and items, each once; see `BipartiteGraph.from_cugraph`."""
     check_integer("num_users", num_users, minimum=0)
     sources, destinations, weights = _edge_list(network, resource_handle)
     users, items = np.minimum(sources, destinations), np.maximum(sources, destinations)
@@ -133,38 +105,41 @@ def from_cugraph(
             f"got {largest + num_users}"
         )
     forward = sources < num_users
-    directions = (
-        BipartiteGraph.from_edges(
-            users[kept],
-            items[kept],
-            None if weights is None else weights[kept],
-            num_users=num_users,
-            num_items=num_items,
-        )
-        for kept in (forward, ~forward)
-    )
-    return _undirected(*directions)
+    pairs = Pairs(users, items, weights, num_users, num_items)
+    there, back = _compressed(pairs, forward), _compressed(pairs, ~forward)
+    if there.nnz and back.nnz:
+        return _undirected(there, back)
+    kept = forward if there.nnz else ~forward
+    return pairs._replace(users=users[kept], items=items[kept], weights=None if weights is None else weights[kept])
 
 
-def _undirected(there: BipartiteGraph, back: BipartiteGraph) -> BipartiteGraph:
+def _compressed(pairs: Pairs, kept: np.ndarray) -> sparse.csr_array:
+    """Some of the pairs as a matrix of their weights, repeated ones summed."""
+    from scipy.sparse import csr_array
+
+    weights = np.ones(int(kept.sum())) if pairs.weights is None else pairs.weights[kept]
+    shape = (pairs.num_users, pairs.num_items)
+    csr, _ = compress(pairs.users[kept], pairs.items[kept], weights, *shape, "sum")
+    return csr_array((csr.weights, csr.neighbors, csr.offsets), shape=shape)
+
+
+def _undirected(there: sparse.csr_array, back: sparse.csr_array) -> Pairs:
     """The edges of either direction, those of both once."""
-    if not there.num_edges or not back.num_edges:
-        return there if there.num_edges else back
-    first, second = there.to_scipy(), back.to_scipy()
-    shared = first.astype(bool).multiply(second.astype(bool))
-    users, items = (first != second).multiply(shared).nonzero()
+    shared = there.astype(bool).multiply(back.astype(bool))
+    users, items = (there != back).multiply(shared).nonzero()
     if len(users):
         user, item = users[0], items[0]
         raise InputError(
-            f"network must weigh both directions of an edge alike, got {first[user, item]:g} from user {user} to item "
-            f"{item} and {second[user, item]:g} back"
+            f"network must weigh both directions of an edge alike, got {there[user, item]:g} from user {user} to item "
+            f"{item} and {back[user, item]:g} back"
         )
-    return BipartiteGraph.from_scipy(first.maximum(second))
+    edges = there.maximum(back).tocoo()
+    return Pairs(edges.row, edges.col, None if (edges.data == 1).all() else edges.data, *edges.shape)
 
 
-def _edges_of(graph: BipartiteGraph) -> _Edges:
-    xp, csr, size = np if graph.device == "cpu" else import_cupy(), graph.csr, graph.num_edges
-    dtype = id_dtype(graph.num_users, graph.num_items)
+def _edges_of(csr: Adjacency, num_items: int) -> _Edges:
+    xp, num_users, size = np if isinstance(csr.offsets, np.ndarray) else import_cupy(), csr.num_rows, len(csr.neighbors)
+    dtype = id_dtype(num_users, num_items)
     weights = xp.ones(size, dtype=xp.float32) if csr.weights is None else csr.weights
     with np.errstate(over="ignore"):
         narrow = weights.astype(xp.float32)
@@ -172,9 +147,9 @@ def _edges_of(graph: BipartiteGraph) -> _Edges:
     begins = xp.bincount(csr.offsets[1:-1], minlength=size + 1)[:size]
     return _Edges(
         xp.cumsum(begins).astype(dtype),
-        (csr.neighbors + graph.num_users).astype(dtype, copy=False),
+        (csr.neighbors + num_users).astype(dtype, copy=False),
         narrow if (narrow == weights).all() else weights,
-        xp.arange(graph.num_users + graph.num_items, dtype=dtype),
+        xp.arange(num_users + num_items, dtype=dtype),
     )
 
 

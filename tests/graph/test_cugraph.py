@@ -19,7 +19,6 @@ from baco_gpu.clustering.budget import Budget, TableSize
 from baco_gpu.errors import BackendUnavailableError, InputError, MissingExtraError
 from baco_gpu.graph.arrays import cuda_obstacle
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.graph.cugraph import from_cugraph
 from graphs import bipartite_graphs, random_graph
 
 NAMES = ["cugraph-louvain", "cugraph-leiden"]
@@ -201,17 +200,19 @@ class TestConversion:
         def dtype(weights):
             graph = BipartiteGraph.from_edges([0, 1], [1, 0], weights)
             network = graph.to_pylibcugraph(ResourceHandle())
-            assert from_cugraph(network, 2, resource_handle=ResourceHandle()).checksum() == graph.checksum()
+            assert (
+                BipartiteGraph.from_cugraph(network, 2, resource_handle=ResourceHandle()).checksum() == graph.checksum()
+            )
             return network.edges[2].dtype
 
         assert dtype(None) == dtype([3, 0.25]) == np.float32
         assert dtype([3, 0.1]) == dtype([3, 1e300]) == dtype([3, 2**25 + 1]) == np.float64
 
     def test_items_are_as_many_as_the_largest_vertex_asks_for(self):
-        graph = from_cugraph(stored([0, 5], [4, 1]), 3)
+        graph = BipartiteGraph.from_cugraph(stored([0, 5], [4, 1]), 3)
         assert (graph.num_users, graph.num_items) == (3, 3)
         assert graph.to_scipy().toarray().tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 0]]
-        assert from_cugraph(stored([], []), 2).num_items == 0
+        assert BipartiteGraph.from_cugraph(stored([], []), 2).num_items == 0
 
     def test_every_edge_counts_once_whichever_way_it_is_stored(self):
         expected = BipartiteGraph.from_edges([0, 0, 1], [0, 1, 1], [2.0, 3.0, 5.0])
@@ -222,7 +223,10 @@ class TestConversion:
             ([0, 0, 3, 1, 3], [2, 3, 0, 3, 1], [2, 3, 3, 5, 5]),
             ([0, 0, 3, 0], [2, 3, 1, 3], [2, 1, 5, 2]),  # a repeated one its sum
         ):
-            assert from_cugraph(stored(sources, destinations, weights), 2, 2).checksum() == expected.checksum()
+            assert (
+                BipartiteGraph.from_cugraph(stored(sources, destinations, weights), 2, 2).checksum()
+                == expected.checksum()
+            )
 
     @pytest.mark.parametrize(
         ("edges", "message"),
@@ -238,26 +242,26 @@ class TestConversion:
     )
     def test_graphs_that_are_not_of_users_and_items_are_refused(self, edges, message):
         with pytest.raises(InputError, match=message):
-            from_cugraph(stored(*edges), 3, 2)
+            BipartiteGraph.from_cugraph(stored(*edges), 3, 2)
 
     @pytest.mark.parametrize("sizes", [(-1, None), (2, -3), (2.5, None)])
     def test_sizes_are_checked(self, sizes):
         with pytest.raises(InputError, match=r"num_(users|items) must be"):
-            from_cugraph(stored([0], [2]), *sizes)
+            BipartiteGraph.from_cugraph(stored([0], [2]), *sizes)
 
     def test_vertices_with_names_are_refused(self):
         network = Network()
         network.decompress_to_edgelist = lambda: pd.DataFrame({"0_src": [0], "1_src": [1], "0_dst": [2], "1_dst": [3]})
         with pytest.raises(InputError, match="integer vertices, got several columns"):
-            from_cugraph(network, 2)
+            BipartiteGraph.from_cugraph(network, 2)
         network.decompress_to_edgelist = lambda: frame_of(np.array(["ann"]), np.array(["book"]))
         with pytest.raises(InputError, match="vertices of network must be integer ids"):
-            from_cugraph(network, 2)
+            BipartiteGraph.from_cugraph(network, 2)
 
     @pytest.mark.parametrize("other", [Network(), [1, 2], None])
     def test_what_is_no_graph_of_theirs_is_refused(self, other):
         with pytest.raises(InputError, match=r"^network must be a cugraph.Graph with edges or a pylibcugraph.SGGraph"):
-            from_cugraph(other, 2)
+            BipartiteGraph.from_cugraph(other, 2)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -291,7 +295,7 @@ class TestMissing:
         graph = random_graph(5, 4, 9, seed=0)
         with pytest.raises(MissingExtraError, match="to_cugraph needs cugraph: pip install cugraph-cu13"):
             graph.to_cugraph()
-        for convert in (graph.to_pylibcugraph, lambda: from_cugraph(object(), 2)):
+        for convert in (graph.to_pylibcugraph, lambda: BipartiteGraph.from_cugraph(object(), 2)):
             with pytest.raises(
                 MissingExtraError, match=r"cugraph needs pylibcugraph: pip install 'baco_gpu\[cugraph13"
             ):
@@ -316,7 +320,7 @@ class TestOnADevice:
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"needs {needed}")
         graph = random_graph(300, 200, 4000, seed=2, weighted=weighted)
-        same = from_cugraph(getattr(graph.to(device), to)(), graph.num_users, graph.num_items)
+        same = BipartiteGraph.from_cugraph(getattr(graph.to(device), to)(), graph.num_users, graph.num_items)
         assert same.checksum() == graph.checksum()
 
     @pytest.mark.parametrize("name", NAMES)
