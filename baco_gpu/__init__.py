@@ -10,8 +10,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from baco_gpu.clustering.estimator import BalancedCoclustering
-    from baco_gpu.clustering.result import CoclusteringResult
     from baco_gpu.codebook.bag import CodebookEmbeddingBag
     from baco_gpu.codebook.compress import compress_module
     from baco_gpu.codebook.embedding import CodebookEmbedding
@@ -23,15 +21,17 @@ if TYPE_CHECKING:
     from baco_gpu.codebook.served import ServedEmbedding
     from baco_gpu.data.interactions import Interactions, SplitInteractions
     from baco_gpu.data.readers import load_interactions, load_split
+    from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
+    from baco_gpu.estimator.coclustering_result import CoclusteringResult
     from baco_gpu.graph.bipartite import BipartiteGraph
     from baco_gpu.training.rowwise import RowwiseRMSprop
 
 __version__ = version("baco_gpu")
 
 _HOMES = {
-    "BalancedCoclustering": "baco_gpu.clustering.estimator",
+    "BalancedCoclustering": "baco_gpu.estimator.balanced_coclustering",
     "BipartiteGraph": "baco_gpu.graph.bipartite",
-    "CoclusteringResult": "baco_gpu.clustering.result",
+    "CoclusteringResult": "baco_gpu.estimator.coclustering_result",
     "CodebookEmbedding": "baco_gpu.codebook.embedding",
     "CodebookEmbeddingBag": "baco_gpu.codebook.bag",
     "Interactions": "baco_gpu.data.interactions",

@@ -24,10 +24,10 @@ import numpy as np
 from baco_gpu.baselines.louvain import louvain, louvain_search
 from baco_gpu.benchmarking.meter import HostMeter
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.estimator import BalancedCoclustering
-from baco_gpu.clustering.objective import objective
-from baco_gpu.clustering.weights import integer_weights
+from baco_gpu.clustering.solve.objective import objective
+from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.data.readers import load_interactions
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.graph.bipartite import BipartiteGraph
 from benchmarks.machine import describe_machine
 

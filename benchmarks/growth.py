@@ -52,8 +52,8 @@ def main() -> None:
 def measure(num_edges: int, budget: float, seed: int) -> dict[str, object]:
     import numba
 
-    from baco_gpu.clustering.estimator import BalancedCoclustering
     from baco_gpu.data.synthetic import planted_coclusters
+    from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
     from baco_gpu.graph.bipartite import BipartiteGraph
 
     num_nodes = num_edges // _EDGES_A_NODE

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from baco_gpu import experiment
-from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.data.readers import load_split
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.training.settings import TrainingSettings
 from benchmarks.machine import describe_machine
 

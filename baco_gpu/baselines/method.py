@@ -11,7 +11,7 @@ import numpy as np
 
 from baco_gpu.baselines.extras import missing
 from baco_gpu.baselines.sides import Sides, rows_of, secondary_indices_of
-from baco_gpu.clustering.budget import Budget, Reach, TableSize, solve_within
+from baco_gpu.budget import Budget, Reach, TableSize, solve_within
 from baco_gpu.graph.bipartite import BipartiteGraph
 
 # From a graph, a seed and the sides that shall have secondary clusters to a function of the codebook rows. What does

@@ -1,7 +1,7 @@
 """Every method of the comparison under one name.
 
 A method finds labels for users and items; the same codebooks, training and evaluation then use them. Each gets the
-same number of parameters by the same accounting (`baco_gpu.clustering.budget`), except those that choose their own
+same number of parameters by the same accounting (`baco_gpu.budget`), except those that choose their own
 size, which are marked.
 """
 
@@ -40,7 +40,7 @@ from baco_gpu.baselines.method import (
     Solver,
 )
 from baco_gpu.baselines.sides import Sides
-from baco_gpu.clustering.estimator import SECONDARY
+from baco_gpu.clustering.solve.parameters import SECONDARY
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
 

@@ -13,13 +13,13 @@ import baco_gpu
 from baco_gpu.benchmarking.meter import CudaMeter, HostMeter, Meter
 from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.backends.base import USERS, Backend, Partition
-from baco_gpu.clustering.cocluster import default_gamma
-from baco_gpu.clustering.merging import compact
-from baco_gpu.clustering.multilevel import Schedule, multilevel
-from baco_gpu.clustering.paper import PUBLISHED_SWEEPS, sweeps_only
-from baco_gpu.clustering.sweeps import count_rows
-from baco_gpu.clustering.weights import NodeWeights, integer_weights
+from baco_gpu.clustering.backends.base import USERS, Backend, NodeWeights, Partition
+from baco_gpu.clustering.solve.cocluster import default_gamma
+from baco_gpu.clustering.solve.merging import compact
+from baco_gpu.clustering.solve.multilevel import Schedule, multilevel
+from baco_gpu.clustering.solve.paper import PUBLISHED_SWEEPS, sweeps_only
+from baco_gpu.clustering.solve.sweeps import count_rows
+from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph

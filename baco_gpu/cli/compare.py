@@ -108,7 +108,7 @@ def compare(
 
     from sklearn.base import clone
 
-    from baco_gpu.clustering.budget import Budget
+    from baco_gpu.budget import Budget
     from baco_gpu.experiment.cells import check_grid, plan
     from baco_gpu.experiment.compression import check_budget
     from baco_gpu.experiment.records import Records

@@ -27,8 +27,8 @@ def inspect(
       baco inspect codes.safetensors --largest 10
     """
     from baco_gpu.clustering.backends import get_backend
-    from baco_gpu.clustering.report import describe
-    from baco_gpu.clustering.result import CoclusteringResult
+    from baco_gpu.clustering.inspect.statistics import describe
+    from baco_gpu.estimator.coclustering_result import CoclusteringResult
 
     get_backend(run.backend)
     result = CoclusteringResult.load(codes)

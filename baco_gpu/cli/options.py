@@ -13,8 +13,8 @@ from baco_gpu.cli.settings_file import load_settings
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
-    from baco_gpu.clustering.estimator import BalancedCoclustering
     from baco_gpu.data.interactions import Interactions, SplitInteractions
+    from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
     from baco_gpu.progress import Progress
     from baco_gpu.training.settings import TrainingSettings
 
@@ -153,7 +153,7 @@ class Clustering:
     ] = None
     budget_measure: Annotated[
         str,
-        choice("What --budget is a share of: parameters or bytes.", "baco_gpu.clustering.budget:MEASURES"),
+        choice("What --budget is a share of: parameters or bytes.", "baco_gpu.budget:MEASURES"),
     ] = "parameters"
     gamma: Annotated[
         float | None, typer.Option(help="Resolution: higher means smaller, more even clusters.", show_default="chosen")
@@ -162,7 +162,7 @@ class Clustering:
         str | None,
         choice(
             "Node weights: degree, sqrt, log, unit or paper.",
-            "baco_gpu.clustering.weights:SCHEMES",
+            "baco_gpu.clustering.solve.weights:SCHEMES",
             show_default="the solver's",
         ),
     ] = None
@@ -170,19 +170,22 @@ class Clustering:
         str,
         choice(
             "multilevel (meets the budget to the row) or paper (published sweeps).",
-            "baco_gpu.clustering.estimator:SOLVERS",
+            "baco_gpu.clustering.solve.parameters:SOLVERS",
         ),
     ] = "multilevel"
     secondary: Annotated[
         str,
-        choice("Sides with secondary clusters: users, items, both or none.", "baco_gpu.clustering.estimator:SECONDARY"),
+        choice(
+            "Sides with secondary clusters: users, items, both or none.",
+            "baco_gpu.clustering.solve.parameters:SECONDARY",
+        ),
     ] = "users"
     embedding_dim: Annotated[int, typer.Option("--embedding-dim", "--dim", help="Embedding dimension.")] = 64
     codebooks: Annotated[
         str,
         choice(
             "separate: one for users and one for items; shared: one for both, a row a co-cluster.",
-            "baco_gpu.clustering.estimator:CODEBOOKS",
+            "baco_gpu.clustering.solve.parameters:CODEBOOKS",
         ),
     ] = "separate"
     codebook_dtype: Annotated[
@@ -202,7 +205,7 @@ class Clustering:
         InputError
             If an option is out of its range, or both kinds of budget are given.
         """
-        from baco_gpu.clustering.estimator import BalancedCoclustering
+        from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 
         if self.budget is not None and self.budget_rows is not None:
             raise InputError(f"give --budget or --budget-rows, got both ({self.budget:g} and {self.budget_rows})")

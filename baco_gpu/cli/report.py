@@ -42,7 +42,7 @@ def report(
     options.check_output(out, ".html")
 
     from baco_gpu.clustering.backends import get_backend
-    from baco_gpu.clustering.result import CoclusteringResult
+    from baco_gpu.estimator.coclustering_result import CoclusteringResult
     from baco_gpu.graph.bipartite import BipartiteGraph
     from baco_gpu.report import write_report
 

@@ -15,7 +15,7 @@ from baco_gpu.cli.settings_file import write_settings
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
-    from baco_gpu.clustering.estimator import BalancedCoclustering
+    from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 
 
 @expanded
@@ -71,7 +71,7 @@ def train(
 
     from baco_gpu import experiment
     from baco_gpu.baselines.registry import find_method
-    from baco_gpu.clustering.result import CoclusteringResult
+    from baco_gpu.estimator.coclustering_result import CoclusteringResult
     from baco_gpu.training import Callback
     from baco_gpu.training.checkpoint import Checkpoint
     from baco_gpu.training.tensorboard import TensorBoardLogger
@@ -127,7 +127,7 @@ def train(
 
 
 def _default_method(clustering: BalancedCoclustering) -> str:
-    from baco_gpu.clustering.budget import Budget
+    from baco_gpu.budget import Budget
     from baco_gpu.precision import FLOAT
 
     if clustering.codebook_dtype in (None, FLOAT):

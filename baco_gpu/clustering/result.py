@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from baco_gpu.clustering.budget import TableSize
-from baco_gpu.clustering.weights import WeightScale
+from baco_gpu.budget import TableSize
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
 from baco_gpu.precision import FLOAT
 
 if TYPE_CHECKING:
-    import os
-
     import pandas
-
-    from baco_gpu.clustering.members import Cocluster
-    from baco_gpu.clustering.update import Update
-    from baco_gpu.plots.accessor import ResultPlots
 
 NO_LABEL = -1
 
@@ -127,11 +118,24 @@ class Assignment:
         return pandas.DataFrame(columns)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class CoclusteringResult:
-    """The outcome of `BalancedCoclustering.fit`, which saves to and loads from one file.
+class WeightScale(NamedTuple):
+    """What the integers of a clustering stand for: enough to weigh further nodes as its own were weighed.
 
-    Two results say the same where their `labels_sha256` are equal; == asks whether they are one object.
+    Attributes
+    ----------
+    scheme : str, one of `baco_gpu.clustering.solve.weights.SCHEMES`
+    unit, node_unit, penalty_per_gamma : as of `baco_gpu.clustering.backends.base.NodeWeights`
+    """
+
+    scheme: str
+    unit: float
+    node_unit: float
+    penalty_per_gamma: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ResultData:
+    """A clustering as data; `CoclusteringResult` is the same with all that one can do with it.
 
     Attributes
     ----------
@@ -245,60 +249,14 @@ class CoclusteringResult:
             "seconds": {phase: round(value, 6) for phase, value in self.seconds.items()},
         }
 
-    def cluster(self, number: int) -> Cocluster:
-        """The users and items of one co-cluster by raw id; see `baco_gpu.clustering.members.cocluster_members`."""
-        from baco_gpu.clustering.members import cocluster_members
-
-        return cocluster_members(self, number)
-
-    def similar(self, raw_id: Any, *, side: str = "items", limit: int = 10) -> pandas.DataFrame:
-        """The items (or users) that share most co-clusters with one; see `members.similar_nodes`."""
-        from baco_gpu.clustering.members import similar_nodes
-
-        return similar_nodes(self, raw_id, side=side, limit=limit)
-
-    def assign(self, interactions: Any, *, fallback: str = "refuse") -> CoclusteringResult:
-        """This result, extended by new users and items with no retraining; see `baco_gpu.clustering.assign`."""
-        from baco_gpu.clustering.assign import assign
-
-        return assign(self, interactions, fallback=fallback)
-
-    def update(self, graph: Any, *, sweeps: int = 3, backend: str = "auto") -> Update:
-        """Cluster a grown graph from the present labels, and count who moved; see `baco_gpu.clustering.update`."""
-        from baco_gpu.clustering.update import update
-
-        return update(self, graph, sweeps=sweeps, backend=backend)
-
-    @property
-    def plot(self) -> ResultPlots:
-        """The pictures of the result: `plot.sizes()`, `.trace()`, `.blocks(graph)`, `.quality_vs_budget(...)`."""
-        return _plots("accessor").ResultPlots(self)
-
     def __repr__(self) -> str:
         share = self.parameters_compressed / max(self.table.full_parameters, 1)
         return (
-            f"CoclusteringResult({len(self.users):,} users and {len(self.items):,} items in {self.num_clusters:,} "
+            f"{type(self).__name__}({len(self.users):,} users and {len(self.items):,} items in {self.num_clusters:,} "
             f"co-clusters, {self.codebook_rows:,} codebook rows, {share:.1%} of the parameters, "
             f"gamma={self.gamma:.4g}, Q={self.objective:,.1f})"
         )
 
-    def _repr_html_(self) -> str:
-        return _plots("card").result_card(self)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the result to one safetensors file, whole or not at all; see `baco_gpu.clustering.result_file`."""
-        from baco_gpu.clustering.result_file import save_result
-
-        return save_result(self, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> CoclusteringResult:
-        """Read what `save` wrote; InputError for any other file."""
-        from baco_gpu.clustering.result_file import load_result
-
-        return load_result(path)
-
-
-def _plots(module: str) -> Any:
-    """A module of the room of pictures, which lies below this one: loaded by name, once somebody wants to look."""
-    return importlib.import_module(f"baco_gpu.plots.{module}")
+# What keeps the class of a result that it is given: `CoclusteringResult` in, `CoclusteringResult` out.
+Result = TypeVar("Result", bound=ResultData)

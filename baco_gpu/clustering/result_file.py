@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from baco_gpu.clustering.result import NO_LABEL, Assignment, CoclusteringResult
-from baco_gpu.clustering.weights import WeightScale
+from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData, WeightScale
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
 from baco_gpu.tensor_file import load_tensors, save_tensors
@@ -36,7 +35,7 @@ _SCALARS = (
 )
 
 
-def save_result(result: CoclusteringResult, path: str | os.PathLike[str]) -> Path:
+def save_result(result: ResultData, path: str | os.PathLike[str]) -> Path:
     """Write `result` under `path`, which is replaced only once the new file is complete; returns the path.
 
     Tensors: {users,items}.labels, {users,items}.secondary, {users,items}.degrees, {users,items}.volumes,
@@ -73,7 +72,7 @@ def save_result(result: CoclusteringResult, path: str | os.PathLike[str]) -> Pat
     return save_tensors(save_file, tensors, path, metadata)
 
 
-def load_result(path: str | os.PathLike[str]) -> CoclusteringResult:
+def load_result(path: str | os.PathLike[str]) -> ResultData:
     """Read a result from `path`.
 
     Raises
@@ -114,7 +113,7 @@ def _plain(value: object) -> int | float:
     raise TypeError(f"cannot save a {type(value).__name__}")
 
 
-def _assemble(tensors: dict[str, np.ndarray], scalars: dict[str, Any]) -> CoclusteringResult:
+def _assemble(tensors: dict[str, np.ndarray], scalars: dict[str, Any]) -> ResultData:
     if not isinstance(scalars, dict):
         raise TypeError(f"its figures are a {type(scalars).__name__}")
     sides, volumes = [], []
@@ -133,7 +132,7 @@ def _assemble(tensors: dict[str, np.ndarray], scalars: dict[str, Any]) -> Coclus
     if volumes[0].shape != volumes[1].shape:
         raise ValueError(f"volumes of shapes {volumes[0].shape} and {volumes[1].shape}")
     scale = scalars.get("scale")  # files written before there was one lack it; `assign` then says so
-    return CoclusteringResult(
+    return ResultData(
         users=sides[0],
         items=sides[1],
         objective_trace=tensors["objective_trace"],

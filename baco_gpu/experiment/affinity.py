@@ -11,12 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.base import clone
 
+from baco_gpu.budget import INDEX_BYTES, Budget, TableSize, solve_within
 from baco_gpu.clustering.affinity import nearby_coclusters
-from baco_gpu.clustering.budget import INDEX_BYTES, Budget, TableSize, solve_within
-from baco_gpu.clustering.cocluster import reach_of
-from baco_gpu.clustering.estimator import BalancedCoclustering
-from baco_gpu.clustering.result import NO_LABEL, CoclusteringResult
+from baco_gpu.clustering.result import NO_LABEL
+from baco_gpu.clustering.solve.cocluster import reach_of
 from baco_gpu.codebook.embedding import CodebookEmbedding
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
+from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.experiment.residual import ResidualPlan
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.progress import Progress, silent

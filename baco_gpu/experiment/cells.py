@@ -13,11 +13,11 @@ import numpy as np
 
 from baco_gpu.baselines.method import BUDGET
 from baco_gpu.baselines.registry import find_method
+from baco_gpu.budget import Budget
 from baco_gpu.checks import check_choice, check_integer
-from baco_gpu.clustering.budget import Budget
-from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.models.build import MODELS
 from baco_gpu.training.settings import TrainingSettings
 

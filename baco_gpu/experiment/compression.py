@@ -24,16 +24,16 @@ from baco_gpu.baselines.method import (
     Method,
 )
 from baco_gpu.baselines.registry import find_method
+from baco_gpu.budget import Budget, TableSize, widest_integers
 from baco_gpu.checks import check_choice, check_integer
-from baco_gpu.clustering.budget import Budget, TableSize, widest_integers
-from baco_gpu.clustering.estimator import BalancedCoclustering
-from baco_gpu.clustering.result import CoclusteringResult
 from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
 from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError, UnreachableBudgetError
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
+from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.experiment.affinity import mix_coclusters
 from baco_gpu.experiment.product import plan_product
 from baco_gpu.experiment.regrouping import Regrouping

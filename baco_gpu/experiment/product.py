@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baco_gpu.budget import INDEX_BYTES, Budget, TableSize
 from baco_gpu.checks import check_integer
-from baco_gpu.clustering.budget import INDEX_BYTES, Budget, TableSize
 from baco_gpu.codebook.encoding import encode_together, rotate_together
 from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.errors import InputError, UnreachableBudgetError

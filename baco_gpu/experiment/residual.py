@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baco_gpu.clustering.budget import INDEX_BYTES, Budget, TableSize
+from baco_gpu.budget import INDEX_BYTES, Budget, TableSize
 from baco_gpu.clustering.result import Assignment
 from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.codebook.mixed import MixedCodebookEmbedding

@@ -6,18 +6,18 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from baco_gpu.clustering.result import CoclusteringResult
+from baco_gpu.clustering.result import ResultData
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.plots import result as pictures
+from baco_gpu.plots import coclusters as pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 class ResultPlots:
-    """The functions of `baco_gpu.plots.result` for one result; each returns the matplotlib Axes it drew on."""
+    """The functions of `baco_gpu.plots.coclusters` for one result; each returns the matplotlib Axes it drew on."""
 
-    def __init__(self, result: CoclusteringResult) -> None:
+    def __init__(self, result: ResultData) -> None:
         self._result = result
 
     def sizes(self, ax: Axes | None = None) -> Axes:

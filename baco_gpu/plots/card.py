@@ -6,15 +6,15 @@ import html
 
 import numpy as np
 
-from baco_gpu.clustering.report import describe
-from baco_gpu.clustering.result import CoclusteringResult
+from baco_gpu.clustering.inspect.statistics import describe
+from baco_gpu.clustering.result import ResultData
 
 _WIDTH, _HEIGHT = 220, 60
 _STYLE = "border-collapse:collapse;font-variant-numeric:tabular-nums"
 _SIDE_BY_SIDE = "display:flex;flex-wrap:wrap;gap:1em 2em;align-items:center"
 
 
-def result_card(result: CoclusteringResult) -> str:
+def result_card(result: ResultData) -> str:
     """HTML of sizes, compression, balance and the trace of the objective; it needs no file beside it."""
     description = describe(result, largest=0)
     summary, balance = description["summary"], description["balance"]

@@ -12,19 +12,20 @@ from jinja2 import Environment, StrictUndefined
 
 from baco_gpu.atomic import replacing
 from baco_gpu.checks import check_integer
-from baco_gpu.clustering.coverage import check_same_sides, coverage
-from baco_gpu.clustering.report import describe
-from baco_gpu.clustering.result import CoclusteringResult
+from baco_gpu.clustering.inspect.coverage import check_same_sides, coverage
+from baco_gpu.clustering.inspect.members import cocluster_members
+from baco_gpu.clustering.inspect.statistics import describe
+from baco_gpu.clustering.result import ResultData
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.plots import result as pictures
+from baco_gpu.plots import coclusters as pictures
 from baco_gpu.plots.svg import svg
 
 BINS = 128
 
 
 def report_page(
-    result: CoclusteringResult,
+    result: ResultData,
     graph: BipartiteGraph | None = None,
     *,
     title: str = "Co-clustering",
@@ -86,7 +87,7 @@ def write_report(path: str | os.PathLike[str], *arguments: Any, **options: Any) 
     return Path(path)
 
 
-def _check_clustered(result: CoclusteringResult, graph: BipartiteGraph) -> None:
+def _check_clustered(result: ResultData, graph: BipartiteGraph) -> None:
     check_same_sides(result, graph)
     checksum = graph.checksum()
     if checksum != result.graph_checksum:
@@ -96,6 +97,6 @@ def _check_clustered(result: CoclusteringResult, graph: BipartiteGraph) -> None:
         )
 
 
-def _members(result: CoclusteringResult, cluster: int, count: int) -> dict[str, list[Any]]:
-    found = result.cluster(cluster)
+def _members(result: ResultData, cluster: int, count: int) -> dict[str, list[Any]]:
+    found = cocluster_members(result, cluster)
     return {"some_users": found.users["id"].tolist()[:count], "some_items": found.items["id"].tolist()[:count]}

@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score, homogeneity_score
 from baco_gpu.baselines.method import BUDGET, COMPACT, FULL, LOW_PRECISION, NARROW, OWN, PRODUCT
 from baco_gpu.baselines.registry import METHODS, find_method
 from baco_gpu.baselines.sides import deal_rows, rows_of, secondary_indices_of
-from baco_gpu.clustering.budget import Budget, TableSize
+from baco_gpu.budget import Budget, TableSize
 from baco_gpu.clustering.result import NO_LABEL
 from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.graph.bipartite import BipartiteGraph

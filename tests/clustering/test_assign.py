@@ -18,7 +18,7 @@ from baco_gpu import (
 from baco_gpu.clustering.backends import get_backend
 from baco_gpu.clustering.backends.base import USERS, Partition
 from baco_gpu.clustering.result import Assignment
-from baco_gpu.clustering.weights import SCHEMES, integer_weights
+from baco_gpu.clustering.solve.weights import SCHEMES, integer_weights
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
 from graphs import bipartite_graphs, random_graph, reference_of

@@ -18,9 +18,9 @@ from baco_gpu.clustering import backends
 from baco_gpu.clustering.backends import NAMES, cpu_kernels, cpu_nodes, cuda_obstacle, get_backend
 from baco_gpu.clustering.backends.base import USERS, Backend
 from baco_gpu.clustering.backends.cpu import CpuBackend
-from baco_gpu.clustering.merging import compact, merge_to
-from baco_gpu.clustering.sweeps import singletons, sweep
-from baco_gpu.clustering.weights import integer_weights
+from baco_gpu.clustering.solve.merging import compact, merge_to
+from baco_gpu.clustering.solve.sweeps import singletons, sweep
+from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.errors import BackendUnavailableError, InputError
 from graphs import random_graph
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco_gpu.clustering.budget import Budget, Reach, TableSize, solve_within
-from baco_gpu.clustering.estimator import BalancedCoclustering
+from baco_gpu.budget import Budget, Reach, TableSize, solve_within
 from baco_gpu.errors import InputError
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.graph.bipartite import BipartiteGraph
 from graphs import bipartite_graphs, random_graph
 

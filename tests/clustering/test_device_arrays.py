@@ -10,11 +10,11 @@ from baco_gpu.clustering import estimator
 from baco_gpu.clustering.backends.base import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.backends.pieces import Room
-from baco_gpu.clustering.merging import compact, merge_to
-from baco_gpu.clustering.multilevel import Schedule, multilevel
-from baco_gpu.clustering.objective import objective
-from baco_gpu.clustering.sweeps import count_rows, singletons, sweep
-from baco_gpu.clustering.weights import integer_weights
+from baco_gpu.clustering.solve.merging import compact, merge_to
+from baco_gpu.clustering.solve.multilevel import Schedule, multilevel
+from baco_gpu.clustering.solve.objective import objective
+from baco_gpu.clustering.solve.sweeps import count_rows, singletons, sweep
+from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.cuda.pinned import HostArray
 from baco_gpu.graph.bipartite import BipartiteGraph
 from cuda_host.device_arrays import DeviceModule, OnDevice, strict_backend

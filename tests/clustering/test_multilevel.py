@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 import reference_solver as reference
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.cocluster import default_gamma
-from baco_gpu.clustering.estimator import BalancedCoclustering
-from baco_gpu.clustering.merging import merge_to
-from baco_gpu.clustering.multilevel import Schedule, multilevel
-from baco_gpu.clustering.objective import objective
-from baco_gpu.clustering.sweeps import count_rows, singletons, sweep
-from baco_gpu.clustering.weights import SCHEMES, integer_weights
+from baco_gpu.clustering.solve.cocluster import default_gamma
+from baco_gpu.clustering.solve.merging import merge_to
+from baco_gpu.clustering.solve.multilevel import Schedule, multilevel
+from baco_gpu.clustering.solve.objective import objective
+from baco_gpu.clustering.solve.sweeps import count_rows, singletons, sweep
+from baco_gpu.clustering.solve.weights import SCHEMES, integer_weights
 from baco_gpu.data.synthetic import planted_coclusters
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.graph.bipartite import BipartiteGraph
 from graphs import bipartite_graphs, random_graph, reference_of
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.estimator import BalancedCoclustering
-from baco_gpu.clustering.objective import objective, volume_product
+from baco_gpu.clustering.solve.objective import objective, volume_product
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from graphs import random_graph
 
 CPU = get_backend("cpu")

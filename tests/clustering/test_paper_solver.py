@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import reference_solver as reference
-from baco_gpu.clustering.estimator import BalancedCoclustering
-from baco_gpu.clustering.paper import PUBLISHED_SWEEPS, search_gamma
+from baco_gpu.clustering.solve.paper import PUBLISHED_SWEEPS, search_gamma
 from baco_gpu.data.readers import load_split
 from baco_gpu.errors import InputError
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.graph.bipartite import BipartiteGraph
 from graphs import random_graph, reference_of
 

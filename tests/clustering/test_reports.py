@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu.cli.console import ProgressDisplay
-from baco_gpu.clustering.estimator import BalancedCoclustering
-from baco_gpu.clustering.report import describe, gini
+from baco_gpu.clustering.inspect.statistics import describe, gini
 from baco_gpu.data.labels import write_labels
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.graph.bipartite import BipartiteGraph
 
 

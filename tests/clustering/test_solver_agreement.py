@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 import reference_solver as reference
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.merging import merge_to
-from baco_gpu.clustering.objective import objective
-from baco_gpu.clustering.sweeps import singletons, sweep
-from baco_gpu.clustering.weights import SCHEMES
+from baco_gpu.clustering.solve.merging import merge_to
+from baco_gpu.clustering.solve.objective import objective
+from baco_gpu.clustering.solve.sweeps import singletons, sweep
+from baco_gpu.clustering.solve.weights import SCHEMES
 from graphs import bipartite_graphs, random_graph, reference_of
 
 gammas = st.sampled_from([0.0, 0.25, 1.0, 3.7, 40.0, 1e6])

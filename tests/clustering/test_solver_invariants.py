@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 import reference_solver as reference
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.estimator import BalancedCoclustering
-from baco_gpu.clustering.merging import compact, merge_to
-from baco_gpu.clustering.sweeps import count_rows, singletons, sweep
-from baco_gpu.clustering.weights import SCHEMES, integer_weights
+from baco_gpu.clustering.solve.merging import compact, merge_to
+from baco_gpu.clustering.solve.sweeps import count_rows, singletons, sweep
+from baco_gpu.clustering.solve.weights import SCHEMES, integer_weights
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from graphs import bipartite_graphs, random_graph, reference_of
 
 pytestmark = pytest.mark.heavy("solves many graphs")

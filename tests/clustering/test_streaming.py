@@ -17,10 +17,10 @@ from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.backends.cuda import CudaBackend
 from baco_gpu.clustering.backends.device import DeviceBackend
 from baco_gpu.clustering.backends.pieces import Room
-from baco_gpu.clustering.merging import compact
-from baco_gpu.clustering.multilevel import Schedule, multilevel
-from baco_gpu.clustering.sweeps import singletons
-from baco_gpu.clustering.weights import integer_weights
+from baco_gpu.clustering.solve.merging import compact
+from baco_gpu.clustering.solve.multilevel import Schedule, multilevel
+from baco_gpu.clustering.solve.sweeps import singletons
+from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.cuda import plan
 from baco_gpu.cuda.pinned import HostArray, pinned_array
 from baco_gpu.cuda.plan import SMALLEST_PIECE, Placement, SolveBytes, place, solve_bytes

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baco_gpu import BalancedCoclustering, BipartiteGraph
-from baco_gpu.clustering.weights import SCHEMES
+from baco_gpu.clustering.solve.weights import SCHEMES
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError

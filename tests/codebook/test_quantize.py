@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu import precision
-from baco_gpu.clustering.budget import TableSize
-from baco_gpu.clustering.estimator import BalancedCoclustering
+from baco_gpu.budget import TableSize
 from baco_gpu.codebook import CodebookEmbedding, ResidualCodebookEmbedding
 from baco_gpu.codebook.quantize import quantized_rows, rounded_rows, scale_values
 from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
 from baco_gpu.errors import InputError
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.experiment import compress, run
 from baco_gpu.precision import bits_of, pack, packed_width, unpack
 from baco_gpu.training import TrainingSettings

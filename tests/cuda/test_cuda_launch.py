@@ -12,7 +12,7 @@ import pytest
 from baco_gpu.clustering import backends
 from baco_gpu.clustering.backends import base, cuda
 from baco_gpu.clustering.backends.device import DeviceBackend
-from baco_gpu.clustering.weights import integer_weights
+from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.cuda import loader
 from baco_gpu.cuda.catalogue import KERNELS, SOURCES, instance, instances, source_text
 from baco_gpu.cuda.launch import CudaLauncher, typed

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu.clustering.backends.device import DeviceBackend
-from baco_gpu.clustering.merging import compact
-from baco_gpu.clustering.multilevel import Schedule, multilevel
-from baco_gpu.clustering.paper import sweeps_only
-from baco_gpu.clustering.sweeps import singletons, sweep
-from baco_gpu.clustering.weights import integer_weights
+from baco_gpu.clustering.solve.merging import compact
+from baco_gpu.clustering.solve.multilevel import Schedule, multilevel
+from baco_gpu.clustering.solve.paper import sweeps_only
+from baco_gpu.clustering.solve.sweeps import singletons, sweep
+from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.cuda.plan import (
     HubTables,
     Limits,

@@ -10,9 +10,9 @@ import numpy as np
 
 from baco_gpu.clustering.backends.device import DeviceBackend
 from baco_gpu.clustering.backends.pieces import Room
-from baco_gpu.clustering.merging import compact, merge_to
-from baco_gpu.clustering.sweeps import singletons, sweep
-from baco_gpu.clustering.weights import integer_weights
+from baco_gpu.clustering.solve.merging import compact, merge_to
+from baco_gpu.clustering.solve.sweeps import singletons, sweep
+from baco_gpu.clustering.solve.weights import integer_weights
 from cuda_host.host import SMALL, HostLauncher, on_host
 from graphs import random_graph
 

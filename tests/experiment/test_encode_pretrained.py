@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from baco_gpu import export_codebook
-from baco_gpu.clustering.budget import TableSize
+from baco_gpu.budget import TableSize
 from baco_gpu.codebook.encoding import rotate_together
 from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.errors import InputError, UnreachableBudgetError

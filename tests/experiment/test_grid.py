@@ -9,10 +9,10 @@ import multiprocessing
 
 import pytest
 
-from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.data.splits import random_split
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.experiment.cells import budget_label, plan
 from baco_gpu.experiment.grid import run_grid
 from baco_gpu.experiment.records import Records

@@ -11,7 +11,7 @@ from baco_gpu.baselines.cce import cluster_embeddings
 from baco_gpu.baselines.legcf import solve_assignments
 from baco_gpu.baselines.method import CONVERGED, SharedRows
 from baco_gpu.baselines.registry import METHODS
-from baco_gpu.clustering.estimator import BalancedCoclustering
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.experiment import compress, regrouping, run
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.models import build_model

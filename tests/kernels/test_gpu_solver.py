@@ -18,11 +18,11 @@ from baco_gpu.clustering import estimator
 from baco_gpu.clustering.backends import get_backend
 from baco_gpu.clustering.backends.base import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
-from baco_gpu.clustering.merging import compact
-from baco_gpu.clustering.multilevel import Schedule, multilevel
-from baco_gpu.clustering.paper import sweeps_only
-from baco_gpu.clustering.sweeps import singletons, sweep
-from baco_gpu.clustering.weights import integer_weights
+from baco_gpu.clustering.solve.merging import compact
+from baco_gpu.clustering.solve.multilevel import Schedule, multilevel
+from baco_gpu.clustering.solve.paper import sweeps_only
+from baco_gpu.clustering.solve.sweeps import singletons, sweep
+from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.data.readers import load_split
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.graph.arrays import cuda_obstacle

@@ -7,8 +7,8 @@ import pytest
 
 from baco_gpu.clustering.backends.base import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
-from baco_gpu.clustering.sweeps import singletons, sweep
-from baco_gpu.clustering.weights import integer_weights
+from baco_gpu.clustering.solve.sweeps import singletons, sweep
+from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.cuda.plan import Limits
 from baco_gpu.graph.bipartite import BipartiteGraph
 from cuda_host.host import ON_KERNELS, SMALL, block_of, host_backend, with_ids

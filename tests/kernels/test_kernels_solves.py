@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import reference_solver as reference
 from baco_gpu.clustering.backends.base import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
-from baco_gpu.clustering.merging import compact, merge_to
-from baco_gpu.clustering.sweeps import singletons, sweep
-from baco_gpu.clustering.weights import SCHEMES, integer_weights
+from baco_gpu.clustering.solve.merging import compact, merge_to
+from baco_gpu.clustering.solve.sweeps import singletons, sweep
+from baco_gpu.clustering.solve.weights import SCHEMES, integer_weights
 from baco_gpu.cuda.catalogue import KERNELS, SOURCES, instances
 from baco_gpu.cuda.plan import Limits
 from cuda_host import sanitized

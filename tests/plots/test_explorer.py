@@ -6,7 +6,7 @@ import matplotlib as mpl
 import pytest
 
 from baco_gpu.errors import InputError, MissingExtraError
-from baco_gpu.plots.explorer import Explorer
+from baco_gpu.report.explorer import Explorer
 from graphs import random_graph
 
 mpl.use("Agg")

@@ -1,4 +1,7 @@
-"""Data flows one way through the package: every room imports from rooms above it alone, inside functions too."""
+"""Data flows one way through the package: every room imports from rooms above it alone, and no modules in a ring.
+
+An import counts wherever it stands: inside a function, for type checkers alone, or as a module's name in a string.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import configparser
 import functools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,30 +32,31 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "cuda": ("kernels",),
     "data": (),
     "graph": ("data",),
-    "clustering": ("precision", "tensor_file", "data", "graph", "cuda"),
+    "budget": ("precision",),
+    "clustering": ("precision", "tensor_file", "data", "graph", "cuda", "budget"),
     "benchmarking": ("data", "graph", "clustering"),
-    "baselines": ("data", "graph", "clustering"),
+    "plots": ("graph", "clustering"),
+    "estimator": ("clustering", "plots"),
+    "baselines": ("data", "graph", "budget", "clustering"),
     "serving": ("precision", "tensor_file"),
     "codebook": ("precision", "cuda", "serving"),
     "models": ("data", "codebook"),
     "evaluation": ("data", "models"),
     "training": ("precision", "tensor_file", "cuda", "data", "codebook", "models", "evaluation"),
     "experiment": (
-        *("precision", "tensor_file", "data", "graph", "clustering", "baselines", "codebook", "models"),
-        *("evaluation", "training"),
+        *("precision", "tensor_file", "data", "graph", "budget", "clustering", "estimator", "baselines", "codebook"),
+        *("models", "evaluation", "training"),
     ),
-    "plots": ("data", "graph", "clustering"),
-    "report": ("graph", "clustering", "plots"),
+    "report": ("graph", "clustering", "plots", "estimator"),
     "cli": (
-        *("precision", "data", "graph", "clustering", "baselines", "codebook", "models", "evaluation", "training"),
-        *("experiment", "plots", "report", "benchmarking"),
+        *("precision", "data", "graph", "budget", "clustering", "plots", "estimator", "baselines", "codebook"),
+        *("models", "evaluation", "training", "experiment", "report", "benchmarking"),
     ),
     "__main__": ("cli",),
 }
 
-# A result shows itself (`result.plot`, its HTML in a notebook). It loads the room of pictures by name once somebody
-# looks, as pandas does, and names its type for type checkers alone.
-SHOWS_ITSELF = ("baco_gpu/clustering/result.py", "baco_gpu.plots.accessor")
+# Rings that are there still; each stands here until it goes.
+RINGS = (("baco_gpu.codebook.encoding", "baco_gpu.codebook.product"),)
 
 # Packages that only some rooms may import.
 ONLY_IN = {
@@ -60,10 +65,10 @@ ONLY_IN = {
     "cupy": ("graph", "clustering", "cuda", "cli"),
     "filelock": ("experiment",),
     "infomap": ("baselines",),
-    "ipywidgets": ("plots",),
+    "ipywidgets": ("report",),
     "jinja2": ("report",),
     "llvmlite": ("clustering",),
-    "matplotlib": ("plots",),
+    "matplotlib": ("plots", "report"),
     "onnx": ("serving",),
     "pylibcugraph": ("graph", "baselines"),
     "pymetis": ("baselines",),
@@ -111,12 +116,16 @@ class Import(NamedTuple):
         return self.module.partition(".")[0]
 
     @property
+    def home(self) -> str:
+        """The module that it loads: that of a public name, or the package's own for its version."""
+        if self.module == "baco_gpu.__version__":
+            return "baco_gpu"
+        return baco_gpu._HOMES.get(self.module.removeprefix("baco_gpu."), self.module)
+
+    @property
     def imported_room(self) -> str | None:
         """The room of the package that it reaches into; None for the package's version and for other packages."""
-        if self.module in ("baco_gpu", "baco_gpu.__version__") or self.top != "baco_gpu":
-            return None
-        name = self.module.split(".")[1]
-        return baco_gpu._HOMES.get(name, self.module).split(".")[1]
+        return None if self.home == "baco_gpu" or self.top != "baco_gpu" else self.home.split(".")[1]
 
 
 def sources() -> list[Path]:
@@ -127,6 +136,25 @@ def room_of(file: Path) -> str:
     if not file.is_relative_to(PACKAGE):
         return "kernels"
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def module_of(file: Path) -> str:
+    parts = file.relative_to(PACKAGE if file.is_relative_to(PACKAGE) else ROOT).with_suffix("").parts
+    return ".".join(("baco_gpu", *parts)).removesuffix(".__init__")
+
+
+MODULES = {module_of(file): file for file in sources()}
+
+
+def is_file(module: str) -> bool:
+    """Whether it is a module of the package, and no folder (in strings, folders' names are names of formats, too)."""
+    return module in MODULES and MODULES[module].name != "__init__.py"
+
+
+def folder_of(module: str) -> str:
+    """The folder of a module; a module that lies in the package itself stands for itself."""
+    parent = module.rpartition(".")[0]
+    return parent if is_file(module) and parent != "baco_gpu" else module
 
 
 def imports_of(file: Path) -> Iterator[Import]:
@@ -142,19 +170,30 @@ def imports_of(file: Path) -> Iterator[Import]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module == "baco_gpu":
-            modules = [f"baco_gpu.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            modules = ["." * node.level + (node.module or "")]
+            source = "." * node.level + (node.module or "")
+            named = [f"{source}.{alias.name}" for alias in node.names]
+            modules = [child if child in MODULES or source == "baco_gpu" else source for child in named]
+        elif isinstance(node, ast.Constant) and is_file(text := str(node.value).partition(":")[0]):
+            modules = [text]
         else:
             continue
-        for module in modules:
+        for module in dict.fromkeys(modules):
             yield Import(name, room_of(file), module, node.lineno, node in late)
 
 
 @functools.cache
 def all_imports() -> list[Import]:
     return [item for file in sources() for item in imports_of(file)]
+
+
+def ring_in(arrows: dict[str, set[str]]) -> list[str]:
+    """The modules of a ring, or none."""
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def listed(items: list[Import]) -> list[str]:
@@ -189,8 +228,24 @@ def test_imports_are_absolute():
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_from_rooms_above_it_alone(room: str):
     allowed = {None, room, *ROOMS[room], *TOOLS}
-    own = [item for item in all_imports() if item.room == room and (item.file, item.module) != SHOWS_ITSELF]
+    own = [item for item in all_imports() if item.room == room]
     assert not listed([item for item in own if item.imported_room not in allowed])
+
+
+@pytest.mark.parametrize("place", [str, folder_of], ids=["modules", "folders"])
+def test_no_ring_of_imports(place: Callable[[str], str]):
+    arrows: dict[str, set[str]] = {place(module): set() for module in MODULES}
+    for item in all_imports():
+        source = module_of(ROOT / item.file)
+        if item.home in MODULES and not any({source, item.home} <= set(ring) for ring in RINGS):
+            arrows[place(source)] |= {place(item.home)} - {place(source)}
+    assert not ring_in(arrows)
+
+
+@pytest.mark.parametrize("ring", RINGS)
+def test_a_ring_that_is_gone_is_taken_off_the_list(ring: tuple[str, ...]):
+    arrows = {(module_of(ROOT / item.file), item.home) for item in all_imports() if {*ring} >= {item.home}}
+    assert all((one, other) in arrows for one, other in zip(ring, (*ring[1:], ring[0]), strict=True))
 
 
 def test_the_small_tools_import_nothing_but_each_other():

@@ -11,11 +11,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from baco_gpu.clustering.estimator import BalancedCoclustering
-from baco_gpu.clustering.result import CoclusteringResult
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
+from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.plots.svg import svg
 from baco_gpu.report import report_page

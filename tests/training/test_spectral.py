@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from baco_gpu.clustering.estimator import BalancedCoclustering
 from baco_gpu.codebook import LowPrecisionEmbedding, ProductCodebookEmbedding
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.experiment import compress
 from baco_gpu.models import MatrixFactorization, full_table
 from baco_gpu.training import TrainingSettings, reset_embeddings, train

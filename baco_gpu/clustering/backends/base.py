@@ -5,12 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from baco_gpu.clustering.weights import NodeWeights
+import numpy as np
+
 from baco_gpu.graph.bipartite import BipartiteGraph
 
 Array = Any  # numpy.ndarray on the CPU, cupy.ndarray on a GPU
 
 USERS, ITEMS = 0, 1
+
+
+class NodeWeights(NamedTuple):
+    """Integer weights of one graph under one scheme.
+
+    Attributes
+    ----------
+    edges : pair of int64 arrays (in the order of the users' and of the items' edges), or pair of None for 1 everywhere
+    nodes : pair of int64 arrays (users, items); a node without edges weighs 0 under every scheme
+    unit : float, what stands for an edge weight of 1, a power of two
+    node_unit : float, what stands for a node weight of 1, a power of two
+    penalty_per_gamma : float, what gamma is multiplied by to price a product of two integer volumes in edge units
+    """
+
+    edges: tuple[Any, Any]
+    nodes: tuple[np.ndarray, np.ndarray]
+    unit: float
+    node_unit: float
+    penalty_per_gamma: float
 
 
 class Side(NamedTuple):

@@ -9,7 +9,16 @@ import numba
 import numpy as np
 
 from baco_gpu.clustering.backends import cpu_kernels as kernels
-from baco_gpu.clustering.backends.base import ITEMS, USERS, ClusterGraph, Partition, Partners, Problem, Side
+from baco_gpu.clustering.backends.base import (
+    ITEMS,
+    USERS,
+    ClusterGraph,
+    NodeWeights,
+    Partition,
+    Partners,
+    Problem,
+    Side,
+)
 from baco_gpu.clustering.backends.cpu_nodes import (
     add_member_costs,
     anchors_of_labels,
@@ -19,7 +28,6 @@ from baco_gpu.clustering.backends.cpu_nodes import (
     move_volumes,
     sums_by_label,
 )
-from baco_gpu.clustering.weights import NodeWeights
 from baco_gpu.errors import is_interrupt
 from baco_gpu.graph.bipartite import BipartiteGraph
 

@@ -30,9 +30,9 @@ from __future__ import annotations
 import logging
 from operator import itemgetter
 
+from baco_gpu.clustering.backends.base import NodeWeights
 from baco_gpu.clustering.backends.device import DeviceBackend, DeviceProblem
 from baco_gpu.clustering.backends.pieces import Room
-from baco_gpu.clustering.weights import NodeWeights
 from baco_gpu.cuda.launch import CudaLauncher
 from baco_gpu.cuda.pinned import pinned_array
 from baco_gpu.cuda.plan import SolveBytes, place

@@ -10,10 +10,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from baco_gpu.clustering.backends.base import ITEMS, USERS, Array, ClusterGraph, Partition, Partners, Problem, Side
+from baco_gpu.clustering.backends.base import (
+    ITEMS,
+    USERS,
+    Array,
+    ClusterGraph,
+    NodeWeights,
+    Partition,
+    Partners,
+    Problem,
+    Side,
+)
 from baco_gpu.clustering.backends.contraction import Contraction, DeviceProblem, flag, id_type
 from baco_gpu.clustering.backends.pieces import Room
-from baco_gpu.clustering.weights import NodeWeights
 from baco_gpu.cuda.plan import LISTS, SidePlan, SolveBytes, hub_tables, plan_side, shared_grid, solve_bytes
 from baco_gpu.graph.bipartite import BipartiteGraph
 

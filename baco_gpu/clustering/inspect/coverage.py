@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from baco_gpu.clustering.result import NO_LABEL, Assignment, CoclusteringResult
+from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.graph.edges import edge_chunks
@@ -27,7 +27,7 @@ class Coverage(NamedTuple):
     with_secondary: float
 
 
-def coverage(result: CoclusteringResult, graph: BipartiteGraph) -> Coverage:
+def coverage(result: ResultData, graph: BipartiteGraph) -> Coverage:
     """The share of `graph`'s edges that stay inside co-clusters; both are 0 for a graph without edges.
 
     The graph may be another one than was clustered (held-out interactions, say), of the same users and items.
@@ -49,7 +49,7 @@ def coverage(result: CoclusteringResult, graph: BipartiteGraph) -> Coverage:
     return Coverage(float(primary / total), float(either / total)) if total else Coverage(0.0, 0.0)
 
 
-def check_same_sides(result: CoclusteringResult, graph: BipartiteGraph) -> None:
+def check_same_sides(result: ResultData, graph: BipartiteGraph) -> None:
     """Raise InputError unless `graph` has as many users and items as `result`."""
     expected, got = (len(result.users), len(result.items)), (graph.num_users, graph.num_items)
     if expected != got:

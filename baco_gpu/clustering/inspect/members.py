@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from baco_gpu.checks import check_choice, check_integer
-from baco_gpu.clustering.result import NO_LABEL, Assignment, CoclusteringResult
+from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData
 
 if TYPE_CHECKING:
     import pandas
@@ -43,7 +43,7 @@ class Cocluster:
         return f'<b>Co-cluster {self.number}</b><div style="display:flex;gap:3em">{sides}</div>'
 
 
-def cocluster_members(result: CoclusteringResult, number: int) -> Cocluster:
+def cocluster_members(result: ResultData, number: int) -> Cocluster:
     """The users and items whose label is `number`, by raw id, with their degrees.
 
     Raises
@@ -58,7 +58,7 @@ def cocluster_members(result: CoclusteringResult, number: int) -> Cocluster:
     return Cocluster(int(number), users, items)
 
 
-def similar_nodes(result: CoclusteringResult, raw_id: Any, *, side: str, limit: int) -> pandas.DataFrame:
+def similar_nodes(result: ResultData, raw_id: Any, *, side: str, limit: int) -> pandas.DataFrame:
     """The nodes that share most co-clusters with one node of the same side.
 
     A node has one co-cluster, or two where it has a secondary one. The similarity of two nodes is the cosine of these

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from baco_gpu.clustering.backends.base import Backend, Partition, Problem
-from baco_gpu.clustering.merging import merge_to
-from baco_gpu.clustering.sweeps import count_rows, singletons, sweep
+from baco_gpu.clustering.solve.merging import merge_to
+from baco_gpu.clustering.solve.sweeps import count_rows, singletons, sweep
 
 Observer = Callable[[str, Partition], None]
 

@@ -7,20 +7,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
 
-import baco_gpu
-from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, Partition, Problem
-from baco_gpu.clustering.budget import Budget, Reach, TableSize, solve_within
-from baco_gpu.clustering.merging import compact
-from baco_gpu.clustering.multilevel import Observer, Schedule, multilevel
-from baco_gpu.clustering.objective import objective
-from baco_gpu.clustering.paper import search_gamma, sweeps_only
-from baco_gpu.clustering.result import NO_LABEL, Assignment, CoclusteringResult
-from baco_gpu.clustering.sweeps import count_rows
-from baco_gpu.clustering.weights import NodeWeights, integer_weights
+from baco_gpu.budget import Budget, Reach, TableSize, solve_within
+from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, NodeWeights, Partition, Problem
+from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData, WeightScale
+from baco_gpu.clustering.solve.merging import compact
+from baco_gpu.clustering.solve.multilevel import Observer, Schedule, multilevel
+from baco_gpu.clustering.solve.objective import objective
+from baco_gpu.clustering.solve.paper import search_gamma, sweeps_only
+from baco_gpu.clustering.solve.sweeps import count_rows
+from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.progress import Progress
 
@@ -54,9 +54,7 @@ class Solution(NamedTuple):
     trace: list[float]
 
 
-def cocluster(
-    graph: BipartiteGraph, settings: Settings, parameters: dict[str, Any], progress: Progress
-) -> CoclusteringResult:
+def cocluster(graph: BipartiteGraph, settings: Settings, parameters: dict[str, Any], progress: Progress) -> ResultData:
     """Co-cluster `graph`; `parameters` are kept in the result as they were given.
 
     Raises
@@ -212,7 +210,7 @@ def accounted(
     parameters: dict[str, Any],
     solution: Solution,
     seconds: dict[str, float],
-) -> CoclusteringResult:
+) -> ResultData:
     """The result of a solution on a graph on the CPU; `parameters` are kept in it as they were given."""
     partition, host = solution.partition, settings.backend.to_host
     sides = [
@@ -227,7 +225,7 @@ def accounted(
     ]
     user_volumes, item_volumes = (host(volumes).astype(np.float64) for volumes in partition.volumes)
     penalty = solution.gamma * weights.penalty_per_gamma
-    return CoclusteringResult(
+    return ResultData(
         users=sides[USERS],
         items=sides[ITEMS],
         gamma=solution.gamma,
@@ -240,9 +238,9 @@ def accounted(
         seed=settings.seed,
         settings=parameters,
         graph_checksum=graph.checksum(),
-        version=baco_gpu.__version__,
+        version=version("baco_gpu"),
         seconds=seconds,
-        scale=weights.scale(settings.scheme),
+        scale=WeightScale(settings.scheme, weights.unit, weights.node_unit, weights.penalty_per_gamma),
     )
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from baco_gpu.checks import check_choice, check_integer
-from baco_gpu.clustering.coverage import check_same_sides, coverage
-from baco_gpu.clustering.estimator import BalancedCoclustering
-from baco_gpu.clustering.result import CoclusteringResult
+from baco_gpu.clustering.inspect.coverage import check_same_sides, coverage
+from baco_gpu.clustering.result import ResultData
+from baco_gpu.clustering.solve.parameters import SolverParameters
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.graph.edges import edge_chunks
@@ -28,7 +28,7 @@ USERS, ITEMS, MARK = "#0072B2", "#E69F00", "#555555"
 BUDGETS = (0.05, 0.1, 0.25, 0.5)
 
 
-def sizes(result: CoclusteringResult, ax: Axes | None = None) -> Axes:
+def sizes(result: ResultData, ax: Axes | None = None) -> Axes:
     """How large the co-clusters are: members against rank, largest first, on logarithmic axes."""
     axes = _axes(ax)
     for name, side, colour in (("users", result.users, USERS), ("items", result.items, ITEMS)):
@@ -43,7 +43,7 @@ def sizes(result: CoclusteringResult, ax: Axes | None = None) -> Axes:
     return axes
 
 
-def trace(result: CoclusteringResult, ax: Axes | None = None) -> Axes:
+def trace(result: ResultData, ax: Axes | None = None) -> Axes:
     """The objective Q after every sweep and merging step, in units of edge weight."""
     axes = _axes(ax)
     steps = np.arange(1, len(result.objective_trace) + 1)
@@ -54,7 +54,7 @@ def trace(result: CoclusteringResult, ax: Axes | None = None) -> Axes:
 
 
 def block_counts(
-    result: CoclusteringResult, graph: BipartiteGraph, bins: int = 256
+    result: ResultData, graph: BipartiteGraph, bins: int = 256
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Edges in the tiles of the interaction matrix, with users and items in the order of their co-clusters.
 
@@ -90,7 +90,7 @@ def block_counts(
     return counts.reshape(shape), sizes
 
 
-def blocks(result: CoclusteringResult, graph: BipartiteGraph, ax: Axes | None = None, *, bins: int = 256) -> Axes:
+def blocks(result: ResultData, graph: BipartiteGraph, ax: Axes | None = None, *, bins: int = 256) -> Axes:
     """The interaction matrix reordered by co-cluster, those with most edges first: what stays inside is the diagonal.
 
     A tile's colour is its edges over the pairs that it could hold, darker for more; a tile without edges is blank.
@@ -131,9 +131,7 @@ class QualityPoint(NamedTuple):
     with_secondary: float
 
 
-def quality_points(
-    result: CoclusteringResult, graph: BipartiteGraph, budgets: Sequence[float] = BUDGETS
-) -> list[QualityPoint]:
+def quality_points(result: ResultData, graph: BipartiteGraph, budgets: Sequence[float] = BUDGETS) -> list[QualityPoint]:
     """Cluster `graph` anew at every budget, otherwise as `result` was; returns the shares of edges that stay inside.
 
     Raises
@@ -150,14 +148,14 @@ def quality_points(
     points = []
     for budget in sorted(budgets):
         parameters = {**fixed, "budget": budget}
-        found = BalancedCoclustering(**parameters).fit(graph).result_
+        found = SolverParameters(**parameters).solve(graph)
         share = found.parameters_compressed / max(found.table.full_parameters, 1)
         points.append(QualityPoint(share, *coverage(found, graph)))
     return points
 
 
 def quality_vs_budget(
-    result: CoclusteringResult,
+    result: ResultData,
     graph: BipartiteGraph | None = None,
     ax: Axes | None = None,
     *,
@@ -218,7 +216,7 @@ def _of_model(rows: list[dict[str, Any]], model: str | None) -> list[dict[str, A
     return [row for row in rows if model in (None, row["model"])]
 
 
-def _check_same_table(result: CoclusteringResult, rows: list[dict[str, Any]]) -> None:
+def _check_same_table(result: ResultData, rows: list[dict[str, Any]]) -> None:
     full = result.table.full_parameters
     other = next((row["parameters_full"] for row in rows if row["parameters_full"] != full), None)
     if other is not None:
@@ -228,7 +226,7 @@ def _check_same_table(result: CoclusteringResult, rows: list[dict[str, Any]]) ->
         )
 
 
-def _recall_vs_budget(result: CoclusteringResult, rows: list[dict[str, Any]], metric: str, axes: Axes) -> Axes:
+def _recall_vs_budget(result: ResultData, rows: list[dict[str, Any]], metric: str, axes: Axes) -> Axes:
     budget_lines(axes, rows, metric)
     if rows[0]["measure"] == "bytes":
         share = result.bytes_compressed / max(result.table.full_bytes, 1)

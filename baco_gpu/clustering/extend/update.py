@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, Generic, NamedTuple
 
 from baco_gpu.checks import check_integer
-from baco_gpu.clustering.assign import placed_labels, unplaced_labels
 from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, Partition, Problem
-from baco_gpu.clustering.cocluster import Solution, accounted, timed
-from baco_gpu.clustering.estimator import BalancedCoclustering
-from baco_gpu.clustering.growth import Growth, grow
-from baco_gpu.clustering.objective import objective
-from baco_gpu.clustering.result import CoclusteringResult
-from baco_gpu.clustering.sweeps import sweep
-from baco_gpu.clustering.weights import integer_weights
+from baco_gpu.clustering.extend.assign import placed_labels, unplaced_labels
+from baco_gpu.clustering.extend.growth import Growth, grow
+from baco_gpu.clustering.result import Result
+from baco_gpu.clustering.solve.cocluster import Solution, accounted, timed
+from baco_gpu.clustering.solve.objective import objective
+from baco_gpu.clustering.solve.parameters import SolverParameters
+from baco_gpu.clustering.solve.sweeps import sweep
+from baco_gpu.clustering.solve.weights import integer_weights
 
 
-class Update(NamedTuple):
+class Update(NamedTuple, Generic[Result]):
     """What became of a result when its graph grew.
 
     Attributes
@@ -26,14 +27,14 @@ class Update(NamedTuple):
     new_users, new_items : int, nodes that were not there before
     """
 
-    result: CoclusteringResult
+    result: Result
     moved_users: int
     moved_items: int
     new_users: int
     new_items: int
 
 
-def update(result: CoclusteringResult, interactions: Any, *, sweeps: int = 3, backend: str = "auto") -> Update:
+def update(result: Result, interactions: Any, *, sweeps: int = 3, backend: str = "auto") -> Update[Result]:
     """Cluster a grown graph from the labels of a result.
 
     New nodes first get the best of their known neighbours' labels, or the largest co-cluster where that gives none.
@@ -65,7 +66,7 @@ def update(result: CoclusteringResult, interactions: Any, *, sweeps: int = 3, ba
         If the backend asked for cannot run here.
     """
     check_integer("sweeps", sweeps, minimum=0)
-    settings = BalancedCoclustering(**{**result.settings, "backend": backend}).check_parameters()
+    settings = SolverParameters(**{**result.settings, "backend": backend}).check_parameters()
     device, seconds = settings.backend, dict[str, float]()
     with timed(seconds, "load"):
         grown = grow(result, interactions)
@@ -87,7 +88,7 @@ def update(result: CoclusteringResult, interactions: Any, *, sweeps: int = 3, ba
             for side, wanted in zip((USERS, ITEMS), settings.secondary, strict=True)
         )
     solution = Solution(partition, (users, items), result.gamma, trace)
-    updated = accounted(graph, weights, settings, result.settings, solution, seconds)
+    updated = replace(result, **vars(accounted(graph, weights, settings, result.settings, solution, seconds)))
     moved_users, moved_items = (
         int((after.labels != before.labels)[~before.is_new].sum())
         for before, after in zip(grown.sides, (updated.users, updated.items), strict=True)

@@ -5,26 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, BiclusterMixin
+from sklearn.base import BiclusterMixin
 
-from baco_gpu.checks import check_choice, check_integer, check_number
-from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.budget import MEASURES, Budget
-from baco_gpu.clustering.cocluster import Settings, cocluster
-from baco_gpu.clustering.multilevel import Schedule
-from baco_gpu.clustering.paper import PUBLISHED_SWEEPS
-from baco_gpu.clustering.weights import SCHEMES
-from baco_gpu.errors import InputError
-from baco_gpu.graph.bipartite import as_graph
-from baco_gpu.precision import CODEBOOK_DTYPES, FLOAT
+from baco_gpu.checks import check_integer
+from baco_gpu.clustering.solve.parameters import SolverParameters
+from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.progress import Progress, silent
 
-SOLVERS = ("multilevel", "paper")
-SECONDARY = ("users", "items", "both", "none")
-CODEBOOKS = ("separate", "shared")
 
-
-class BalancedCoclustering(BiclusterMixin, BaseEstimator):
+class BalancedCoclustering(BiclusterMixin, SolverParameters):
     """Co-cluster the users and items of an interaction graph so that a codebook of a given budget can serve them.
 
     Maximises  sum over edges B_ui [label_u == label_i] - gamma * sum over clusters V_U(c) V_I(c)  (BACO, arXiv
@@ -40,8 +29,8 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         The resolution: higher means smaller, more even clusters. By default `default_gamma` of the graph and budget
         for solver="multilevel"; for solver="paper" it is searched to meet the budget.
     weights : {"degree", "sqrt", "log", "unit", "paper"}, optional
-        The weight scheme of nodes; see `baco_gpu.clustering.weights.integer_weights`. "degree" by default, "paper"
-        for solver="paper".
+        The weight scheme of nodes; see `baco_gpu.clustering.solve.weights.integer_weights`. "degree" by default,
+        "paper" for solver="paper".
     solver : {"multilevel", "paper"}
         "multilevel": sweeps, then merging with refinement, which meets the budget to the row. "paper": the published
         five sweeps alone.
@@ -64,7 +53,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         How codebooks are stored, for the accounting: "float" (by default) as the full table is, the others in so many
         bits a value and a scale of one byte for every row.
     sweeps, levels, refinements : int
-        The solver's schedule; see `baco_gpu.clustering.multilevel.Schedule`. solver="paper" uses `sweeps` alone.
+        The solver's schedule; see `baco_gpu.clustering.solve.multilevel.Schedule`. solver="paper" uses `sweeps` alone.
 
     Attributes
     ----------
@@ -78,41 +67,6 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
     n_features_in_ : int, the number of items
     result_ : CoclusteringResult, with everything above and what saves it
     """
-
-    def __init__(
-        self,
-        budget: float | None = 0.25,
-        gamma: float | None = None,
-        weights: str | None = None,
-        solver: str = "multilevel",
-        secondary: str = "users",
-        backend: str = "auto",
-        random_state: int | None = None,
-        *,
-        budget_measure: str = "parameters",
-        embedding_dim: int = 64,
-        value_bytes: int = 4,
-        codebooks: str = "separate",
-        codebook_dtype: str | None = None,
-        sweeps: int = PUBLISHED_SWEEPS,
-        levels: int = 4,
-        refinements: int = 2,
-    ) -> None:
-        self.budget = budget
-        self.gamma = gamma
-        self.weights = weights
-        self.solver = solver
-        self.secondary = secondary
-        self.backend = backend
-        self.random_state = random_state
-        self.budget_measure = budget_measure
-        self.embedding_dim = embedding_dim
-        self.value_bytes = value_bytes
-        self.codebooks = codebooks
-        self.codebook_dtype = codebook_dtype
-        self.sweeps = sweeps
-        self.levels = levels
-        self.refinements = refinements
 
     def fit(self, X: Any, y: None = None, *, progress: Progress = silent) -> BalancedCoclustering:
         """Cluster the graph `X`.
@@ -133,8 +87,7 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         BackendUnavailableError
             If the backend asked for cannot run here.
         """
-        settings = self.check_parameters()
-        self.result_ = cocluster(as_graph(X), settings, self.get_params(), progress)
+        self.result_ = CoclusteringResult(**vars(self.solve(X, progress)))
         self.row_labels_, self.column_labels_ = self.result_.users.labels, self.result_.items.labels
         self.secondary_row_labels_ = self.result_.users.secondary
         self.secondary_column_labels_ = self.result_.items.secondary
@@ -143,42 +96,6 @@ class BalancedCoclustering(BiclusterMixin, BaseEstimator):
         self.gamma_ = self.result_.gamma
         self.n_features_in_ = len(self.column_labels_)
         return self
-
-    def check_parameters(self) -> Settings:
-        """The parameters, checked; InputError or BackendUnavailableError for the first that is not right."""
-        check_choice("solver", self.solver, SOLVERS)
-        check_choice("secondary", self.secondary, SECONDARY)
-        scheme = self.weights if self.weights is not None else "paper" if self.solver == "paper" else "degree"
-        check_choice("weights", scheme, SCHEMES)
-        check_choice("budget_measure", self.budget_measure, MEASURES)
-        check_choice("codebooks", self.codebooks, CODEBOOKS)
-        codebook_dtype = FLOAT if self.codebook_dtype is None else self.codebook_dtype
-        check_choice("codebook_dtype", codebook_dtype, CODEBOOK_DTYPES)
-        seed = 0 if self.random_state is None else self.random_state
-        settings = Settings(
-            solver=self.solver,
-            budget=None if self.budget is None else Budget.of(self.budget, self.budget_measure),
-            gamma=None if self.gamma is None else check_number("gamma", self.gamma, minimum=0, maximum=1e100),
-            scheme=scheme,
-            secondary=(self.secondary in ("users", "both"), self.secondary in ("items", "both")),
-            seed=check_integer("random_state", seed, minimum=0, maximum=2**63 - 1),
-            embedding_dim=check_integer("embedding_dim", self.embedding_dim, minimum=1),
-            value_bytes=check_integer("value_bytes", self.value_bytes, minimum=1),
-            codebook_dtype=codebook_dtype,
-            schedule=Schedule(
-                sweeps=check_integer("sweeps", self.sweeps, minimum=0),
-                levels=check_integer("levels", self.levels, minimum=1),
-                refinements=check_integer("refinements", self.refinements, minimum=0),
-            ),
-            backend=get_backend(self.backend),
-            shared=self.codebooks == "shared",
-        )
-        if self.solver == "paper" and (self.gamma is None) == (self.budget is None):
-            raise InputError(
-                "solver='paper' has as many clusters as gamma makes: give either gamma with budget=None, or budget "
-                f"and no gamma, got gamma={self.gamma!r} and budget={self.budget!r}"
-            )
-        return settings
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn may hand over: non-negative numbers, dense or sparse."""

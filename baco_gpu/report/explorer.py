@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from baco_gpu.checks import check_number
-from baco_gpu.clustering.estimator import BalancedCoclustering
-from baco_gpu.clustering.report import describe
-from baco_gpu.clustering.result import CoclusteringResult
+from baco_gpu.clustering.inspect.statistics import describe
 from baco_gpu.errors import InputError, MissingExtraError
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
+from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.plots.card import result_card
-from baco_gpu.plots.result import blocks, sizes
+from baco_gpu.plots.coclusters import blocks, sizes
 
 if TYPE_CHECKING:
     import pandas

@@ -17,9 +17,9 @@ import numpy as np
 from baco_gpu.checks import check_choice
 from baco_gpu.clustering.backends import get_backend
 from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, Partition, Problem
-from baco_gpu.clustering.growth import GrownSide, Growth, grow
-from baco_gpu.clustering.result import NO_LABEL, Assignment, CoclusteringResult
-from baco_gpu.clustering.weights import WeightScale, scaled_weights
+from baco_gpu.clustering.extend.growth import GrownSide, Growth, grow
+from baco_gpu.clustering.result import NO_LABEL, Assignment, Result, WeightScale
+from baco_gpu.clustering.solve.weights import scaled_weights
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
 
@@ -27,7 +27,7 @@ FALLBACKS = ("refuse", "largest")
 _SIDES = ("users", "items")
 
 
-def assign(result: CoclusteringResult, interactions: Any, *, fallback: str = "refuse") -> CoclusteringResult:
+def assign(result: Result, interactions: Any, *, fallback: str = "refuse") -> Result:
     """Extend a result by new users and items.
 
     Parameters

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 
 from baco_gpu.clustering.backends.base import Backend, Partition, Problem
-from baco_gpu.clustering.multilevel import Observer
-from baco_gpu.clustering.sweeps import singletons, sweep
+from baco_gpu.clustering.solve.multilevel import Observer
+from baco_gpu.clustering.solve.sweeps import singletons, sweep
 from baco_gpu.errors import UnreachableBudgetError
 
 PUBLISHED_SWEEPS = 5

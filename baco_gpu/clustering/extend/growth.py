@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from baco_gpu.clustering.result import NO_LABEL, Assignment, CoclusteringResult
+from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph, as_graph
@@ -61,7 +61,7 @@ class Growth:
         )
 
 
-def grow(result: CoclusteringResult, interactions: Any) -> Growth:
+def grow(result: ResultData, interactions: Any) -> Growth:
     """Number the nodes of a result and of interactions together.
 
     Where the result has raw ids the interactions are read by raw id (where they have no vocabulary, their indices are
@@ -81,7 +81,7 @@ def grow(result: CoclusteringResult, interactions: Any) -> Growth:
     return Growth((users, items), users.places[ends], items.places[graph.csr.neighbors], graph.csr.weights)
 
 
-def _as_graph(result: CoclusteringResult, source: Any) -> BipartiteGraph:
+def _as_graph(result: ResultData, source: Any) -> BipartiteGraph:
     """A pair of id arrays is one of raw ids where the result has those; anything else is what `as_graph` says."""
     if not (isinstance(source, tuple) and len(source) == 2):
         return as_graph(source)

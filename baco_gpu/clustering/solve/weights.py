@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from baco_gpu.checks import check_choice
+from baco_gpu.clustering.backends.base import NodeWeights
+from baco_gpu.clustering.result import WeightScale
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import Adjacency, BipartiteGraph
 
@@ -20,44 +22,6 @@ _EXPONENTS = (-900, 900)
 
 # The schemes whose weights are a function of the degree that makes fractions.
 _TRANSFORMS = {"sqrt": np.sqrt, "log": np.log1p}
-
-
-class WeightScale(NamedTuple):
-    """What the integers of a clustering stand for: enough to weigh further nodes as its own were weighed.
-
-    Attributes
-    ----------
-    scheme : str, one of `SCHEMES`
-    unit, node_unit, penalty_per_gamma : as of `NodeWeights`
-    """
-
-    scheme: str
-    unit: float
-    node_unit: float
-    penalty_per_gamma: float
-
-
-class NodeWeights(NamedTuple):
-    """Integer weights of one graph under one scheme.
-
-    Attributes
-    ----------
-    edges : pair of int64 arrays (in the order of the users' and of the items' edges), or pair of None for 1 everywhere
-    nodes : pair of int64 arrays (users, items); a node without edges weighs 0 under every scheme
-    unit : float, what stands for an edge weight of 1, a power of two
-    node_unit : float, what stands for a node weight of 1, a power of two
-    penalty_per_gamma : float, what gamma is multiplied by to price a product of two integer volumes in edge units
-    """
-
-    edges: tuple[Any, Any]
-    nodes: tuple[np.ndarray, np.ndarray]
-    unit: float
-    node_unit: float
-    penalty_per_gamma: float
-
-    def scale(self, scheme: str) -> WeightScale:
-        """What the integers stand for, which were made under this scheme."""
-        return WeightScale(scheme, self.unit, self.node_unit, self.penalty_per_gamma)
 
 
 def integer_weights(graph: BipartiteGraph, scheme: str = "degree") -> NodeWeights:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from baco_gpu.clustering.result import Assignment, CoclusteringResult
+from baco_gpu.clustering.result import Assignment, ResultData
 
 
-def describe(result: CoclusteringResult, *, largest: int = 5, members: int = 5) -> dict[str, Any]:
+def describe(result: ResultData, *, largest: int = 5, members: int = 5) -> dict[str, Any]:
     """Describe a result in plain numbers and strings.
 
     Returns

@@ -1,0 +1,104 @@
+"""The parameters of the solver as users give them: their defaults, their checks, and a solve of a graph under them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import BaseEstimator
+
+from baco_gpu.budget import MEASURES, Budget
+from baco_gpu.checks import check_choice, check_integer, check_number
+from baco_gpu.clustering.backends import get_backend
+from baco_gpu.clustering.result import ResultData
+from baco_gpu.clustering.solve.cocluster import Settings, cocluster
+from baco_gpu.clustering.solve.multilevel import Schedule
+from baco_gpu.clustering.solve.paper import PUBLISHED_SWEEPS
+from baco_gpu.clustering.solve.weights import SCHEMES
+from baco_gpu.errors import InputError
+from baco_gpu.graph.bipartite import as_graph
+from baco_gpu.precision import CODEBOOK_DTYPES, FLOAT
+from baco_gpu.progress import Progress, silent
+
+SOLVERS = ("multilevel", "paper")
+SECONDARY = ("users", "items", "both", "none")
+CODEBOOKS = ("separate", "shared")
+
+
+class SolverParameters(BaseEstimator):
+    """What `BalancedCoclustering` takes, which says what each parameter means."""
+
+    def __init__(
+        self,
+        budget: float | None = 0.25,
+        gamma: float | None = None,
+        weights: str | None = None,
+        solver: str = "multilevel",
+        secondary: str = "users",
+        backend: str = "auto",
+        random_state: int | None = None,
+        *,
+        budget_measure: str = "parameters",
+        embedding_dim: int = 64,
+        value_bytes: int = 4,
+        codebooks: str = "separate",
+        codebook_dtype: str | None = None,
+        sweeps: int = PUBLISHED_SWEEPS,
+        levels: int = 4,
+        refinements: int = 2,
+    ) -> None:
+        self.budget = budget
+        self.gamma = gamma
+        self.weights = weights
+        self.solver = solver
+        self.secondary = secondary
+        self.backend = backend
+        self.random_state = random_state
+        self.budget_measure = budget_measure
+        self.embedding_dim = embedding_dim
+        self.value_bytes = value_bytes
+        self.codebooks = codebooks
+        self.codebook_dtype = codebook_dtype
+        self.sweeps = sweeps
+        self.levels = levels
+        self.refinements = refinements
+
+    def check_parameters(self) -> Settings:
+        """The parameters, checked; InputError or BackendUnavailableError for the first that is not right."""
+        check_choice("solver", self.solver, SOLVERS)
+        check_choice("secondary", self.secondary, SECONDARY)
+        scheme = self.weights if self.weights is not None else "paper" if self.solver == "paper" else "degree"
+        check_choice("weights", scheme, SCHEMES)
+        check_choice("budget_measure", self.budget_measure, MEASURES)
+        check_choice("codebooks", self.codebooks, CODEBOOKS)
+        codebook_dtype = FLOAT if self.codebook_dtype is None else self.codebook_dtype
+        check_choice("codebook_dtype", codebook_dtype, CODEBOOK_DTYPES)
+        seed = 0 if self.random_state is None else self.random_state
+        settings = Settings(
+            solver=self.solver,
+            budget=None if self.budget is None else Budget.of(self.budget, self.budget_measure),
+            gamma=None if self.gamma is None else check_number("gamma", self.gamma, minimum=0, maximum=1e100),
+            scheme=scheme,
+            secondary=(self.secondary in ("users", "both"), self.secondary in ("items", "both")),
+            seed=check_integer("random_state", seed, minimum=0, maximum=2**63 - 1),
+            embedding_dim=check_integer("embedding_dim", self.embedding_dim, minimum=1),
+            value_bytes=check_integer("value_bytes", self.value_bytes, minimum=1),
+            codebook_dtype=codebook_dtype,
+            schedule=Schedule(
+                sweeps=check_integer("sweeps", self.sweeps, minimum=0),
+                levels=check_integer("levels", self.levels, minimum=1),
+                refinements=check_integer("refinements", self.refinements, minimum=0),
+            ),
+            backend=get_backend(self.backend),
+            shared=self.codebooks == "shared",
+        )
+        if self.solver == "paper" and (self.gamma is None) == (self.budget is None):
+            raise InputError(
+                "solver='paper' has as many clusters as gamma makes: give either gamma with budget=None, or budget "
+                f"and no gamma, got gamma={self.gamma!r} and budget={self.budget!r}"
+            )
+        return settings
+
+    def solve(self, X: Any, progress: Progress = silent) -> ResultData:
+        """Check the parameters and cluster `X`, whatever `as_graph` takes; see `BalancedCoclustering.fit`."""
+        settings = self.check_parameters()
+        return cocluster(as_graph(X), settings, self.get_params(), progress)

@@ -1,0 +1,1 @@
+"""What users hold: the estimator, and the result that it gives."""
