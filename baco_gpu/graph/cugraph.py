@@ -15,7 +15,7 @@ import numpy as np
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.graph.arrays import Adjacency, as_ids, as_weights, import_cupy
-from baco_gpu.graph.building import compress, id_dtype
+from baco_gpu.graph.building import compress, id_dtype, side_size
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -105,21 +105,19 @@ def pairs_of(network: Any, num_users: int, num_items: int | None, resource_handl
             f"got {largest + num_users}"
         )
     forward = sources < num_users
-    pairs = Pairs(users, items, weights, num_users, num_items)
-    there, back = _compressed(pairs, forward), _compressed(pairs, ~forward)
-    if there.nnz and back.nnz:
-        return _undirected(there, back)
-    kept = forward if there.nnz else ~forward
-    return pairs._replace(users=users[kept], items=items[kept], weights=None if weights is None else weights[kept])
+    shape = side_size("users", users, num_users, None), side_size("items", items, num_items, None)
+    there, back = (
+        _matrix(users[kept], items[kept], np.ones(kept.sum()) if weights is None else weights[kept], shape)
+        for kept in (forward, ~forward)
+    )
+    return _undirected(there, back)
 
 
-def _compressed(pairs: Pairs, kept: np.ndarray) -> sparse.csr_array:
-    """Some of the pairs as a matrix of their weights, repeated ones summed."""
+def _matrix(users: np.ndarray, items: np.ndarray, weights: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
+    """The pairs as a matrix of their weights, repeated ones summed."""
     from scipy.sparse import csr_array
 
-    weights = np.ones(int(kept.sum())) if pairs.weights is None else pairs.weights[kept]
-    shape = (pairs.num_users, pairs.num_items)
-    csr, _ = compress(pairs.users[kept], pairs.items[kept], weights, *shape, "sum")
+    csr, _ = compress(users, items, weights, *shape, "sum")
     return csr_array((csr.weights, csr.neighbors, csr.offsets), shape=shape)
 
 

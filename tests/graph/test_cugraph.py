@@ -200,9 +200,8 @@ class TestConversion:
         def dtype(weights):
             graph = BipartiteGraph.from_edges([0, 1], [1, 0], weights)
             network = graph.to_pylibcugraph(ResourceHandle())
-            assert (
-                BipartiteGraph.from_cugraph(network, 2, resource_handle=ResourceHandle()).checksum() == graph.checksum()
-            )
+            same = BipartiteGraph.from_cugraph(network, 2, resource_handle=ResourceHandle())
+            assert same.checksum() == graph.checksum()
             return network.edges[2].dtype
 
         assert dtype(None) == dtype([3, 0.25]) == np.float32
@@ -223,10 +222,8 @@ class TestConversion:
             ([0, 0, 3, 1, 3], [2, 3, 0, 3, 1], [2, 3, 3, 5, 5]),
             ([0, 0, 3, 0], [2, 3, 1, 3], [2, 1, 5, 2]),  # a repeated one its sum
         ):
-            assert (
-                BipartiteGraph.from_cugraph(stored(sources, destinations, weights), 2, 2).checksum()
-                == expected.checksum()
-            )
+            graph = BipartiteGraph.from_cugraph(stored(sources, destinations, weights), 2, 2)
+            assert graph.checksum() == expected.checksum()
 
     @pytest.mark.parametrize(
         ("edges", "message"),
