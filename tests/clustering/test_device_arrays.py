@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from baco_gpu import BalancedCoclustering
-from baco_gpu.clustering import estimator
 from baco_gpu.clustering.backends.base import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.backends.pieces import Room
+from baco_gpu.clustering.solve import parameters
 from baco_gpu.clustering.solve.merging import compact, merge_to
 from baco_gpu.clustering.solve.multilevel import Schedule, multilevel
 from baco_gpu.clustering.solve.objective import objective
@@ -129,7 +129,7 @@ class TestWholeSolves:
         grown = BipartiteGraph.from_edges(np.append(edges.row, [90, 90]), np.append(edges.col, [1, 2]))
         found = []
         for backend in (CpuBackend(), strict_backend()):
-            monkeypatch.setattr(estimator, "get_backend", lambda name, backend=backend: backend)
+            monkeypatch.setattr(parameters, "get_backend", lambda name, backend=backend: backend)
             model = BalancedCoclustering(budget=0.4, solver=solver, secondary="both", random_state=3)
             result = model.fit(graph).result_
             for each in (result, result.update(grown).result):

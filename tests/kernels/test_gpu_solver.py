@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from baco_gpu import BalancedCoclustering
-from baco_gpu.clustering import estimator
 from baco_gpu.clustering.backends import get_backend
 from baco_gpu.clustering.backends.base import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
+from baco_gpu.clustering.solve import parameters
 from baco_gpu.clustering.solve.merging import compact
 from baco_gpu.clustering.solve.multilevel import Schedule, multilevel
 from baco_gpu.clustering.solve.paper import sweeps_only
@@ -77,7 +77,7 @@ def device(request, monkeypatch):
     if request.param == "cuda":
         return get_backend("cuda")
     backend = host_backend(interrupt=7)
-    monkeypatch.setattr(estimator, "get_backend", lambda name: backend if name == "cuda" else get_backend(name))
+    monkeypatch.setattr(parameters, "get_backend", lambda name: backend if name == "cuda" else get_backend(name))
     return backend
 
 
