@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import BiclusterMixin
+from sklearn.base import BaseEstimator, BiclusterMixin
 
 from baco_gpu.checks import check_integer
+from baco_gpu.clustering.solve.cocluster import cocluster
 from baco_gpu.clustering.solve.parameters import SolverParameters
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
+from baco_gpu.graph.bipartite import as_graph
 from baco_gpu.progress import Progress, silent
 
 
-class BalancedCoclustering(BiclusterMixin, SolverParameters):
+class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
     """Co-cluster the users and items of an interaction graph so that a codebook of a given budget can serve them.
 
     Maximises  sum over edges B_ui [label_u == label_i] - gamma * sum over clusters V_U(c) V_I(c)  (BACO, arXiv
@@ -87,7 +89,8 @@ class BalancedCoclustering(BiclusterMixin, SolverParameters):
         BackendUnavailableError
             If the backend asked for cannot run here.
         """
-        self.result_ = CoclusteringResult(**vars(self.solve(X, progress)))
+        settings = self.check_parameters()
+        self.result_ = CoclusteringResult(**vars(cocluster(as_graph(X), settings, self.get_params(), progress)))
         self.row_labels_, self.column_labels_ = self.result_.users.labels, self.result_.items.labels
         self.secondary_row_labels_ = self.result_.users.secondary
         self.secondary_column_labels_ = self.result_.items.secondary

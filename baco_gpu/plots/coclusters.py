@@ -14,12 +14,14 @@ import numpy as np
 from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.clustering.inspect.coverage import check_same_sides, coverage
 from baco_gpu.clustering.result import ResultData
+from baco_gpu.clustering.solve.cocluster import cocluster
 from baco_gpu.clustering.solve.parameters import SolverParameters
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.graph.edges import edge_chunks
 from baco_gpu.plots.comparison import budget_lines
 from baco_gpu.plots.comparison_file import read_comparison
+from baco_gpu.progress import silent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,7 +150,7 @@ def quality_points(result: ResultData, graph: BipartiteGraph, budgets: Sequence[
     points = []
     for budget in sorted(budgets):
         parameters = {**fixed, "budget": budget}
-        found = SolverParameters(**parameters).solve(graph)
+        found = cocluster(graph, SolverParameters(**parameters).check_parameters(), parameters, silent)
         share = found.parameters_compressed / max(found.table.full_parameters, 1)
         points.append(QualityPoint(share, *coverage(found, graph)))
     return points

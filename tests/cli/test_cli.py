@@ -486,7 +486,7 @@ def test_a_fault_of_ours_is_one_line_that_says_so(baco, clicks, monkeypatch):
     def broken(*arguments, **options):
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr("baco_gpu.clustering.solve.parameters.cocluster", broken)
+    monkeypatch.setattr("baco_gpu.estimator.balanced_coclustering.cocluster", broken)
     code, stdout, stderr = baco("compress", clicks, "--json")
     assert (code, stdout) == (1, "")
     assert stderr == (
@@ -502,7 +502,7 @@ def test_too_little_memory_is_no_fault_of_ours(baco, clicks, monkeypatch, error)
     def too_large(*arguments, **options):
         raise error("tried to allocate 20 GiB")
 
-    monkeypatch.setattr("baco_gpu.clustering.solve.parameters.cocluster", too_large)
+    monkeypatch.setattr("baco_gpu.estimator.balanced_coclustering.cocluster", too_large)
     code, _, stderr = baco("compress", clicks)
     assert code == 1
     assert re.fullmatch(r"baco: error: not enough memory.*: tried to allocate 20 GiB", stderr.splitlines()[-1])

@@ -36,7 +36,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "clustering": ("precision", "tensor_file", "data", "graph", "cuda", "budget"),
     "benchmarking": ("data", "graph", "clustering"),
     "plots": ("graph", "clustering"),
-    "estimator": ("clustering", "plots"),
+    "estimator": ("graph", "clustering", "plots"),
     "baselines": ("data", "graph", "budget", "clustering"),
     "serving": ("precision", "tensor_file"),
     "codebook": ("precision", "cuda", "serving"),

@@ -1,30 +1,23 @@
-"""The parameters of the solver as users give them: their defaults, their checks, and a solve of a graph under them."""
+"""The parameters of the solver as users give them: their defaults and their checks."""
 
 from __future__ import annotations
-
-from typing import Any
-
-from sklearn.base import BaseEstimator
 
 from baco_gpu.budget import MEASURES, Budget
 from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.result import ResultData
-from baco_gpu.clustering.solve.cocluster import Settings, cocluster
+from baco_gpu.clustering.solve.cocluster import Settings
 from baco_gpu.clustering.solve.multilevel import Schedule
 from baco_gpu.clustering.solve.paper import PUBLISHED_SWEEPS
 from baco_gpu.clustering.solve.weights import SCHEMES
 from baco_gpu.errors import InputError
-from baco_gpu.graph.bipartite import as_graph
 from baco_gpu.precision import CODEBOOK_DTYPES, FLOAT
-from baco_gpu.progress import Progress, silent
 
 SOLVERS = ("multilevel", "paper")
 SECONDARY = ("users", "items", "both", "none")
 CODEBOOKS = ("separate", "shared")
 
 
-class SolverParameters(BaseEstimator):
+class SolverParameters:
     """What `BalancedCoclustering` takes, which says what each parameter means."""
 
     def __init__(
@@ -97,8 +90,3 @@ class SolverParameters(BaseEstimator):
                 f"and no gamma, got gamma={self.gamma!r} and budget={self.budget!r}"
             )
         return settings
-
-    def solve(self, X: Any, progress: Progress = silent) -> ResultData:
-        """Check the parameters and cluster `X`, whatever `as_graph` takes; see `BalancedCoclustering.fit`."""
-        settings = self.check_parameters()
-        return cocluster(as_graph(X), settings, self.get_params(), progress)
