@@ -10,40 +10,40 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from baco_gpu.codebook.bag import CodebookEmbeddingBag
-    from baco_gpu.codebook.compress import compress_module
-    from baco_gpu.codebook.embedding import CodebookEmbedding
-    from baco_gpu.codebook.export import export_codebook
-    from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
-    from baco_gpu.codebook.mixed import MixedCodebookEmbedding
-    from baco_gpu.codebook.product import ProductCodebookEmbedding
-    from baco_gpu.codebook.residual import ResidualCodebookEmbedding
-    from baco_gpu.codebook.served import ServedEmbedding
     from baco_gpu.data.interactions import Interactions, SplitInteractions
     from baco_gpu.data.readers import load_interactions, load_split
     from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
     from baco_gpu.estimator.coclustering_result import CoclusteringResult
     from baco_gpu.graph.bipartite import BipartiteGraph
-    from baco_gpu.training.rowwise import RowwiseRMSprop
+    from baco_gpu.tables.bag import CodebookEmbeddingBag
+    from baco_gpu.tables.codebook import CodebookEmbedding
+    from baco_gpu.tables.compress import compress_module
+    from baco_gpu.tables.export import export_codebook
+    from baco_gpu.tables.mixed import MixedCodebookEmbedding
+    from baco_gpu.tables.product import ProductCodebookEmbedding
+    from baco_gpu.tables.quantized import LowPrecisionEmbedding
+    from baco_gpu.tables.residual import ResidualCodebookEmbedding
+    from baco_gpu.tables.rowwise import RowwiseRMSprop
+    from baco_gpu.tables.served import ServedEmbedding
 
 __version__ = version("baco_gpu")
 
 _HOMES = {
     "BalancedCoclustering": "baco_gpu.estimator.balanced_coclustering",
     "BipartiteGraph": "baco_gpu.graph.bipartite",
+    "CodebookEmbedding": "baco_gpu.tables.codebook",
+    "CodebookEmbeddingBag": "baco_gpu.tables.bag",
     "CoclusteringResult": "baco_gpu.estimator.coclustering_result",
-    "CodebookEmbedding": "baco_gpu.codebook.embedding",
-    "CodebookEmbeddingBag": "baco_gpu.codebook.bag",
     "Interactions": "baco_gpu.data.interactions",
-    "LowPrecisionEmbedding": "baco_gpu.codebook.low_precision",
-    "MixedCodebookEmbedding": "baco_gpu.codebook.mixed",
-    "ProductCodebookEmbedding": "baco_gpu.codebook.product",
-    "ResidualCodebookEmbedding": "baco_gpu.codebook.residual",
-    "RowwiseRMSprop": "baco_gpu.training.rowwise",
-    "ServedEmbedding": "baco_gpu.codebook.served",
+    "LowPrecisionEmbedding": "baco_gpu.tables.quantized",
+    "MixedCodebookEmbedding": "baco_gpu.tables.mixed",
+    "ProductCodebookEmbedding": "baco_gpu.tables.product",
+    "ResidualCodebookEmbedding": "baco_gpu.tables.residual",
+    "RowwiseRMSprop": "baco_gpu.tables.rowwise",
+    "ServedEmbedding": "baco_gpu.tables.served",
     "SplitInteractions": "baco_gpu.data.interactions",
-    "compress_module": "baco_gpu.codebook.compress",
-    "export_codebook": "baco_gpu.codebook.export",
+    "compress_module": "baco_gpu.tables.compress",
+    "export_codebook": "baco_gpu.tables.export",
     "load_interactions": "baco_gpu.data.readers",
     "load_split": "baco_gpu.data.readers",
 }

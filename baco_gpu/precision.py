@@ -3,6 +3,9 @@
 Integers are packed: the bits of a row follow one another from the lowest of its first byte on, across bytes. A scale is
 a byte, too: a float without sign, of 5 bits of exponent and 3 of mantissa. For numbers of
 centroids see `ProductFormat`.
+
+What reads them is here in NumPy, for who serves has no PyTorch. `baco_gpu.ops.quantization` and
+`baco_gpu.ops.product_quantization` read the same bytes on a device, and alone write them.
 """
 
 from __future__ import annotations
@@ -78,19 +81,8 @@ def places(dim: int, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return low, np.minimum(low + 1, packed_width(dim, bits) - 1), first % 8
 
 
-def pack(integers: np.ndarray, bits: int) -> np.ndarray:
-    """Unsigned integers below 2^bits, of shape (rows, dim), as bytes of shape (rows, packed_width)."""
-    rows, dim = integers.shape
-    packed = np.zeros((rows, packed_width(dim, bits) + 1), np.uint8)
-    for column, first in enumerate(range(0, dim * bits, bits)):
-        shifted = integers[:, column].astype(np.uint16) << first % 8
-        packed[:, first // 8] |= (shifted & 255).astype(np.uint8)
-        packed[:, first // 8 + 1] |= (shifted >> 8).astype(np.uint8)
-    return np.ascontiguousarray(packed[:, :-1])
-
-
 def unpack(packed: np.ndarray, bits: int, dim: int) -> np.ndarray:
-    """The integers of `pack`, from bytes of any shape (..., packed_width): uint16 of shape (..., dim)."""
+    """Integers from packed bytes of any shape (..., packed_width): uint16 of shape (..., dim)."""
     low, high, place = places(dim, bits)
     pairs = packed[..., low].astype(np.uint16) | (packed[..., high].astype(np.uint16) << 8)
     integers: np.ndarray = (pairs >> place.astype(np.uint16)) & np.uint16(2**bits - 1)

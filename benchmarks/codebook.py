@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from baco_gpu import CodebookEmbedding
-from baco_gpu.codebook.cuda import kernels_obstacle
+from baco_gpu.ops.dispatch import kernels_obstacle
 from benchmarks.machine import describe_machine, device_name, write_rows
 
 PHASES = ("forward", "forward and backward", "step")

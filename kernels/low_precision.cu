@@ -1,5 +1,5 @@
 // A step of rows that are integers of 8 or 16 bits: RMSprop with one mean square a row, and values rounded at random.
-// baco_gpu/training/rowwise.py has the same in PyTorch, with every rounding in the same place.
+// baco_gpu/tables/rowwise.py has the same in PyTorch, with every rounding in the same place.
 //
 // A warp takes a row. It reads the row's gradient three times, of which the last two come from the cache: for the mean
 // square, for the greatest value after the step, which says the scale, and for the integers.

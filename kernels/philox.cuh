@@ -1,4 +1,4 @@
-// Random numbers and permutations as functions of a counter; baco_gpu/training/counters.py has the same in PyTorch, and
+// Random numbers and permutations as functions of a counter; baco_gpu/ops/counters.py has the same in PyTorch, and
 // says where they come from.
 #pragma once
 

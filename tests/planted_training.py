@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from baco_gpu.codebook import CodebookEmbedding, LowPrecisionEmbedding, ProductCodebookEmbedding
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.models import build_model, full_table
+from baco_gpu.tables import CodebookEmbedding, LowPrecisionEmbedding, ProductCodebookEmbedding
 
 USERS, ITEMS, GROUPS = 60, 40, 4
 

@@ -42,8 +42,8 @@ def env(run: options.Run) -> None:
     import torch
 
     from baco_gpu.clustering.backends import get_backend
-    from baco_gpu.codebook.cuda import kernels_obstacle
     from baco_gpu.graph.arrays import cuda_obstacle
+    from baco_gpu.ops.dispatch import kernels_obstacle
 
     chosen = get_backend(run.backend)
     obstacle, without_kernels = cuda_obstacle(), kernels_obstacle()

@@ -1,7 +1,7 @@
 """Experiments: methods side by side, by the same accounting, training and evaluation."""
 
 from baco_gpu.experiment.compression import Compression, check_budget, compress
-from baco_gpu.experiment.product import encode_pretrained
+from baco_gpu.experiment.product_plan import encode_pretrained
 from baco_gpu.experiment.run import Outcome, check_names, export_tables, run, save_model
 
 __all__ = [

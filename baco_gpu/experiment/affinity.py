@@ -15,12 +15,12 @@ from baco_gpu.budget import INDEX_BYTES, Budget, TableSize, solve_within
 from baco_gpu.clustering.affinity import nearby_coclusters
 from baco_gpu.clustering.result import NO_LABEL
 from baco_gpu.clustering.solve.cocluster import reach_of
-from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
-from baco_gpu.experiment.residual import ResidualPlan
+from baco_gpu.experiment.residual_plan import ResidualPlan
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.progress import Progress, silent
+from baco_gpu.tables.codebook import CodebookEmbedding
 
 # Chosen by validation recall on Gowalla: secondary rows of a user and of an item, and the share of their own row.
 SLOTS = (8, 4)

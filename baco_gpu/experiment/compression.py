@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.base import clone
-from torch import nn
 
 from baco_gpu.baselines.method import (
     AFFINITY,
@@ -26,23 +25,23 @@ from baco_gpu.baselines.method import (
 from baco_gpu.baselines.registry import find_method
 from baco_gpu.budget import Budget, TableSize, widest_integers
 from baco_gpu.checks import check_choice, check_integer
-from baco_gpu.codebook.embedding import CodebookEmbedding
-from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
-from baco_gpu.codebook.product import ProductCodebookEmbedding
-from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.experiment.affinity import mix_coclusters
-from baco_gpu.experiment.product import plan_product
+from baco_gpu.experiment.product_plan import plan_product
 from baco_gpu.experiment.regrouping import Regrouping
-from baco_gpu.experiment.residual import NOBODY, budget_beside, plan_residuals
+from baco_gpu.experiment.residual_plan import NOBODY, budget_beside, plan_residuals
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.models.build import full_table
-from baco_gpu.models.recommender import Table, rows_of
+from baco_gpu.models.recommender import Table
 from baco_gpu.precision import BITS, FLOAT, bits_of
 from baco_gpu.progress import Progress, silent
+from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.full import size_of
+from baco_gpu.tables.quantized import LowPrecisionEmbedding
+from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 from baco_gpu.training.callbacks import Callback
 
 # With fewer bits, rounding at random is noise that costs recall: of matrix factorisation on Beauty, 8 keep all of it,
@@ -66,8 +65,7 @@ class Compression:
 
     @property
     def rows(self) -> int:
-        both = sum(rows_of(table) for table in (self.user_table, self.item_table))
-        return both - (rows_of(self.user_table) if self.shared else 0)
+        return size_of(self.user_table, self.item_table).rows
 
     @property
     def parameters(self) -> int:
@@ -75,12 +73,12 @@ class Compression:
 
         And one for every 4 bytes of product codes.
         """
-        return sum(_parameters(table) for table in (self.user_table, self.item_table)) - self._twice()[0]
+        return size_of(self.user_table, self.item_table).parameters
 
     @property
     def bytes(self) -> int:
         """Tables or codebooks at their dtype, and index arrays."""
-        return sum(_bytes(table) for table in (self.user_table, self.item_table)) - self._twice()[1]
+        return size_of(self.user_table, self.item_table).nbytes
 
     @property
     def common(self) -> list[str]:
@@ -92,15 +90,6 @@ class Compression:
     def shared(self) -> bool:
         """Whether one codebook is that of both tables."""
         return "codebook" in self.common
-
-    def _twice(self) -> tuple[int, int]:
-        """Parameters and bytes of what is counted with each table, though it is one."""
-        users = self.user_table
-        if isinstance(users, ProductCodebookEmbedding) and "centroids" in self.common:
-            return users.centroids.numel(), users.centroids.nbytes
-        if isinstance(users, CodebookEmbedding) and self.shared:
-            return users.codebook_parameters, users.codebook_bytes
-        return 0, 0
 
 
 def check_budget(method: str, clustering: BalancedCoclustering) -> None:
@@ -274,11 +263,3 @@ def _low_precision(budget: Budget, table: TableSize) -> list[LowPrecisionEmbeddi
             f"{budget.ratio:g}; fewer bits are too noisy to train with, and method 'compact' stores less in the end"
         )
     return [LowPrecisionEmbedding(size, table.embedding_dim, bits=bits) for size in (table.num_users, table.num_items)]
-
-
-def _parameters(table: Table) -> int:
-    return table.weight.numel() if isinstance(table, nn.Embedding) else table.parameter_count
-
-
-def _bytes(table: Table) -> int:
-    return table.weight.nbytes if isinstance(table, nn.Embedding) else table.nbytes

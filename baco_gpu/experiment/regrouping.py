@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
-from torch import Tensor
 
 from baco_gpu.baselines.method import CONVERGED, EARLY, Regroup, SharedRows
-from baco_gpu.codebook.embedding import CodebookEmbedding
-from baco_gpu.codebook.weighted import WeightedCodebookEmbedding
 from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.training.callbacks import Callback
 from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.settings import EpochRecord
@@ -42,11 +42,8 @@ class Regrouping(Callback):
     def on_epoch(self, run: TrainingRun, record: EpochRecord) -> None:
         if run.finished or not self.due(run):
             return
-        tables = [
-            table
-            for table in (run.model.user_embedding, run.model.item_embedding)
-            if isinstance(table, CodebookEmbedding)
-        ]
+        # Methods that regroup have made both tables.
+        tables = [cast(CodebookEmbedding, table) for table in (run.model.user_embedding, run.model.item_embedding)]
         before = [_read(table) for table in tables]
         after = self.regroup(self.graph, before, np.random.default_rng((run.settings.seed, record.epoch)))
         for table, old, new in zip(tables, before, after, strict=True):
@@ -67,7 +64,7 @@ def _has_converged(run: TrainingRun) -> bool:
 
 def _read(table: CodebookEmbedding) -> SharedRows:
     assert table.secondary is not None
-    parts = (table.codebook, table.codes, table.secondary, _shares(table))
+    parts = (table.codebook, table.codes, table.secondary, table.pair_shares())
     return SharedRows(*(part.detach().cpu().numpy() for part in parts))
 
 
@@ -77,12 +74,4 @@ def _write(table: CodebookEmbedding, made: SharedRows) -> None:
     table.codebook.copy_(torch.as_tensor(made.codebook))
     table.codes.copy_(torch.as_tensor(made.codes))
     table.secondary.copy_(torch.as_tensor(made.secondary))
-    if isinstance(table, WeightedCodebookEmbedding):
-        table.shares.copy_(torch.as_tensor(made.shares))
-
-
-def _shares(table: CodebookEmbedding) -> Tensor:
-    """The weights of the two rows of every id: those that it has, or one half each."""
-    if isinstance(table, WeightedCodebookEmbedding):
-        return table.shares
-    return table.codebook.new_full((table.num_embeddings, 2), 0.5)
+    table.set_pair_shares(torch.as_tensor(made.shares))

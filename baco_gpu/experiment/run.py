@@ -11,13 +11,13 @@ from typing import Any
 
 from baco_gpu.baselines.registry import find_method
 from baco_gpu.checks import check_choice
-from baco_gpu.codebook.export import export_codebook
-from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.experiment.compression import Compression
 from baco_gpu.models.build import MODELS, build_model
 from baco_gpu.models.recommender import Recommender
 from baco_gpu.progress import Progress, silent
+from baco_gpu.tables.export import export_codebook
+from baco_gpu.tables.full import as_table
 from baco_gpu.tensor_file import save_tensors
 from baco_gpu.training.callbacks import Callback, ReportProgress
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
@@ -79,7 +79,7 @@ def run(
 ) -> Outcome:
     """Train `model` ("lightgcn" or "mf") over the tables of `compression`, and rank the test part.
 
-    Tables of product codes are left without the floats that they were trained with, and can be trained no second time.
+    Tables are left without what only training reads: those of product codes can be trained no second time.
 
     `callbacks` follow the training (see `baco_gpu.training.Callback`), after the report of progress and what the
     method of `compression` does between epochs.
@@ -93,8 +93,7 @@ def run(
     recommender = build_model(model, compression.user_table, compression.item_table, split, num_layers=num_layers)
     training = train(recommender, split, settings, (ReportProgress(progress), *compression.callbacks, *callbacks))
     for table in (compression.user_table, compression.item_table):
-        if isinstance(table, ProductCodebookEmbedding) and table.encoded:
-            table.drop_floats()
+        as_table(table).finalize()
     return Outcome(compression, recommender, model, training)
 
 

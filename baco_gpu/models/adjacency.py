@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from baco_gpu.codebook.segments import add_by_row_
-from baco_gpu.codebook.sparse_product import SparseRows
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.normalised import normalised
 from baco_gpu.errors import InputError
+from baco_gpu.ops.segments import add_by_row_
+from baco_gpu.ops.sparse_product import SparseRows
 
 
 class Neighbours(NamedTuple):

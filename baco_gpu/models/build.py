@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
@@ -11,6 +9,7 @@ from baco_gpu.models.adjacency import BipartiteAdjacency
 from baco_gpu.models.lightgcn import LightGCN
 from baco_gpu.models.matrix_factorization import MatrixFactorization
 from baco_gpu.models.recommender import Recommender, Table
+from baco_gpu.tables.full import FullTable
 
 MODELS = ("lightgcn", "mf")
 
@@ -23,7 +22,7 @@ def build_model(
     Parameters
     ----------
     method : "lightgcn" or "mf"
-    user_table, item_table : nn.Embedding or CodebookEmbedding
+    user_table, item_table : EmbeddingTable or nn.Embedding
         With one row for each user and each item of the split.
     split : SplitInteractions
     num_layers : int
@@ -40,8 +39,6 @@ def build_model(
     return LightGCN(user_table, item_table, BipartiteAdjacency(split.train), num_layers)
 
 
-def full_table(count: int, embedding_dim: int) -> nn.Embedding:
+def full_table(count: int, embedding_dim: int) -> FullTable:
     """An uncompressed table of `count` rows."""
-    return nn.Embedding(
-        check_integer("count", count, minimum=0), check_integer("embedding_dim", embedding_dim, minimum=1)
-    )
+    return FullTable(check_integer("count", count, minimum=0), check_integer("embedding_dim", embedding_dim, minimum=1))

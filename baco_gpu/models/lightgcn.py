@@ -15,7 +15,7 @@ class LightGCN(Recommender):
 
     Parameters
     ----------
-    user_embedding, item_embedding : nn.Embedding or CodebookEmbedding
+    user_embedding, item_embedding : EmbeddingTable or nn.Embedding
         Layer 0, of the same width.
     adjacency : BipartiteAdjacency
         Of the training interactions.

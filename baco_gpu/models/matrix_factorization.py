@@ -14,7 +14,7 @@ class MatrixFactorization(Recommender):
 
     Parameters
     ----------
-    user_embedding, item_embedding : nn.Embedding or CodebookEmbedding
+    user_embedding, item_embedding : EmbeddingTable or nn.Embedding
         Of the same width; may be sparse.
     """
 

@@ -7,23 +7,11 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from baco_gpu.codebook.embedding import CodebookEmbedding
-from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
 from baco_gpu.errors import InputError
+from baco_gpu.tables.base import EmbeddingTable
+from baco_gpu.tables.full import size_of
 
-Table = nn.Embedding | CodebookEmbedding | LowPrecisionEmbedding
-
-
-def rows_of(table: Table) -> int:
-    """Rows of a table or of its codebook."""
-    return table.num_rows if isinstance(table, CodebookEmbedding) else table.num_embeddings
-
-
-def _trained(table: Table) -> Tensor:
-    """The parameter that holds a table's rows, or stands for them."""
-    if isinstance(table, CodebookEmbedding):
-        return table.codebook
-    return table.anchor if isinstance(table, LowPrecisionEmbedding) else table.weight
+Table = nn.Embedding | EmbeddingTable
 
 
 class BatchRows(NamedTuple):
@@ -48,7 +36,7 @@ class Recommender(nn.Module):
 
     Parameters
     ----------
-    user_embedding, item_embedding : nn.Embedding, CodebookEmbedding or LowPrecisionEmbedding
+    user_embedding, item_embedding : EmbeddingTable or nn.Embedding
 
     Raises
     ------
@@ -77,8 +65,7 @@ class Recommender(nn.Module):
     @property
     def num_rows(self) -> int:
         """Rows that are trained: those of both tables, and of a codebook that both share once."""
-        tables = (self.user_embedding, self.item_embedding)
-        return sum({_trained(table): rows_of(table) for table in tables}.values())
+        return size_of(self.user_embedding, self.item_embedding).rows
 
     def representations(self) -> tuple[Tensor, Tensor]:
         """The tables that scores are inner products of: (num_users, dim) and (num_items, dim)."""

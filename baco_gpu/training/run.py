@@ -8,11 +8,11 @@ import time
 import torch
 from torch import Tensor
 
-from baco_gpu.codebook.embedding import CodebookEmbedding
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.evaluation.ranking import evaluate_ranking
 from baco_gpu.models.recommender import Recommender
-from baco_gpu.training.encoding import begin_with_floats, encode_tables, reassign_rows
+from baco_gpu.tables.base import encode
+from baco_gpu.tables.full import tables_in
 from baco_gpu.training.optimizers import Optimizer
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
 
@@ -63,8 +63,9 @@ class TrainingRun:
         self.stage = 0
         self.evaluation_seconds = 0.0
         self.best: dict[str, Tensor] | None = None
-        self._tables = [module for module in model.modules() if isinstance(module, CodebookEmbedding)]
-        begin_with_floats(model)
+        self._tables = tables_in(model)
+        for table in self._tables:
+            table.begin_training()
         self._last_stage = settings.lr_drops + 2 * any(table.rounds for table in self._tables)
 
     @property
@@ -120,12 +121,11 @@ class TrainingRun:
             self.stage, self.stale = self.stage + 1, 0
             self.set_learning_rate()
             if self.rounding and floats:
-                encode_tables(self.model, self.settings.seed)
+                encode(self._tables, self.settings.seed)
                 self.best_score = self.evaluate(self.split.validation, (self.settings.k,))[self.criterion]
                 self._keep()
-        self._see_rounded(self.rounding)
-        if self.rounding:
-            reassign_rows(self.model)
+        for table in self._tables:
+            table.begin_epoch(stored=self.rounding)
 
     def set_learning_rate(self) -> None:
         """Give the optimiser the learning rate of the stage."""
@@ -153,15 +153,12 @@ class TrainingRun:
         """Give the model its best weights, where an epoch was evaluated, and let it see them as they are stored."""
         if self.best is not None:
             self.model.load_state_dict(self.best)
-        self._see_rounded(True)
-
-    def _see_rounded(self, rounded: bool) -> None:
         for table in self._tables:
-            table.rounding = rounded and table.encoded
+            table.see_stored(True)
 
     def finish(self, samples_per_epoch: int) -> TrainingResult:
         """Rank the validation and the test part with the weights that the model has, as they are stored, and report."""
-        encode_tables(self.model, self.settings.seed)
+        encode(self._tables, self.settings.seed)
         ks = tuple(sorted({*self.settings.ks, self.settings.k}))
         validation, test = (
             self.evaluate(part, ks) if len(part) else {} for part in (self.split.validation, self.split.test)

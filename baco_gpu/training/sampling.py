@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from baco_gpu.checks import check_integer
-from baco_gpu.codebook.cuda import launcher_of
 from baco_gpu.cuda.launch import Launcher
 from baco_gpu.cuda.plan import shared_grid
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
-from baco_gpu.training.counters import permuted, random_words, shuffle_bits
+from baco_gpu.ops.counters import permuted, random_words, shuffle_bits
+from baco_gpu.ops.dispatch import launcher_of
 
 # Triples are drawn this many at once: enough to spread the cost of the calls over many batches, little enough (8 MB an
 # array) to be no part of the memory that counts, and on a CPU to stay in its cache.

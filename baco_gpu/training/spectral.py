@@ -8,14 +8,11 @@ import numpy as np
 import scipy.sparse
 import torch
 from scipy.sparse.linalg import svds
-from torch import Tensor
 
-from baco_gpu.codebook.embedding import CodebookEmbedding
-from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
-from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.normalised import normalised
-from baco_gpu.models.recommender import Recommender, Table
+from baco_gpu.models.recommender import Recommender
+from baco_gpu.tables.full import as_table, size_of
 
 
 @torch.no_grad()
@@ -37,10 +34,11 @@ def spectral_embeddings(model: Recommender, interactions: Interactions, std: flo
     std : float
         Of a random row's entries: its expected length is `std * sqrt(dim)`.
     """
-    tables = (model.user_embedding, model.item_embedding)
-    sides = [_rows_of(table) for table in tables]
-    (users, user_codes), (items, item_codes) = sides
-    ends = (user_codes[interactions.users], item_codes[interactions.items])
+    tables = [as_table(table) for table in (model.user_embedding, model.item_embedding)]
+    shared = size_of(*tables).rows < sum(size_of(table).rows for table in tables)
+    users, items = (table.read_rows() for table in tables)
+    user_rows, item_rows = (table.row_numbers().cpu().numpy() for table in tables)
+    ends = (user_rows[interactions.users], item_rows[interactions.items])
     weights = np.ones(len(interactions)) if interactions.weights is None else interactions.weights
     between = scipy.sparse.csr_array((weights.astype(np.float64), ends), shape=(len(users), len(items)))
     count = min(users.shape[1], min(between.shape) - 1)
@@ -48,32 +46,11 @@ def spectral_embeddings(model: Recommender, interactions: Interactions, std: flo
         return
     # The start is fixed, so that the vectors are; their signs are of no account.
     left, values, right = svds(normalised(between), k=count, v0=np.ones(min(between.shape)))
-    parts = [(users, left + right.T)] if users is items else [(users, left), (items, right.T)]
-    for table, vectors in parts:
-        rows = vectors * np.sqrt(np.maximum(values, 0.0))
-        lengths = np.linalg.norm(rows, axis=1)
+    parts = [(users, left + right.T)] if shared else [(users, left), (items, right.T)]
+    for table, (rows, vectors) in zip(tables, parts, strict=False):
+        directions = vectors * np.sqrt(np.maximum(values, 0.0))
+        lengths = np.linalg.norm(directions, axis=1)
         known = np.flatnonzero(lengths > np.finfo(np.float32).eps)
-        rows = rows[known] / lengths[known, None] * (std * math.sqrt(table.shape[1]))
-        table[torch.as_tensor(known), :count] = torch.as_tensor(rows, dtype=table.dtype, device=table.device)
-
-    for embedding, (rows, _) in zip(tables, sides, strict=True):
-        integers = _integers_of(embedding)
-        if integers is not None:
-            integers.write_all(rows)
-
-
-def _rows_of(table: Table) -> tuple[Tensor, np.ndarray]:
-    """The rows of a table, or a copy where they are no floats, and which of them every id has."""
-    integers = _integers_of(table)
-    codes = table.codes.cpu().numpy() if isinstance(table, CodebookEmbedding) else np.arange(table.num_embeddings)
-    if integers is not None:
-        return integers.read(), codes
-    if isinstance(table, CodebookEmbedding):
-        return table.codebook, codes
-    return table.weight, codes
-
-
-def _integers_of(table: Table) -> LowPrecisionEmbedding | None:
-    """Where the rows of a table are, if they are integers while they are trained."""
-    behind = table.behind if isinstance(table, ProductCodebookEmbedding) else table
-    return behind if isinstance(behind, LowPrecisionEmbedding) else None
+        directions = directions[known] / lengths[known, None] * (std * math.sqrt(rows.shape[1]))
+        rows[torch.as_tensor(known), :count] = torch.as_tensor(directions, dtype=rows.dtype, device=rows.device)
+        table.write_rows(rows)

@@ -9,16 +9,13 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from baco_gpu.codebook.embedding import CodebookEmbedding
-from baco_gpu.codebook.low_precision import LowPrecisionEmbedding
-from baco_gpu.codebook.product import ProductCodebookEmbedding
-from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import BacoError, InputError
 from baco_gpu.models.recommender import Recommender
+from baco_gpu.tables.base import own_optimizers
+from baco_gpu.tables.full import tables_in
 from baco_gpu.training.callbacks import Callback
 from baco_gpu.training.optimizers import Optimizer, Together
-from baco_gpu.training.rowwise import RowwiseRMSprop
 from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.sampling import TripleSampler
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
@@ -35,7 +32,7 @@ def train(
 ) -> TrainingResult:
     """Train `model` in place on the training part, and leave it with the weights of its best epoch.
 
-    Adam minimises the `objective` of the settings, or `RowwiseRMSprop` where the tables are of `LowPrecisionEmbedding`.
+    Adam minimises the `objective` of the settings, beside what tables bring along to be trained by.
     The same seed, device and number of threads give the same weights, bit for bit.
 
     Parameters
@@ -99,39 +96,25 @@ def train(
     return result
 
 
-@torch.no_grad()
 def reset_embeddings(model: nn.Module, std: float, seed: int) -> None:
-    """Draw every embedding table and codebook of `model` from N(0, std^2); padding rows of full tables stay zero.
+    """Draw the rows of every table of `model` from N(0, std^2); see `EmbeddingTable.initialize`.
 
-    Residuals start at zero, beside a basis that is drawn anew. The numbers are drawn on the CPU, so that they are the
-    same on every device.
+    The numbers are drawn on the CPU, so that they are the same on every device.
     """
     generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, LowPrecisionEmbedding):
-            module.reset_parameters(std, generator)
-        if not isinstance(module, nn.Embedding | CodebookEmbedding):
-            continue
-        table = module.codebook if isinstance(module, CodebookEmbedding) else module.weight
-        table.copy_(torch.empty(table.shape, dtype=table.dtype).normal_(0.0, std, generator=generator))
-        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            table[module.padding_idx] = 0
-        if isinstance(module, ResidualCodebookEmbedding):
-            module.reset_residual(generator)
+    for table in tables_in(model):
+        table.initialize(std, generator)
 
 
 def _optimizer(model: Recommender, settings: TrainingSettings) -> Optimizer:
-    """Adam, beside `RowwiseRMSprop` for what has no floats."""
+    """Adam, beside the optimizers that tables bring along."""
     rate = settings.learning_rate
-    integers = [module for module in model.modules() if isinstance(module, LowPrecisionEmbedding)]
-    anchors = {table.anchor for table in integers}
-    floats = [parameter for parameter in model.parameters() if parameter not in anchors]
-    optimizers: list[torch.optim.Optimizer] = []
-    if floats:
-        # The fused step takes a third of the time of the default one on two cores.
-        optimizers.append(torch.optim.Adam(floats, lr=rate, fused=True, capturable=settings.cuda_graph))
-    if integers:
-        optimizers.append(RowwiseRMSprop(integers, rate, seed=settings.seed))
+    own = own_optimizers(tables_in(model), rate, settings.seed)
+    taken = {parameter for optimizer in own for group in optimizer.param_groups for parameter in group["params"]}
+    floats = [parameter for parameter in model.parameters() if parameter not in taken]
+    # The fused step takes a third of the time of the default one on two cores.
+    adam = [torch.optim.Adam(floats, lr=rate, fused=True, capturable=settings.cuda_graph)] if floats else []
+    optimizers = [*adam, *own]
     return optimizers[0] if len(optimizers) == 1 else Together(optimizers)
 
 
@@ -151,15 +134,7 @@ def _check(model: Recommender, split: SplitInteractions, settings: TrainingSetti
         )
     if settings.patience is not None and len(split.validation) == 0:
         raise InputError("the validation part is empty: early stopping needs one, or a patience of None")
-    bare = any(isinstance(module, ProductCodebookEmbedding) and not module.has_floats for module in model.modules())
-    if bare and settings.embedding_std is not None:
-        raise InputError(
-            "embedding_std must be None for tables of product codes whose floats have been dropped, which cannot be "
-            f"drawn anew, got {settings.embedding_std:g}"
-        )
-    if settings.cuda_graph and any(isinstance(module, LowPrecisionEmbedding) for module in model.modules()):
-        raise InputError(
-            "cuda_graph must be False for tables of LowPrecisionEmbedding, whose steps wait for the device"
-        )
+    for table in tables_in(model):
+        table.check_training(std=settings.embedding_std, cuda_graph=settings.cuda_graph)
     if any(getattr(module, "sparse", False) for module in model.modules()):
         raise InputError("train needs dense gradients: build the embeddings with sparse=False")

@@ -8,30 +8,33 @@ from pathlib import Path
 
 import torch
 
-from baco_gpu.codebook import cuda, device, lookup, plain, segments, sparse_product
+from baco_gpu.ops import dispatch, kernels, lookup, reference, segments, sparse_product
 from cuda_host.host import SMALL, HostLauncher
 
 
 def register(launch: HostLauncher) -> None:
     """Make the CPU's implementations what those of a GPU are."""
-    cuda.launcher_of = lambda where: launch
+    dispatch.launcher_of = lambda where: launch
     torch.cuda.device = lambda where: contextlib.nullcontext()
-    for operator, check, checked, kernels, otherwise in (
-        (lookup.codebook_lookup, lookup._check_lookup, 4, device.lookup, plain.lookup),
-        (lookup.codebook_lookup_gradient, lookup._check_gradient, 4, device.lookup_gradient, plain.lookup_gradient),
+    for operator, check, checked, launched, otherwise in (
+        (lookup.codebook_lookup, lookup._check_lookup, 4, kernels.lookup, reference.lookup),
+        (
+            *(lookup.codebook_lookup_gradient, lookup._check_gradient, 4),
+            *(kernels.lookup_gradient, reference.lookup_gradient),
+        ),
         (
             *(lookup.codebook_lookup_row_gradients, lookup._check_gradient, 4),
-            *(device.lookup_row_gradients, plain.lookup_row_gradients),
+            *(kernels.lookup_row_gradients, reference.lookup_row_gradients),
         ),
-        (lookup.codebook_expand, lookup._check_expansion, 6, device.expand, plain.expand),
-        (lookup.codebook_collapse, lookup._check_expansion, 6, device.collapse, plain.collapse),
-        (sparse_product.gathered_sums, sparse_product._check, 4, device.gathered_sums, segments.gathered_sums),
+        (lookup.codebook_expand, lookup._check_expansion, 6, kernels.expand, reference.expand),
+        (lookup.codebook_collapse, lookup._check_expansion, 6, kernels.collapse, reference.collapse),
+        (sparse_product.gathered_sums, sparse_product._check, 4, kernels.gathered_sums, segments.gathered_sums),
         (
             *(sparse_product.gathered_sums_at, sparse_product._check, 4),
-            *(device.gathered_sums_at, segments.gathered_sums_at),
+            *(kernels.gathered_sums_at, segments.gathered_sums_at),
         ),
     ):
-        operator.register_kernel("cpu")(cuda.on_cuda(check, checked, kernels, otherwise))
+        operator.register_kernel("cpu")(dispatch.on_cuda(check, checked, launched, otherwise))
 
 
 def check(secondary: torch.Tensor | None, padding: int) -> None:

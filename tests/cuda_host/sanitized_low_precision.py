@@ -11,7 +11,7 @@ import torch
 
 from baco_gpu import LowPrecisionEmbedding, RowwiseRMSprop
 from baco_gpu.cuda.catalogue import instances
-from baco_gpu.training import rowwise
+from baco_gpu.tables import rowwise
 from cuda_host.host import SMALL, HostLauncher
 
 

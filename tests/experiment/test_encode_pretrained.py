@@ -7,14 +7,13 @@ import torch
 
 from baco_gpu import export_codebook
 from baco_gpu.budget import TableSize
-from baco_gpu.codebook.encoding import rotate_together
-from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.experiment import encode_pretrained
-from baco_gpu.experiment.product import ProductPlan
-from baco_gpu.models.matrix_factorization import MatrixFactorization
+from baco_gpu.experiment.product_plan import ProductPlan
 from baco_gpu.serving import load_codebooks
-from baco_gpu.training.encoding import encode_tables
+from baco_gpu.tables.base import encode
+from baco_gpu.tables.encoding import rotate_together
+from baco_gpu.tables.product import ProductCodebookEmbedding
 
 pytestmark = pytest.mark.heavy("trains models")
 
@@ -62,7 +61,7 @@ def test_training_makes_the_same_codes():
     with torch.no_grad():
         for module, table in zip(in_training, tables, strict=True):
             module.codebook.copy_(table)
-    encode_tables(MatrixFactorization(*in_training), 3)
+    encode(in_training, 3)
     for one, other, trained_on in zip(encoded, again, in_training, strict=True):
         for name, tensor in one.state_dict().items():
             assert torch.equal(tensor, other.state_dict()[name])

@@ -14,14 +14,14 @@ from safetensors import safe_open
 
 from baco_gpu import experiment
 from baco_gpu.budget import Budget, TableSize
-from baco_gpu.codebook.residual import ResidualCodebookEmbedding
 from baco_gpu.data.splits import random_split
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
-from baco_gpu.experiment.product import ENOUGH_BITS, MOST_PLANNED, ProductPlan, plan_product
-from baco_gpu.experiment.residual import MIN_INTERACTIONS
+from baco_gpu.experiment.product_plan import ENOUGH_BITS, MOST_PLANNED, ProductPlan, plan_product
+from baco_gpu.experiment.residual_plan import MIN_INTERACTIONS
 from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.tables.residual import ResidualCodebookEmbedding
 from baco_gpu.training import Checkpoint
 from baco_gpu.training.settings import TrainingSettings
 

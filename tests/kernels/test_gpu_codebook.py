@@ -7,18 +7,16 @@ import copy
 import pytest
 import torch
 
-from baco_gpu.codebook import (
+from baco_gpu.errors import InputError
+from baco_gpu.ops import dispatch, kernels, sparse_product
+from baco_gpu.ops.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members, sparse_codebook_lookup
+from baco_gpu.ops.product_quantization import nearest_numbers
+from baco_gpu.tables import (
     CodebookEmbedding,
     LowPrecisionEmbedding,
     ProductCodebookEmbedding,
     ServedEmbedding,
-    cuda,
-    device,
-    sparse_product,
 )
-from baco_gpu.codebook.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members, sparse_codebook_lookup
-from baco_gpu.codebook.subspaces import nearest_numbers
-from baco_gpu.errors import InputError
 from baco_gpu.training import RowwiseRMSprop
 
 pytestmark = [
@@ -29,9 +27,9 @@ pytestmark = [
 
 @pytest.fixture(params=["on", "off"], ids=["kernels", "PyTorch"])
 def operations(request, monkeypatch):
-    if request.param == "on" and not cuda._installed("cupy"):
+    if request.param == "on" and not dispatch._installed("cupy"):
         pytest.skip("needs CuPy")
-    monkeypatch.setenv(cuda.VARIABLE, request.param)
+    monkeypatch.setenv(dispatch.VARIABLE, request.param)
     return request.param
 
 
@@ -57,7 +55,7 @@ def results(where, two, padding, lookup=codebook_lookup, **sizes):
 @pytest.mark.parametrize("dim", [1, 3, 64, 100, 129])
 @pytest.mark.parametrize("two", [False, True])
 @pytest.mark.parametrize("lookup", [codebook_lookup, sparse_codebook_lookup])
-@pytest.mark.parametrize("dtype", device.VALUES)
+@pytest.mark.parametrize("dtype", kernels.VALUES)
 def test_results_are_those_of_the_cpu(operations, dtype, lookup, two, dim):
     sizes = {"dtype": dtype, "dim": dim, "rows": 500}
     found, expected = (results(where, two, 7, lookup, **sizes) for where in ("cuda", "cpu"))
@@ -196,9 +194,9 @@ def test_tensors_on_two_devices_are_refused():
 
 
 def test_an_index_out_of_range_is_nan(monkeypatch):
-    if not cuda._installed("cupy"):
+    if not dispatch._installed("cupy"):
         pytest.skip("needs CuPy")
-    monkeypatch.setenv(cuda.VARIABLE, "on")
+    monkeypatch.setenv(dispatch.VARIABLE, "on")
     codebook, codes, second, *_ = example("cuda")
     indices = torch.tensor([0, -1, 3000, 2**40], device="cuda")
     found = codebook_lookup(codebook, codes, second, indices, NO_PADDING)

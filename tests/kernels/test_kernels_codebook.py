@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from baco_gpu.codebook import device, plain, sparse_product
-from baco_gpu.codebook.lookup import NO_PADDING, list_members
 from baco_gpu.cuda.catalogue import instances
+from baco_gpu.ops import kernels, reference, sparse_product
+from baco_gpu.ops.lookup import NO_PADDING, list_members
 from cuda_host.host import ON_KERNELS, SANITIZERS, SMALL, build, host_launcher, run_sanitized, small_libraries
 from waiting import WaitsForTheDevice
 
@@ -22,7 +22,7 @@ pytestmark = ON_KERNELS
 ROWS, IDS = 9, 23
 DIMS = (1, 3, 64, 100, 129)
 IDS_DTYPES = (torch.int32, torch.int64)
-EVERY_VALUE = pytest.mark.parametrize("dtype", device.VALUES)
+EVERY_VALUE = pytest.mark.parametrize("dtype", kernels.VALUES)
 EVERY_DIM = pytest.mark.parametrize("dim", DIMS)
 
 
@@ -59,12 +59,12 @@ def test_lookups_and_gradients_have_the_bits_of_plain_pytorch(launch, dtype, dim
     for code_dtype, indices, two, padding in cases(dtype):
         codebook, codes, second = drawn(dim, dtype, code_dtype, two)
         given = (codes, second, indices, padding)
-        same(device.lookup(launch, codebook, *given), plain.lookup(codebook, *given))
+        same(kernels.lookup(launch, codebook, *given), reference.lookup(codebook, *given))
         grad = torch.randn((*indices.shape, dim), generator=torch.Generator().manual_seed(2)).to(dtype)
-        same(device.lookup_gradient(launch, grad, *given, ROWS), plain.lookup_gradient(grad, *given, ROWS))
+        same(kernels.lookup_gradient(launch, grad, *given, ROWS), reference.lookup_gradient(grad, *given, ROWS))
         for found, expected in zip(
-            device.lookup_row_gradients(launch, grad, *given, ROWS),
-            plain.lookup_row_gradients(grad, *given, ROWS),
+            kernels.lookup_row_gradients(launch, grad, *given, ROWS),
+            reference.lookup_row_gradients(grad, *given, ROWS),
             strict=True,
         ):
             same(found, expected)
@@ -77,13 +77,13 @@ def test_expanding_and_collapsing_have_the_bits_of_plain_pytorch(launch, dtype, 
         codebook, codes, second = drawn(dim, dtype, code_dtype, two)
         members = list_members(codes, second, padding, ROWS)
         given = (codes, second, padding, *(part.long() if wide else part for part in members))
-        same(device.expand(launch, codebook, *given), plain.expand(codebook, *given))
+        same(kernels.expand(launch, codebook, *given), reference.expand(codebook, *given))
         grad = torch.randn((IDS, dim), generator=torch.Generator().manual_seed(3)).to(dtype)
-        # Not against plain.collapse: embedding_bag leaves open in what order it adds.
+        # Not against reference.collapse: embedding_bag leaves open in what order it adds.
         everything = torch.arange(IDS)
         same(
-            device.collapse(launch, grad, *given),
-            plain.lookup_gradient(grad, codes, second, everything, padding, ROWS),
+            kernels.collapse(launch, grad, *given),
+            reference.lookup_gradient(grad, codes, second, everything, padding, ROWS),
         )
 
 
@@ -91,7 +91,7 @@ def test_expanding_and_collapsing_have_the_bits_of_plain_pytorch(launch, dtype, 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_products_with_sparse_matrices(launch, monkeypatch, dtype, weighted):
     """Rows of no, one, a few and many entries, against a dense product; numbers so small that every sum is exact."""
-    monkeypatch.setattr(device, "PIECE", 8)
+    monkeypatch.setattr(kernels, "PIECE", 8)
     generator = torch.Generator().manual_seed(7)
     lengths = torch.tensor([0, 1, 8, 9, 100, 0, 3])
     offsets = torch.cat((torch.zeros(1, dtype=torch.int64), lengths.cumsum(0))).int()
@@ -104,14 +104,14 @@ def test_products_with_sparse_matrices(launch, monkeypatch, dtype, weighted):
     for dim in DIMS:
         table = torch.randint(-2, 3, (20, dim), generator=generator).to(dtype)
         expected = (matrix @ table.double()).to(dtype)
-        same(device.gathered_sums(launch, table, offsets, columns, weights), expected)
+        same(kernels.gathered_sums(launch, table, offsets, columns, weights), expected)
         same(sparse_product.gathered_sums(table, offsets, columns, weights), expected)
 
 
 @EVERY_VALUE
 def test_rows_of_products_have_the_bits_of_the_whole_product(launch, monkeypatch, dtype):
     """Rows of no, one, a few and many entries, asked for in any order and several times, or not at all."""
-    monkeypatch.setattr(device, "PIECE", 8)
+    monkeypatch.setattr(kernels, "PIECE", 8)
     generator = torch.Generator().manual_seed(8)
     offsets = torch.tensor([0, 0, 1, 9, 18, 118, 118, 121])
     columns = torch.randint(20, (121,), generator=generator)
@@ -119,10 +119,10 @@ def test_rows_of_products_have_the_bits_of_the_whole_product(launch, monkeypatch
     for dim, index in itertools.product(DIMS, IDS_DTYPES):
         table = torch.randn((20, dim), generator=generator).to(dtype)
         given = (table, offsets.to(index), columns.to(index), weights)
-        whole = device.gathered_sums(launch, *given)
+        whole = kernels.gathered_sums(launch, *given)
         for rows in ([], [0], [3, 1, 1], [4], [6, 0, 4, 6, 2], list(range(7))):
             asked = torch.tensor(rows, dtype=index)
-            same(device.gathered_sums_at(launch, *given, asked), whole[asked.long()])
+            same(kernels.gathered_sums_at(launch, *given, asked), whole[asked.long()])
 
 
 def test_kernels_do_not_wait_for_the_device(launch):
@@ -132,33 +132,33 @@ def test_kernels_do_not_wait_for_the_device(launch):
     members = list_members(codes, second, NO_PADDING, ROWS)
     grad = torch.ones((IDS, 4))
     with WaitsForTheDevice() as mode:
-        device.lookup(launch, codebook, *given)
-        device.lookup_gradient(launch, grad, *given, ROWS)
-        device.expand(launch, codebook, codes, second, NO_PADDING, *members)
-        device.collapse(launch, grad, codes, second, NO_PADDING, *members)
-        device.gathered_sums(launch, grad, *members, None)
-        device.gathered_sums_at(launch, grad, *members, None, torch.tensor([1, 5, 1]))
+        kernels.lookup(launch, codebook, *given)
+        kernels.lookup_gradient(launch, grad, *given, ROWS)
+        kernels.expand(launch, codebook, codes, second, NO_PADDING, *members)
+        kernels.collapse(launch, grad, codes, second, NO_PADDING, *members)
+        kernels.gathered_sums(launch, grad, *members, None)
+        kernels.gathered_sums_at(launch, grad, *members, None, torch.tensor([1, 5, 1]))
     assert mode.count == 0
     with WaitsForTheDevice() as mode:
-        device.lookup_row_gradients(launch, grad, *given, ROWS)
+        kernels.lookup_row_gradients(launch, grad, *given, ROWS)
     assert mode.count > 0
 
 
 def test_every_instance_has_run():
     launch = host_launcher()
-    for dtype in device.VALUES:
+    for dtype in kernels.VALUES:
         for code_dtype, indices, two, padding in cases(dtype):
             codebook, codes, second = drawn(3, dtype, code_dtype, two)
             given = (codes, second, indices, padding)
-            many = torch.zeros(2 * device.PIECE, dtype=indices.dtype)
-            device.lookup(launch, codebook, *given)
-            device.lookup_gradient(launch, torch.ones((len(many), 3), dtype=dtype), codes, second, many, padding, ROWS)
+            many = torch.zeros(2 * kernels.PIECE, dtype=indices.dtype)
+            kernels.lookup(launch, codebook, *given)
+            kernels.lookup_gradient(launch, torch.ones((len(many), 3), dtype=dtype), codes, second, many, padding, ROWS)
         for index_dtype in IDS_DTYPES:
-            ids = torch.zeros(2 * device.PIECE, dtype=index_dtype)
+            ids = torch.zeros(2 * kernels.PIECE, dtype=index_dtype)
             offsets = torch.tensor([0, len(ids)], dtype=index_dtype)
             ones = torch.ones((1, 3), dtype=dtype)
-            device.collapse(launch, ones, ids, None, NO_PADDING, offsets, ids)
-            device.gathered_sums(launch, ones, offsets, ids, torch.ones(len(ids), dtype=dtype))
+            kernels.collapse(launch, ones, ids, None, NO_PADDING, offsets, ids)
+            kernels.gathered_sums(launch, ones, offsets, ids, torch.ones(len(ids), dtype=dtype))
     assert launch.launched == set(instances("codebook.cu"))
 
 
@@ -184,36 +184,36 @@ def summed_as_documented(terms, piece, teams):
 @pytest.mark.parametrize("two", [False, True])
 def test_a_hot_row_is_summed_in_pieces_of_fixed_size(launch, dim, two):
     """Every id but one reads row 2: hundreds of terms, in the documented order to the last bit."""
-    length = 40 * device.PIECE + 17
+    length = 40 * kernels.PIECE + 17
     generator = torch.Generator().manual_seed(4)
     codes = torch.full((length,), 2, dtype=torch.int32)
     codes[5] = 0
     second = codes.flip(0) if two else None
     grad = torch.randn((length, dim), generator=generator)
-    found = device.lookup_gradient(launch, grad, codes, second, torch.arange(length), NO_PADDING, 4)
+    found = kernels.lookup_gradient(launch, grad, codes, second, torch.arange(length), NO_PADDING, 4)
     rows = np.concatenate([codes, codes.flip(0)]) if two else codes.numpy()
     terms = np.concatenate([grad, grad]) if two else grad.numpy()
     teams = SMALL.threads // min(32, 1 << (dim - 1).bit_length())
     expected = np.zeros((4, dim), np.float32)
-    expected[2] = summed_as_documented(terms[rows == 2], device.PIECE, teams)
+    expected[2] = summed_as_documented(terms[rows == 2], kernels.PIECE, teams)
     expected[0] = terms[rows == 0].sum(0, dtype=np.float32)
     np.testing.assert_array_equal(found.numpy(), expected * np.float32(0.5 if two else 1))
     torch.testing.assert_close(
-        found, plain.lookup_gradient(grad, codes, second, torch.arange(length), NO_PADDING, 4), rtol=1e-4, atol=1e-3
+        found, reference.lookup_gradient(grad, codes, second, torch.arange(length), NO_PADDING, 4), rtol=1e-4, atol=1e-3
     )
 
 
 def test_rows_of_a_piece_and_of_one_term_more(launch, monkeypatch):
-    monkeypatch.setattr(device, "PIECE", 4)
+    monkeypatch.setattr(kernels, "PIECE", 4)
     for length in (3, 4, 5, 8, 9):
         codes = torch.arange(2, dtype=torch.int32).repeat_interleave(length)
         grad = torch.randint(-8, 9, (2 * length, 5), generator=torch.Generator().manual_seed(length)).float()
-        found = device.lookup_gradient(launch, grad, codes, None, torch.arange(2 * length), NO_PADDING, 2)
+        found = kernels.lookup_gradient(launch, grad, codes, None, torch.arange(2 * length), NO_PADDING, 2)
         same(found, grad.view(2, length, 5).sum(1))
 
 
 def test_no_order_of_threads_leaves_a_trace(monkeypatch):
-    monkeypatch.setattr(device, "PIECE", 8)
+    monkeypatch.setattr(kernels, "PIECE", 8)
     codebook, codes, second = drawn(33, torch.float32, torch.int32, True)
     generator = torch.Generator().manual_seed(6)
     indices = torch.randint(IDS, (300,), generator=generator)
@@ -221,8 +221,8 @@ def test_no_order_of_threads_leaves_a_trace(monkeypatch):
     results = set()
     for seed, interrupt in ((1, 0), (2, 2), (3, 5), (4, 1)):
         launch = host_launcher(seed=seed, interrupt=interrupt)
-        sums = device.lookup_gradient(launch, grad, codes, second, indices, 4, ROWS)
-        rows = device.lookup(launch, codebook, codes, second, indices, 4)
+        sums = kernels.lookup_gradient(launch, grad, codes, second, indices, 4, ROWS)
+        rows = kernels.lookup(launch, codebook, codes, second, indices, 4)
         results.add((sums.numpy().tobytes(), rows.numpy().tobytes()))
     assert len(results) == 1
 
@@ -231,14 +231,14 @@ def test_no_order_of_threads_leaves_a_trace(monkeypatch):
 def test_an_empty_batch_and_a_batch_of_padding(launch, two):
     codebook, codes, second = drawn(5, torch.float32, torch.int32, two)
     none = torch.empty((3, 0), dtype=torch.int64)
-    assert device.lookup(launch, codebook, codes, second, none, NO_PADDING).shape == (3, 0, 5)
-    assert not device.lookup_gradient(launch, torch.empty((3, 0, 5)), codes, second, none, NO_PADDING, ROWS).any()
-    rows, sums = device.lookup_row_gradients(launch, torch.empty((3, 0, 5)), codes, second, none, NO_PADDING, ROWS)
+    assert kernels.lookup(launch, codebook, codes, second, none, NO_PADDING).shape == (3, 0, 5)
+    assert not kernels.lookup_gradient(launch, torch.empty((3, 0, 5)), codes, second, none, NO_PADDING, ROWS).any()
+    rows, sums = kernels.lookup_row_gradients(launch, torch.empty((3, 0, 5)), codes, second, none, NO_PADDING, ROWS)
     assert (rows.shape, rows.dtype, sums.shape) == ((0,), torch.int64, (0, 5))
     padding = torch.full((600,), 7)
-    assert not device.lookup(launch, codebook, codes, second, padding, 7).any()
-    assert not device.lookup_gradient(launch, torch.ones((600, 5)), codes, second, padding, 7, ROWS).any()
-    rows, sums = device.lookup_row_gradients(launch, torch.ones((600, 5)), codes, second, padding, 7, ROWS)
+    assert not kernels.lookup(launch, codebook, codes, second, padding, 7).any()
+    assert not kernels.lookup_gradient(launch, torch.ones((600, 5)), codes, second, padding, 7, ROWS).any()
+    rows, sums = kernels.lookup_row_gradients(launch, torch.ones((600, 5)), codes, second, padding, 7, ROWS)
     assert (rows.shape, sums.shape) == ((0,), (0, 5))
 
 
@@ -248,13 +248,13 @@ def test_what_is_out_of_range_gives_nan_and_takes_no_gradient(launch, two):
     codes[3], codes[5] = -1, ROWS
     indices = torch.tensor([0, -1, IDS, 3, 5, 1])
     bad = torch.tensor([False, True, True, True, True, False])
-    found = device.lookup(launch, codebook, codes, second, indices, NO_PADDING)
+    found = kernels.lookup(launch, codebook, codes, second, indices, NO_PADDING)
     assert found.isnan().all(1).tolist() == bad.tolist()
-    same(found[~bad], plain.lookup(codebook, codes, second, indices[~bad], NO_PADDING))
+    same(found[~bad], reference.lookup(codebook, codes, second, indices[~bad], NO_PADDING))
     grad = torch.ones((6, 4))
     same(
-        device.lookup_gradient(launch, grad, codes, second, indices, NO_PADDING, ROWS),
-        plain.lookup_gradient(grad[~bad], codes, second, indices[~bad], NO_PADDING, ROWS),
+        kernels.lookup_gradient(launch, grad, codes, second, indices, NO_PADDING, ROWS),
+        reference.lookup_gradient(grad[~bad], codes, second, indices[~bad], NO_PADDING, ROWS),
     )
 
 
@@ -264,16 +264,16 @@ def test_views_that_are_not_contiguous_or_aligned(launch):
     wide[:, ::2] = codebook
     indices = torch.arange(20).view(4, 5).T
     given = (codes.repeat_interleave(2)[::2], second.repeat_interleave(2)[::2], indices, NO_PADDING)
-    expected = plain.lookup(codebook, codes, second, indices, NO_PADDING)
-    same(device.lookup(launch, wide[:, ::2], *given), expected)
+    expected = reference.lookup(codebook, codes, second, indices, NO_PADDING)
+    same(kernels.lookup(launch, wide[:, ::2], *given), expected)
     # A table that begins four bytes after a multiple of 16.
     shifted = torch.zeros(ROWS * 8 + 1)[1:].view(ROWS, 8).copy_(codebook)
-    assert not device.plan_teams(8, shifted).packed
-    same(device.lookup(launch, shifted, *given), expected)
+    assert not kernels.plan_teams(8, shifted).packed
+    same(kernels.lookup(launch, shifted, *given), expected)
     grad = torch.ones(()).expand(5, 4, 8)
     same(
-        device.lookup_gradient(launch, grad, *given, ROWS),
-        plain.lookup_gradient(grad, codes, second, indices, NO_PADDING, ROWS),
+        kernels.lookup_gradient(launch, grad, *given, ROWS),
+        reference.lookup_gradient(grad, codes, second, indices, NO_PADDING, ROWS),
     )
 
 
@@ -292,22 +292,22 @@ def test_views_that_are_not_contiguous_or_aligned(launch):
     ],
 )
 def test_teams_are_as_small_as_a_row_allows(dim, dtype, expected):
-    assert device.plan_teams(dim, torch.empty((2, dim), dtype=dtype)) == expected
+    assert kernels.plan_teams(dim, torch.empty((2, dim), dtype=dtype)) == expected
 
 
 def test_half_precision_rounds_once(launch):
     """The sum of 60000 and 60000 is no float16, their mean is; every float16 and bfloat16 comes back as it went in."""
     codes = torch.zeros(1, dtype=torch.int32)
     codebook = torch.full((1, 8), 60000.0, dtype=torch.float16)
-    for module in (plain.lookup, lambda *arguments: device.lookup(launch, *arguments)):
+    for module in (reference.lookup, lambda *arguments: kernels.lookup(launch, *arguments)):
         assert module(codebook, codes, codes, torch.tensor([0]), NO_PADDING).tolist() == [[60000.0] * 8]
     bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
     for dtype in (torch.float16, torch.bfloat16):
         table = bits.view(dtype).view(-1, 64)
         every = torch.arange(len(table), dtype=torch.int32)
-        found = device.lookup(launch, table, every, None, every, NO_PADDING)
+        found = kernels.lookup(launch, table, every, None, every, NO_PADDING)
         torch.testing.assert_close(found, table, rtol=0, atol=0, equal_nan=True)
-        sums = device.lookup_gradient(launch, table, every, None, every, NO_PADDING, len(table))
+        sums = kernels.lookup_gradient(launch, table, every, None, every, NO_PADDING, len(table))
         torch.testing.assert_close(sums, table, rtol=0, atol=0, equal_nan=True)
 
 
@@ -328,10 +328,10 @@ def test_offsets_beyond_32_bits(launch):
         pytest.skip("no address space for 8 GB that are not used")
     table[-1] = torch.arange(64)
     codes = torch.tensor([rows - 1], dtype=torch.int32)
-    found = device.lookup(launch, table, codes, codes, torch.tensor([0]), NO_PADDING)
+    found = kernels.lookup(launch, table, codes, codes, torch.tensor([0]), NO_PADDING)
     assert found[0].tolist() == list(range(64))
     offsets, columns = torch.tensor([0, 2]), torch.tensor([rows - 1, rows - 1])
-    assert device.gathered_sums(launch, table, offsets, columns, None)[0].tolist() == list(range(0, 128, 2))
+    assert kernels.gathered_sums(launch, table, offsets, columns, None)[0].tolist() == list(range(0, 128, 2))
 
 
 @pytest.mark.nightly("builds kernels with sanitizers")

@@ -10,7 +10,7 @@ import torch
 
 from baco_gpu import LowPrecisionEmbedding, RowwiseRMSprop
 from baco_gpu.cuda.catalogue import instances
-from baco_gpu.training import rowwise
+from baco_gpu.tables import rowwise
 from cuda_host.host import ON_KERNELS, SANITIZERS, SMALL, build, host_launcher, run_sanitized
 
 pytestmark = ON_KERNELS

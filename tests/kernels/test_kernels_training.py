@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from baco_gpu.codebook import CodebookEmbedding, device, plain, segments
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.models import build_model, full_table
+from baco_gpu.ops import kernels, reference, segments
+from baco_gpu.tables import CodebookEmbedding
 from baco_gpu.training import TripleSampler, objective, reset_embeddings
 from baco_gpu.training.steps import TrainingStep
 from cuda_host.host import ON_KERNELS, host_launcher
@@ -26,9 +27,9 @@ def launch(monkeypatch):
     """The operators on kernels, in the place of PyTorch's operations."""
     launch = host_launcher(seed=8, interrupt=7)
     for name in ("lookup", "lookup_gradient", "lookup_row_gradients", "expand", "collapse"):
-        monkeypatch.setattr(plain, name, functools.partial(getattr(device, name), launch))
+        monkeypatch.setattr(reference, name, functools.partial(getattr(kernels, name), launch))
     for name in ("gathered_sums", "gathered_sums_at"):
-        monkeypatch.setattr(segments, name, functools.partial(getattr(device, name), launch))
+        monkeypatch.setattr(segments, name, functools.partial(getattr(kernels, name), launch))
     return launch
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from baco_gpu.codebook import CodebookEmbedding
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.models import BipartiteAdjacency, LightGCN, MatrixFactorization, build_model, full_table
+from baco_gpu.tables import CodebookEmbedding
 
 USERS, ITEMS, DIM = 7, 5, 3
 # User 6 and item 4 have no interaction.

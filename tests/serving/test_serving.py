@@ -18,11 +18,11 @@ from baco_gpu import (
     ResidualCodebookEmbedding,
     export_codebook,
 )
-from baco_gpu.codebook.export import export_onnx, served_table
-from baco_gpu.codebook.mixed import MixedCodebookEmbedding
-from baco_gpu.codebook.product import ProductCodebookEmbedding
 from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.serving import ServedTable, load_codebook, load_codebooks, save_codebooks
+from baco_gpu.tables.export import export_onnx, served_table
+from baco_gpu.tables.mixed import MixedCodebookEmbedding
+from baco_gpu.tables.product import ProductCodebookEmbedding
 
 pytestmark = pytest.mark.heavy("compiles and exports modules")
 

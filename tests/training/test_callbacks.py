@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from baco_gpu.codebook import CodebookEmbedding
+from baco_gpu.tables import CodebookEmbedding
 from baco_gpu.training import Callback, TrainingSettings, train
 from planted_training import GROUPS, USERS, make, planted_split, same, weights
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies
 
-from baco_gpu.codebook import CodebookEmbedding
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.models import build_model, full_table
+from baco_gpu.tables import CodebookEmbedding
 from baco_gpu.training import TrainingSettings, bpr_loss, objective, softmax_loss
 from baco_gpu.training.losses import default_weight_decay
 

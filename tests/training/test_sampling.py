@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
+from baco_gpu.ops.counters import permuted, philox, random_words
 from baco_gpu.training import TripleSampler, sampling
-from baco_gpu.training.counters import permuted, philox, random_words
 
 pytestmark = pytest.mark.heavy("trains models")
 

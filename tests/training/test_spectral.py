@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from baco_gpu.codebook import LowPrecisionEmbedding, ProductCodebookEmbedding
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.experiment import compress
 from baco_gpu.models import MatrixFactorization, full_table
+from baco_gpu.tables import LowPrecisionEmbedding, ProductCodebookEmbedding
 from baco_gpu.training import TrainingSettings, reset_embeddings, train
 from baco_gpu.training.spectral import spectral_embeddings
 from planted_training import GROUPS, ITEMS, USERS, planted_split

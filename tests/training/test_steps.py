@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from baco_gpu.codebook import CodebookEmbedding
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.models import build_model, full_table
+from baco_gpu.tables import CodebookEmbedding
 from baco_gpu.training import TripleSampler, objective, reset_embeddings, steps
 from baco_gpu.training.steps import RecordedStep, TrainingStep, training_step
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from baco_gpu.codebook import CodebookEmbedding, LowPrecisionEmbedding, ProductCodebookEmbedding
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import BacoError, InputError
 from baco_gpu.evaluation import evaluate_ranking
 from baco_gpu.models import build_model, full_table
+from baco_gpu.tables import CodebookEmbedding, LowPrecisionEmbedding, ProductCodebookEmbedding
 from baco_gpu.training import Callback, DivergenceError, ReportProgress, TrainingSettings, reset_embeddings, train
 from baco_gpu.training.run import TrainingRun
 from planted_training import ITEMS, USERS, make, planted_split, same, weights

@@ -1,0 +1,150 @@
+"""Product codes at a budget: how many pieces and centroids it buys, and codes of tables that are trained already."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baco_gpu.budget import INDEX_BYTES, Budget, TableSize
+from baco_gpu.checks import check_integer
+from baco_gpu.errors import InputError, UnreachableBudgetError
+from baco_gpu.precision import NUMBER_BITS, ProductFormat
+from baco_gpu.tables.base import encode
+from baco_gpu.tables.product import ProductCodebookEmbedding
+
+# With four dimensions and more, numbers of 16 bits are used up by these and signs; more take longer to find.
+MOST_PLANNED = 1 << 12
+# Bits that numbers have for a value: with as many, no recall was lost that another seed would not change as well.
+ENOUGH_BITS = 4
+
+
+class ProductPlan(NamedTuple):
+    """Pieces of a row, how many centroids users and items have together, and bits of a number; items have lengths.
+
+    A user's length changes no ranking of inner products.
+    """
+
+    subspaces: int
+    centroids: int
+    number_bits: int
+
+    def form(self, table: TableSize) -> ProductFormat:
+        return ProductFormat(table.embedding_dim, *self)
+
+    def parameters(self, table: TableSize) -> int:
+        """Entries of centroids, and one for every 4 bytes of codes, as for an index."""
+        return self._entries(table) + sum(-(-codes // INDEX_BYTES) for codes in self._code_bytes(table))
+
+    def bytes(self, table: TableSize) -> int:
+        """Centroids, a byte or two for each number of a row, and one for the length of an item."""
+        return self._entries(table) * table.value_bytes + sum(self._code_bytes(table))
+
+    def _entries(self, table: TableSize) -> int:
+        return self.centroids * self.form(table).width
+
+    def _code_bytes(self, table: TableSize) -> tuple[int, int]:
+        """Of users and of items."""
+        row = self.subspaces * self.number_bits // 8
+        return table.num_users * row, table.num_items * (row + 1)
+
+    def tables(self, table: TableSize, **options: Any) -> tuple[ProductCodebookEmbedding, ProductCodebookEmbedding]:
+        """Tables of users and items, of the same centroids, with these options of `CodebookEmbedding`."""
+        cut = self._asdict()
+        users, items = (
+            ProductCodebookEmbedding(np.arange(size), table.embedding_dim, **cut, lengths=lengths, **options)
+            for size, lengths in ((table.num_users, False), (table.num_items, True))
+        )
+        items.centroids = users.centroids
+        return users, items
+
+
+@torch.no_grad()
+def encode_pretrained(
+    users: Tensor, items: Tensor, budget: float | int = 0.25, *, budget_measure: str = "parameters", seed: int = 0
+) -> tuple[ProductCodebookEmbedding, ProductCodebookEmbedding]:
+    """Product codes of a trained pair of tables whose scores are inner products, as fine as a budget has room for.
+
+    Both are turned alike first, so that rows are others and their inner products about the same. Train them on if you
+    can, with `reassign` before every epoch, and then let go of the floats behind the codes: `drop_floats`.
+
+    Parameters
+    ----------
+    users, items : floating tensors of shape (num_users, dim) and (num_items, dim)
+        On one device; the codes are, too.
+    budget, budget_measure : as of `BalancedCoclustering`
+    seed : int
+        Of k-means; the same codes for the same seed.
+
+    Raises
+    ------
+    InputError
+        If tables are not of one width, hold anything but finite numbers, or the budget is none.
+    UnreachableBudgetError
+        As `plan_product` does.
+    """
+    check_integer("seed", seed, minimum=0)
+    for name, table in (("users", users), ("items", items)):
+        if table.ndim != 2 or not table.is_floating_point() or table.shape[1] != users.shape[-1]:
+            raise InputError(
+                f"{name} must be floats of shape (ids, {users.shape[-1] if users.ndim == 2 else 'dim'}), "
+                f"got {table.dtype} of shape {tuple(table.shape)}"
+            )
+        if not table.isfinite().all():
+            raise InputError(f"{name} must be finite, got NaN or infinity")
+    size = TableSize(len(users), len(items), users.shape[1], users.element_size())
+    modules = plan_product(Budget.of(budget, budget_measure), size).tables(size, dtype=users.dtype, device=users.device)
+    for module, table in zip(modules, (users, items), strict=True):
+        module.codebook.copy_(table)
+    encode(modules, seed)
+    return modules
+
+
+def plan_product(budget: Budget, table: TableSize) -> ProductPlan:
+    """The plan that the budget buys whose rows err least, and of most centroids where several do.
+
+    See `ProductFormat.error`. A number of rows stands for its parameters. What is left of a budget of more than
+    `ENOUGH_BITS` a value stays unspent.
+
+    Raises
+    ------
+    UnreachableBudgetError
+        If it does not buy two centroids, one number for every row, and lengths of items.
+    """
+    of_bytes = budget.is_share_of_bytes
+    if budget.rows is not None:
+        most: float = budget.rows * table.embedding_dim
+    else:
+        assert budget.ratio is not None
+        most = budget.ratio * (table.full_bytes if of_bytes else table.full_parameters)
+
+    def cost(plan: ProductPlan) -> int:
+        return plan.bytes(table) if of_bytes else plan.parameters(table)
+
+    def affordable(subspaces: int, number_bits: int) -> list[ProductPlan]:
+        pieces = table.full_rows * subspaces
+        counts = range(2, min(MOST_PLANNED, 1 << number_bits, pieces) + 1)
+        most_centroids = 1 + bisect.bisect_right(
+            counts, most, key=lambda count: cost(ProductPlan(subspaces, count, number_bits))
+        )
+        # Fewer than that are worth more where they leave a bit for one more sign.
+        powers = (1 << power for power in range(1, most_centroids.bit_length()))
+        return [ProductPlan(subspaces, count, number_bits) for count in (*powers, most_centroids) if count >= 2]
+
+    plans = [
+        plan
+        for number_bits in NUMBER_BITS
+        for subspaces in range(1, max(1, ENOUGH_BITS * table.embedding_dim // number_bits) + 1)
+        for plan in affordable(subspaces, number_bits)
+    ]
+    if not plans:
+        least = cost(ProductPlan(1, 2, NUMBER_BITS[0]))
+        raise UnreachableBudgetError(
+            f"budget must buy two centroids, a number for every row and the lengths of items, at least {least} "
+            f"{budget.measure}, got {math.floor(most)}"
+        )
+    return min(plans, key=lambda plan: (plan.form(table).error, -plan.centroids, plan.number_bits))

@@ -1,0 +1,33 @@
+"""Embedding tables: full ones, and those whose rows are shared, of few bits or product codes."""
+
+from baco_gpu.ops.lookup import codebook_expand, codebook_lookup
+from baco_gpu.tables.bag import CodebookEmbeddingBag
+from baco_gpu.tables.base import EmbeddingTable
+from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.compress import CompressionReport, compress_module
+from baco_gpu.tables.export import export_codebook, export_onnx
+from baco_gpu.tables.full import FullTable
+from baco_gpu.tables.mixed import MixedCodebookEmbedding
+from baco_gpu.tables.product import ProductCodebookEmbedding
+from baco_gpu.tables.quantized import LowPrecisionEmbedding
+from baco_gpu.tables.residual import ResidualCodebookEmbedding, ResidualMixedCodebookEmbedding
+from baco_gpu.tables.served import ServedEmbedding
+
+__all__ = [
+    "CodebookEmbedding",
+    "CodebookEmbeddingBag",
+    "CompressionReport",
+    "EmbeddingTable",
+    "FullTable",
+    "LowPrecisionEmbedding",
+    "MixedCodebookEmbedding",
+    "ProductCodebookEmbedding",
+    "ResidualCodebookEmbedding",
+    "ResidualMixedCodebookEmbedding",
+    "ServedEmbedding",
+    "codebook_expand",
+    "codebook_lookup",
+    "compress_module",
+    "export_codebook",
+    "export_onnx",
+]

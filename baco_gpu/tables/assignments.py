@@ -1,0 +1,115 @@
+"""Labels as callers bring them, checked and turned into row numbers of a codebook, and what rows are to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from baco_gpu.checks import check_integer
+from baco_gpu.errors import InputError
+
+Labels = np.ndarray | Tensor | Sequence[int]
+
+NO_SECONDARY = -1
+
+
+def label_array(name: str, values: Labels, *, minimum: int, columns: bool = False) -> np.ndarray:
+    """`values` as an int64 array of one dimension, or, with `columns`, of one or two; none below `minimum`."""
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.ndim != 1 and not (columns and array.ndim == 2):
+        raise InputError(f"{name} must have one dimension{' or two' if columns else ''}, got shape {array.shape}")
+    if array.size == 0:
+        return np.empty(array.shape, np.int64)
+    if array.dtype.kind not in "iu":
+        raise InputError(f"{name} must be integers, got {array.dtype}")
+    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
+        raise InputError(f"{name} must be below 2^63, got {array.max()}")
+    array = array.astype(np.int64)
+    if array.min() < minimum:
+        raise InputError(f"{name} must be at least {minimum}, got {array.min()}")
+    return array
+
+
+def rows_of_labels(name: str, wanted: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Position in the ascending `labels` of every wanted label; InputError names the first that is not there."""
+    if len(labels) == 0:
+        rows, known = np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+    else:
+        rows = np.minimum(np.searchsorted(labels, wanted), len(labels) - 1)
+        known = labels[rows] == wanted
+    if not known.all():
+        stranger = int(np.flatnonzero(~known)[0])
+        raise InputError(f"{name} must be labels of the codebook, got {wanted[stranger]} at position {stranger}")
+    return rows
+
+
+def secondary_rows(secondary: Labels, labels: np.ndarray, rows: np.ndarray, *, columns: bool = False) -> np.ndarray:
+    """Rows of the secondary labels; where there is none, the row of the code itself, so that a mean needs no mask."""
+    second = label_array("secondary", secondary, minimum=NO_SECONDARY, columns=columns)
+    if len(second) != len(rows):
+        raise InputError(f"secondary must be as long as codes ({len(rows)}), got {len(second)}")
+    own = labels[rows].reshape(-1, *[1] * (second.ndim - 1))
+    wanted = np.where(second == NO_SECONDARY, own, second)
+    return rows_of_labels("secondary", wanted.reshape(-1), labels).reshape(second.shape)
+
+
+def padding_index(padding_idx: int | None, count: int) -> int | None:
+    """`padding_idx` from 0, where it may be counted from the end; InputError when it is out of range."""
+    if padding_idx is None:
+        return None
+    index = check_integer("padding_idx", padding_idx, minimum=-count, maximum=count - 1)
+    return index % count
+
+
+def moved_ids(places: Labels, count: int, size: int) -> np.ndarray:
+    """The number that each of `count` ids has among `size`, int64; InputError unless they are distinct and in range."""
+    now = label_array("places", places, minimum=0)
+    if len(now) != count:
+        raise InputError(f"places must have one entry an old id ({count}), got {len(now)}")
+    if now.size and now.max() >= size:
+        raise InputError(f"places must be from 0 to {size - 1}, got {now.max()}")
+    values, times = np.unique(now, return_counts=True)
+    if len(values) < count:
+        raise InputError(f"places must be distinct, got {values[times > 1][0]} more than once")
+    return now
+
+
+def carried(old: Tensor, places: Labels, new: Tensor) -> Tensor:
+    """`new`, with what every old id had in its new place."""
+    new[torch.as_tensor(label_array("places", places, minimum=0), device=old.device)] = old
+    return new
+
+
+def trained_table(table: Tensor | nn.Embedding | nn.EmbeddingBag) -> Tensor:
+    """The values of a trained table, detached; InputError unless they are a floating matrix."""
+    source = (table.weight if isinstance(table, nn.Embedding | nn.EmbeddingBag) else table).detach()
+    if source.ndim != 2 or not source.is_floating_point():
+        raise InputError(f"table must be a floating matrix, got {source.dtype} of shape {tuple(source.shape)}")
+    return source
+
+
+def mean_rows(table: Tensor, codes: Tensor, rows: int, weights: Tensor | np.ndarray | Sequence[float] | None) -> Tensor:
+    """The weighted mean of the rows of a table that share each of so many rows, float64 of shape (rows, dim)."""
+    share = _mean_weights(weights, codes, rows).unsqueeze(1)
+    return table.new_zeros((rows, table.shape[1]), dtype=torch.float64).index_add_(0, codes, table.double() * share)
+
+
+def _mean_weights(weights: Tensor | np.ndarray | Sequence[float] | None, codes: Tensor, rows: int) -> Tensor:
+    """Float64 weights of shape (len(codes),) that sum to 1 within every row."""
+    ones = torch.ones(len(codes), dtype=torch.float64, device=codes.device)
+    if weights is None:
+        given = ones
+    else:
+        given = torch.as_tensor(weights, dtype=torch.float64, device=codes.device)
+        if given.shape != ones.shape:
+            raise InputError(f"weights must have shape ({len(codes)},), got {tuple(given.shape)}")
+        if not bool(torch.isfinite(given).all()) or bool((given < 0).any()):
+            raise InputError("weights must be finite and non-negative")
+    sums = torch.zeros(rows, dtype=torch.float64, device=codes.device).index_add_(0, codes, given)
+    weightless = (sums == 0)[codes]
+    given = torch.where(weightless, ones, given)
+    sums = torch.zeros_like(sums).index_add_(0, codes, given)
+    return given / sums[codes]

@@ -1,0 +1,132 @@
+"""Bags of ids over shared rows: the module that stands where `torch.nn.EmbeddingBag` stood."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baco_gpu.checks import check_choice
+from baco_gpu.errors import InputError
+from baco_gpu.tables.assignments import Labels
+from baco_gpu.tables.base import Device
+from baco_gpu.tables.codebook import CodebookEmbedding
+
+MODES = ("sum", "mean", "max")
+
+
+class CodebookEmbeddingBag(CodebookEmbedding):
+    """Sums, means or maxima of the embeddings of bags of ids, called like `torch.nn.EmbeddingBag`.
+
+    Parameters
+    ----------
+    codes, embedding_dim, secondary, padding_idx, sparse, bits, dtype, device : as of `CodebookEmbedding`
+        Ids equal to `padding_idx` are left out of their bag, and of its mean.
+    mode : {"mean", "sum", "max"}
+    include_last_offset : bool
+        Whether the last offset is the number of indices, as in compressed sparse rows.
+
+    Raises
+    ------
+    InputError
+        As of `CodebookEmbedding`, and for an unknown mode.
+    """
+
+    def __init__(
+        self,
+        codes: Labels,
+        embedding_dim: int,
+        secondary: Labels | None = None,
+        *,
+        mode: str = "mean",
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        sparse: bool = False,
+        bits: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: Device = None,
+    ) -> None:
+        check_choice("mode", mode, MODES)
+        super().__init__(
+            codes,
+            embedding_dim,
+            secondary,
+            padding_idx=padding_idx,
+            sparse=sparse,
+            bits=bits,
+            dtype=dtype,
+            device=device,
+        )
+        self.mode = mode
+        self.include_last_offset = bool(include_last_offset)
+
+    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
+        """One row a bag, of shape (bags, embedding_dim); zeros for an empty bag.
+
+        Parameters
+        ----------
+        input : int32 or int64 tensor
+            Indices, of shape (bags, length), or of shape (n,) with `offsets`.
+        offsets : int32 or int64 tensor of shape (bags,), ascending from 0
+            Where every bag begins; one more, the end, with `include_last_offset`.
+        per_sample_weights : floating tensor of the shape of `input`
+            Factors of the embeddings, with mode "sum" alone.
+
+        Raises
+        ------
+        InputError
+            When `input` is no integer tensor, has neither two dimensions nor one and offsets, or weights come with
+            another mode; on the CPU, when an index is out of range.
+        """
+        if isinstance(input, Tensor) and input.ndim != (2 if offsets is None else 1):
+            raise InputError(
+                "indices must have two dimensions, or one and offsets, "
+                f"got shape {tuple(input.shape)} and {'no offsets' if offsets is None else 'offsets'}"
+            )
+        if per_sample_weights is not None and self.mode != "sum":
+            raise InputError(f"per_sample_weights need mode 'sum', got mode {self.mode!r}")
+        rows = super().forward(input).reshape(-1, self.embedding_dim)
+        dtype = torch.int64 if offsets is None else offsets.dtype
+        # Every row stands for one place, so a gradient is written once and nothing is added up in passing.
+        places = torch.arange(rows.shape[0], dtype=dtype, device=rows.device).reshape(input.shape)
+
+        def reduced(rows: Tensor, mode: str) -> Tensor:
+            return functional.embedding_bag(
+                places,
+                rows,
+                offsets,
+                mode=mode,
+                per_sample_weights=per_sample_weights,
+                include_last_offset=self.include_last_offset,
+            )
+
+        if self.padding_idx is None or self.mode == "sum":  # padding has an embedding of zeros
+            return reduced(rows, self.mode)
+        # The operator's own padding_idx would fix the number of indices when a module is exported.
+        real = input.reshape(-1, 1) != self.padding_idx
+        count = reduced(real.float(), "sum")
+        if self.mode == "mean":
+            return reduced(rows, "sum") / count.clamp(min=1).to(rows.dtype)
+        return reduced(rows.masked_fill(~real, -torch.inf), "max").masked_fill(count == 0, 0)
+
+    def expand(self) -> nn.EmbeddingBag:
+        """An `nn.EmbeddingBag` with the expanded table as its own, independent weight."""
+        return nn.EmbeddingBag.from_pretrained(
+            self.weight.detach().clone(),
+            freeze=False,
+            mode=self.mode,
+            sparse=self.sparse,
+            include_last_offset=self.include_last_offset,
+            padding_idx=self.padding_idx,
+        )
+
+    def extra_repr(self) -> str:
+        last = ", include_last_offset=True" if self.include_last_offset else ""
+        return f"{super().extra_repr()}, mode={self.mode!r}{last}"
+
+
+def bag_options(bag: nn.EmbeddingBag) -> dict[str, Any]:
+    """The arguments that make a `CodebookEmbeddingBag` behave as `bag` does."""
+    return {"mode": bag.mode, "include_last_offset": bag.include_last_offset}

@@ -1,0 +1,194 @@
+"""What a table of embeddings is to whoever trains, counts, exports and serves it: they ask it, and not what it is."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from baco_gpu.errors import InputError
+
+Device = torch.device | str | int | None
+_Made = TypeVar("_Made")
+
+
+class Stored(NamedTuple):
+    """A part of what a table stores.
+
+    Attributes
+    ----------
+    tensor : Tensor
+        What the part is known by: tables that hold the same tensor store it once.
+    parameters : int
+        As the BACO paper counts them: trained values, and one for an index that is more than the one that every id has.
+    nbytes : int
+    rows : int
+    """
+
+    tensor: Tensor
+    parameters: int
+    nbytes: int
+    rows: int = 0
+
+
+class Size(NamedTuple):
+    """What parts come to: rows, parameters and bytes."""
+
+    rows: int
+    parameters: int
+    nbytes: int
+
+    @classmethod
+    def of(cls, parts: Iterable[Stored]) -> Size:
+        """The sum of parts, each tensor once."""
+        distinct = {id(part.tensor): part for part in parts}.values()
+        return cls(*(sum(getattr(part, figure) for part in distinct) for figure in cls._fields))
+
+
+class EmbeddingTable(nn.Module):
+    """A table of rows, called like `torch.nn.Embedding`: indices in, (*shape, embedding_dim) out.
+
+    A kind of table is a subclass that says what it stores, and how its rows are drawn, read and written. The other
+    methods are those of a table of floats that Adam trains, and of which every id has its own row: a kind that is
+    something else says so.
+
+    Attributes
+    ----------
+    num_embeddings, embedding_dim : int
+    padding_idx : int or None
+    weight : floating tensor of shape (num_embeddings, embedding_dim)
+        The whole table, through which gradients reach what is trained.
+    """
+
+    num_embeddings: int
+    embedding_dim: int
+    padding_idx: int | None
+
+    if TYPE_CHECKING:
+
+        @property
+        def weight(self) -> Tensor: ...
+
+    @property
+    def rounds(self) -> bool:
+        """Whether what is stored of rows is not what is trained."""
+        return False
+
+    def stored(self) -> list[Stored]:
+        """What is stored of the table once it is trained: its rows, and what says which of them an id has."""
+        raise NotImplementedError
+
+    @property
+    def parameter_count(self) -> int:
+        """Parameters as the BACO paper counts them; see `stored`."""
+        return Size.of(self.stored()).parameters
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is stored."""
+        return Size.of(self.stored()).nbytes
+
+    @property
+    def float_rows(self) -> Tensor:
+        """The rows, of a kind that trains floats; others read, write and draw them in their own way."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def initialize(self, std: float, generator: torch.Generator | None = None) -> None:
+        """Draw the rows from N(0, std^2), on the CPU, so that those of a generator are the same on every device."""
+        rows = self.float_rows
+        rows.copy_(torch.empty(rows.shape, dtype=rows.dtype).normal_(0.0, std, generator=generator))
+
+    def read_rows(self) -> Tensor:
+        """The rows as floats, of shape (rows, embedding_dim); no gradient passes through them."""
+        return self.float_rows.detach()
+
+    @torch.no_grad()
+    def write_rows(self, values: Tensor) -> None:
+        """Take these values for the rows."""
+        self.float_rows.copy_(values)
+
+    def row_numbers(self) -> Tensor:
+        """Which row an id has, or the first of them: integers of shape (num_embeddings,)."""
+        return torch.arange(self.num_embeddings)
+
+    def check_training(self, *, std: float | None, cuda_graph: bool) -> None:
+        """Raise InputError where rows cannot be drawn anew (`std` is not None), or steps not be recorded."""
+
+    @classmethod
+    def own_optimizer(cls, tables: Sequence[Self], lr: float, seed: int) -> torch.optim.Optimizer | None:
+        """What trains the tables of this kind in a model, where Adam does not; None where it does."""
+        return None
+
+    def begin_training(self) -> None:
+        """Before the first epoch: see rows as they are trained, where that is known."""
+
+    def begin_epoch(self, *, stored: bool) -> None:
+        """Before every epoch: see rows as they are trained, or as they are stored by now."""
+        self.see_stored(stored)
+
+    def see_stored(self, stored: bool) -> None:
+        """Whether lookups see rows as they are stored, where it is known by now how they are."""
+
+    @classmethod
+    def encode_all(cls, tables: Sequence[Self], seed: int) -> None:
+        """Find how to store the rows of the tables of this kind in a model, where that is not known as yet.
+
+        The scores of the model are inner products of rows, or of what is linear in them.
+        """
+
+    def finalize(self) -> None:
+        """Let go of what only training reads, for good."""
+
+    def export_arrays(self) -> dict[str, Any]:
+        """The arguments of the `baco_gpu.serving.ServedTable` of the table; InputError where there can be none."""
+        raise not_served(self)
+
+
+class Derived(dict[str, tuple[Any, list[Tensor], list[int]]]):
+    """What is made of a table's tensors, kept until these are others or were written to."""
+
+    def of(self, name: str, sources: list[Tensor], make: Callable[[], _Made]) -> _Made:
+        versions = [tensor._version for tensor in sources]
+        if name in self:
+            made, known, then = self[name]
+            if len(known) == len(sources) and all(map(operator.is_, known, sources)) and then == versions:
+                return made
+        made = make()
+        self[name] = (made, sources, versions)
+        return made
+
+
+def numpy_of(tensor: Tensor) -> np.ndarray:
+    """The values as an array; those of bfloat16, which NumPy lacks, as float32."""
+    values = tensor.detach().cpu()
+    array: np.ndarray = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    return array
+
+
+def not_served(module: nn.Module) -> InputError:
+    """What is raised for a module that is no table to serve from."""
+    return InputError(f"a table must be a CodebookEmbedding or a LowPrecisionEmbedding, got {module._get_name()}")
+
+
+def encode(tables: Iterable[EmbeddingTable], seed: int) -> None:
+    """Let the tables of a model find how to store their rows; see `EmbeddingTable.encode_all`."""
+    for kind, alike in _by_kind(tables).items():
+        kind.encode_all(alike, seed)
+
+
+def own_optimizers(tables: Iterable[EmbeddingTable], lr: float, seed: int) -> list[torch.optim.Optimizer]:
+    """The optimizers that tables bring along, one for all of a kind."""
+    made = (kind.own_optimizer(alike, lr, seed) for kind, alike in _by_kind(tables).items())
+    return [optimizer for optimizer in made if optimizer is not None]
+
+
+def _by_kind(tables: Iterable[EmbeddingTable]) -> dict[type[EmbeddingTable], list[EmbeddingTable]]:
+    kinds: dict[type[EmbeddingTable], list[EmbeddingTable]] = {}
+    for table in tables:
+        kinds.setdefault(type(table), []).append(table)
+    return kinds

@@ -1,0 +1,387 @@
+"""An embedding table whose rows are shared: the module that stands where `torch.nn.Embedding` stood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from baco_gpu.checks import check_choice, check_integer
+from baco_gpu.errors import InputError
+from baco_gpu.ops.lookup import (
+    NO_PADDING,
+    codebook_expand,
+    codebook_lookup,
+    list_members,
+    sparse_codebook_lookup,
+)
+from baco_gpu.ops.quantization import pack, quantized_rows, rounded_rows
+from baco_gpu.ops.reference import check_indices
+from baco_gpu.precision import BITS, row_bytes
+from baco_gpu.tables.assignments import (
+    Labels,
+    label_array,
+    mean_rows,
+    moved_ids,
+    padding_index,
+    rows_of_labels,
+    secondary_rows,
+    trained_table,
+)
+from baco_gpu.tables.base import Derived, Device, EmbeddingTable, Size, Stored, numpy_of
+
+
+class CodebookEmbedding(EmbeddingTable):
+    """A table of `num_embeddings` rows, each of which is a row of a smaller codebook, or the mean of two.
+
+    Row `i` of the expanded table is `codebook[code_i]`, or `(codebook[code_i] + codebook[secondary_i]) / 2` where
+    secondary codes are given. Called like `torch.nn.Embedding`: indices of any shape in, (*shape, embedding_dim) out.
+    Source of the scheme: BACO, arXiv 2604.18351.
+
+    Parameters
+    ----------
+    codes : integers of shape (num_embeddings,)
+        The label of every id, in any non-negative label space: the rows of the codebook are the distinct labels, in
+        ascending order.
+    embedding_dim : int
+    secondary : integers of shape (num_embeddings,), optional
+        A second label of every id, or -1 for none: the row is then that of its code alone. A label must be one that
+        `codes` holds.
+    padding_idx : int, optional
+        The index whose embedding is zero and gets no gradient; counted from the end where negative.
+    labels : integers, optional
+        The labels that have a row, where these are more than `codes` holds: those of a codebook that several modules
+        share, say. Sharing is PyTorch's own: `items.codebook = users.codebook`.
+    sparse : bool
+        Whether the gradient of the codebook is a sparse tensor of the rows touched (for `torch.optim.SparseAdam`).
+    bits : int, 16 or from 8 to 2, optional
+        Lookups then see the rows as `export_codebook` stores them: integers of so many bits, and a scale a row. The
+        codebook stays a float parameter, which is trained through the rounding; see `baco_gpu.ops.quantization`.
+    dtype, device : as of `torch.nn.Embedding`
+
+    Attributes
+    ----------
+    codebook : nn.Parameter of shape (num_rows, embedding_dim)
+        Drawn from N(0, 1), as in `torch.nn.Embedding`.
+    codes, secondary : int32 buffers of shape (num_embeddings,)
+        Row numbers of the codebook; `secondary` is None where none was given, and the code where it was -1.
+    labels : int64 buffer of shape (num_rows,)
+        The label that each row stands for, ascending. No lookup reads it; `with_new_ids` does.
+    rounding : bool
+        Whether lookups see rows of few bits as they are stored; training on floats turns it off.
+
+    Raises
+    ------
+    InputError
+        When codes are not non-negative integers, lengths differ, a secondary label is owned by no id, or a size is
+        not positive.
+    """
+
+    codebook: nn.Parameter
+    codes: Tensor
+    secondary: Tensor | None
+    labels: Tensor
+
+    rounding = True
+
+    _many = False  # whether an id may have several secondary codes
+
+    def __init__(
+        self,
+        codes: Labels,
+        embedding_dim: int,
+        secondary: Labels | None = None,
+        *,
+        padding_idx: int | None = None,
+        labels: Labels | None = None,
+        sparse: bool = False,
+        bits: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: Device = None,
+    ) -> None:
+        super().__init__()
+        self.embedding_dim = check_integer("embedding_dim", embedding_dim, minimum=1)
+        own = label_array("codes", codes, minimum=0)
+        if labels is None:
+            distinct, rows = np.unique(own, return_inverse=True)
+        else:
+            distinct = np.unique(label_array("labels", labels, minimum=0))
+            rows = rows_of_labels("codes", own, distinct)
+        second = None if secondary is None else secondary_rows(secondary, distinct, rows, columns=self._many)
+        self.num_embeddings = len(own)
+        self.padding_idx = padding_index(padding_idx, self.num_embeddings)
+        self.sparse = bool(sparse)
+        self.bits = bits
+        if bits is not None:
+            check_choice("bits", bits, tuple(BITS.values()))
+        if dtype is not None and not dtype.is_floating_point:
+            raise InputError(f"dtype must be a floating-point dtype, got {dtype}")
+        self.codebook = nn.Parameter(self._new_codebook(len(distinct), dtype, device))
+        self._register_codes(distinct, rows, second, device)
+        self.reset_parameters()
+
+    def _register_codes(
+        self,
+        labels: np.ndarray,
+        rows: np.ndarray,
+        secondary: np.ndarray | None,
+        device: Device,
+    ) -> None:
+        # int32 is what the size is counted at, and index operations take it as it is; a codebook of 2^31 rows is
+        # beyond any memory.
+        self.register_buffer("codes", torch.as_tensor(rows, dtype=torch.int32, device=device))
+        self.register_buffer(
+            "secondary", None if secondary is None else torch.as_tensor(secondary, dtype=torch.int32, device=device)
+        )
+        self.register_buffer("labels", torch.as_tensor(labels, dtype=torch.int64, device=device))
+        self._kept = Derived()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        table: Tensor | nn.Embedding | nn.EmbeddingBag,
+        codes: Labels,
+        secondary: Labels | None = None,
+        weights: Tensor | np.ndarray | Sequence[float] | None = None,
+        *,
+        padding_idx: int | None = None,
+        sparse: bool = False,
+        **options: Any,
+    ) -> Self:
+        """Compress a trained table: a row of the codebook is the weighted mean of the rows that share it.
+
+        Parameters
+        ----------
+        table : floating tensor of shape (num_embeddings, embedding_dim), `nn.Embedding` or `nn.EmbeddingBag`
+            The codebook takes its dtype and device.
+        codes, secondary, padding_idx, sparse : as of `CodebookEmbedding`
+            Secondary codes do not enter the means.
+        weights : non-negative numbers of shape (num_embeddings,), optional
+            The weight of every id in the mean of its row, its degree for instance; 1 by default. Where the weights
+            of a row sum to zero, its mean is the plain one.
+        options
+            Further arguments of the class, such as the mode of a bag.
+
+        Raises
+        ------
+        InputError
+            When shapes disagree, the table is no floating matrix, or weights are negative or not finite.
+        """
+        source = trained_table(table)
+        module = cls(
+            codes,
+            source.shape[1],
+            secondary,
+            padding_idx=padding_idx,
+            sparse=sparse,
+            dtype=source.dtype,
+            device=source.device,
+            **options,
+        )
+        if module.num_embeddings != len(source):
+            raise InputError(f"codes must have one entry a row of the table ({len(source)}), got {len(codes)}")
+        module.write_rows(mean_rows(source, module.codes, module.num_rows, weights))
+        return module
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the codebook."""
+        return self.codebook.shape[0]
+
+    @property
+    def weight(self) -> Tensor:
+        """The expanded table of shape (num_embeddings, embedding_dim), through which gradients reach the codebook."""
+        if self.sparse or torch.compiler.is_compiling():
+            return self._lookup(torch.arange(self.num_embeddings, device=self.codes.device))
+        sources = [tensor for tensor in (self.codes, self.secondary) if tensor is not None]
+        members = self._kept.of(
+            "members", sources, lambda: list_members(self.codes, self.secondary, self._padding, self.num_rows)
+        )
+        return codebook_expand(self._rows(), self.codes, self.secondary, self._padding, *members)
+
+    @property
+    def rounds(self) -> bool:
+        return self.bits is not None
+
+    @property
+    def encoded(self) -> bool:
+        """Whether it is known how rows are stored: always, but of product codes."""
+        return True
+
+    @property
+    def own_rows(self) -> bool:
+        """Whether id i has row i and there are no other rows, so that nobody need store its code."""
+        in_order = torch.arange(self.num_rows, dtype=torch.int32, device=self.codes.device)
+        return torch.equal(self.codes, in_order)
+
+    @property
+    def codebook_parameters(self) -> int:
+        """Parameters of the codebook alone."""
+        return Size.of(self._stored_rows()).parameters
+
+    @property
+    def codebook_bytes(self) -> int:
+        """Bytes of the codebook alone, as it is stored."""
+        return Size.of(self._stored_rows()).nbytes
+
+    def stored(self) -> list[Stored]:
+        """The codebook, codes but for `own_rows`, and secondary codes: one parameter each where they are others."""
+        parts = self._stored_rows()
+        if not self.own_rows:
+            parts.append(Stored(self.codes, 0, self.codes.nbytes))
+        if self.secondary is not None:
+            columns = self.secondary.reshape(len(self.codes), -1).T
+            real = sum(int((column != self.codes).sum()) for column in columns)
+            parts.append(Stored(self.secondary, real, self.secondary.nbytes))
+        return parts
+
+    def _stored_rows(self) -> list[Stored]:
+        nbytes = self.num_rows * row_bytes(self.embedding_dim, self.bits, self.codebook.element_size())
+        return [Stored(self.codebook, self.codebook.numel(), nbytes, self.num_rows)]
+
+    @property
+    def float_rows(self) -> Tensor:
+        return self.codebook
+
+    def row_numbers(self) -> Tensor:
+        return self.codes
+
+    def pair_shares(self) -> Tensor:
+        """What the two rows of every id weigh, (num_embeddings, 2)."""
+        return self.codebook.detach().new_full((self.num_embeddings, 2), 0.5)
+
+    def set_pair_shares(self, shares: Tensor) -> None:
+        """Take other weights, where ids have some of their own."""
+
+    def see_stored(self, stored: bool) -> None:
+        self.rounding = stored and self.encoded
+
+    def export_arrays(self) -> dict[str, Any]:
+        return {
+            **self._export_rows(),
+            "codes": None if self.own_rows else numpy_of(self.codes),
+            "secondary": None if self.secondary is None else numpy_of(self.secondary),
+            "padding_idx": self.padding_idx,
+        }
+
+    def _export_rows(self) -> dict[str, Any]:
+        if self.bits is None:
+            return {"codebook": numpy_of(self.codebook)}
+        integers, scales = quantized_rows(self.codebook, self.bits)
+        packed = numpy_of(pack(integers, self.bits))
+        return {"codebook": packed, "scales": numpy_of(scales), "bits": self.bits, "dim": self.embedding_dim}
+
+    def _new_codebook(self, rows: int, dtype: torch.dtype | None, device: Device) -> Tensor:
+        return torch.empty((rows, self.embedding_dim), dtype=dtype, device=device)
+
+    def reset_parameters(self) -> None:
+        """Draw the codebook from N(0, 1), as `torch.nn.Embedding` does."""
+        nn.init.normal_(self.codebook)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Embeddings of indices (int32 or int64, any shape): a tensor of shape (*input.shape, embedding_dim).
+
+        Raises InputError when `input` is no integer tensor or, on the CPU, holds an index out of range; a GPU would
+        have to be waited for, so there the embedding of such an index is NaN (see `codebook_lookup`).
+        """
+        check_indices(input)
+        return self._lookup(input)
+
+    def _lookup(self, indices: Tensor) -> Tensor:
+        lookup = sparse_codebook_lookup if self.sparse else codebook_lookup
+        # Of a large codebook, the rows of a batch alone are rounded; compiled lookups serve batches of any size.
+        alone = self.secondary is None and not torch.compiler.is_compiling()
+        if self.bits is not None and self.rounding and alone and indices.numel() < self.num_rows:
+            rows = lookup(self.codebook, self.codes, None, indices.reshape(-1), self._padding)
+            return rounded_rows(rows, self.bits).view(*indices.shape, self.embedding_dim)
+        return lookup(self._rows(), self.codes, self.secondary, indices, self._padding)
+
+    def _rows(self) -> Tensor:
+        """The codebook as lookups see it."""
+        return rounded_rows(self.codebook, self.bits) if self.bits is not None and self.rounding else self.codebook
+
+    @property
+    def _padding(self) -> int:
+        return NO_PADDING if self.padding_idx is None else self.padding_idx
+
+    def expand(self) -> nn.Module:
+        """An `nn.Embedding` with the expanded table as its own, independent weight."""
+        table = self.weight.detach().clone()
+        return nn.Embedding.from_pretrained(table, freeze=False, padding_idx=self.padding_idx, sparse=self.sparse)
+
+    def resize(self, codes: Labels, secondary: Labels | None = None, *, places: Labels | None = None) -> None:
+        """Give every id its label anew, in place: old ids may have moved, and there may be more of them.
+
+        The codebook stays the parameter that it is, and its optimiser keeps its state. `secondary` of None means none.
+
+        Parameters
+        ----------
+        codes, secondary : integers of shape (number of ids, old and new,), in the label space of `labels`
+        places : integers of shape (num_embeddings,), optional
+            The number that every old id has now, such as `result.users.places_in(grown.users)`: what belongs to an id,
+            as `padding_idx` does, goes with it. Old ids keep their numbers where it is not given.
+
+        Raises
+        ------
+        InputError
+            When a label is not one of the codebook, places are not distinct numbers of ids, or there are too few ids
+            for `padding_idx`.
+        """
+        labels = self.labels.cpu().numpy()
+        rows = rows_of_labels("codes", label_array("codes", codes, minimum=0), labels)
+        second = None if secondary is None else secondary_rows(secondary, labels, rows, columns=self._many)
+        now = None if places is None else moved_ids(places, self.num_embeddings, len(rows))
+        if self.padding_idx is not None:
+            self.padding_idx = padding_index(self.padding_idx if now is None else int(now[self.padding_idx]), len(rows))
+        self.num_embeddings = len(rows)
+        self._register_codes(labels, rows, second, self.codebook.device)
+
+    def with_new_ids(self, codes: Labels, secondary: Labels | None = None) -> Self:
+        """A module with further ids appended, whose labels the codebook already holds; nothing is retrained.
+
+        The new ids are `num_embeddings`, `num_embeddings + 1`, ... The codebook parameter is shared with this module:
+        what is trained in one is seen by both.
+
+        Parameters
+        ----------
+        codes, secondary : integers of shape (number of new ids,), in the label space of `labels`
+            A `secondary` of -1 means none.
+
+        Raises
+        ------
+        InputError
+            When a label is not one of the codebook.
+        """
+        labels = self.labels.cpu().numpy()
+        rows = rows_of_labels("codes", label_array("codes", codes, minimum=0), labels)
+        second = rows if secondary is None else secondary_rows(secondary, labels, rows, columns=self._many)
+        old = self.codes.cpu().numpy()
+        merged = None
+        if self.secondary is not None or secondary is not None:
+            merged = labels[np.concatenate([old if self.secondary is None else self.secondary.cpu().numpy(), second])]
+        other = type(self).__new__(type(self))
+        nn.Module.__init__(other)
+        other.__dict__.update({name: self.__dict__[name] for name in self.__dict__.keys() - other.__dict__.keys()})
+        for parts in ("_parameters", "_buffers", "_modules"):
+            other.__dict__[parts].update(self.__dict__[parts])
+        other.resize(labels[np.concatenate([old, rows])], merged, places=np.arange(self.num_embeddings))
+        return other.train(self.training)
+
+    def extra_repr(self) -> str:
+        given = {"secondary": self.secondary is not None, "padding_idx": self.padding_idx}
+        given |= {"sparse": self.sparse, "bits": self.bits}
+        parts = [f"{name}={value}" for name, value in given.items() if value is not None and value is not False]
+        return ", ".join([f"{self.num_embeddings}, {self.embedding_dim}, num_rows={self.num_rows}", *parts])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Codes from a file index the codebook unchecked ever after, so they are checked once, here.
+        for name in ("codes", "secondary"):
+            stored = state_dict.get(prefix + name)
+            if isinstance(stored, Tensor) and stored.numel():
+                low, high = (int(bound) for bound in torch.aminmax(stored))
+                if low < 0 or high >= self.num_rows:
+                    rest[-1].append(f"{prefix}{name} must hold rows from 0 to {self.num_rows - 1}, got {low}..{high}")
+        super()._load_from_state_dict(state_dict, prefix, *rest)

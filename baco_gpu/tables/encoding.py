@@ -1,0 +1,108 @@
+"""Encoding tables of product codes: rotated alike, centroids for all of them, and floats of a part at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from baco_gpu.errors import InputError
+from baco_gpu.ops.product_quantization import balanced_rotation, fit_centroids
+from baco_gpu.precision import ProductFormat
+
+
+class Encodable(Protocol):
+    """What encoding asks of a table of product codes (`ProductCodebookEmbedding`)."""
+
+    embedding_dim: int
+    centroids: nn.Parameter
+    codebook: nn.Parameter
+    behind: Any
+    numbers: Tensor
+    form: ProductFormat
+    rounding: bool
+
+    @property
+    def num_rows(self) -> int: ...
+    def blocks(self) -> Iterable[Tensor]: ...
+    def floats(self, rows: Tensor) -> Tensor: ...
+    def set_floats(self, rows: Tensor, values: Tensor) -> None: ...
+    def reassign(self) -> None: ...
+    def check_floats(self) -> None: ...
+
+
+@torch.no_grad()
+def encode_together(modules: Sequence[Encodable], seed: int = 0) -> None:
+    """Encode modules of one `centroids`, which are found for the rows of all of them; see `encode`.
+
+    Tables share them when one is given those of another: `items.centroids = users.centroids`.
+
+    Raises
+    ------
+    InputError
+        When they have not the same centroids and form, floats have been dropped, or one is not finite.
+    """
+    centroids, form = modules[0].centroids, modules[0].form
+    for module in modules:
+        module.check_floats()
+        if module.centroids is not centroids:
+            raise InputError("modules must have the same centroids to be encoded together, got several")
+        if module.form != form:
+            raise InputError(f"modules must have the same form to be encoded together, got {form} and {module.form}")
+        if not all(module.floats(rows).isfinite().all() for rows in module.blocks()):
+            raise InputError("rows must be finite to be encoded, got NaN or infinity")
+    centroids.copy_(fit_centroids(_Joined(modules), form, seed))
+    for module in modules:
+        module.reassign()
+        module.rounding = True
+
+
+@torch.no_grad()
+def rotate_together(modules: Sequence[Encodable]) -> None:
+    """Turn the floats of modules of one form alike, so that their pieces are; see `balanced_rotation`.
+
+    No inner product of two rows changes. Raises InputError when forms differ, or floats have been dropped.
+    """
+    for module in modules:
+        module.check_floats()
+        if module.form[:2] != modules[0].form[:2]:
+            raise InputError(
+                f"modules must have the same form to be rotated together, got {modules[0].form} and {module.form}"
+            )
+    rotation = balanced_rotation([_products(module) for module in modules], modules[0].form.subspaces)
+    holders = {module.codebook if module.behind is None else module.behind.anchor: module for module in modules}
+    for module in holders.values():
+        for rows in module.blocks():
+            floats = module.floats(rows)
+            module.set_floats(rows, floats @ rotation.to(floats))
+
+
+def _products(module: Encodable) -> Tensor:
+    """The inner products of its columns, (dim, dim)."""
+    total = torch.zeros((module.embedding_dim, module.embedding_dim), dtype=torch.float64)
+    for rows in module.blocks():
+        floats = module.floats(rows)
+        total += (floats.T @ floats).cpu()
+    return total
+
+
+class _Joined:
+    """The floats of several modules, one after another."""
+
+    def __init__(self, modules: Sequence[Encodable]) -> None:
+        self.modules = modules
+        self.device = modules[0].numbers.device
+
+    def __len__(self) -> int:
+        return sum(module.num_rows for module in self.modules)
+
+    def __getitem__(self, numbers: Tensor) -> Tensor:
+        out = self.modules[0].centroids.new_empty((len(numbers), self.modules[0].embedding_dim))
+        first = 0
+        for module in self.modules:
+            here = ((numbers >= first) & (numbers < first + module.num_rows)).nonzero().squeeze(1)
+            out[here] = module.floats(numbers[here] - first).to(out)
+            first += module.num_rows
+        return out

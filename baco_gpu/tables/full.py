@@ -1,0 +1,58 @@
+"""The table that is not compressed: a row of floats for every id."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from baco_gpu.tables.base import EmbeddingTable, Size, Stored, not_served
+
+
+class FullTable(nn.Embedding, EmbeddingTable):
+    """`torch.nn.Embedding`, with what every table answers."""
+
+    @classmethod
+    def of(cls, embedding: nn.Embedding) -> Self:
+        """The table of the same weight, to be asked."""
+        table = cls(embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx, device="meta")
+        del table.weight  # which need be no parameter, where it is parametrized
+        table.weight = embedding.weight
+        return table
+
+    def stored(self) -> list[Stored]:
+        return [Stored(self.weight, self.weight.numel(), self.weight.nbytes, self.num_embeddings)]
+
+    @property
+    def float_rows(self) -> Tensor:
+        return self.weight
+
+    @torch.no_grad()
+    def initialize(self, std: float, generator: torch.Generator | None = None) -> None:
+        """As of `EmbeddingTable`; the padding row stays zero."""
+        super().initialize(std, generator)
+        if self.padding_idx is not None:
+            self.weight[self.padding_idx] = 0
+
+    def _get_name(self) -> str:
+        return nn.Embedding.__name__  # by which checkpoints know a model
+
+
+def as_table(module: nn.Module) -> EmbeddingTable:
+    """The module as a table: itself, or that of its weight for an `nn.Embedding`; InputError for any other."""
+    if isinstance(module, EmbeddingTable):
+        return module
+    if isinstance(module, nn.Embedding):
+        return FullTable.of(module)
+    raise not_served(module)
+
+
+def size_of(*tables: nn.Module) -> Size:
+    """What tables store together: what several of them hold counts once."""
+    return Size.of(part for table in tables for part in as_table(table).stored())
+
+
+def tables_in(model: nn.Module) -> list[EmbeddingTable]:
+    """All tables of a model, and those that tables are made of, in the order of its modules."""
+    return [as_table(module) for module in model.modules() if isinstance(module, EmbeddingTable | nn.Embedding)]

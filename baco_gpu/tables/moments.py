@@ -1,0 +1,104 @@
+"""What optimisers have accumulated for a table, carried over to the codebook that takes its place.
+
+The gradient of a codebook's row is the sum of the gradients of the ids that read it, each with its share of the row
+(a half of each of two rows). A first moment is linear in gradients, so the same sum of first moments is what the
+optimiser would have accumulated had the codebook been there from the start with these gradients. A second moment is a
+mean of squared gradients: the sum with squared shares is the square's expectation where gradients of different ids are
+uncorrelated.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baco_gpu.errors import InputError
+from baco_gpu.tables.codebook import CodebookEmbedding
+
+# Which entries of an optimiser's state are first and which are second moments; the rest are step counts.
+_MOMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "Adam": (("exp_avg",), ("exp_avg_sq", "max_exp_avg_sq")),
+    "AdamW": (("exp_avg",), ("exp_avg_sq", "max_exp_avg_sq")),
+    "NAdam": (("exp_avg",), ("exp_avg_sq",)),
+    "RAdam": (("exp_avg",), ("exp_avg_sq",)),
+    "SparseAdam": (("exp_avg",), ("exp_avg_sq",)),
+    "SGD": (("momentum_buffer",), ()),
+    "RMSprop": (("grad_avg",), ("square_avg",)),
+    "Adagrad": ((), ("sum",)),
+}
+_TAKES_SPARSE = ("SGD", "SparseAdam", "Adagrad")
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, name: str, weight: Tensor, *, sparse: bool) -> None:
+    """Raise InputError where the optimiser cannot train the codebook of table `name`, or its state cannot move."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    if _groups_of(optimizer, weight) == []:
+        return
+    kind = type(optimizer).__name__
+    if sparse and _family(optimizer) not in (*_TAKES_SPARSE, None):
+        raise InputError(f"{name!r} has sparse gradients, and {kind} takes none: use one of {', '.join(_TAKES_SPARSE)}")
+    known = _roles(optimizer)
+    for key, value in optimizer.state.get(weight, {}).items():
+        if isinstance(value, Tensor) and value.ndim and key not in known:
+            raise InputError(
+                f"optimizer must have a state that can be moved, got {key!r} of {kind} for {name!r}; "
+                "compress with optimizer=None and make a new one"
+            )
+        if isinstance(value, Tensor) and value.ndim and value.shape != weight.shape:
+            raise InputError(f"{key!r} of the optimizer must have the shape of {name!r}, got {tuple(value.shape)}")
+
+
+@torch.no_grad()
+def move_state(optimizer: torch.optim.Optimizer, weight: Tensor, codebook: CodebookEmbedding) -> tuple[int, int]:
+    """Put the codebook where `weight` was, with its state summed by row; the bytes of the state before and after."""
+    for group in _groups_of(optimizer, weight):
+        group["params"] = [codebook.codebook if each is weight else each for each in group["params"]]
+    state = optimizer.state.pop(weight, None)
+    if not state:
+        return 0, 0
+    first, _ = _MOMENTS[_family(optimizer) or ""] if _family(optimizer) else ((), ())
+    moved = {}
+    for key, value in state.items():
+        if isinstance(value, Tensor) and value.ndim:
+            moved[key] = _summed(value, codebook, squared=key not in first)
+        else:
+            moved[key] = value
+    optimizer.state[codebook.codebook] = moved
+    return _nbytes(state), _nbytes(moved)
+
+
+def _summed(moment: Tensor, codebook: CodebookEmbedding, *, squared: bool) -> Tensor:
+    """The moments of a table's rows, (num_embeddings, dim), summed by the rows of the codebook that they read."""
+    codes, secondary = codebook.codes, codebook.secondary
+    terms = moment.double()
+    if codebook.padding_idx is not None:
+        terms = terms.clone()
+        terms[codebook.padding_idx] = 0
+    total = terms.new_zeros((codebook.num_rows, terms.shape[1]))
+    if secondary is None:
+        total.index_add_(0, codes.long(), terms)
+    else:
+        single = (secondary == codes).unsqueeze(1)
+        share = torch.where(single, 1.0, 0.25 if squared else 0.5).to(terms.dtype)
+        total.index_add_(0, codes.long(), terms * share)
+        total.index_add_(0, secondary.long(), torch.where(single, 0.0, terms * share))
+    return total.to(moment.dtype)
+
+
+def _groups_of(optimizer: torch.optim.Optimizer, weight: Tensor) -> list[dict]:
+    return [group for group in optimizer.param_groups if any(each is weight for each in group["params"])]
+
+
+def _family(optimizer: torch.optim.Optimizer) -> str | None:
+    """The name of the optimiser, or of its first base, whose state is known."""
+    return next((kind.__name__ for kind in type(optimizer).__mro__ if kind.__name__ in _MOMENTS), None)
+
+
+def _roles(optimizer: torch.optim.Optimizer) -> set[str]:
+    family = _family(optimizer)
+    return set() if family is None else {key for keys in _MOMENTS[family] for key in keys}
+
+
+def _nbytes(state: dict) -> int:
+    return sum(value.nbytes for value in state.values() if isinstance(value, Tensor))

@@ -1,0 +1,260 @@
+"""An embedding table that is integers of few bits while it is trained, too: no floats are kept behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from baco_gpu.checks import check_choice, check_integer
+from baco_gpu.errors import InputError
+from baco_gpu.ops.quantization import pack, quantized_rows, stochastic_rows, unpack, values_of
+from baco_gpu.ops.reference import check_indices, check_range
+from baco_gpu.ops.segments import add_by_row_
+from baco_gpu.precision import BITS, SCALE_BYTES, packed_width
+from baco_gpu.tables.assignments import padding_index, trained_table
+from baco_gpu.tables.base import Device, EmbeddingTable, Stored, numpy_of
+from baco_gpu.tables.rowwise import RowwiseRMSprop
+
+_BLOCK = 1 << 13  # rows that are floats at a time where all are drawn or rounded
+
+
+class LowPrecisionEmbedding(EmbeddingTable):
+    """A table of `num_embeddings` rows, each stored as integers of few bits and a scale, in training as in serving.
+
+    Called like `torch.nn.Embedding`: indices of any shape in, float32 of shape (*indices.shape, embedding_dim) out.
+    There are no float weights. Backward passes leave the gradients of the rows that were looked up with the module, and
+    `baco_gpu.RowwiseRMSprop` takes them from there, moves these rows, and rounds them at random, so that steps smaller
+    than the integers tell apart add up all the same (ALPT, arXiv 2212.05735, section 3).
+
+    Parameters
+    ----------
+    num_embeddings, embedding_dim : int
+    padding_idx : int, optional
+        The index whose embedding is zero and gets no gradient; counted from the end where negative.
+    bits : int, 16 or from 8 to 2
+        Of a value.
+    device : as of `torch.nn.Embedding`
+
+    Attributes
+    ----------
+    integers : uint8 buffer of shape (num_embeddings, packed width)
+        Of `bits` each, as `baco_gpu.precision` packs them.
+    scales : uint8 buffer of shape (num_embeddings, 1)
+        See `baco_gpu.precision.scale_values`.
+    anchor : nn.Parameter of shape (0,)
+        What autograd, and the state of the optimiser, know the table by; it has no values.
+
+    Raises
+    ------
+    InputError
+        When a size is out of range.
+    """
+
+    integers: Tensor
+    scales: Tensor
+    anchor: nn.Parameter
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        *,
+        bits: int = 8,
+        device: Device = None,
+    ) -> None:
+        super().__init__()
+        self.num_embeddings = check_integer("num_embeddings", num_embeddings, minimum=0)
+        self.embedding_dim = check_integer("embedding_dim", embedding_dim, minimum=1)
+        self.padding_idx = padding_index(padding_idx, self.num_embeddings)
+        check_choice("bits", bits, tuple(BITS.values()))
+        self.bits = bits
+        width = packed_width(self.embedding_dim, bits)
+        self.register_buffer("integers", torch.zeros((self.num_embeddings, width), dtype=torch.uint8, device=device))
+        self.register_buffer(
+            "scales", torch.zeros((self.num_embeddings, SCALE_BYTES), dtype=torch.uint8, device=device)
+        )
+        self.anchor = nn.Parameter(torch.empty(0, device=device))
+        self._gradients: list[tuple[Tensor | None, Tensor]] = []
+        self.reset_parameters()
+
+    @classmethod
+    def from_pretrained(cls, table: Tensor | nn.Embedding, *, padding_idx: int | None = None, bits: int = 8) -> Self:
+        """A trained table rounded to the nearest integers, on its device, to be trained on.
+
+        Parameters
+        ----------
+        table : floating tensor of shape (num_embeddings, embedding_dim), or `nn.Embedding`
+        padding_idx, bits : as of `LowPrecisionEmbedding`
+
+        Raises
+        ------
+        InputError
+            When the table is no floating matrix, or not finite.
+        """
+        source = trained_table(table)
+        if not source.isfinite().all():
+            raise InputError("table must be finite, got NaN or infinity")
+        rows, dim = source.shape
+        module = cls(rows, dim, padding_idx, bits=bits, device=source.device)
+        module.write_all(source)
+        return module
+
+    @torch.no_grad()
+    def reset_parameters(self, std: float = 1.0, generator: torch.Generator | None = None) -> None:
+        """Draw all rows from N(0, std^2), on the CPU where it has a generator, and round them to the nearest."""
+        device = self.scales.device if generator is None else generator.device
+        for start in range(0, self.num_embeddings, _BLOCK):
+            shape = min(_BLOCK, self.num_embeddings - start), self.embedding_dim
+            self._write_block(start, torch.empty(shape, device=device).normal_(0.0, std, generator=generator))
+
+    initialize = reset_parameters
+
+    def stored(self) -> list[Stored]:
+        """The integers, of which each is a parameter, and the scales."""
+        count = self.num_embeddings * self.embedding_dim
+        rows = Stored(self.integers, count, self.integers.nbytes, self.num_embeddings)
+        return [rows, Stored(self.scales, 0, self.scales.nbytes)]
+
+    def read_rows(self) -> Tensor:
+        return self.read()
+
+    def check_training(self, *, std: float | None, cuda_graph: bool) -> None:
+        if cuda_graph:
+            raise InputError(
+                "cuda_graph must be False for tables of LowPrecisionEmbedding, whose steps wait for the device"
+            )
+
+    @classmethod
+    def own_optimizer(cls, tables: Sequence[Self], lr: float, seed: int) -> torch.optim.Optimizer:
+        return RowwiseRMSprop(tables, lr, seed=seed)
+
+    def export_arrays(self) -> dict[str, Any]:
+        arrays = {"codebook": numpy_of(self.integers), "scales": numpy_of(self.scales)}
+        return {**arrays, "bits": self.bits, "dim": self.embedding_dim, "padding_idx": self.padding_idx}
+
+    @property
+    def weight(self) -> Tensor:
+        """The table as floats, (num_embeddings, embedding_dim), through which gradients reach the module."""
+        return self._look_up(None)
+
+    @torch.compiler.disable
+    def forward(self, input: Tensor) -> Tensor:
+        """Embeddings of indices (int32 or int64, any shape): a float32 tensor of shape (*input.shape, embedding_dim).
+
+        Raises InputError when `input` is no integer tensor or, on the CPU, holds an index out of range; on a GPU such
+        an index ends in PyTorch's assertion.
+        """
+        check_indices(input)
+        flat = input.reshape(-1)
+        check_range("indices", flat, self.num_embeddings)
+        return self._look_up(flat).view(*input.shape, self.embedding_dim)
+
+    def read(self, rows: Tensor | None = None) -> Tensor:
+        """These rows, or all, as floats that no gradient passes through: (number of rows, embedding_dim)."""
+        integers, scales = self.integers, self.scales
+        if rows is not None:
+            integers, scales = integers.index_select(0, rows), scales.index_select(0, rows)
+        return values_of(unpack(integers, self.bits, self.embedding_dim), scales, self.bits)
+
+    @torch.no_grad()
+    def write(self, rows: Tensor, values: Tensor, chances: Tensor | None = None) -> None:
+        """Store values as these rows, rounded to the nearest integers; by `chances` where these are given.
+
+        Parameters
+        ----------
+        rows : int64 tensor of distinct rows
+        values : float32 tensor of shape (number of rows, embedding_dim)
+        chances : float32 tensor of the same shape, uniform from 0 to 1
+            See `baco_gpu.ops.quantization.stochastic_rows`.
+        """
+        if chances is None:
+            integers, scales = quantized_rows(values, self.bits)
+        else:
+            integers, scales = stochastic_rows(values, self.bits, chances)
+        _words(self.integers).index_copy_(0, rows, _words(pack(integers, self.bits)))
+        self.scales.index_copy_(0, rows, scales)
+
+    def write_all(self, values: Tensor) -> None:
+        """Store floats of shape (num_embeddings, embedding_dim) as all rows, rounded to the nearest integers."""
+        for start in range(0, self.num_embeddings, _BLOCK):
+            self._write_block(start, values[start : start + _BLOCK])
+
+    write_rows = write_all
+
+    def take_gradient(self) -> tuple[Tensor, Tensor]:
+        """What backward passes have left since the last call: rows, int64 and ascending, and the sum for each of them.
+
+        Rows without any are left out; of a gradient of the whole table (`weight`), those where it is zero.
+        """
+        taken, self._gradients = self._gradients, []
+        whole = [gradient for rows, gradient in taken if rows is None]
+        parts = [(rows, gradient) for rows, gradient in taken if rows is not None]
+        if whole:
+            total = whole[0] if len(taken) == 1 else torch.stack(whole).sum(dim=0)
+            for rows, gradient in parts:
+                add_by_row_(total, gradient, rows)
+            touched = total.any(dim=1).nonzero().squeeze(1)
+            total = total if len(touched) == len(total) else total[touched]
+        elif parts:
+            rows, gradient = (torch.cat(part) for part in zip(*parts, strict=True))
+            touched, places = torch.unique(rows, return_inverse=True)
+            total = add_by_row_(gradient.new_zeros((len(touched), self.embedding_dim)), gradient, places)
+        else:
+            touched, total = self.scales.new_empty(0, dtype=torch.int64), self.anchor.new_empty(0, self.embedding_dim)
+        if self.padding_idx is not None:
+            real = touched != self.padding_idx
+            touched, total = touched[real], total[real]
+        return touched.long(), total
+
+    def expand(self) -> nn.Embedding:
+        """An `nn.Embedding` with the table's values as its own, independent weight."""
+        return nn.Embedding.from_pretrained(self.read(), freeze=False, padding_idx=self.padding_idx)
+
+    def extra_repr(self) -> str:
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}, bits={self.bits}"
+
+    def _look_up(self, rows: Tensor | None) -> Tensor:
+        out: Tensor = _Lookup.apply(self.anchor, self, rows)
+        return out
+
+    def _write_block(self, start: int, values: Tensor) -> None:
+        """Store the rows from `start` on; the padding row is zero."""
+        rows = torch.arange(start, start + len(values), device=self.scales.device)
+        values = values.to(self.scales.device, torch.float32)
+        if self.padding_idx is not None:
+            values = values.masked_fill((rows == self.padding_idx)[:, None], 0)
+        self.write(rows, values)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        for name in ("integers", "scales"):
+            stored = state_dict.get(prefix + name)
+            if isinstance(stored, Tensor) and stored.dtype != torch.uint8:
+                arguments[-1].append(f"{prefix}{name} must be torch.uint8, got {stored.dtype}")
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def _words(rows: Tensor) -> Tensor:
+    """Rows of bytes as rows of the widest integers that they are made up of, which are copied several times as fast."""
+    dtypes = (torch.int64, torch.int32, torch.int16)
+    return rows.view(next((dtype for dtype in dtypes if rows.shape[1] % dtype.itemsize == 0), rows.dtype))
+
+
+class _Lookup(torch.autograd.Function):
+    """Rows as floats; backward leaves their gradient with the table, and gives its anchor none."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, table: LowPrecisionEmbedding, rows: Tensor | None) -> Tensor:
+        ctx.table, ctx.rows = table, rows
+        return table.read(rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
+        ctx.table._gradients.append((ctx.rows, gradient))
+        return None, None, None

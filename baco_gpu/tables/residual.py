@@ -1,0 +1,240 @@
+"""A codebook whose well-known ids have something of their own: a shared row, plus a residual of low rank."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baco_gpu.checks import check_integer
+from baco_gpu.errors import InputError
+from baco_gpu.tables.assignments import Labels, carried, label_array, trained_table
+from baco_gpu.tables.base import Stored, numpy_of
+from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.mixed import MixedCodebookEmbedding
+
+
+class ResidualCodebookEmbedding(CodebookEmbedding):
+    """A `CodebookEmbedding` in which some ids add a residual of low rank to the row that they share.
+
+    Row `i` of the expanded table is  `shared_i + residual_i @ basis`,  where `shared_i` is what `CodebookEmbedding`
+    makes of the codes. Members of a co-cluster that have enough interactions to differ from one another can then do so,
+    at `residual_dim` numbers an id in place of `embedding_dim`. As in LoRA (Hu et al., arXiv 2106.09685) the residuals
+    start at zero: training begins from the co-clusters.
+
+    Parameters
+    ----------
+    codes, embedding_dim, secondary, padding_idx : as of `CodebookEmbedding`
+    residual_dim : int
+        The rank of the residuals, from 1 to `embedding_dim`.
+    residual_ids : integers of shape (number of ids with a residual,), optional
+        The ids that have one, each once; all by default. The padding index has none in either case.
+    options
+        Further arguments of `CodebookEmbedding`. Residuals are not quantised.
+
+    Attributes
+    ----------
+    residual : nn.Parameter of shape (ids with a residual + 1, residual_dim)
+        The last row stays zero: it is that of every other id.
+    basis : nn.Parameter of shape (residual_dim, embedding_dim)
+    residual_rows : int32 buffer of shape (num_embeddings,), the row of `residual` of every id
+    codebook, codes, labels : as of `CodebookEmbedding`
+
+    Raises
+    ------
+    InputError
+        As `CodebookEmbedding` does, and when `residual_dim` or an id is out of range, or an id is there twice.
+    """
+
+    residual: nn.Parameter
+    basis: nn.Parameter
+    residual_rows: Tensor
+
+    def __init__(
+        self,
+        codes: Labels,
+        embedding_dim: int,
+        secondary: Labels | None = None,
+        *,
+        residual_dim: int,
+        residual_ids: Labels | None = None,
+        padding_idx: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(codes, embedding_dim, secondary, padding_idx=padding_idx, **options)
+        rank = check_integer("residual_dim", residual_dim, minimum=1, maximum=self.embedding_dim)
+        ids = _own_ids(residual_ids, self.num_embeddings, self.padding_idx)
+        rows = np.full(self.num_embeddings, len(ids), np.int32)
+        rows[ids] = np.arange(len(ids), dtype=np.int32)
+        self.register_buffer("residual_rows", torch.as_tensor(rows, device=self.codes.device))
+        self.residual = nn.Parameter(self.codebook.new_zeros((len(ids) + 1, rank)))
+        self.basis = nn.Parameter(self.codebook.new_empty((rank, self.embedding_dim)))
+        self.reset_residual()
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        table: Tensor | nn.Embedding,
+        codes: Labels,
+        secondary: Labels | None = None,
+        weights: Tensor | np.ndarray | None = None,
+        *,
+        residual_dim: int,
+        residual_ids: Labels | None = None,
+        padding_idx: int | None = None,
+    ) -> ResidualCodebookEmbedding:
+        """Compress a trained table: its codebook is that of `CodebookEmbedding.from_pretrained`, and the residuals are
+        the best approximation of that rank to what the codebook leaves of their rows (Eckart and Young, 1936).
+
+        Parameters
+        ----------
+        table, codes, secondary, weights, padding_idx : as of `CodebookEmbedding.from_pretrained`
+        residual_dim, residual_ids : as of `ResidualCodebookEmbedding`
+
+        Raises
+        ------
+        InputError
+            As either of the two does.
+        """
+        shared = CodebookEmbedding.from_pretrained(table, codes, secondary, weights, padding_idx=padding_idx)
+        source = trained_table(table)
+        module = cls(
+            codes,
+            source.shape[1],
+            secondary,
+            residual_dim=residual_dim,
+            residual_ids=residual_ids,
+            padding_idx=padding_idx,
+            dtype=source.dtype,
+            device=source.device,
+        )
+        with torch.no_grad():
+            module.codebook.copy_(shared.codebook)
+            own = module._own_ids()
+            left = (source[own] - shared.weight[own]).double()
+            # The eigenvectors of the small Gram matrix are the right singular vectors; eigenvalues ascend.
+            directions = torch.linalg.eigh(left.T @ left).eigenvectors.flip(1)[:, : module.residual_dim]
+            module.basis.copy_(directions.T)
+            module.residual[:-1] = (left @ directions).to(source.dtype)
+        return module
+
+    @property
+    def residual_dim(self) -> int:
+        """The rank of the residuals."""
+        return self.basis.shape[0]
+
+    @property
+    def weight(self) -> Tensor:
+        """The expanded table of shape (num_embeddings, embedding_dim), through which gradients reach all parameters."""
+        return super().weight + self._residuals(self.residual_rows)
+
+    def stored(self) -> list[Stored]:
+        """As of `CodebookEmbedding`; and the residuals, their basis, and the index of them: one parameter for each id
+        that has a residual where not all do, as for a secondary code."""
+        owners = len(self.residual) - 1
+        return [
+            *super().stored(),
+            Stored(self.residual, owners * self.residual_dim, self.residual.nbytes),
+            Stored(self.basis, self.basis.numel(), self.basis.nbytes),
+            Stored(self.residual_rows, owners if owners < self.num_embeddings else 0, self.residual_rows.nbytes),
+        ]
+
+    def initialize(self, std: float, generator: torch.Generator | None = None) -> None:
+        """As of `CodebookEmbedding`; residuals start at zero, beside a basis that is drawn anew."""
+        super().initialize(std, generator)
+        self.reset_residual(generator)
+
+    def export_arrays(self) -> dict[str, Any]:
+        parts = {"residual": self.residual, "basis": self.basis}
+        # In the dtype that packed rows are looked up in.
+        values = {name: numpy_of(part if self.bits is None else part.float()) for name, part in parts.items()}
+        return {**super().export_arrays(), **values, "residual_rows": numpy_of(self.residual_rows)}
+
+    @torch.no_grad()
+    def reset_residual(self, generator: torch.Generator | None = None) -> None:
+        """Zero the residuals, and draw the basis so that a residual of unit variance makes rows of unit variance.
+
+        The numbers are drawn on the CPU, so that those of a `generator` are the same on every device.
+        """
+        self.residual.zero_()
+        drawn = torch.empty(self.basis.shape, dtype=self.basis.dtype)
+        self.basis.copy_(drawn.normal_(0.0, 1.0 / math.sqrt(self.residual_dim), generator=generator))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Embeddings of indices (int32 or int64, any shape): a tensor of shape (*input.shape, embedding_dim).
+
+        Raises InputError as `CodebookEmbedding.forward` does.
+        """
+        shared = super().forward(input)
+        return shared + self._residuals(self.residual_rows[input])
+
+    def resize(self, codes: Labels, secondary: Labels | None = None, *, places: Labels | None = None) -> None:
+        """As `CodebookEmbedding.resize`; ids keep their residuals, new ones have none.
+
+        Residuals belong to ids, and so `places` must say where the old ids are as soon as there are others: numbers of
+        sorted raw ids move when new ones come between them.
+
+        Raises InputError as that does, when there are fewer ids than before, and when there are more and no places.
+        """
+        count = len(codes)
+        if count < self.num_embeddings:
+            raise InputError(f"codes must be of {self.num_embeddings} ids or more, got {count}")
+        if places is None and count > self.num_embeddings:
+            raise InputError(
+                f"places must be given where {self.num_embeddings} ids become {count}, got None: residuals belong to "
+                "ids, and result.users.places_in(grown.users) says where the old ones are now"
+            )
+        old = self.residual_rows
+        super().resize(codes, secondary, places=places)
+        if places is not None:
+            nobody = old.new_full((count,), len(self.residual) - 1)
+            self.register_buffer("residual_rows", carried(old, places, nobody))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, residual_dim={self.residual_dim}, residual_ids={len(self.residual) - 1}"
+
+    def _own_ids(self) -> Tensor:
+        """The ids that have a residual, in the order of their rows."""
+        ids = torch.nonzero(self.residual_rows < len(self.residual) - 1).flatten()
+        return ids[torch.argsort(self.residual_rows[ids])]
+
+    def _residuals(self, rows: Tensor) -> Tensor:
+        # The last row is a padding row: it gets no gradient, and so stays zero under any optimiser.
+        own = functional.embedding(rows, self.residual, padding_idx=len(self.residual) - 1)
+        return own @ self.basis
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        rows = state_dict.get(prefix + "residual_rows")
+        if isinstance(rows, Tensor) and rows.numel():
+            low, high = (int(bound) for bound in torch.aminmax(rows))
+            if low < 0 or high >= len(self.residual):
+                errors: list[str] = rest[-1]
+                errors.append(f"{prefix}residual_rows must hold 0 to {len(self.residual) - 1}, got {low}..{high}")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class ResidualMixedCodebookEmbedding(ResidualCodebookEmbedding, MixedCodebookEmbedding):
+    """A `MixedCodebookEmbedding` in which some ids add a residual of low rank to what they mix.
+
+    The arguments are those of both. A trained table cannot be compressed to it, since the rows of ids that mix many
+    are no means of theirs: `from_pretrained` raises InputError.
+    """
+
+    @classmethod
+    def from_pretrained(cls, *arguments: Any, **options: Any) -> ResidualMixedCodebookEmbedding:
+        raise InputError("from_pretrained must be called of a table whose ids do not mix rows, got one that does")
+
+
+def _own_ids(ids: Labels | None, count: int, padding_idx: int | None) -> np.ndarray:
+    """The ids that have a residual, checked; without the padding index."""
+    own = np.arange(count) if ids is None else label_array("residual_ids", ids, minimum=0)
+    if own.size and own.max() >= count:
+        raise InputError(f"residual_ids must be from 0 to {count - 1}, got {own.max()}")
+    if len(np.unique(own)) < len(own):
+        values, times = np.unique(own, return_counts=True)
+        raise InputError(f"residual_ids must name every id once, got {values[times > 1][0]} more than once")
+    return own if padding_idx is None else own[own != padding_idx]

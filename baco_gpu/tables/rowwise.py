@@ -1,0 +1,219 @@
+"""RMSprop for tables of few bits: one mean square for a row, and steps that are rounded at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from baco_gpu.checks import check_integer, check_number
+from baco_gpu.cuda.launch import Launcher
+from baco_gpu.cuda.plan import WARP, shared_grid
+from baco_gpu.errors import InputError
+from baco_gpu.ops.counters import odd_words, random_chances
+from baco_gpu.ops.dispatch import launcher_of
+from baco_gpu.ops.quantization import pack, unpack
+from baco_gpu.precision import least_scale, midpoint, scale_values
+
+KERNEL_LEVELS = {8: "unsigned char", 16: "unsigned short"}  # of the bits that there is a kernel for, what holds a value
+_MOST_COUNTED = 255  # a byte
+
+
+class IntegerRows(Protocol):
+    """What the optimizer asks of a table of few bits (`LowPrecisionEmbedding`)."""
+
+    num_embeddings: int
+    embedding_dim: int
+    bits: int
+    integers: Tensor
+    scales: Tensor
+    anchor: nn.Parameter
+
+    def read(self, rows: Tensor | None = None) -> Tensor: ...
+    def write(self, rows: Tensor, values: Tensor, chances: Tensor | None = None) -> None: ...
+    def take_gradient(self) -> tuple[Tensor, Tensor]: ...
+
+
+class Move(NamedTuple):
+    """A step of some rows of a table.
+
+    Attributes
+    ----------
+    table : LowPrecisionEmbedding
+    state : dict of Tensor
+        Of the optimiser: "squares", "count" and "step".
+    rows : int64 tensor of distinct rows
+    gradient : float32 tensor of shape (number of rows, dim)
+    odd : int32 tensor of shape (dim,), from `odd_words`
+    lr, eps : float
+    seed : int
+        Of the rounding.
+    """
+
+    table: IntegerRows
+    state: dict[str, Tensor]
+    rows: Tensor
+    gradient: Tensor
+    odd: Tensor
+    lr: float
+    eps: float
+    seed: int
+
+
+class RowwiseRMSprop(torch.optim.Optimizer):
+    """The optimiser of `LowPrecisionEmbedding`: 5 bytes a row, where Adam has 8 for every value.
+
+    A row that has a gradient g is moved by `-lr * g / (sqrt(v) + eps)`, where v is the mean of the mean squares of the
+    row's gradients so far, and, from the 256th on, a moving average that forgets by 1/256 a step. So all values of a
+    row have one rate, as with FBGEMM's row-wise optimisers, and there is no momentum. Other rows stay as they are.
+    What is stored of a row is rounded up or down at random, and right on average; by the same numbers on every device,
+    a function of the seed, the step, the row and the dimension.
+
+    A step takes the gradients from the tables, so that the next backward pass begins anew. Other parameters of a model
+    need an optimiser of their own beside this one.
+
+    Parameters
+    ----------
+    tables : nn.Module or iterable of LowPrecisionEmbedding
+        Of a module, all such tables in it.
+    lr : float
+        The length of the steps of a value; what suits Adam is a good first guess.
+    eps : float
+    seed : int
+        Of the rounding.
+
+    Raises
+    ------
+    InputError
+        When there is no such table, something else is given, or a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        tables: nn.Module | Iterable[IntegerRows],
+        lr: float = 5e-3,
+        *,
+        eps: float = 1e-8,
+        seed: int = 0,
+    ) -> None:
+        given = tables.modules() if isinstance(tables, nn.Module) else list(tables)
+        found = [cast("IntegerRows", table) for table in given if hasattr(table, "take_gradient")]
+        if not found or (not isinstance(tables, nn.Module) and len(found) < len(list(given))):
+            raise InputError(f"tables must be of LowPrecisionEmbedding, one at least, got {tables!r}")
+        self.seed = check_integer("seed", seed, minimum=0, maximum=2**63 - 2)
+        self._tables = {table.anchor: table for table in found}
+        self._odd: dict[Tensor, Tensor] = {}
+        defaults = {"lr": check_number("lr", lr, above=0.0), "eps": check_number("eps", eps, above=0.0)}
+        super().__init__([*self._tables], defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Move the rows that have a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for place, anchor in enumerate(group["params"]):
+                table = self._tables[anchor]
+                rows, gradient = table.take_gradient()
+                if not len(rows):
+                    continue
+                state = self._state_of(table)
+                state["step"] += 1
+                seed = self.seed + place
+                if anchor not in self._odd:
+                    self._odd[anchor] = odd_words(table.embedding_dim, seed, rows.device)
+                move = Move(table, state, rows, gradient, self._odd[anchor], group["lr"], group["eps"], seed)
+                launch = launcher_of(rows.device) if rows.is_cuda and table.bits in KERNEL_LEVELS else None
+                if rows.is_cpu:
+                    move_rows_in_loop(move)
+                elif launch is None:
+                    move_rows(move)
+                else:
+                    with torch.cuda.device(rows.device):
+                        move_rows_by_kernel(launch, move)
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget gradients that no step has taken."""
+        super().zero_grad(set_to_none)
+        for table in self._tables.values():
+            table.take_gradient()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the `state_dict` of another run."""
+        super().load_state_dict(state_dict)
+        for anchor in self._tables:  # the base class gives what it loads the dtype of a parameter
+            state = self.state[anchor]
+            if state:
+                state["count"] = state["count"].to(torch.uint8)
+                state["step"] = state["step"].to(anchor.device)
+
+    def _state_of(self, table: IntegerRows) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.state[table.anchor]
+        if not state:
+            rows, device = table.num_embeddings, table.scales.device
+            state["squares"] = torch.zeros(rows, device=device)
+            state["count"] = torch.zeros(rows, dtype=torch.uint8, device=device)
+            state["step"] = torch.zeros((), dtype=torch.int64, device=device)
+        return state
+
+
+def move_rows(move: Move) -> None:
+    """Make a step, on any device.
+
+    Means are added up in float64, so that every order of addition gives the same float32, all but always. Roots are
+    taken in float64, too: those of float32 on a CPU are MKL's, of which one in 170 is not the nearest float.
+    """
+    table, state, rows, gradient, odd, lr, eps, seed = move
+    squares, count = state["squares"][rows], state["count"][rows].int() + 1
+    squares += (gradient.double().square().mean(dim=1).float() - squares) / count
+    state["squares"][rows] = squares
+    state["count"][rows] = count.clamp_(max=_MOST_COUNTED).to(torch.uint8)
+    length = squares.double().sqrt_().float().add_(eps).reciprocal_().mul_(lr)
+    values = table.read(rows).sub_(gradient * length[:, None])
+    table.write(rows, values, random_chances(rows, odd, seed, state["step"]))
+
+
+def move_rows_in_loop(move: Move) -> None:
+    """`move_rows` of a table on the CPU, as one compiled loop."""
+    from baco_gpu.tables import rowwise_loop  # and Numba, which tables on a GPU can do without
+
+    table, state, rows, gradient, odd, lr, eps, seed = move
+    if table.bits in KERNEL_LEVELS:
+        levels, places = table.integers.numpy().view(f"u{table.bits // 8}"), rows
+    else:
+        unpacked = unpack(table.integers[rows], table.bits, table.embedding_dim)
+        levels, places = unpacked.to(torch.uint8).numpy(), torch.arange(len(rows))
+    rowwise_loop.move_rows(
+        levels,
+        places.numpy(),
+        rows.numpy(),
+        table.scales.view(-1).numpy(),
+        scale_values(np.arange(256, dtype=np.uint8), table.bits),
+        state["squares"].numpy(),
+        state["count"].numpy(),
+        gradient.contiguous().numpy(),
+        odd.numpy(),
+        np.uint64(seed),
+        state["step"].item(),
+        np.float32(midpoint(table.bits)),
+        least_scale(table.bits),
+        np.float32(lr),
+        np.float32(eps),
+    )
+    if table.bits not in KERNEL_LEVELS:
+        table.integers[rows] = pack(torch.from_numpy(levels), table.bits)
+
+
+def move_rows_by_kernel(launch: Launcher, move: Move) -> None:
+    """`move_rows` of a table of 8 or 16 bits in one kernel, in the place of about 150 of PyTorch's."""
+    table, state, rows, gradient, odd, lr, eps, seed = move
+    grid = shared_grid(len(rows), launch.limits.threads // WARP, launch.processors)
+    numbers = [rows, len(rows), gradient.contiguous(), table.embedding_dim, lr, eps, seed]
+    own = [table.integers, table.scales, state["squares"], state["count"]]
+    launch("low_precision_step", (KERNEL_LEVELS[table.bits],), grid, [*numbers, state["step"], odd, *own])

@@ -1,0 +1,108 @@
+"""An exported table as a PyTorch module: looked up on its device in the bytes that it was exported in."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from baco_gpu.ops.product_quantization import join_pieces, length_values, read, signs_of
+from baco_gpu.ops.quantization import unpack, values_of
+from baco_gpu.ops.reference import check_indices, check_range
+from baco_gpu.serving.table import ARRAYS, ServedTable
+from baco_gpu.tables.base import Device, EmbeddingTable
+from baco_gpu.tables.export import served_table
+
+
+class ServedEmbedding(nn.Module):
+    """What a `CodebookEmbedding` or `LowPrecisionEmbedding` stores, for inference: rows of few bits stay packed,
+    and are unpacked by the batch.
+
+    Called like `torch.nn.Embedding`: indices of any shape in, (*shape, embedding_dim) out. It has no parameters, and
+    its buffers, named as the attributes of `ServedTable`, follow `to(device)` and `state_dict`.
+
+    Parameters
+    ----------
+    table : ServedTable
+        As `baco_gpu.serving.load_codebook` reads it.
+    device : as of `torch.nn.Embedding`
+    """
+
+    codebook: Tensor
+    codes: Tensor | None
+    secondary: Tensor | None
+    scales: Tensor | None
+    centroids: Tensor | None
+    residual: Tensor | None
+    basis: Tensor | None
+    residual_rows: Tensor | None
+
+    def __init__(self, table: ServedTable, *, device: Device = None) -> None:
+        super().__init__()
+        self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
+        self.padding_idx, self.own_share, self.bits = table.padding_idx, table.own_share, table.bits
+        self.form = table.form
+        arrays = table.arrays()
+        for name in ARRAYS:
+            if name in arrays:
+                array = arrays[name]
+                unsigned = array.dtype == np.uint16  # few operators take these: see `product_quantization.store`
+                self.register_buffer(name, torch.tensor(array.view(np.int16) if unsigned else array, device=device))
+            else:
+                setattr(self, name, None)  # `torch.export` does not take a buffer that is None
+
+    @classmethod
+    def of(cls, module: EmbeddingTable) -> Self:
+        """What `module` stores, on its device; InputError as of `export_codebook`."""
+        return cls(served_table(module), device=next(module.parameters()).device)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is stored."""
+        return sum(buffer.nbytes for buffer in self.state_dict().values())
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Embeddings of indices (int32 or int64, any shape): a tensor of shape (*input.shape, embedding_dim).
+
+        Raises InputError when `input` is no integer tensor or, on the CPU, holds an index out of range.
+        """
+        check_indices(input)
+        flat = input.reshape(-1)
+        if not torch.compiler.is_compiling():  # a graph of unknown indices cannot ask
+            check_range("indices", flat, self.num_embeddings)
+        out = self._rows(flat if self.codes is None else self.codes[flat])
+        if self.secondary is not None:
+            # Half precision is added up in single precision, and rounded once.
+            wide = torch.promote_types(out.dtype, torch.float32)
+            own, others = out.to(wide), self._rows(self.secondary[flat]).to(wide)
+            if self.own_share is None:
+                own = (own + others) * 0.5
+            else:
+                own = self.own_share * own + (1.0 - self.own_share) * others.mean(dim=1)
+            out = own.to(out.dtype)
+        if self.padding_idx is not None:
+            out = out.masked_fill((flat == self.padding_idx).unsqueeze(1), 0)
+        if self.residual is not None and self.basis is not None and self.residual_rows is not None:
+            out = out + self.residual[self.residual_rows[flat]] @ self.basis
+        return out.view(*input.shape, self.embedding_dim)
+
+    def extra_repr(self) -> str:
+        if self.centroids is not None:
+            stored = f"{self.codebook.shape[1]} numbers of {len(self.centroids)} centroids"
+        else:
+            stored = str(self.codebook.dtype).removeprefix("torch.") if self.bits is None else f"{self.bits} bits"
+        return f"{self.num_embeddings}, {self.embedding_dim}, num_rows={len(self.codebook)}, stored in {stored}"
+
+    def _rows(self, rows: Tensor) -> Tensor:
+        """Rows of the codebook, as floats: (*rows.shape, embedding_dim)."""
+        values = self.codebook[rows]
+        if self.centroids is not None and self.form is not None:
+            numbers = read(values)
+            pieces = self.centroids[numbers >> self.form.signs]
+            out = join_pieces(pieces * signs_of(numbers, self.form).to(pieces), self.form)
+            return out if self.scales is None else out * length_values(self.scales[rows]).to(out)
+        if self.scales is None or self.bits is None:
+            return values
+        return values_of(unpack(values, self.bits, self.embedding_dim), self.scales[rows], self.bits)

@@ -1,0 +1,104 @@
+"""A codebook whose ids weigh the two rows that they share, each in its own way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baco_gpu.errors import InputError
+from baco_gpu.ops.lookup import codebook_lookup, sparse_codebook_lookup
+from baco_gpu.tables.assignments import Labels, carried
+from baco_gpu.tables.base import Device, Stored
+from baco_gpu.tables.codebook import CodebookEmbedding
+
+
+class WeightedCodebookEmbedding(CodebookEmbedding):
+    """A `CodebookEmbedding` in which an id is a weighted sum of its two rows, in place of their mean.
+
+    Row `i` of the expanded table is `shares[i, 0] * codebook[code_i] + shares[i, 1] * codebook[secondary_i]`. No
+    gradient reaches the shares: who knows better ones writes them into the buffer, as LEGCF does between epochs
+    (arXiv 2403.18479).
+
+    Parameters
+    ----------
+    codes, embedding_dim, secondary : as of `CodebookEmbedding`
+        Secondary codes must be given.
+    shares : pair of float
+        What every id starts with.
+    options
+        Further arguments of `CodebookEmbedding`.
+
+    Attributes
+    ----------
+    shares : floating buffer of shape (num_embeddings, 2), in the dtype of the codebook
+    codebook, codes, secondary, labels : as of `CodebookEmbedding`
+
+    Raises
+    ------
+    InputError
+        As `CodebookEmbedding` does, and when there are no secondary codes.
+    """
+
+    shares: Tensor
+    secondary: Tensor
+
+    def __init__(
+        self,
+        codes: Labels,
+        embedding_dim: int,
+        secondary: Labels | None,
+        *,
+        shares: tuple[float, float] = (0.5, 0.5),
+        **options: Any,
+    ) -> None:
+        if secondary is None:
+            raise InputError("secondary must be given, for it is two rows that are weighed, got None")
+        super().__init__(codes, embedding_dim, secondary, **options)
+        self.shares[:] = self.shares.new_tensor(shares)
+
+    def _register_codes(
+        self, labels: np.ndarray, rows: np.ndarray, secondary: np.ndarray | None, device: Device
+    ) -> None:
+        super()._register_codes(labels, rows, rows if secondary is None else secondary, device)
+        shares = self.codebook.detach().new_full((len(rows), 2), 0.5)
+        old = self._buffers.get("shares")
+        if old is not None:
+            known = min(len(old), len(rows))
+            shares[:known] = old[:known]
+        self.register_buffer("shares", shares)
+
+    def resize(self, codes: Labels, secondary: Labels | None = None, *, places: Labels | None = None) -> None:
+        """As `CodebookEmbedding.resize`; ids keep their shares, new ones are the mean of their rows."""
+        old = self.shares
+        super().resize(codes, secondary, places=places)
+        if places is not None:
+            self.register_buffer("shares", carried(old, places, torch.full_like(self.shares, 0.5)))
+
+    @property
+    def weight(self) -> Tensor:
+        """The expanded table of shape (num_embeddings, embedding_dim), through which gradients reach the codebook."""
+        return self._lookup(torch.arange(self.num_embeddings, device=self.codes.device))
+
+    def pair_shares(self) -> Tensor:
+        return self.shares
+
+    def set_pair_shares(self, shares: Tensor) -> None:
+        self.shares.copy_(shares)
+
+    def stored(self) -> list[Stored]:
+        """As of `CodebookEmbedding`, and the two weights of every id."""
+        return [*super().stored(), Stored(self.shares, self.shares.numel(), self.shares.nbytes)]
+
+    def export_arrays(self) -> dict[str, Any]:
+        raise InputError("a table must be a mean of rows to be served, got a WeightedCodebookEmbedding")
+
+    def _lookup(self, indices: Tensor) -> Tensor:
+        lookup = sparse_codebook_lookup if self.sparse else codebook_lookup
+        first, second = (
+            lookup(self._rows(), rows, None, indices, self._padding) for rows in (self.codes, self.secondary)
+        )
+        shares = self.shares[indices]
+        return shares[..., :1] * first + shares[..., 1:] * second

@@ -1,0 +1,324 @@
+"""Every kind of table keeps the contract of `baco_gpu.tables.base.EmbeddingTable`."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from baco_gpu.errors import InputError
+from baco_gpu.serving import load_codebook
+from baco_gpu.tables import (
+    CodebookEmbedding,
+    CodebookEmbeddingBag,
+    EmbeddingTable,
+    FullTable,
+    LowPrecisionEmbedding,
+    MixedCodebookEmbedding,
+    ProductCodebookEmbedding,
+    ResidualCodebookEmbedding,
+    ResidualMixedCodebookEmbedding,
+    ServedEmbedding,
+    export_codebook,
+)
+from baco_gpu.tables.base import encode, own_optimizers
+from baco_gpu.tables.full import as_table, size_of, tables_in
+from baco_gpu.tables.weighted import WeightedCodebookEmbedding
+
+COUNT, DIM, PADDING = 10, 6, 3
+CODES = np.array([4, 0, 7, 0, 4, 9, 9, 7, 4, 9])
+SECONDARY = np.array([7, -1, 0, 9, 9, -1, 0, 7, 7, 4])
+NEAR = np.stack((SECONDARY, np.roll(CODES, 1)), axis=1)
+OWN = np.arange(COUNT)
+
+KINDS = {
+    "full": lambda **options: FullTable(COUNT, DIM, **options),
+    "codebook": lambda **options: CodebookEmbedding(CODES, DIM, **options),
+    "codebook of own rows": lambda **options: CodebookEmbedding(OWN, DIM, **options),
+    "codebook of more rows": lambda **options: CodebookEmbedding(OWN, DIM, labels=np.arange(COUNT + 3), **options),
+    "codebook of two rows": lambda **options: CodebookEmbedding(CODES, DIM, SECONDARY, **options),
+    "codebook of 4 bits": lambda **options: CodebookEmbedding(CODES, DIM, SECONDARY, bits=4, **options),
+    "bag": lambda **options: CodebookEmbeddingBag(CODES, DIM, SECONDARY, mode="sum", **options),
+    "mixed": lambda **options: MixedCodebookEmbedding(CODES, DIM, NEAR, own_share=0.25, **options),
+    "weighted": lambda **options: WeightedCodebookEmbedding(CODES, DIM, SECONDARY, shares=(0.7, 0.3), **options),
+    "residual": lambda **options: ResidualCodebookEmbedding(
+        CODES, DIM, SECONDARY, residual_dim=2, residual_ids=[1, 8], **options
+    ),
+    "residual of 8 bits": lambda **options: ResidualCodebookEmbedding(CODES, DIM, residual_dim=1, bits=8, **options),
+    "residual of mixed": lambda **options: ResidualMixedCodebookEmbedding(
+        CODES, DIM, NEAR, residual_dim=2, residual_ids=[1, 8], **options
+    ),
+    "product": lambda **options: ProductCodebookEmbedding(CODES, DIM, SECONDARY, subspaces=4, centroids=3, **options),
+    "product of own rows": lambda **options: ProductCodebookEmbedding(
+        OWN, DIM, subspaces=2, centroids=5, number_bits=16, lengths=True, **options
+    ),
+    "product of 8 bits": lambda **options: ProductCodebookEmbedding(
+        OWN, DIM, subspaces=2, centroids=5, row_bits=8, **options
+    ),
+    "quantized to 16 bits": lambda **options: LowPrecisionEmbedding(COUNT, DIM, bits=16, **options),
+    "quantized to 5 bits": lambda **options: LowPrecisionEmbedding(COUNT, DIM, bits=5, **options),
+}
+NOT_SERVED = {"full", "weighted"}
+RESIZABLE = [name for name, make in KINDS.items() if hasattr(make(), "resize")]
+
+every_kind = pytest.mark.parametrize("name", KINDS)
+
+
+def made(name: str, seed: int = 0, **options) -> EmbeddingTable:
+    """A table as it is trained and evaluated in the end: with random rows, seen as they are stored."""
+    table, generator = KINDS[name](**options), torch.Generator().manual_seed(seed)
+    for part in tables_in(table):
+        part.initialize(1.0, generator)
+    with torch.no_grad():
+        if hasattr(table, "residual"):
+            table.residual[:-1].normal_(generator=generator)
+        if hasattr(table, "shares"):
+            table.shares.uniform_(generator=generator)
+    encode([table], seed)
+    table.see_stored(True)
+    return table
+
+
+def look_up(table: EmbeddingTable, ids: torch.Tensor) -> torch.Tensor:
+    """The rows of ids, of a bag too."""
+    return table(ids.reshape(-1, 1)).view(*ids.shape, DIM) if isinstance(table, CodebookEmbeddingBag) else table(ids)
+
+
+def gradients(table: EmbeddingTable) -> list[torch.Tensor]:
+    """Of a lookup with repeated ids and of the whole table, with the gradients that no parameter takes."""
+    generator = torch.Generator().manual_seed(5)
+    ids = torch.randint(COUNT, (40,), generator=generator)
+    pull, push = torch.randn(40, DIM, generator=generator), torch.randn(COUNT, DIM, generator=generator)
+    table.zero_grad()
+    ((look_up(table, ids) * pull).sum() + (table.weight * push).sum()).backward()
+    taken = [part for each in tables_in(table) if hasattr(each, "take_gradient") for part in each.take_gradient()]
+    return taken + [parameter.grad for parameter in table.parameters() if parameter.grad is not None]
+
+
+def same(one, other) -> bool:
+    return len(one) == len(other) > 0 and all(map(torch.equal, one, other))
+
+
+def kinds_below(kind: type) -> set[type]:
+    return {kind}.union(*map(kinds_below, kind.__subclasses__()))
+
+
+def test_every_kind_is_here():
+    of_the_package = {kind for kind in kinds_below(EmbeddingTable) if kind.__module__.startswith("baco_gpu.")}
+    assert {type(make()) for make in KINDS.values()} == of_the_package - {EmbeddingTable}
+
+
+@every_kind
+def test_lookups_are_rows_of_the_whole_table(name):
+    table = made(name)
+    weight = table.weight.detach()
+    assert (table.num_embeddings, table.embedding_dim) == weight.shape == (COUNT, DIM)
+    for ids in (torch.tensor(4), torch.tensor([[0, 3, 3], [9, 1, 3]]), torch.empty((0, 2), dtype=torch.int64)):
+        for index in (ids, ids.int()):
+            found = look_up(table, index)
+            assert (found.shape, found.dtype) == ((*ids.shape, DIM), weight.dtype)
+            torch.testing.assert_close(found.detach(), weight[ids], rtol=1e-6, atol=1e-6)
+    for bad in (-1, COUNT):
+        with pytest.raises((InputError, IndexError)):
+            look_up(table, torch.tensor([0, bad]))
+
+
+@every_kind
+def test_padding_is_zero_and_learns_nothing(name):
+    table = made(name, padding_idx=PADDING - COUNT)
+    assert table.padding_idx == PADDING
+    others = [index for index in range(COUNT) if index != PADDING]
+    assert not table.weight[PADDING].any()
+    assert not look_up(table, torch.tensor([PADDING])).any()
+    assert table.weight[others].any(dim=1).all()
+    before = copy.deepcopy(table)
+    looked_up = look_up(table, torch.tensor([PADDING, PADDING]))
+    # As in PyTorch, who reads the weight of a full table reads its padding row, too.
+    (looked_up.sum() if name == "full" else looked_up.sum() + 2 * table.weight[PADDING].sum()).backward()
+    assert not any(parameter.grad.any() for parameter in table.parameters() if parameter.grad is not None)
+    for optimizer in own_optimizers(tables_in(table), 0.1, 0):
+        optimizer.step()
+    assert same(list(table.state_dict().values()), list(before.state_dict().values()))
+
+
+@every_kind
+def test_copies_pickles_and_states_are_the_same_table(name):
+    table, loaded = made(name, padding_idx=PADDING), made(name, seed=1, padding_idx=PADDING)
+    if hasattr(loaded, "codes"):
+        loaded.codes.copy_(loaded.codes.flip(0))
+    _ = gradients(table), gradients(loaded)  # fills what is kept between lookups
+    assert not torch.equal(loaded.weight, table.weight)
+    file = io.BytesIO()
+    torch.save(table.state_dict(), file)
+    file.seek(0)
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    for twin in (loaded, copy.deepcopy(table), pickle.loads(pickle.dumps(table))):
+        assert repr(twin) == repr(table)
+        assert list(twin.state_dict()) == list(table.state_dict())
+        assert same(list(twin.state_dict().values()), list(table.state_dict().values()))
+        assert torch.equal(twin.weight, table.weight)
+        assert same(gradients(twin), gradients(table))
+        for part in tables_in(twin):
+            part.initialize(1.0, torch.Generator().manual_seed(2))
+        encode([twin], 0)
+        twin.begin_epoch(stored=True)
+        assert not torch.equal(twin.weight, table.weight)
+
+
+@pytest.mark.parametrize("name", RESIZABLE)
+def test_rows_follow_their_ids_when_there_are_more(name):
+    table = made(name, padding_idx=PADDING)
+    before, places = table.weight.detach().clone(), np.array([11, 0, 2, 3, 5, 4, 7, 8, 9, 1])
+    labels = table.labels.numpy()
+
+    def moved(rows):
+        grown = np.full((COUNT + 2, *rows.shape[1:]), labels[0])
+        grown[places] = labels[rows]
+        return grown
+
+    table.resize(
+        moved(table.codes.numpy()), None if table.secondary is None else moved(table.secondary.numpy()), places=places
+    )
+    assert (table.num_embeddings, table.padding_idx) == (COUNT + 2, places[PADDING])
+    torch.testing.assert_close(table.weight.detach()[places], before, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(look_up(table, torch.as_tensor(places)).detach(), before, rtol=1e-6, atol=1e-6)
+
+
+@every_kind
+@pytest.mark.parametrize("padding_idx", [None, PADDING])
+def test_what_is_exported_is_looked_up_again_and_has_the_bytes_that_are_counted(name, padding_idx, tmp_path):
+    table, path = made(name, padding_idx=padding_idx), tmp_path / "table.safetensors"
+    if name in NOT_SERVED:
+        with pytest.raises(InputError, match="a table must be"):
+            export_codebook(table, path)
+        assert not path.exists()
+        read = [tensor for key, tensor in table.state_dict().items() if key != "labels"]
+        assert table.nbytes == sum(tensor.nbytes for tensor in read)
+        return
+    served = load_codebook(export_codebook(table, path))
+    assert (served.num_embeddings, served.embedding_dim, served.padding_idx) == (COUNT, DIM, padding_idx)
+    ids = np.array([[0, PADDING, 9], [4, 4, 1]])
+    wanted = table.weight.detach()[ids]
+    torch.testing.assert_close(torch.from_numpy(served.lookup(ids)), wanted, rtol=1e-6, atol=1e-6)
+    module = ServedEmbedding.of(table)
+    torch.testing.assert_close(module(torch.from_numpy(ids)), wanted, rtol=1e-6, atol=1e-6)
+    assert table.nbytes == served.nbytes == module.nbytes
+
+
+@every_kind
+def test_what_tables_share_counts_once(name):
+    table = made(name)
+    alone = size_of(table)
+    assert alone[1:] == (table.parameter_count, table.nbytes)
+    assert alone.rows == len(table.read_rows())
+    assert size_of(table, table) == alone
+    assert size_of(table, copy.deepcopy(table)) == tuple(2 * figure for figure in alone)
+    twin = copy.deepcopy(table)
+    shared = table.stored()[0]
+    owned = table._parameters | table._buffers
+    owner = next(key for key, tensor in owned.items() if tensor is shared.tensor)
+    setattr(twin, owner, shared.tensor)
+    assert size_of(table, twin) == tuple(
+        2 * figure - own for figure, own in zip(alone, (shared.rows, *shared[1:3]), strict=True)
+    )
+
+
+@every_kind
+def test_gradients_have_the_same_bits_every_time(name):
+    table = made(name)
+    wanted = [gradient.clone() for gradient in gradients(table)]
+    assert any(gradient.any() for gradient in wanted)
+    for _ in range(2):
+        assert same(gradients(table), wanted)
+    assert same(gradients(made(name)), wanted)
+
+
+@every_kind
+def test_it_is_trained_by_adam_and_what_it_brings_along(name):
+    def trained() -> list[torch.Tensor]:
+        table = made(name, padding_idx=PADDING)
+        table.check_training(std=0.1, cuda_graph=False)
+        table.begin_training()
+        own = own_optimizers(tables_in(table), 0.05, 0)
+        taken = {parameter for optimizer in own for group in optimizer.param_groups for parameter in group["params"]}
+        adam = torch.optim.Adam([torch.zeros(1), *(each for each in table.parameters() if each not in taken)], 0.05)
+        losses = []
+        for epoch in range(24):
+            if epoch == 12:
+                encode(tables_in(table), 0)
+            table.begin_epoch(stored=epoch >= 12)
+            for optimizer in (adam, *own):
+                optimizer.zero_grad()
+            loss = (table.weight - torch.linspace(-1, 1, DIM)).square().sum()
+            losses.append(float(loss.detach()))
+            loss.backward()
+            for optimizer in (adam, *own):
+                optimizer.step()
+        assert losses[-1] < 0.8 * losses[0]
+        assert not table.weight[PADDING].any() or name == "full"
+        return list(table.state_dict().values())
+
+    assert same(trained(), trained())
+
+
+@every_kind
+def test_lookups_see_rows_as_they_are_trained_or_as_they_are_stored(name):
+    table = made(name)
+    seen = []
+    for stored in (True, False, True):
+        table.see_stored(stored)
+        seen.append(table.weight.detach().clone())
+    assert torch.equal(seen[0], seen[2])
+    assert torch.equal(seen[0], seen[1]) == (not table.rounds)
+
+
+@every_kind
+def test_rows_are_read_written_and_drawn(name):
+    table = made(name)
+    table.begin_training()
+    rows = table.read_rows().clone()
+    assert not rows.requires_grad
+    assert rows.shape[1] == DIM
+    numbers = table.row_numbers()
+    assert numbers.shape == (COUNT,)
+    assert set(numbers.tolist()) <= set(range(len(rows)))
+    values = torch.linspace(-1, 1, rows.numel()).view(rows.shape)
+    table.write_rows(values)
+    torch.testing.assert_close(table.read_rows(), values, rtol=0, atol=0.05)  # 5 bits are no more exact
+    drawn = []
+    for seed in (1, 1, 2):
+        generator = torch.Generator().manual_seed(seed)
+        for part in tables_in(table):
+            part.initialize(0.5, generator)
+        drawn.append(table.read_rows().clone())
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@every_kind
+def test_finalized_tables_give_what_they_gave(name):
+    table = made(name)
+    before, size = table.weight.detach().clone(), size_of(table)
+    table.finalize()
+    assert torch.equal(table.weight, before)
+    assert size_of(table) == size
+
+
+@pytest.mark.parametrize("padding_idx", [None, PADDING])
+def test_an_embedding_of_pytorch_is_a_full_table(padding_idx):
+    embedding = torch.nn.Embedding(COUNT, DIM, padding_idx, sparse=True)
+    table = as_table(embedding)
+    assert table.weight is embedding.weight
+    assert table.padding_idx == padding_idx
+    assert size_of(embedding) == (COUNT, COUNT * DIM, 4 * COUNT * DIM)
+    assert repr(FullTable(COUNT, DIM)) == repr(torch.nn.Embedding(COUNT, DIM)), "checkpoints know models by it"
+    (found,) = tables_in(torch.nn.ModuleList([embedding, torch.nn.Linear(2, 2)]))
+    assert found.weight is embedding.weight
+    normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.Embedding(COUNT, DIM))
+    assert torch.equal(as_table(normed).read_rows(), normed.weight)
+    with pytest.raises(InputError, match="a table must be a CodebookEmbedding or a LowPrecisionEmbedding, got Linear"):
+        as_table(torch.nn.Linear(2, 2))
