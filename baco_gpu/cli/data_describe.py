@@ -21,7 +21,7 @@ def describe(
         Path | None, typer.Option(metavar="FILE.png", help="Draw how many users and items have how many partners.")
     ] = None,
 ) -> None:
-    """Count users, items, interactions, repeated pairs and connected parts; tell density and degrees.
+    """Count users, items, interactions, repeated pairs and connected parts; tell columns, density and degrees.
 
     Of data that comes with a split (and of data with --split) this is the training part.
 
@@ -50,6 +50,7 @@ def describe(
     degrees = {side: figures[f"{side}_degrees"] for side in ("user", "item")}
     print_pairs(
         {
+            **({"columns": _columns(figures)} if figures["columns"] else {}),
             "users": _count(figures, "users"),
             "items": _count(figures, "items"),
             "interactions": f"{figures['num_interactions']:,} ({figures['repeated']:,} repeat a pair)",
@@ -67,6 +68,10 @@ def describe(
 def _count(figures: dict[str, Any], side: str) -> str:
     without = figures[f"{side}_without"]
     return f"{figures[f'num_{side}']:,}" + (f" ({without:,} without an interaction)" if without else "")
+
+
+def _columns(figures: dict[str, Any]) -> str:
+    return ", ".join(f"{role}s from {name!r}" for role, name in figures["columns"].items())
 
 
 def _range(values: dict[str, float]) -> str:

@@ -28,7 +28,8 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="Interactions: a table (.parquet, .feather, .csv, .tsv), RecBole's .inter, MovieLens's ratings, "
+        help="Interactions: a table (.parquet, .feather, .csv, .tsv), one interaction a row, in columns whose names "
+        "say user and item (CustomerID, StockCode, ...; or see --user-column), RecBole's .inter, MovieLens's ratings, "
         "LightGCN's .txt or a folder with train.txt and test.txt, an .npz with a split, or a name: "
         "movielens-100k, or one that baco data fetch lists.",
         autocompletion=completion.data_sets,
@@ -81,14 +82,16 @@ class Source:
 
     panel: ClassVar[str] = "Data"
 
-    user_column: Annotated[str | None, typer.Option(help="Column of user ids.", show_default="the first")] = None
-    item_column: Annotated[str | None, typer.Option(help="Column of item ids.", show_default="the second")] = None
+    user_column: Annotated[str | None, typer.Option(help="Column of user ids.", show_default="by its name")] = None
+    item_column: Annotated[str | None, typer.Option(help="Column of item ids.", show_default="by its name")] = None
     weight_column: Annotated[str | None, typer.Option(help="Column of edge weights.", show_default="none")] = None
     rating_column: Annotated[
-        str | None, typer.Option(help="Column of ratings, for --min-rating.", show_default="rating")
+        str | None,
+        typer.Option(help="Column of ratings, for --min-rating.", show_default="by its name"),
     ] = None
     timestamp_column: Annotated[
-        str | None, typer.Option(help="Column of timestamps, where they are needed.", show_default="timestamp")
+        str | None,
+        typer.Option(help="Column of timestamps, where they are needed.", show_default="by its name"),
     ] = None
     min_rating: Annotated[float | None, typer.Option(help="Only interactions of at least this rating count.")] = None
     core: Annotated[

@@ -6,40 +6,52 @@ import csv
 import io
 import mmap
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from baco_gpu.data.tables import ColumnNames, RawColumns, brief, positions_of, raw_columns
+from baco_gpu.data import headers
+from baco_gpu.data.headers import ColumnNames, positions_of
+from baco_gpu.data.quoting import quoted_lines
+from baco_gpu.data.tables import RawColumns, brief, raw_columns
+from baco_gpu.data.text_ids import INTEGER, is_number, settled
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+COMPRESSED = (".gz", ".bz2", ".zst", ".lz4", ".br")
 _PEEK_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 24  # what one thread parses at once, and the longest line; measured best for strings
-_WHOLE = re.compile(r"\s*-?\d+\s*")
-_INTEGER = re.compile(r"\s*-?\d{1,19}\s*")
-# Column names that mark a first row as a header where nothing else does: both rows are text.
-_HEADER_WORD = re.compile(
-    r"\W*(user|item|customer|visitor|session|reader|reviewer|product|article|movie|book|song|artist|track|business|"
-    r"uid|iid|sid|asin)s?[\s_-]?(id|ids|name|key|index|idx|no|number)?\W*",
-    re.IGNORECASE,
-)
+_DELIMITERS = (",", ";", "\t", "|")  # of a .csv file, the first that divides its lines
+_QUOTING = (",", ";", "|")  # those with which cells may stand in quotes
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]|$)")
+_MOST_NAMELESS = 4  # numbers in a line without a header: user, item, rating and timestamp
+_ROWS_IN_A_CELL = 10  # lines that all look like rows of strings before they are taken for rows
 
 
 def read_delimited(path: Path, delimiter: str, names: ColumnNames, header: list[str] | None = None) -> RawColumns:
-    """Read some columns of a UTF-8 text file with one interaction a line.
+    """Read some columns of a UTF-8 text file with one interaction a line, which may be compressed.
 
-    A first line is a header if columns are asked for by name, if a number stands below a word, or if its first two
-    cells look like names of id columns; a `header` that is given is that of a file without one. A column of nothing but
-    integers holds integer ids; any other holds strings, each exactly as it stands in the file.
+    Where the `delimiter` is a comma and divides nothing, a semicolon, a tab or a vertical bar does. Cells may stand in
+    quotes unless tabs (or colons) divide them: there a quote is a letter.
+
+    A first line is a header if columns are asked for by name, if a number stands below a word, if its cells look like
+    names of id columns, or if digits stand below words alone; a `header` that is given is that of a file without one.
+    Users and items are what their names say, see `positions_of`; without a header, the first two columns. A column of
+    nothing but integers holds integer ids; any other holds strings, each exactly as it stands in the file.
 
     Raises
     ------
     InputError
-        For an empty file, a header alone, fewer than two columns, a missing column, a line of too many cells, an empty,
-        negative or fractional id, a weight that is no finite non-negative number, or bytes that are no UTF-8.
+        For an empty file, a header alone, fewer than two columns, a missing column, names that leave open which columns
+        are users and items, a line of too many cells, a quote that is not closed, an empty, negative or fractional id,
+        a word for a missing one among integers, a weight that is no finite non-negative number, or bytes that are no
+        UTF-8.
     """
+    delimiter = _delimiter(path) if delimiter == "," else delimiter
     sample, header_lines = first_rows(path, delimiter)
     if not sample:
         raise InputError(f"{path}: expected interactions, got an empty file")
@@ -49,31 +61,42 @@ def read_delimited(path: Path, delimiter: str, names: ColumnNames, header: list[
     has_header = header is None and (bool(names.named) or _has_header(sample))
     if has_header:
         header = sample[0]
-    positions = positions_of(path, header or [str(at + 1) for at in range(width)], names)
+    elif header is None:
+        _check_nameless(path, sample)
+    labels_of_all = header or [str(at + 1) for at in range(width)]
+    positions = positions_of(path, labels_of_all, names, nameless=header is None)
     rows = sample[has_header:]
     if not rows:
         raise InputError(f"{path}: expected interactions below the header, got none")
-    labels = {role: header[at] if header else str(at + 1) for role, at in positions.items()}
+    labels = {role: labels_of_all[at] for role, at in positions.items()}
     cells = {role: [row[at] for row in rows if len(row) > at] for role, at in positions.items()}
-    integer = {role for role, column in cells.items() if all(map(_INTEGER.fullmatch, column))}
-    for role in {"user", "item"} - integer:
-        fraction = next((cell for cell in cells[role] if not _WHOLE.fullmatch(cell)), None)
-        if fraction is not None and all(map(_is_number, cells[role])):
-            raise InputError(f"{path}: column {labels[role]!r} must hold integer or string ids, got {fraction}")
-    kinds = {role: _kind(role, cells[role], role in integer) for role in positions}
+    kinds = {role: _kind(role, column) for role, column in cells.items()}
     columns = _parse(path, delimiter, header_lines if has_header else 0, width, positions, kinds)
+    for role in ("user", "item"):
+        columns[role] = settled(path, labels[role], columns[role], cells[role])
     return raw_columns(path, labels, columns)
 
 
-def _kind(role: str, cells: list[str], integer: bool) -> pa.DataType:
+def _kind(role: str, cells: list[str]) -> pa.DataType:
     """The type that a sample of a column's cells promises."""
     import pyarrow as pa
 
     if role in ("weight", "rating"):
         return pa.float64()
-    if integer:
+    if all(map(INTEGER.fullmatch, cells)):
         return pa.int64()
-    return pa.float64() if role == "timestamp" and all(map(_is_number, cells)) else pa.string()
+    return pa.float64() if role == "timestamp" and all(map(is_number, cells)) else pa.string()
+
+
+def _delimiter(path: Path) -> str:
+    """What divides the lines of a .csv file: a comma, unless another letter does and a comma does not."""
+    for delimiter in _DELIMITERS:
+        widths = [len(row) for row in first_rows(path, delimiter)[0]]
+        if delimiter == "," and (not widths or widths[0] > 1):
+            break
+        if widths[0] > 1 and len(set(widths)) == 1:
+            return delimiter
+    return ","
 
 
 def first_rows(path: Path, delimiter: str) -> tuple[list[list[str]], int]:
@@ -81,16 +104,25 @@ def first_rows(path: Path, delimiter: str) -> tuple[list[list[str]], int]:
 
     Blank rows are left out, and one that the sample cuts in two.
     """
-    with path.open("rb") as stream:
-        data = stream.read(_PEEK_BYTES)
-        whole = len(data) < _PEEK_BYTES
+    import pyarrow as pa
+
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            data = stream.read(_PEEK_BYTES)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    whole = len(data) < _PEEK_BYTES
     if not whole and b"\n" in data:
         data = data[: data.rindex(b"\n") + 1]
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: expected UTF-8 text, got byte 0x{data[error.start]:02x} at {error.start}") from error
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    source = io.StringIO(text, newline="")
+    if delimiter in _QUOTING:
+        reader = csv.reader(source, delimiter=delimiter)
+    else:
+        reader = csv.reader(source, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     rows, first_line = [], 0
     try:
         for row in reader:
@@ -105,18 +137,53 @@ def first_rows(path: Path, delimiter: str) -> tuple[list[list[str]], int]:
 
 
 def _has_header(sample: list[list[str]]) -> bool:
-    first, second = sample[0], sample[1] if len(sample) > 1 else []
-    if any(_is_number(below) and not _is_number(cell) for cell, below in zip(first, second, strict=False)):
+    """Whether a first row is a header, by its words and by the rows below it."""
+    first, below = sample[0], sample[1:]
+    if all(any(headers.says(name, role) for name in first) for role in ("user", "item")):
         return True
-    return all(_HEADER_WORD.fullmatch(cell.partition(":")[0]) for cell in first[:2])
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
+    if any(map(headers.is_no_id, first)):
+        return True
+    numbers = list(map(str, range(len(first) - 1)))
+    if headers.numbers_rows(first[0]) and len(first) > 2 and (first[1:] == numbers or not any(map(is_number, first))):
+        return True  # pandas writes its index first, mostly without a name, and numbers columns that have none
+    if any(map(is_number, first)) or not below:
         return False
-    return True
+    if any(map(is_number, below[0])):
+        return True
+    if any(map(_has_digit, first)):
+        return False
+    columns = ([cell for cell in column if cell] for column in zip(*below, strict=False))
+    return any(cells and all(map(_has_digit, cells)) for cells in columns)
+
+
+def _check_nameless(path: Path, rows: list[list[str]]) -> None:
+    """Refuse lines without a header that do not begin with a user and an item; warn of those that may not."""
+    if len(rows[0]) > _MOST_NAMELESS and all(is_number(cell) for row in rows for cell in row):
+        raise InputError(
+            f"{path}: expected lines of a user, an item, a rating and a time, or a header, got {len(rows[0])} numbers "
+            "a line (a matrix of users by items is no table of pairs: BipartiteGraph.from_dense takes its values)"
+        )
+    columns = [[row[at] for row in rows if len(row) > at] for at in (0, 1)]
+    for at, cells in enumerate(columns):
+        if all(map(_DATE.match, cells)):
+            raise InputError(
+                f"{path}: expected a user and an item to begin a line, or a header, got dates such as {cells[0]!r} in "
+                f"column {at + 1} (name the columns in a first line)"
+            )
+    first = [cells[0] for cells in columns]
+    if len(rows) > 1 and not any(map(_has_digit, first)) and not any(cells[0] in cells[1:] for cells in columns):
+        _warn(f"{path}: no header was found, and {first[0]!r} with {first[1]!r} is the first interaction")
+    elif len(rows) > 2 and len(rows[0]) > 2 and columns[0] in [list(map(str, range(n, len(rows) + n))) for n in (0, 1)]:
+        _warn(f"{path}: no header was found, and the users of the first rows are {', '.join(columns[0][:3])}, ...")
+
+
+def _warn(what: str) -> None:
+    hint = "where that is wrong, name the columns in a first line, or --user-column and --item-column"
+    warnings.warn(f"{what} ({hint})", stacklevel=4)
+
+
+def _has_digit(cell: str) -> bool:
+    return any(map(str.isdigit, cell))
 
 
 def _parse(
@@ -127,50 +194,101 @@ def _parse(
     import pyarrow.csv
 
     names = [str(at) for at in range(width)]
-    newlines = _has_quotes(path, skip)
+    promised = {names[at]: kinds[role] for role, at in positions.items()}
+    quoting = delimiter in _QUOTING
+    with _content(path) as content:
+        rows = _line_start(content, skip)
+        newlines = quoting and content.find(b'"', rows) >= 0
+        if newlines:
+            newlines = _has_lines(path, content, rows, delimiter, _rows_in_a_cell(delimiter, width, positions, kinds))
+        # Arrow would take 0x1f for an integer, and only where it expects one.
+        hexadecimal = pa.int64() in kinds.values() and any(_has(content, mark, rows) for mark in (b"0x", b"0X"))
+        source = content if isinstance(content, bytes) else path
 
     def parse(types: dict[str, pa.DataType], threads: bool) -> pa.Table:
         return pyarrow.csv.read_csv(
-            path,
+            pa.BufferReader(source) if isinstance(source, bytes) else source,
             read_options=pyarrow.csv.ReadOptions(
                 column_names=names, skip_rows=skip, block_size=_BLOCK_BYTES, use_threads=threads
             ),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=newlines),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=delimiter, quote_char='"' if quoting else False, newlines_in_values=newlines
+            ),
             convert_options=pyarrow.csv.ConvertOptions(
                 include_columns=list(types), column_types=types, null_values=[""], strings_can_be_null=True
             ),
         )
 
-    promised = {names[at]: kinds[role] for role, at in positions.items()}
     try:
         try:
-            table = parse(promised, threads=True)
+            table = parse(dict.fromkeys(promised, pa.string()) if hexadecimal else promised, threads=True)
         except pa.ArrowInvalid:
             # The sample promised integers or numbers, and further down something else may have come: read text, convert
             # what can be. What is wrong in another way fails once more; a single thread knows the row.
             table = parse(dict.fromkeys(promised, pa.string()), threads=False)
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: expected UTF-8 text of {width} cells a line ({brief(error)})") from error
-    columns = {role: table.column(names[at]) for role, at in positions.items()}
-    whole = [role for role in ("user", "item") if pa.types.is_integer(kinds[role])]
-    return columns | {role: _as_integers(columns[role]) for role in whole}
+    return {role: table.column(names[at]) for role, at in positions.items()}
 
 
-def _has_quotes(path: Path, skip: int) -> bool:
-    """Whether a value after the first `skip` lines may hold a line break: only a quoted one can, and to expect it costs
-    a third of the parsing.
-    """
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for _ in range(skip):
-            content.readline()
-        return content.find(b'"', content.tell()) >= 0
-
-
-def _as_integers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of strings as int64, if every one is an integer; otherwise as it is."""
+@contextmanager
+def _content(path: Path) -> Iterator[bytes | mmap.mmap]:
+    """The bytes of the file: mapped, or those that it is the compression of."""
     import pyarrow as pa
 
-    try:
-        return column.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return column
+    if path.suffix.lower() in COMPRESSED:
+        try:
+            with pa.input_stream(str(path), compression="detect") as stream:
+                unpacked = stream.read()
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        yield unpacked
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        yield content
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: expected a {path.suffix} file, but it cannot be read ({brief(error)})")
+
+
+def _line_start(content: bytes | mmap.mmap, skip: int) -> int:
+    """Where the lines after the first `skip` begin."""
+    start = 0
+    for _ in range(skip):
+        end = content.find(b"\n", start)
+        start = end + 1 if end >= 0 else len(content)
+    return start
+
+
+def _has(content: bytes | mmap.mmap, mark: bytes, start: int) -> bool:
+    """Whether two letters stand side by side: the second is looked for first, where it is rare that is quick."""
+    return content.find(mark[1:], start) >= 0 and content.find(mark, start) >= 0
+
+
+def _rows_in_a_cell(
+    delimiter: str, width: int, positions: dict[str, int], kinds: dict[str, pa.DataType]
+) -> re.Pattern[bytes]:
+    """What a cell of several lines holds that has no closing quote of its own: the end of its line, and rows.
+
+    Integers where the table has integer ids tell a row from other text; of rows without integers it takes many.
+    """
+    import pyarrow as pa
+
+    mark = re.escape(delimiter.encode())
+    integer = {positions[role] for role in ("user", "item") if pa.types.is_integer(kinds[role])}
+    cells = [rb"\s*-?\d+\s*" if at in integer else rb"[^\n" + mark + rb"]*" for at in range(width)]
+    least = b"+" if integer else b"{%d,}" % _ROWS_IN_A_CELL
+    return re.compile(rb"(?:\n" + mark.join(cells) + rb")" + least)
+
+
+def _has_lines(path: Path, content: bytes | mmap.mmap, start: int, delimiter: str, rows: re.Pattern[bytes]) -> bool:
+    """Whether a cell goes over several lines: to expect that costs a third of the parsing."""
+    place, has_lines = quoted_lines(content, start, delimiter, rows)
+    if place is not None:
+        line = content[:place].count(b"\n") + 1
+        raise InputError(
+            f"{path}: expected quotes that close where their cell ends, the one that opens a cell in line {line} does "
+            "not (put a cell with a quote in quotes and double that, or write a .tsv, where quotes are letters)"
+        )
+    return has_lines

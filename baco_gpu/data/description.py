@@ -23,7 +23,8 @@ def describe(interactions: Interactions) -> dict[str, Any]:
         user_degrees and item_degrees (distinct partners): their mean, `QUANTILES` (each one a degree that occurs) and
         gini, 0 for even degrees and nearly 1 where few nodes have nearly all; components, the connected parts of those
         with an interaction, and largest_component, the share of their users and items in the largest; weights and
-        timestamps: their smallest and largest, None where there are none.
+        timestamps: their smallest and largest, None where there are none; columns: the names of those that were read,
+        by their role, None where no table was.
     """
     pairs = merge_repeated(interactions)
     degrees = user_degrees, item_degrees = degrees_of(pairs)
@@ -44,6 +45,7 @@ def describe(interactions: Interactions) -> dict[str, Any]:
         "largest_component": largest,
         "weights": _range(interactions.weights),
         "timestamps": _range(interactions.timestamps),
+        "columns": interactions.columns,
     }
 
 

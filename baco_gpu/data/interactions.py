@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,8 @@ class Interactions:
         The raw id of every user and item; None where the ids are already contiguous integers.
     timestamps : int64 or float64 array of shape (n,), or None
         When each interaction was, in any unit; None where nobody asked.
+    columns : dict of str to str, or None
+        The names of the columns that were read, by their role: user, item, weight, ...; None where no table was.
     """
 
     users: np.ndarray
@@ -37,20 +39,18 @@ class Interactions:
     user_vocabulary: Vocabulary | None = None
     item_vocabulary: Vocabulary | None = None
     timestamps: np.ndarray | None = None
+    columns: dict[str, str] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
 
     def take(self, index: np.ndarray) -> Interactions:
         """The interactions at `index` (integer or boolean array), of the same users, items and vocabularies."""
-        return Interactions(
+        return replace(
+            self,
             users=self.users[index],
             items=self.items[index],
-            num_users=self.num_users,
-            num_items=self.num_items,
             weights=None if self.weights is None else self.weights[index],
-            user_vocabulary=self.user_vocabulary,
-            item_vocabulary=self.item_vocabulary,
             timestamps=None if self.timestamps is None else self.timestamps[index],
         )
 

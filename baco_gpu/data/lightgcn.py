@@ -16,6 +16,9 @@ from baco_gpu.progress import Progress, silent
 
 _BLOCK_BYTES = 1 << 25
 _LONGEST_ID = 18  # digits; 19 may exceed 64 bits
+_LEAST_TIME = 10**8  # in seconds since 1970: 1973
+_HIGHEST_RATING = 10
+_NO_CHANCE = 1e-9
 _SPACE = np.zeros(256, dtype=bool)
 _SPACE[list(b" \t\r\n")] = True
 _ALLOWED = _SPACE.copy()
@@ -27,6 +30,8 @@ class _Edges:
     users: np.ndarray
     items: np.ndarray
     named_users: np.ndarray  # the users of all lines, those without items too
+    fewest: int  # items of a line, least and most
+    most: int
 
 
 def read_lightgcn(paths: list[Path], progress: Progress = silent) -> list[Interactions]:
@@ -43,7 +48,8 @@ def read_lightgcn(paths: list[Path], progress: Progress = silent) -> list[Intera
     Raises
     ------
     InputError
-        For a file without any interaction, or a line with anything but non-negative integers of up to 18 digits.
+        For a file without any interaction, a line with anything but non-negative integers of up to 18 digits, or lines
+        of a user, an item and a rating or a time.
     """
     parts = [_read_file(path, progress) for path in paths]
     lengths = [len(part.users) for part in parts]
@@ -74,8 +80,37 @@ def _read_file(path: Path, progress: Progress) -> _Edges:
         progress("read", done, total, path.name)
     if sum(len(block.users) for block in blocks) == 0:
         raise InputError(f"{path}: expected lines of a user and its items, got no interaction")
-    columns = zip(*((block.users, block.items, block.named_users) for block in blocks), strict=True)
-    return _Edges(*(np.concatenate(column) for column in columns))
+    edges = _Edges(
+        np.concatenate([block.users for block in blocks]),
+        np.concatenate([block.items for block in blocks]),
+        np.concatenate([block.named_users for block in blocks]),
+        fewest=min(block.fewest for block in blocks),
+        most=max(block.most for block in blocks),
+    )
+    if _are_triples(edges):
+        raise InputError(
+            f"{path}: expected lines of a user and its items, and these look like a user, an item and a rating or a "
+            "time (write them with commas as a .csv, or with tabs as a .tsv, and a header such as user,item,rating)"
+        )
+    return edges
+
+
+def _are_triples(edges: _Edges) -> bool:
+    """Whether lines of three or four numbers are each a user, an item, and what it thought of it, or when.
+
+    Then users come again, or the last number is a time where the second is none, or it is a rating of up to 10 where
+    second numbers are so rarely that small that no chance puts only small ones last.
+    """
+    if edges.fewest != edges.most or edges.most not in (2, 3):
+        return False
+    items = edges.items.reshape(-1, edges.most)
+    first, last, count = items[:, 0], items[:, -1], len(items)
+    if len(np.unique(edges.named_users)) < count:
+        return True
+    if count > 1 and last.min() >= _LEAST_TIME > first.max():
+        return True
+    small = (int((first <= _HIGHEST_RATING).sum()) + 1) / (count + 2)
+    return bool(last.max() <= _HIGHEST_RATING and small**count < _NO_CHANCE)
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
@@ -97,7 +132,7 @@ def _parse(path: Path, block: bytes, first_line: int) -> _Edges:
     starts = np.flatnonzero(begins)
     if len(starts) == 0:
         nothing = np.empty(0, dtype=np.int64)
-        return _Edges(nothing, nothing, nothing)
+        return _Edges(nothing, nothing, nothing, fewest=len(block), most=0)
     too_long = starts[_has_long_token(space, starts)]
     if len(too_long):
         _refuse(path, block, int(too_long[0]), first_line, f"integers of up to {_LONGEST_ID} digits")
@@ -109,7 +144,7 @@ def _parse(path: Path, block: bytes, first_line: int) -> _Edges:
     np.not_equal(lines[1:], lines[:-1], out=opens[1:])
     named_users = tokens[opens]
     counts = np.diff(np.flatnonzero(opens), append=len(tokens)) - 1
-    return _Edges(np.repeat(named_users, counts), tokens[~opens], named_users)
+    return _Edges(np.repeat(named_users, counts), tokens[~opens], named_users, int(counts.min()), int(counts.max()))
 
 
 def _has_long_token(space: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -6,9 +6,10 @@ import importlib.metadata
 from pathlib import Path
 
 from baco_gpu.data.delimited import read_delimited
+from baco_gpu.data.headers import ColumnNames
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.recbole import read_inter
-from baco_gpu.data.tables import ColumnNames, RawColumns, interactions_of
+from baco_gpu.data.tables import RawColumns, interactions_of
 from baco_gpu.errors import InputError, MissingExtraError
 
 NAME = "movielens-100k"

@@ -11,15 +11,16 @@ from typing import Any
 from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.data import movielens
 from baco_gpu.data.columnar import is_frame, read_feather, read_frame, read_parquet
-from baco_gpu.data.delimited import read_delimited
+from baco_gpu.data.delimited import COMPRESSED, read_delimited
 from baco_gpu.data.fetch import SETS, fetched
 from baco_gpu.data.filtering import k_core
+from baco_gpu.data.headers import ColumnNames, Usual
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.data.lightgcn import read_lightgcn
 from baco_gpu.data.npz import read_npz
 from baco_gpu.data.recbole import read_inter
 from baco_gpu.data.splits import check_fractions, check_seed, merge_repeated, random_split
-from baco_gpu.data.tables import ColumnNames, RawColumns, interactions_of
+from baco_gpu.data.tables import RawColumns, interactions_of
 from baco_gpu.data.temporal import leave_last_out, temporal_split
 from baco_gpu.data.weighting import check_weighting, weighted
 from baco_gpu.errors import InputError
@@ -46,6 +47,7 @@ SUFFIXES = {
     ".txt": "lightgcn",
     ".npz": "npz",
 }
+_COMPRESSIBLE = (".csv", ".tsv", ".inter")
 FORMATS = (*_TABLES, "lightgcn", "npz")
 NAMES = (movielens.NAME, *SETS)
 SPLITS = ("random", "leave-last-out", "temporal")
@@ -66,20 +68,30 @@ def load_interactions(
     half_life: float | None = None,
     progress: Progress = silent,
 ) -> Interactions:
-    """Read interactions from a file or a data frame.
+    """Read interactions from a file, a folder or a data frame.
 
     | format       | suffix                   | content                                                          |
     |--------------|--------------------------|------------------------------------------------------------------|
     | "csv", "tsv" | .csv, .tsv               | UTF-8 text with one interaction a line, with or without a header |
     | "recbole"    | .inter                   | the same with tabs; the header gives types, `user_id:token`      |
     | "movielens"  | .dat, .data, or a folder | lines `user::item::rating::timestamp`, or with tabs (u.data)     |
-    | "parquet"    | .parquet, .pq            | one interaction a row                                            |
+    | "parquet"    | .parquet, .pq, a folder  | one interaction a row; of a folder, all its files (Spark's, too) |
     | "feather"    | .feather, .arrow         | one interaction a row                                            |
     | "lightgcn"   | .txt, or a folder        | lines `user item item ...`; of a folder train.txt and test.txt   |
     | "npz"        | .npz                     | arrays train, val, test of shape (2, n), num_users, num_items    |
 
+    Users and items are the columns whose names say so (user_id, CustomerID, item, StockCode, ...), wherever they stand.
+    Where no name does, they are the two columns that are left, in order, besides times, amounts and the numbers of
+    rows; without a header, the first two. Whatever that leaves open is an error. `columns` of the result says what was
+    read.
+
     Tables may have any integer or string ids; they are numbered in ascending order, and the vocabularies of the result
-    lead back. The ids of the last two formats are numbers already, and get a vocabulary only where some number of
+    lead back. In text a column is one of integers where all its cells are: where all are numbers and one is written as
+    1.0, or a word such as NULL stands among integers, it is refused, as one id would become two. In .csv (whose lines
+    semicolons, tabs or bars may divide, too) cells may stand in quotes; between the tabs of .tsv and .inter a quote is
+    a letter. These three may be compressed (.csv.gz, .bz2, .zst).
+
+    The ids of the last two formats are numbers already, and get a vocabulary only where some number of
     0 .. n - 1 is in no file ("lightgcn").
 
     Of a file that comes with a given split this is the training part: `train` of an .npz file, all of train.txt of a
@@ -90,20 +102,22 @@ def load_interactions(
     ----------
     source : path, str or data frame
         A file, a folder, the name of a set ("movielens-100k", see `baco_gpu.data.movielens`, or one that
-        `baco_gpu.data.fetch` has fetched, such as "gowalla"), or a data frame of pandas, polars, pyarrow or any library
-        that hands its columns out as Arrow does.
+        `baco_gpu.data.fetch` has fetched, such as "gowalla"), or a data frame of pandas, polars (lazy ones, too),
+        pyarrow or any library that hands its columns out as Arrow does: a list of pairs, no matrix.
     format : str, optional
         One of the formats above, where the suffix does not say it.
     user_column, item_column, weight_column : str, optional
-        Names of columns of a table; the first two columns unless named, and no weights.
+        Names of columns of a table; what their names say unless given, and no weights.
     rating_column, timestamp_column : str, optional
-        Where ratings and timestamps stand; "rating" and "timestamp", where they are needed and not named.
+        Where ratings and timestamps stand. Where they are needed and not named: "rating" and "timestamp", or the column
+        of a similar name (stars, created_at).
     min_rating : float, optional
         Only interactions of at least this rating count.
     core : int, optional
         Users and items with fewer distinct partners than this are left out, again and again (`k_core`).
     weighting : {"once", "counts", "recency"}, optional
-        How repeated pairs, and old ones, weigh (`weighted`). By default interactions stay as they are.
+        How repeated pairs, and old ones, weigh (`weighted`). By default interactions stay as they are, and a graph of
+        them counts a repeated pair once (or has the sum of its weights).
     half_life : float, optional
         For weighting "recency", in the unit of the timestamps (seconds for columns of dates).
     progress : callable
@@ -123,9 +137,9 @@ def load_interactions(
     if core is not None:
         check_integer("core", core, minimum=1)
     if rating_column is None and min_rating is not None:
-        rating_column = "rating"
+        rating_column = Usual("rating")
     if timestamp_column is None and weighting == "recency":
-        timestamp_column = "timestamp"
+        timestamp_column = Usual("timestamp")
     names = ColumnNames(user_column, item_column, weight_column, rating_column, timestamp_column)
     read = _table_reader(source, format)
     if read is not None:
@@ -193,7 +207,7 @@ def load_split(
         _refuse(file, "data without a split, and this comes with one", split=split, **reading)
         return _given_split(_given_parts(file, kind, progress), shares, seed)
     if split in ("leave-last-out", "temporal") and reading.get("timestamp_column") is None:
-        reading["timestamp_column"] = "timestamp"
+        reading["timestamp_column"] = Usual("timestamp")
     interactions = merge_repeated(load_interactions(source, format=format, progress=progress, **reading))
     if split == "leave-last-out":
         return leave_last_out(interactions)
@@ -239,7 +253,7 @@ def _table_reader(source: Any, format: str | None) -> Callable[[ColumnNames], Ra
     """What reads a table; None for the formats whose files hold users and items alone."""
     if is_frame(source):
         return lambda names: read_frame(source, names)
-    if source == movielens.NAME and not Path(source).exists():
+    if isinstance(source, str) and source == movielens.NAME and not Path(source).exists():
         return movielens.read_movielens_100k
     file, kind = _identify(source, format)
     if kind not in _TABLES:
@@ -250,7 +264,10 @@ def _table_reader(source: Any, format: str | None) -> Callable[[ColumnNames], Ra
 def _identify(source: Any, format: str | None) -> tuple[Path, str]:
     """The file (or folder with a split) and its format; InputError where there is none."""
     if not isinstance(source, (str, os.PathLike)):
-        raise InputError(f"path must be a string, a path or a data frame, got {type(source).__name__}")
+        raise InputError(
+            f"path must be a string, a path or a data frame, got {type(source).__name__} (BipartiteGraph.from_edges "
+            "takes arrays of ids, from_scipy a sparse matrix, from_dense a dense one)"
+        )
     file = Path(source)
     if format is not None:
         check_choice("format", format, FORMATS)
@@ -262,7 +279,10 @@ def _identify(source: Any, format: str | None) -> tuple[Path, str]:
         raise InputError(f"{file}: expected a file of interactions, and there is none ({hint})")
     if file.is_dir():
         return _identify_folder(file, format)
-    kind = format or SUFFIXES.get(file.suffix.lower())
+    suffix = file.suffix.lower()
+    if suffix in COMPRESSED and Path(file.stem).suffix.lower() in _COMPRESSIBLE:
+        suffix = Path(file.stem).suffix.lower()
+    kind = format or SUFFIXES.get(suffix)
     if kind is None:
         raise InputError(
             f"{file}: expected one of the suffixes {', '.join(SUFFIXES)}, got {file.suffix!r} (or name the format)"
@@ -275,10 +295,17 @@ def _identify_folder(folder: Path, format: str | None) -> tuple[Path, str]:
     ratings = next((folder / name for name in movielens.FILES if (folder / name).is_file()), None)
     if ratings is not None and format in (None, "movielens"):
         return ratings, "csv" if ratings.suffix == ".csv" else "movielens"
+    is_split = (folder / "train.txt").is_file()
+    if format == "parquet" or (format is None and not is_split and any(map(_is_parquet, folder.rglob("*")))):
+        return folder, "parquet"
     if format not in (None, "lightgcn"):
         raise InputError(f"{folder}: expected a {format} file, got a folder")
     _folder_files(folder)
     return folder, "lightgcn"
+
+
+def _is_parquet(file: Path) -> bool:
+    return SUFFIXES.get(file.suffix.lower()) == "parquet" and file.is_file()
 
 
 def _folder_files(folder: Path) -> list[Path]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from baco_gpu.data.delimited import first_rows, read_delimited
-from baco_gpu.data.tables import ColumnNames, RawColumns
+from baco_gpu.data.headers import ColumnNames, positions_of
+from baco_gpu.data.tables import RawColumns
 from baco_gpu.errors import InputError
 
 _TYPES = ("token", "float", "token_seq", "float_seq")
@@ -16,8 +17,8 @@ def read_inter(path: Path, names: ColumnNames) -> RawColumns:
     """Read some columns of an .inter file.
 
     A column is asked for by its name alone (`rating`) or with its type (`rating:float`). Users and items are the
-    columns user_id and item_id unless named otherwise, and the first two tokens where there are no such columns. A file
-    whose header has no types is read as any other table.
+    columns user_id and item_id unless named otherwise, and the tokens that `positions_of` takes where there are no such
+    columns. A file whose header has no types is read as any other table.
 
     Raises
     ------
@@ -34,13 +35,13 @@ def read_inter(path: Path, names: ColumnNames) -> RawColumns:
     for role, usual in _IDS:
         if types.get(usual) == "token" and usual not in wanted.values():
             wanted.setdefault(role, usual)
-    for role, _ in _IDS:
-        free = [name for name, kind in types.items() if kind == "token" and name not in wanted.values()]
-        if role not in wanted and not free:
-            raise InputError(
-                f"{path}: expected two columns of type token, the columns are {', '.join(map(repr, header))}"
-            )
-        wanted |= {} if role in wanted else {role: free[0]}
+    known = {role: wanted[role] for role, _ in _IDS if role in wanted}
+    free = [name for name, kind in types.items() if kind == "token" and name not in wanted.values()]
+    if len(known) + len(free) < len(_IDS):
+        raise InputError(f"{path}: expected two columns of type token, the columns are {', '.join(map(repr, header))}")
+    if len(known) < len(_IDS):
+        tokens = [*known.values(), *free]
+        wanted |= {role: tokens[at] for role, at in positions_of(path, tokens, ColumnNames(**known)).items()}
     for role, name in wanted.items():
         expected = ("token",) if role in ("user", "item") else ("float", "token")
         if name in types and types[name] not in expected:

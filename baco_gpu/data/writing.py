@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _TABLES = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".parquet": None, ".feather": None}
 SUFFIXES = (*_TABLES, ".txt", ".npz")
+_ROWS_AT_ONCE = 1 << 20
 _PARTS = {"train": "train", "validation": "val", "test": "test"}  # their names in an .npz file
 
 
@@ -126,12 +127,35 @@ def _write_table(path: Path, table: pa.Table, delimiter: str | None) -> None:
     import pyarrow.feather
     import pyarrow.parquet
 
-    if delimiter is not None:
+    if delimiter == "\t":
+        _write_tabs(path, table)
+    elif delimiter is not None:
         pyarrow.csv.write_csv(table, path, pyarrow.csv.WriteOptions(delimiter=delimiter, quoting_header="none"))
     elif path.suffix == ".parquet":
         pyarrow.parquet.write_table(table, path)
     else:
         pyarrow.feather.write_feather(table, path)
+
+
+def _write_tabs(path: Path, table: pa.Table) -> None:
+    """Text with tabs between the cells, which nothing quotes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    with path.open("wb") as stream:
+        stream.write(("\t".join(table.column_names) + "\n").encode())
+        for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+            cells = [column.cast(pa.large_string()) for column in batch.columns]
+            for name, column in zip(table.column_names, cells, strict=True):
+                broken = pc.match_substring_regex(column, r"[\t\r\n]")
+                if pc.any(broken).as_py():
+                    cell = column.filter(broken)[0].as_py()
+                    raise InputError(
+                        f"column {name!r}: text with tabs holds no tabs and line breaks in its cells, got {cell!r}"
+                    )
+            tab, line_end, nothing = (pa.scalar(text, pa.large_string()) for text in ("\t", "\n", ""))
+            lines = pc.binary_join_element_wise(pc.binary_join_element_wise(*cells, tab), nothing, line_end)
+            stream.write(memoryview(lines.buffers()[2])[: pc.sum(pc.binary_length(lines)).as_py()])
 
 
 def _write_npz(path: Path, parts: Mapping[str, Interactions]) -> None:

@@ -13,6 +13,7 @@ from baco_gpu.errors import BackendUnavailableError, InputError
 _INSTALL = "pip install 'baco_gpu[cuda13]', or [cuda12]"
 _DRIVER = "an NVIDIA driver, 580 or later for [cuda13], 525 or later for [cuda12]; see nvidia-smi"
 _DLPACK_CPU = (1, 3)  # kDLCPU, kDLCUDAHost: memory that NumPy may read
+_CHUNK = 1 << 22
 
 
 def as_numpy(name: str, value: Any) -> np.ndarray:
@@ -185,3 +186,9 @@ class Adjacency:
         """The same rows with every array moved to another device."""
         weights = None if self.weights is None else move(self.weights)
         return Adjacency(move(self.offsets), move(self.neighbors), weights).frozen()
+
+
+def add_to_digest(digest: Any, array: np.ndarray, dtype: str) -> None:
+    """Add the array's values as `dtype` to a digest of `hashlib`, a piece at a time: no copy of the whole is made."""
+    for start in range(0, len(array), _CHUNK):
+        digest.update(np.ascontiguousarray(array[start : start + _CHUNK], dtype=dtype).data)

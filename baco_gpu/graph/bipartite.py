@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +13,7 @@ import numpy as np
 from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError
 from baco_gpu.graph import building, cugraph
-from baco_gpu.graph.arrays import Adjacency, as_ids, as_matrix, as_weights, import_cupy
+from baco_gpu.graph.arrays import Adjacency, add_to_digest, as_ids, as_matrix, as_weights, import_cupy
 from baco_gpu.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from baco_gpu.data.vocabulary import Vocabulary
 
 Duplicates = Literal["sum", "drop", "refuse"]
-
-_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -104,8 +101,13 @@ class BipartiteGraph:
         return cls(csr.frozen(), csc.frozen(), user_vocabulary, item_vocabulary)
 
     @classmethod
-    def from_interactions(cls, interactions: Interactions, *, duplicates: Duplicates = "sum") -> BipartiteGraph:
-        """Build a graph from `Interactions`, keeping their sizes and vocabularies; see `from_edges`."""
+    def from_interactions(cls, interactions: Interactions, *, duplicates: Duplicates | None = None) -> BipartiteGraph:
+        """Build a graph from `Interactions`, keeping their sizes and vocabularies; see `from_edges`.
+
+        Unless `duplicates` says otherwise, a repeated pair counts once, or has the sum of the weights that there are.
+        """
+        if duplicates is None:
+            duplicates = "drop" if interactions.weights is None else "sum"
         return cls.from_edges(
             interactions.users,
             interactions.items,
@@ -205,23 +207,23 @@ class BipartiteGraph:
         cls,
         path: str | os.PathLike[str],
         *,
-        duplicates: Duplicates = "sum",
+        duplicates: Duplicates | None = None,
         progress: Progress = silent,
         **reading: Any,
     ) -> BipartiteGraph:
-        """Read a file of interactions and build its graph; `reading` is what `baco_gpu.load_interactions` takes."""
+        """Build the graph, `from_interactions`, of a file; `reading` is what `baco_gpu.load_interactions` takes."""
         return cls._from_source(path, duplicates, progress, reading)
 
     @classmethod
     def from_frame(
-        cls, frame: Any, *, duplicates: Duplicates = "sum", progress: Progress = silent, **reading: Any
+        cls, frame: Any, *, duplicates: Duplicates | None = None, progress: Progress = silent, **reading: Any
     ) -> BipartiteGraph:
         """Build a graph from a data frame of pandas, polars or pyarrow, one interaction a row; as `from_file`."""
         return cls._from_source(frame, duplicates, progress, reading)
 
     @classmethod
     def _from_source(
-        cls, source: Any, duplicates: Duplicates, progress: Progress, reading: dict[str, Any]
+        cls, source: Any, duplicates: Duplicates | None, progress: Progress, reading: dict[str, Any]
     ) -> BipartiteGraph:
         from baco_gpu.data.readers import load_interactions
 
@@ -337,13 +339,10 @@ class BipartiteGraph:
         csr = self.to("cpu").csr
         digest = hashlib.sha256()
         digest.update(np.array([self.num_users, self.num_items, self.num_edges], dtype="<i8").tobytes())
-        for chunk in _chunks(csr.offsets, "<i8"):
-            digest.update(chunk.data)
-        for chunk in _chunks(csr.neighbors, "<i8"):
-            digest.update(chunk.data)
+        add_to_digest(digest, csr.offsets, "<i8")
+        add_to_digest(digest, csr.neighbors, "<i8")
         if csr.weights is not None and (csr.weights != 1).any():
-            for chunk in _chunks(csr.weights, "<f8"):
-                digest.update(chunk.data)
+            add_to_digest(digest, csr.weights, "<f8")
         return digest.hexdigest()
 
     def __repr__(self) -> str:
@@ -391,9 +390,3 @@ def as_graph(source: Any) -> BipartiteGraph:
         "a graph must be a BipartiteGraph, Interactions, a SciPy sparse matrix, a tuple of two id arrays, a dense "
         f"two-dimensional array, a data frame or a path, got {type(source).__name__}"
     )
-
-
-def _chunks(array: np.ndarray, dtype: str) -> Iterator[np.ndarray]:
-    """The array's values as `dtype`, a piece at a time: a copy of the whole is never made."""
-    for start in range(0, len(array), _CHUNK):
-        yield np.ascontiguousarray(array[start : start + _CHUNK], dtype=dtype)

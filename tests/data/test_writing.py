@@ -50,6 +50,20 @@ def test_a_split_comes_back_from_npz_with_its_raw_ids(tmp_path, kind):
     assert (again.num_users, again.train.item_vocabulary) == (split.num_users, split.train.item_vocabulary)
 
 
+@pytest.mark.parametrize("name", ["x.tsv", "x.inter"])
+def test_quotes_come_back_from_text_with_tabs_which_holds_none_in_its_cells(tmp_path, name):
+    whole = load_interactions(pd.DataFrame({"user": ['"a"b', "c"], "item": ["x,y", '"']}))
+    write_interactions(tmp_path / name, whole)
+    assert raw(load_interactions(tmp_path / name)) == [('"a"b', "x,y"), ("c", '"')]
+    for cell in ("x\ty", "x\ny"):
+        broken = load_interactions(pd.DataFrame({"user": ["a", "b"], "item": ["z", cell]}))
+        with pytest.raises(
+            InputError, match=r"column 'item.*': text with tabs holds no tabs and line breaks in its cells"
+        ):
+            write_interactions(tmp_path / "y.tsv", broken)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def load_split_of(whole: Interactions) -> SplitInteractions:
     from baco_gpu.data.splits import merge_repeated, random_split
 

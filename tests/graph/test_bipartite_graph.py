@@ -110,7 +110,7 @@ def test_checksums_tell_weights_apart_but_not_unit_weights_from_none() -> None:
 def test_long_arrays_are_hashed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = BipartiteGraph.from_edges(np.arange(50), np.arange(50), np.arange(1, 51))
     whole = graph.checksum()
-    monkeypatch.setattr("baco_gpu.graph.bipartite._CHUNK", 7)
+    monkeypatch.setattr("baco_gpu.graph.arrays._CHUNK", 7)
     assert graph.transpose().transpose().checksum() == whole
 
 
@@ -242,12 +242,14 @@ def test_vocabularies_give_the_sizes_and_change_places() -> None:
 
 
 def test_files_become_graphs_with_progress(tmp_path: Path) -> None:
-    (tmp_path / "x.tsv").write_text("a\tb\nc\td\nc\td\n")
+    (tmp_path / "x.tsv").write_text("a1\tb1\nc1\td1\nc1\td1\n")
     seen: list[str] = []
     graph = BipartiteGraph.from_file(tmp_path / "x.tsv", progress=lambda phase, done, total, note: seen.append(phase))
     assert graph.num_edges == 2
-    assert entries(graph.csr)[1] == (1, 1, 2.0)
+    assert entries(graph.csr)[1] == (1, 1, 1.0)
     assert seen[-1] == "build graph"
+    assert entries(BipartiteGraph.from_file(tmp_path / "x.tsv", duplicates="sum").csr)[1] == (1, 1, 2.0)
+    assert entries(BipartiteGraph.from_file(tmp_path / "x.tsv", weighting="counts").csr)[1] == (1, 1, 2.0)
     with pytest.raises(InputError, match="edges must be distinct"):
         BipartiteGraph.from_file(tmp_path / "x.tsv", duplicates="refuse")
 
