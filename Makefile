@@ -32,18 +32,19 @@ demo: $(VENV)/demo-installed ## Compress MovieLens-100K to a quarter, train on i
 check test nightly: export OMP_WAIT_POLICY ?= PASSIVE
 
 # What may run side by side before there are several processes of tests.
-BEFORE = $(MAKE) --no-print-directory --jobs=2 --output-sync lint loops kernels
+SIDE_BY_SIDE = $(MAKE) --no-print-directory $(if $(filter -j% --jobs%,$(MAKEFLAGS)),,--jobs=2 --output-sync)
 
-check: lint ## Check style and types, and run the tests that touch nothing heavy: within 90 seconds
+check: $(VENV)/test-installed ## Check style and types, and run the tests that touch nothing heavy: within 90 seconds
+	+$(SIDE_BY_SIDE) lint loops
 	$(PYTEST) --tier check
 
 test: $(VENV)/test-installed ## Test every behaviour once, at the smallest size that shows it, and build the documentation: within 6 minutes
-	$(BEFORE)
+	+$(SIDE_BY_SIDE) lint loops kernels
 	$(PYTEST) --tier test
 	$(DOCS)
 
 nightly: $(VENV)/nightly-installed ## Test at every size, with coverage and rare packages; notebooks and pages as published
-	$(BEFORE)
+	+$(SIDE_BY_SIDE) lint loops kernels
 	$(PYTEST) --tier nightly --cov --cov-report=term-missing:skip-covered
 	$(PYTEST) --nbmake --nbmake-timeout=600 notebooks
 	$(DOCS)

@@ -6,8 +6,8 @@ import os
 
 # One thread a process of tests, since as many processes as there are cores share these. Numba may use four, whatever
 # the machine has: tests of threads set as many as they are about. Both are read as the libraries load.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("NUMBA_NUM_THREADS", "4")
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["NUMBA_NUM_THREADS"] = "4"
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +21,8 @@ from tiers import (
     pytest_addoption,
     pytest_collection_modifyitems,
     pytest_configure,
+    pytest_itemcollected,
+    pytest_runtest_setup,
     pytest_sessionfinish,
     pytest_terminal_summary,
     pytest_testnodedown,
@@ -30,6 +32,8 @@ __all__ = [
     "pytest_addoption",
     "pytest_collection_modifyitems",
     "pytest_configure",
+    "pytest_itemcollected",
+    "pytest_runtest_setup",
     "pytest_sessionfinish",
     "pytest_terminal_summary",
     "pytest_testnodedown",

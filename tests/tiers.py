@@ -23,6 +23,7 @@ EXAMPLES = {"check": 10, "test": 15, "nightly": 100}  # of a property
 
 _T = TypeVar("_T")
 _chosen = "test"
+_faults: dict[str, str] = {}  # marks of tests that say no reason
 _left_out: Counter[tuple[str, str]] = Counter()
 
 
@@ -53,21 +54,28 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("tier")
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Whoever keeps a test out of a tier says why, in every tier."""
+    for mark in item.iter_markers():
+        if mark.name in MARKS and not (len(mark.args) == 1 and isinstance(mark.args[0], str) and not mark.kwargs):
+            _faults[item.nodeid] = f"the mark {mark.name} takes one text, why the test has it, got {mark}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.nodeid in _faults:
+        pytest.fail(_faults[item.nodeid], pytrace=False)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kept, dropped = [], []
     for item in items:
-        reasons = [_reason(mark) for mark in item.iter_markers() if _chosen in MARKS.get(mark.name, ())]
+        marks = [] if item.nodeid in _faults else item.iter_markers()
+        reasons = [mark.args[0] for mark in marks if _chosen in MARKS.get(mark.name, ())]
         (dropped if reasons else kept).append(item)
         if reasons:
             _left_out[reasons[0], item.nodeid.partition("[")[0]] += 1
     items[:] = kept
     config.hook.pytest_deselected(items=dropped)
-
-
-def _reason(mark: pytest.Mark) -> str:
-    if len(mark.args) != 1 or not isinstance(mark.args[0], str):
-        raise pytest.UsageError(f"the mark {mark.name} takes one text, why the test has it, got {mark.args}")
-    return mark.args[0]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu import (
@@ -23,6 +23,7 @@ from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
 from graphs import bipartite_graphs, random_graph, reference_of
 from reference_solver import best, scores
+from tiers import examples
 
 pytestmark = pytest.mark.heavy("solves many graphs")
 
@@ -54,7 +55,7 @@ def expected_labels(graph, scheme, gamma, labels, side, node):
     return first, best(candidates) if candidates else -1
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     graph=bipartite_graphs(),
     scheme=st.sampled_from(SCHEMES),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu import BalancedCoclustering, BipartiteGraph
@@ -15,6 +15,7 @@ from baco_gpu.errors import InputError
 from graphs import bipartite_graphs, random_graph, reference_of
 from reference_solver import objective as reference_objective
 from reference_solver import second_best, sweep
+from tiers import examples
 
 
 def fitted(graph, **parameters):
@@ -30,7 +31,7 @@ def owned(result):
     return set(result.users.labels.tolist()), set(result.items.labels.tolist())
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(graph=bipartite_graphs(), scheme=st.sampled_from(SCHEMES), seed=st.integers(0, 2))
 def test_an_update_sweeps_like_the_slow_solver(graph, scheme, seed):
     result = fitted(graph, budget=None, gamma=0.7, weights=scheme, random_state=seed)

@@ -161,7 +161,8 @@ def _shared(limits: Limits, sources: Sequence[str]) -> tuple[Path, ...]:
         *map(source_text, sources),
         *(HERE.joinpath(name).read_text() for name in ("library.cpp", "cuda_host.hpp")),
     ]
-    settings = [compiler(), *FLAGS, *map(str, limits.macros().items())]
+    names = [name for source in sources for name in instances(source)]
+    settings = [compiler(), *FLAGS, *names, *map(str, limits.macros().items())]
     folder = BUILT / hashlib.sha256("\0".join([*texts, *map(str, settings)]).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     # In an order of its own, so that two processes do not wait for the same library.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu.data.description import QUANTILES, degrees_of, describe
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.plots.degrees import degree_figure
+from tiers import examples
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 5)), max_size=40)
 
@@ -20,7 +21,7 @@ def interactions_of(pairs: list[tuple[int, int]]) -> Interactions:
     return Interactions(users, items, 7, 6)
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(pairs=PAIRS)
 def test_counts_are_those_of_a_plain_graph(pairs):
     figures = describe(interactions_of(pairs))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu.data.filtering import k_core
@@ -23,6 +23,7 @@ from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.data.weighting import weighted
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph, as_graph
+from tiers import examples
 
 ROWS = [(7, 11, 5.0, 100), (7, 12, 2.0, 300), (8, 11, 4.0, 200), (9, 12, 4.5, 50), (9, 13, 1.0, 60)]
 
@@ -264,7 +265,7 @@ def naive_core(pairs: set[tuple[int, int]], k: int) -> set[tuple[int, int]]:
 
 
 class TestCore:
-    @settings(max_examples=80, deadline=None)
+    @examples(80)
     @given(rows=PAIRS, k=st.integers(1, 4), strings=st.booleans())
     def test_is_what_peeling_leaves(self, rows, k, strings):
         names = Vocabulary([f"id{number}" for number in range(8)] if strings else [10 * number for number in range(8)])
@@ -348,7 +349,7 @@ class TestWeighting:
 
 
 class TestSplitsInTime:
-    @settings(max_examples=80, deadline=None)
+    @examples(80)
     @given(rows=PAIRS)
     def test_the_last_of_every_user_are_held_out(self, rows):
         split = leave_last_out(interactions_of(rows))
@@ -359,7 +360,7 @@ class TestSplitsInTime:
             for part, wanted in zip((split.train, split.validation, split.test), expected, strict=True):
                 assert sorted(part.items[part.users == user].tolist()) == sorted(wanted)
 
-    @settings(max_examples=80, deadline=None)
+    @examples(80)
     @given(rows=PAIRS, validation=st.integers(0, 4), test=st.integers(0, 4))
     def test_later_parts_are_later(self, rows, validation, test):
         split = temporal_split(interactions_of(rows), (1 - (validation + test) / 8, validation / 8, test / 8))

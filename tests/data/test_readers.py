@@ -18,10 +18,9 @@ from baco_gpu.data import delimited, lightgcn
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.readers import load_interactions, load_split
 from baco_gpu.errors import InputError
+from tiers import examples
 
-RELAXED = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+RELAXED = settings(examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 WORDS = st.text(st.characters(categories=["L", "N", "Zs"], exclude_characters="\x85\u2028"), min_size=1, max_size=6)
 # A column of words begins with two that nobody takes for numbers, so that its first row is no header.
 WORD_COLUMN = st.lists(WORDS, min_size=1, max_size=20).map(lambda column: ["word", "other", *column])

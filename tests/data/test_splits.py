@@ -6,12 +6,13 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.splits import merge_repeated, random_order, random_split
 from baco_gpu.errors import InputError
+from tiers import examples
 
 
 def numbered(count: int) -> Interactions:
@@ -20,7 +21,7 @@ def numbered(count: int) -> Interactions:
     return Interactions(ids, ids[::-1].copy(), count, count, weights=ids.astype(np.float64))
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(st.integers(0, 200), st.integers(0, 10), st.integers(0, 10), st.integers(0, 2**64 - 1))
 def test_parts_are_a_partition_of_exact_sizes(count: int, validation: int, test: int, seed: int) -> None:
     fractions = ((20 - validation - test) / 20, validation / 20, test / 20)

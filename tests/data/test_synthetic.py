@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu.data import synthetic
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError
+from tiers import examples
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.data())
 def test_exactly_so_many_distinct_pairs_come_out(data: st.DataObject) -> None:
     num_users, num_items = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 30))

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu.data import delimited, quoting
 from baco_gpu.data.readers import load_interactions
 from baco_gpu.errors import InputError
+from tiers import examples
 
 
 def ids(path: Path, side: str = "user") -> list:
@@ -78,7 +79,7 @@ class TestQuotes:
         path = write(tmp_path / "x.csv", "\n".join(["user,item,title", *rows]) + "\n")
         assert ids(path) == [1, 3, 5]
 
-    @settings(max_examples=200, deadline=None)
+    @examples(200)
     @given(
         cells=st.lists(st.lists(st.text('a",\n', max_size=5), min_size=3, max_size=3), min_size=1, max_size=6),
         block=st.integers(1, 9),

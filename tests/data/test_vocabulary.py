@@ -8,17 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
+from tiers import examples
 
 INTEGERS = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=30)
 STRINGS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1, max_size=30)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.one_of(INTEGERS, STRINGS))
 def test_every_id_is_found_and_decoded_again(raw: list) -> None:
     vocabulary = Vocabulary(raw)
@@ -31,7 +32,7 @@ def test_every_id_is_found_and_decoded_again(raw: list) -> None:
     assert [vocabulary.lookup(value) for value in raw] == indices.tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.one_of(INTEGERS, STRINGS))
 def test_arrays_and_pickle_carry_a_vocabulary(raw: list) -> None:
     vocabulary = Vocabulary(raw)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu.clustering.backends import cuda_obstacle
@@ -25,9 +25,10 @@ from baco_gpu.errors import BackendUnavailableError, InputError
 from baco_gpu.graph import arrays
 from baco_gpu.graph.arrays import Adjacency
 from baco_gpu.graph.bipartite import BipartiteGraph, as_graph
+from tiers import examples
 
 EDGES = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 8), st.integers(0, 3)), max_size=40)
-FAST = settings(max_examples=100, deadline=None)
+FAST = examples(100)
 
 
 def reference(edges: list[tuple[int, int, int]], duplicates: str) -> dict[tuple[int, int], float]:

@@ -244,6 +244,11 @@ def test_tests_lie_in_folders_named_as_the_rooms_are():
     assert not list((ROOT / "tests").glob("test_*.py")), "a test belongs into the folder of its room"
 
 
+def test_the_tiers_alone_say_how_many_examples_a_property_has():
+    tests = [path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)]
+    assert not [path.name for path in tests if "max_examples" in path.read_text(encoding="utf-8")]
+
+
 def test_imports_are_absolute():
     assert not listed([item for item in all_imports() if item.module.startswith(".")])
 

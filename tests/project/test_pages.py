@@ -67,12 +67,14 @@ RUN = [page for page in TEXTS if runnable(page)]
 
 
 @pytest.fixture
-def data_sets(tmp_path: Path) -> Path:
-    """A folder with small data under the names that pages use."""
+def data_sets(page: str, tmp_path: Path) -> Path:
+    """A folder with small data under the names that the shell of the page uses; its Python makes its own."""
+    shell = "\n".join(block.code for block in runnable(page) if block.language == "sh")
     clicks, _, _ = planted_coclusters(num_users=150, num_items=100, num_edges=1800, num_clusters=8, seed=0)
     split = random_split(clicks, seed=0)
     for name in DATA_SETS:
-        write_interactions(tmp_path / name, split)
+        if re.search(rf"\b{re.escape(name)}\b", shell):
+            write_interactions(tmp_path / name, split)
     return tmp_path
 
 

@@ -150,6 +150,8 @@ def test_copies_pickles_and_states_are_the_same_table(name):
     table, loaded = made(name, padding_idx=PADDING), made(name, seed=1, padding_idx=PADDING)
     if hasattr(loaded, "codes"):
         loaded.codes.copy_(loaded.codes.flip(0))
+    if hasattr(loaded, "labels"):
+        loaded.labels.add_(100)
     _ = gradients(table), gradients(loaded)  # fills what is kept between lookups
     assert not torch.equal(loaded.weight, table.weight)
     file = io.BytesIO()
@@ -161,6 +163,7 @@ def test_copies_pickles_and_states_are_the_same_table(name):
         assert list(twin.state_dict()) == list(table.state_dict())
         assert same(list(twin.state_dict().values()), list(table.state_dict().values()))
         assert torch.equal(twin.weight, table.weight)
+        assert not hasattr(table, "labels") or torch.equal(twin.labels, table.labels)
         assert same(gradients(twin), gradients(table))
         for part in tables_in(twin):
             part.initialize(1.0, torch.Generator().manual_seed(2))

@@ -111,8 +111,8 @@ def test_killed_at_any_point_the_command_resumes_to_the_same_file(tmp_path):
     train_part = planted_split().train
     lines = [f"{user},{item}" for user, item in zip(train_part.users, train_part.items, strict=True)]
     data.write_text("\n".join(["user,item", *lines]))
-    command = [sys.executable, "-m", "baco_gpu", "train", str(data), "--budget", "0.5", "--epochs", "4", "--quiet"]
-    command += ["--patience", "50", "--batch-size", "64", "--dim", "8"]
+    command = [sys.executable, "-m", "baco_gpu", "train", str(data), "--budget", "0.5", "--quiet"]
+    command += ["--patience", "50", "--batch-size", "64", *full(["--epochs", "6"], ["--epochs", "4", "--dim", "8"])]
     whole, resumed, kept = (tmp_path / f"{name}.safetensors" for name in ("whole", "resumed", "kept"))
     subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)
     # SIGKILL comes inside the write of the third checkpoint, before it takes its name.

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies
+from hypothesis import given, strategies
 
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
@@ -15,6 +15,7 @@ from baco_gpu.models import build_model, full_table
 from baco_gpu.tables import CodebookEmbedding
 from baco_gpu.training import TrainingSettings, bpr_loss, objective, softmax_loss
 from baco_gpu.training.losses import default_weight_decay
+from tiers import examples
 
 USERS, ITEMS, DIM = 5, 6, 3
 
@@ -37,7 +38,7 @@ triples_of = strategies.lists(
 
 
 @given(triples_of)
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_bpr_is_the_mean_over_triples(triples):
     chosen = model()
     score = scores(chosen)
@@ -46,7 +47,7 @@ def test_bpr_is_the_mean_over_triples(triples):
 
 
 @given(triples_of, strategies.integers(1, 12))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_softmax_is_over_the_item_and_the_first_negatives_of_the_batch(triples, negatives):
     chosen = model()
     score = scores(chosen)

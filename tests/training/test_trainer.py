@@ -460,7 +460,7 @@ def test_gpu_runs_repeat_bit_by_bit(method):
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif("BACO_DATA" not in os.environ, reason="BACO_DATA names no folder of interaction sets")
+@pytest.mark.skipif(not os.environ.get("BACO_DATA"), reason="BACO_DATA names no folder of interaction sets")
 def test_one_epoch_on_beauty_ranks_far_above_chance():
     with np.load(Path(os.environ["BACO_DATA"]) / "beauty.npz") as stored:
         sizes = int(stored["num_users"]), int(stored["num_items"])
