@@ -21,7 +21,6 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from baco_gpu.baselines.louvain import louvain, louvain_search
 from baco_gpu.benchmarking.meter import HostMeter
 from baco_gpu.clustering.backends import get_backend
 from baco_gpu.clustering.solve.objective import objective
@@ -29,6 +28,7 @@ from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.data.readers import load_interactions
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.methods.louvain import louvain, louvain_search
 from benchmarks.machine import describe_machine
 
 _BYTES_A_VISIT = 8

@@ -50,6 +50,7 @@ SETS = (MOVIELENS, "beauty", "gowalla")
 EVERYWHERE = ("labels", "accounting")
 CLUSTERINGS = ({}, {"weights": "paper"}, {"secondary": "both"}, {"levels": 1}, {"codebooks": "shared"})
 MAIN = ("full", "product", "quantized", "codebook", "residual", "affinity", "compact")
+BY_BYTES = ("quantized", "quantized:integers", "low-precision")  # of parameters, their bits would have to be chosen
 LONG = {"epochs": 40, "patience": 1, "batch_size": 512, "learning_rate": 0.02}  # through every stage of training
 SAME = ("cpu", "instructions", "numba", "numpy", "scikit-learn", "scipy", "torch")  # or sums of floats are others
 TRAINED = ("parameters", "bytes", "epochs", "best_epoch", "recall@20")
@@ -149,7 +150,7 @@ def training(methods: list[str]) -> Iterator[Job]:
     split = functools.cache(lambda data: planted if data == "planted" else baco_gpu.load_split(data))
 
     def train(data: str, method: str, options: Facts, model: str, loss: str) -> Facts:
-        measure = "bytes" if method in ("quantized", "low-precision") else "parameters"  # or bits have to be chosen
+        measure = "bytes" if method in BY_BYTES else "parameters"
         asked = {"budget": 0.25, "budget_measure": measure, "random_state": 0, **options}
         compression = experiment.compress(split(data), method, baco_gpu.BalancedCoclustering(**asked))
         settings = TrainingSettings(loss=loss, **(LONG if data == "planted" else {"epochs": 2}))

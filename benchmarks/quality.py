@@ -24,9 +24,9 @@ METHODS = {
     "full": ("full", {}),
     "random": ("random", {}),
     "louvain": ("louvain", {}),
-    "paper": ("codebook", {"solver": "paper"}),
-    "ours without secondary": ("codebook", {"secondary": "none"}),
-    "ours": ("codebook", {}),
+    "paper": ("baco-multilevel", {"solver": "paper"}),
+    "ours without secondary": ("baco-multilevel", {"secondary": "none"}),
+    "ours": ("baco-multilevel", {}),
 }
 METRICS = ("recall@20", "recall_capped@20", "ndcg@20", "recall@10", "recall@50")
 
@@ -58,7 +58,7 @@ def main() -> None:
         seed=arguments.seed,
     )
     chosen = {name: METHODS[name] for name in arguments.methods.split(",") if name}
-    chosen |= {f"ours, gamma {gamma:g}": ("codebook", {"gamma": gamma}) for gamma in arguments.gamma}
+    chosen |= {f"ours, gamma {gamma:g}": ("baco-multilevel", {"gamma": gamma}) for gamma in arguments.gamma}
     done = _methods_in(arguments.out)
     for name, (method, parameters) in chosen.items():
         if name in done:

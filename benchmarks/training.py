@@ -36,14 +36,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baco_gpu import CodebookEmbedding, SplitInteractions, load_split
-from baco_gpu.models import BipartiteAdjacency, Recommender, Table, build_model, full_table
-from baco_gpu.training import TripleSampler, objective, reset_embeddings
-from baco_gpu.training.losses import LOSSES
+from baco_gpu.models import BipartiteAdjacency, MatrixFactorization, Recommender, Table, build_model, full_table
+from baco_gpu.models.losses import LOSSES
+from baco_gpu.training import Objective, TripleSampler, reset_embeddings
 from baco_gpu.training.steps import training_step
 
 LAYERS = 2
 WEIGHT_DECAY = 1e-4
-OBJECTIVES = {loss: objective(loss, weight_decay=WEIGHT_DECAY) for loss in LOSSES}
+OBJECTIVES = {loss: Objective(loss, weight_decay=WEIGHT_DECAY) for loss in LOSSES}
 BPR = "bpr"
 SHARE = 0.25
 
@@ -85,9 +85,10 @@ def tables(split: SplitInteractions, dim: int) -> Iterator[tuple[str, Table, Tab
 def own_candidates(split: SplitInteractions, dim: int) -> Iterator[Candidate]:
     for method, loss in itertools.product(("mf", "lightgcn"), LOSSES):
         for table, users, items in tables(split, dim):
-            model = build_model(method, users, items, split, num_layers=LAYERS)
+            options = {"layers": LAYERS} if method == "lightgcn" else {}
+            model = build_model(method, {"users": users, "items": items}, split, **options)
             reset_embeddings(model, 0.1, seed=0)
-            yield Candidate(method, table, loss, model, functools.partial(OBJECTIVES[loss], model))
+            yield Candidate(method, table, loss, model, functools.partial(model.loss, objective=OBJECTIVES[loss]))
 
 
 def torch_geometric_candidates(split: SplitInteractions, dim: int, device: torch.device) -> Iterator[Candidate]:
@@ -103,7 +104,7 @@ def torch_geometric_candidates(split: SplitInteractions, dim: int, device: torch
     graphs = (("edge list", edges, {}), ("normalised CSR", normalised_csr(split, device), {"normalize": False}))
     for name, graph, arguments in graphs:
         model = LightGCN(count, dim, LAYERS, **arguments)
-        initial = build_model("mf", full_table(split.num_users, dim), full_table(split.num_items, dim), split)
+        initial = MatrixFactorization(full_table(split.num_users, dim), full_table(split.num_items, dim))
         reset_embeddings(initial, 0.1, seed=0)
         with torch.no_grad():
             model.embedding.weight.copy_(torch.cat(initial.representations()))
@@ -136,13 +137,13 @@ def torch_geometric_loss(model: nn.Module, graph: Tensor, first_item: int) -> Lo
     return loss
 
 
-def step_of(candidate: Candidate, batch_size: int, cuda_graph: bool) -> Callable[[Batch], None]:
+def step_of(candidate: Candidate, cuda_graph: bool) -> Callable[[Batch], None]:
     """A training step of a candidate: gradients and fused Adam."""
     recorded = cuda_graph and isinstance(candidate.module, Recommender)
     optimizer = torch.optim.Adam(candidate.module.parameters(), lr=1e-3, fused=True, capturable=recorded)
     if recorded:
         loss = OBJECTIVES[candidate.loss_name]
-        return training_step(candidate.module, optimizer, loss, batch_size, cuda_graph=True)
+        return training_step(candidate.module, optimizer, loss, cuda_graph=True)
 
     def step(batch: Batch) -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -213,7 +214,7 @@ def main() -> None:
     for candidate in candidates:
         candidate.module.to(device)
     check_agreement(candidates, batches[0])
-    steps = [step_of(each, arguments.batch_size, arguments.cuda_graph) for each in candidates]
+    steps = [step_of(each, arguments.cuda_graph) for each in candidates]
     seconds: list[list[float]] = [[] for _ in candidates]
     for repeat in range(arguments.repeats + 1):
         for number, step in enumerate(steps):

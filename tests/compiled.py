@@ -11,8 +11,8 @@ import sys
 import torch
 
 from baco_gpu import BalancedCoclustering, BipartiteGraph, LowPrecisionEmbedding, RowwiseRMSprop
-from baco_gpu.baselines.registry import find_method
 from baco_gpu.budget import Budget, TableSize
+from baco_gpu.methods.registry import find_method
 from cuda_host.host import compiler, full_libraries, small_libraries
 from graphs import random_graph
 

@@ -43,7 +43,9 @@ def make(
         # Two rows a group: users of one group share them.
         codes = np.arange(USERS) % (2 * GROUPS)
         tables = CodebookEmbedding(codes, 8, (codes + GROUPS) % (2 * GROUPS), bits=bits), tables[1]
-    return build_model(method, *tables, planted_split() if split is None else split)
+    return build_model(
+        method, dict(zip(("users", "items"), tables, strict=True)), planted_split() if split is None else split
+    )
 
 
 def weights(model):

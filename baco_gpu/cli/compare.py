@@ -12,18 +12,20 @@ import typer
 from baco_gpu.cli import completion, options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_table
 from baco_gpu.cli.groups import expanded
-from baco_gpu.cli.heeded import check_heeded
+from baco_gpu.cli.model_options import own_options
+from baco_gpu.cli.option_checks import check_heeded, current_names
 from baco_gpu.cli.settings_file import write_settings
 from baco_gpu.errors import InputError, Interrupted, is_interrupt
 
 if TYPE_CHECKING:
     from baco_gpu.data.interactions import SplitInteractions
-    from baco_gpu.experiment.cells import Cell
     from baco_gpu.experiment.grid import GridOutcome
+    from baco_gpu.experiment.trial_store import TrialStore
+    from baco_gpu.experiment.trials import Trial
     from baco_gpu.progress import Progress
 
 PRESETS = ("published",)
-METHODS = ("full", "random", "codebook", "affinity")
+METHODS = ("full", "random", "baco-multilevel", "affinity")
 PRODUCT, QUANTIZED = "product", "quantized"
 
 
@@ -49,8 +51,8 @@ def compare(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Methods, comma-separated: full; product, affinity, codebook (ours); all that `baco methods` lists.",
-            autocompletion=completion.several_of("baco_gpu.baselines.registry:METHODS"),
+            help="Methods, comma-separated: full, product, affinity, baco-multilevel and others of `baco methods`.",
+            autocompletion=completion.several_of("baco_gpu.methods.registry:NAMES"),
             show_default=f"{','.join(METHODS)},{PRODUCT}; {QUANTIZED} too where budgets are of bytes",
         ),
     ] = None,
@@ -61,7 +63,7 @@ def compare(
         ),
     ] = None,
     models: Annotated[
-        str | None, typer.Option(help="Recommenders, comma-separated: lightgcn, mf.", show_default="--model")
+        str | None, typer.Option(help="Recommenders, comma-separated, as of --model.", show_default="--model")
     ] = None,
     seeds: Annotated[
         str | None,
@@ -90,8 +92,8 @@ def compare(
     \b
     Examples:
       baco compare movielens-100k --epochs 40 --out demo
-      baco compare gowalla.npz --methods full,louvain,codebook --budgets 0.05,0.1,0.25 --seeds 0,1,2 --out results
-      baco compare beauty.npz --methods full,louvain,paper --preset published --out beauty
+      baco compare gowalla.npz --methods full,louvain,affinity --budgets 0.05,0.1,0.25 --seeds 0,1,2 --out results
+      baco compare beauty.npz --methods full,louvain,baco --preset published --out beauty
     """
     recommenders = [training.model] if models is None else options.words(models)
     chosen_seeds = [run.seed] if seeds is None else [_seed(word) for word in options.words(seeds)]
@@ -109,18 +111,19 @@ def compare(
     from sklearn.base import clone
 
     from baco_gpu.budget import Budget
-    from baco_gpu.experiment.cells import check_grid, plan
     from baco_gpu.experiment.compression import check_budget
-    from baco_gpu.experiment.records import Records
     from baco_gpu.experiment.report import write_report
+    from baco_gpu.experiment.trial_store import TrialStore
+    from baco_gpu.experiment.trials import check_grid, plan
     from baco_gpu.precision import FLOAT
 
     of_bytes = all(Budget.of(share, clustering.budget_measure).is_share_of_bytes for share in shares)
     floats = estimator.codebook_dtype in (None, FLOAT)  # product codes are another way to store rows
     default = [*METHODS, *[PRODUCT] * floats, *[QUANTIZED] * of_bytes]
-    names = default if methods is None else options.words(methods)
+    names = default if methods is None else current_names(options.words(methods))
     check_grid(names, shares, recommenders, chosen_seeds)
     check_heeded(context, names, training.loss)
+    own = own_options(context, recommenders)
     for name, share in itertools.product(names, shares):
         check_budget(name, clone(estimator).set_params(budget=share))
     with ProgressDisplay(hidden=run.silent) as display, tempfile.TemporaryDirectory() as scratch:
@@ -128,7 +131,7 @@ def compare(
         title = Path(data).stem if Path(data).exists() else data
         if preset is not None and budgets is None and not given:
             shares = [_published_budget(title, split) or shares[0]]
-        cells = plan(
+        trials = plan(
             title,
             split,
             methods=names,
@@ -137,12 +140,12 @@ def compare(
             seeds=chosen_seeds,
             clustering=estimator,
             training=settings,
-            num_layers=training.layers,
+            options=own,
         )
         if dry_run:
-            _print_plan(cells, out, run.json)
+            _print_plan(trials, out, run.json)
             return
-        outcome = _run(cells, split, Records(out or Path(scratch)), out, display.report)
+        outcome = _run(trials, split, TrialStore(out or Path(scratch)), out, display.report)
         rows, files = write_report(outcome.records, out)
         if out is not None and rows:
             files += [*_draw(rows, title, out), write_settings(context, out / "comparison.json")]
@@ -157,17 +160,18 @@ def compare(
 
 
 def _run(
-    cells: list[Cell], split: SplitInteractions, records: Any, out: Path | None, progress: Progress
+    trials: list[Trial], split: SplitInteractions, store: TrialStore, out: Path | None, progress: Progress
 ) -> GridOutcome:
     from baco_gpu.experiment.grid import run_grid
+    from baco_gpu.experiment.trial_store import is_kept
 
     try:
-        return run_grid(cells, split, records, progress=progress)
+        return run_grid(trials, split, store, progress=progress)
     except (KeyboardInterrupt, SystemError) as error:
         if out is None or not is_interrupt(error):
             raise
-        done = sum(records.path(cell).exists() for cell in cells)
-        message = f"interrupted; {done} of {len(cells)} runs are kept in {out}, and the same command goes on"
+        done = sum(is_kept(trial, out) for trial in trials)
+        message = f"interrupted; {done} of {len(trials)} runs are kept in {out}, and the same command goes on"
         raise Interrupted(message) from None
 
 
@@ -197,18 +201,19 @@ def _published_budget(data: str, split: SplitInteractions) -> float | None:
     return None if rows is None else (rows + 0.01) / nodes
 
 
-def _print_plan(cells: list[Cell], out: Path | None, as_json: bool) -> None:
-    from baco_gpu.experiment.cells import budget_label
+def _print_plan(trials: list[Trial], out: Path | None, as_json: bool) -> None:
+    from baco_gpu.experiment.trial_store import is_kept
+    from baco_gpu.experiment.trials import budget_label
 
-    done = [out is not None and (out / "runs" / f"{cell.name}.json").exists() for cell in cells]
+    done = [out is not None and is_kept(trial, out) for trial in trials]
     if as_json:
-        print_json({"runs": [{"name": cell.name, "done": there} for cell, there in zip(cells, done, strict=True)]})
+        print_json({"runs": [{"name": trial.name, "done": there} for trial, there in zip(trials, done, strict=True)]})
         return
     rows = [
-        [cell.method, cell.model, budget_label(cell.budget) or "-", str(cell.seed), "done" if there else ""]
-        for cell, there in zip(cells, done, strict=True)
+        [trial.method, trial.model, budget_label(trial.budget) or "-", str(trial.seed), "done" if there else ""]
+        for trial, there in zip(trials, done, strict=True)
     ]
-    print_table(["method", "model", "budget", "seed", ""], rows, title=f"{len(cells)} runs, {sum(done)} done")
+    print_table(["method", "model", "budget", "seed", ""], rows, title=f"{len(trials)} runs, {sum(done)} done")
 
 
 def _print_rows(rows: list[dict[str, Any]], title: str) -> None:

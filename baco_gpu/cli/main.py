@@ -20,6 +20,7 @@ from baco_gpu.cli.data_fetch import fetch
 from baco_gpu.cli.env import env
 from baco_gpu.cli.inspect import inspect
 from baco_gpu.cli.methods import methods
+from baco_gpu.cli.model_options import ModelCommand
 from baco_gpu.cli.report import report
 from baco_gpu.cli.train import train
 from baco_gpu.errors import BacoError, Interrupted, is_interrupt
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (compress, train, compare, methods, inspect, report, bench, env):
-    app.command()(command)
+    app.command(cls=ModelCommand if command in (train, compare) else None)(command)
 data = typer.Typer(no_args_is_help=True)
 for command in (describe, convert, fetch):
     data.command()(command)

@@ -14,41 +14,47 @@ _SIZES = {"budget": "", "own": "its own", "full": "full"}
 def methods(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")] = False,
 ) -> None:
-    """List the methods of `train` and `compare`: their families, sources, sizes, and what each needs.
+    """List the methods of `train` and `compare`: who shares rows, how rows are stored and trained, when to use which.
 
-    A method marked with :SIDES can have secondary clusters, as in louvain:users or codebook:none.
+    A method marked with :SIDES can have secondary clusters, as in louvain:users or baco-multilevel:none.
 
     \b
     Example:
       baco methods --json
     """
-    from baco_gpu.baselines.registry import METHODS
+    from baco_gpu.methods.registry import METHODS
 
     if json:
         facts = [
             {
                 "name": method.name,
                 "family": method.family,
-                "description": method.description,
+                "description": method.shared,
+                "stored": method.stored,
+                "trained": method.trained,
+                "when": method.when,
                 "source": method.source,
                 "size": method.size,
-                "secondary": method.secondary if method.coclusters else None,
-                "needs": None if method.needs is None else method.needs.distribution,
+                "secondary": method.secondary,
+                "needs": None if method.requires is None else method.requires.distribution,
                 "installed": method.installed,
             }
-            for method in METHODS.values()
+            for method in METHODS
         ]
         print_json({"methods": facts})
         return
     rows = [
         [
-            method.name + (":SIDES" if method.coclusters else ""),
-            method.family,
-            method.description,
+            method.name + ("" if method.secondary is None else ":SIDES"),
+            method.shared,
+            method.stored,
+            method.trained,
+            method.when,
             _SIZES[method.size],
-            "" if method.installed or method.needs is None else f"{method.needs.distribution} (not installed)",
+            "" if method.installed or method.requires is None else f"{method.requires.distribution} (not installed)",
             method.source,
         ]
-        for method in METHODS.values()
+        for method in METHODS
     ]
-    print_table(["method", "family", "what it does", "size", "needs", "source"], rows, title="methods", numbers=False)
+    columns = ["method", "who shares a row", "stored as", "trained as", "when to use it", "size", "needs", "source"]
+    print_table(columns, rows, title="methods", numbers=False)

@@ -240,12 +240,11 @@ class Training:
 
     model: Annotated[
         str,
-        choice("Recommender: lightgcn or mf.", "baco_gpu.models.build:MODELS"),
+        choice("Recommender: lightgcn, mf, or sasrec, which learns from sequences.", "baco_gpu.models:MODELS"),
     ] = "lightgcn"
-    layers: Annotated[int, typer.Option(help="Propagation layers of LightGCN.")] = 2
     loss: Annotated[
         str,
-        choice("Loss: softmax, against many other items, or bpr, against one.", "baco_gpu.training.losses:LOSSES"),
+        choice("Loss: softmax, against many other items, or bpr, against one.", "baco_gpu.models.losses:LOSSES"),
     ] = "softmax"
     negatives: Annotated[int, typer.Option(help="Other items of the softmax, shared by a batch.")] = 512
     epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 500

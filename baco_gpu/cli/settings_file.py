@@ -33,7 +33,7 @@ def load_settings(context: typer.Context, path: Path | None) -> Path | None:
         return path
     parameters = {
         _plain(name): parameter
-        for parameter in context.command.params
+        for parameter in context.command.get_params(context)
         if parameter.name not in ("config", "help")
         for name in (*parameter.opts, str(parameter.name))
     }
@@ -57,10 +57,10 @@ def write_settings(context: typer.Context, path: Path) -> Path:
     `--config` on the same command repeats the run.
     """
     target = path.with_suffix(".settings.yml")
-    names = {str(parameter.name): _plain(parameter.opts[0]) for parameter in context.command.params}
+    names = {str(parameter.name): _plain(parameter.opts[0]) for parameter in context.command.get_params(context)}
     settings = {
         name: str(value) if isinstance(value, Path) else value
-        for name, value in ((names[key], value) for key, value in context.params.items())
+        for name, value in ((names[key], value) for key, value in (context.params | (context.obj or {})).items())
         if value is not None and name not in _NOT_OF_THE_RESULT
     }
     command = context.command.name

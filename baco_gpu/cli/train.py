@@ -10,7 +10,8 @@ import typer
 from baco_gpu.cli import options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_pairs
 from baco_gpu.cli.groups import expanded
-from baco_gpu.cli.heeded import check_heeded
+from baco_gpu.cli.model_options import own_options
+from baco_gpu.cli.option_checks import check_heeded, current_names
 from baco_gpu.cli.settings_file import write_settings
 from baco_gpu.errors import InputError
 
@@ -29,9 +30,9 @@ def train(
     method: Annotated[
         str | None,
         options.choice(
-            "Tables: product, quantized, affinity or codebook (ours), full, or another that `baco methods` lists.",
-            "baco_gpu.baselines.registry:METHODS",
-            show_default="product; quantized or affinity with integers, for bytes or parameters; codebook with --codes",
+            "Tables: product, quantized, affinity or baco-multilevel (ours), full, or another of `baco methods`.",
+            "baco_gpu.methods.registry:NAMES",
+            show_default="product; of integers quantized (bytes) or affinity (parameters); of --codes baco-multilevel",
         ),
     ] = None,
     codes: Annotated[
@@ -61,7 +62,8 @@ def train(
     """
     estimator = clustering.estimator(run)
     if method is None:
-        method = "codebook" if codes is not None else _default_method(estimator)
+        method = "baco-multilevel" if codes is not None else _default_method(estimator)
+    (method,) = current_names([method])
     settings = training.settings(run)
     options.check_output(out, ".safetensors")
     options.check_output(export, ".safetensors")
@@ -70,8 +72,8 @@ def train(
         raise InputError("--resume needs the --checkpoint to go on from, got none")
 
     from baco_gpu import experiment
-    from baco_gpu.baselines.registry import find_method
     from baco_gpu.estimator.coclustering_result import CoclusteringResult
+    from baco_gpu.methods.registry import find_method
     from baco_gpu.training import Callback
     from baco_gpu.training.checkpoint import Checkpoint
     from baco_gpu.training.tensorboard import TensorBoardLogger
@@ -83,6 +85,7 @@ def train(
         callbacks.append(Checkpoint(checkpoint, checkpoint_every, resume=resume))
     experiment.check_names(method=method, model=training.model)
     check_heeded(context, [method], training.loss, clustered=codes is not None)
+    own = own_options(context, [training.model])
     experiment.check_budget(method, estimator)
     if export is not None and not find_method(method).served:
         raise InputError(f"--export writes codebooks, and method {method!r} has none to serve")
@@ -95,7 +98,7 @@ def train(
             compression,
             training.model,
             settings,
-            num_layers=training.layers,
+            options=own,
             progress=display.report,
             callbacks=callbacks,
         )

@@ -1,8 +1,8 @@
 """Experiments: methods side by side, by the same accounting, training and evaluation."""
 
 from baco_gpu.experiment.compression import Compression, check_budget, compress
-from baco_gpu.experiment.product_plan import encode_pretrained
 from baco_gpu.experiment.run import Outcome, check_names, export_tables, run, save_model
+from baco_gpu.methods.product_plan import encode_pretrained
 
 __all__ = [
     "Compression",

@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
-from sklearn.base import clone
-
-from baco_gpu.baselines.method import (
-    AFFINITY,
-    BUDGET,
-    COMPACT,
-    FULL,
-    LOW_PRECISION,
-    NARROW,
-    PRODUCT,
-    QUANTIZED,
-    RESIDUAL,
-    Method,
-)
-from baco_gpu.baselines.registry import find_method
-from baco_gpu.budget import Budget, TableSize, widest_integers
-from baco_gpu.checks import check_choice, check_integer
+from baco_gpu.budget import Budget
 from baco_gpu.data.interactions import SplitInteractions
-from baco_gpu.errors import InputError, UnreachableBudgetError
+from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
-from baco_gpu.experiment.affinity import mix_coclusters
-from baco_gpu.experiment.product_plan import plan_product
-from baco_gpu.experiment.regrouping import Regrouping
-from baco_gpu.experiment.residual_plan import NOBODY, budget_beside, plan_residuals
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.models.build import full_table
-from baco_gpu.models.recommender import Table
-from baco_gpu.precision import BITS, FLOAT, bits_of
+from baco_gpu.methods.base import Method, Spec
+from baco_gpu.methods.registry import METHODS, find_method
+from baco_gpu.models.base import Table
 from baco_gpu.progress import Progress, silent
-from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.full import size_of
-from baco_gpu.tables.quantized import LowPrecisionEmbedding
-from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 from baco_gpu.training.callbacks import Callback
-
-# With fewer bits, rounding at random is noise that costs recall: of matrix factorisation on Beauty, 8 keep all of it,
-# 7 keep 99%, 6 keep 94%, and 4 keep 37%.
-_TRAINED = tuple(dtype for dtype, bits in BITS.items() if bits >= 6)
-_COMPACT_DTYPE = "int16"  # of the same on Gowalla, 16 bits keep 99.5% and 8 bits 97%
 
 
 @dataclass(frozen=True)
@@ -62,6 +31,11 @@ class Compression:
     seconds: float = 0.0
     result: CoclusteringResult | None = None
     callbacks: tuple[Callback, ...] = ()  # what the method does between epochs
+
+    @property
+    def ids(self) -> int:
+        """Users and items."""
+        return self.user_table.num_embeddings + self.item_table.num_embeddings
 
     @property
     def rows(self) -> int:
@@ -94,23 +68,8 @@ class Compression:
 
 def check_budget(method: str, clustering: BalancedCoclustering) -> None:
     """Raise what `compress` would for a budget of the wrong kind, or for rows stored twice, before there are data."""
-    table = find_method(method).table
-    if table == COMPACT and clustering.codebook_dtype is not None:
-        check_choice("codebook_dtype", clustering.codebook_dtype, _TRAINED)
-    if table in (PRODUCT, LOW_PRECISION) and clustering.codebook_dtype not in (None, FLOAT):
-        raise InputError(
-            f"codebook_dtype must be {FLOAT!r} for method {method!r}, which stores rows its own way, "
-            f"got {clustering.codebook_dtype!r}"
-        )
-    if table != LOW_PRECISION and (table != QUANTIZED or clustering.codebook_dtype is not None):
-        return
-    budget = _budget_of(clustering, method)
-    if not budget.is_share_of_bytes:
-        got = f"{budget.rows} rows" if budget.ratio is None else f"a share of the {budget.measure}"
-        raise InputError(
-            f"budget must be a share of the bytes for method {method!r} to choose how wide its values are, got {got}"
-            + ("" if table == LOW_PRECISION else " (or give codebook_dtype)")
-        )
+    chosen = find_method(method)
+    chosen.check(Spec.of(clustering), _budget_of(clustering, chosen))
 
 
 def compress(
@@ -127,12 +86,12 @@ def compress(
     ----------
     split : SplitInteractions
     method : str
-        A name of `baco_gpu.baselines.registry`: "codebook" is ours, "full" compresses nothing.
+        A name of `baco_gpu.methods.registry`, as `baco methods` lists them.
     clustering : BalancedCoclustering
         Says the budget, the embedding dimension, how codebooks are stored and the seed for every method, and does the
-        work for "codebook".
+        work for those of co-clusters.
     result : CoclusteringResult, optional
-        A finished clustering to use instead ("codebook" only).
+        A finished clustering to use instead, for the methods that take one.
 
     Raises
     ------
@@ -141,25 +100,13 @@ def compress(
     MissingExtraError
         If the method needs a package that is not installed.
     """
-    check_budget(method, clustering)
     chosen = find_method(method)
+    spec, budget = Spec.of(clustering, result=result, progress=progress), _budget_of(clustering, chosen)
+    chosen.check(spec, budget)
     chosen.check_installed()
-    table = TableSize(
-        split.num_users,
-        split.num_items,
-        check_integer("embedding_dim", clustering.embedding_dim, minimum=1),
-        clustering.value_bytes,
-        clustering.codebook_dtype or FLOAT,
-    )
-    if result is not None and chosen.name != "codebook":
-        raise InputError(f"a finished clustering serves method 'codebook' alone, got method {method!r}")
-    if chosen.table == QUANTIZED and clustering.codebook_dtype is None:
-        table = widest_integers(_budget_of(clustering, method), table)
-        clustering = clone(clustering).set_params(codebook_dtype=table.codebook_dtype)
-    full = table.full_parameters, table.full_bytes
-    own = _own_rows(chosen, clustering, table)
-    if own is not None:
-        return Compression(method, own[0], own[1], *full)
+    if result is not None and not chosen.takes_result:
+        takers = ", ".join(repr(other.name) for other in METHODS if other.takes_result)
+        raise InputError(f"a finished clustering serves method {takers} alone, got method {chosen.name!r}")
     graph = BipartiteGraph.from_interactions(split.train)
     if result is not None and result.graph_checksum != graph.checksum():
         raise InputError(
@@ -168,98 +115,24 @@ def compress(
             "(compress with the same split and seed)"
         )
     started = time.perf_counter()
-    (user_table, item_table), result = _shared_rows(graph, chosen, clustering, table, result, progress)
-    seconds = time.perf_counter() - started
-    callbacks = () if chosen.regroup is None else (Regrouping(chosen.regroup, chosen.regroup_when, graph),)
-    return Compression(method, user_table, item_table, *full, seconds, result, callbacks)
+    built = chosen.build(graph, spec, budget, clustering.random_state or 0)
+    seconds = time.perf_counter() - started if built.clustered else 0.0
+    users, items = built.tables.values()
+    full = spec.size_for(graph)
+    return Compression(
+        chosen.name,
+        users,
+        items,
+        full.full_parameters,
+        full.full_bytes,
+        seconds,
+        built.result,
+        built.callbacks,
+    )
 
 
-def _own_rows(chosen: Method, clustering: BalancedCoclustering, table: TableSize) -> Sequence[Table] | None:
-    """The tables of users and of items where every id has a row of its own, stored one way or another; else None."""
-    sizes = table.num_users, table.num_items
-    if chosen.size == FULL:
-        return [full_table(size, table.embedding_dim) for size in sizes]
-    if chosen.table not in (NARROW, PRODUCT, COMPACT, LOW_PRECISION, QUANTIZED):
+def _budget_of(clustering: BalancedCoclustering, method: Method) -> Budget | None:
+    """The budget, of a method that takes one."""
+    if clustering.budget is None or not method.takes_budget:
         return None
-    budget = _budget_of(clustering, chosen.name)
-    if chosen.table == NARROW:
-        width = _width_within(budget, table)
-        return [full_table(size, width) for size in sizes]
-    if chosen.table in (PRODUCT, COMPACT):
-        row_bits = bits_of(clustering.codebook_dtype or _COMPACT_DTYPE) if chosen.table == COMPACT else None
-        return plan_product(budget, table).tables(table, row_bits=row_bits)
-    if chosen.table == LOW_PRECISION:
-        return _low_precision(budget, table)
-    if not budget.buys_own_rows(table):
-        return None
-    bits = bits_of(table.codebook_dtype)
-    return [CodebookEmbedding(np.arange(size), table.embedding_dim, bits=bits) for size in sizes]
-
-
-def _shared_rows(
-    graph: BipartiteGraph,
-    chosen: Method,
-    clustering: BalancedCoclustering,
-    table: TableSize,
-    result: CoclusteringResult | None,
-    progress: Progress,
-) -> tuple[Sequence[Table], CoclusteringResult | None]:
-    """The tables of users and of items where ids share rows, and the clustering that says which, where it is ours."""
-    dim, bits = table.embedding_dim, bits_of(table.codebook_dtype)
-    residuals = NOBODY
-    if chosen.table in (RESIDUAL, AFFINITY):
-        whole = _budget_of(clustering, chosen.name)
-        residuals = plan_residuals(graph, table, whole)
-        left = budget_beside(residuals, table, whole)
-        clustering = clone(clustering).set_params(budget=left.ratio if left.rows is None else left.rows)
-    if chosen.table == AFFINITY:
-        estimator = clone(clustering).set_params(**chosen.parameters or {})
-        mixture = mix_coclusters(graph, estimator, table, _budget_of(estimator, chosen.name), progress)
-        return mixture.tables(residuals, dim, bits=bits), mixture.result
-    if chosen.parameters is None:
-        budget = _budget_of(clustering, chosen.name) if chosen.size == BUDGET else None
-        sides = chosen.assign(graph, budget, table, clustering.random_state or 0)
-    else:
-        if result is None:
-            estimator = clone(clustering).set_params(**chosen.parameters)
-            result = estimator.fit(graph, progress=progress).result_
-        sides = result.users, result.items
-    if chosen.shares is not None:
-        return [
-            WeightedCodebookEmbedding(side.labels, dim, side.secondary, shares=chosen.shares, bits=bits)
-            for side in sides
-        ], result
-    shared = result is not None and result.shared
-    return residuals.tables(sides, dim, bits=bits, shared=shared), result
-
-
-def _budget_of(clustering: BalancedCoclustering, method: str) -> Budget:
-    if clustering.budget is None:
-        raise InputError(f"budget must be given for method {method!r}, got None")
     return Budget.of(clustering.budget, clustering.budget_measure)
-
-
-def _width_within(budget: Budget, table: TableSize) -> int:
-    """The most dimensions that a row of every id may have; a number of rows stands for its parameters."""
-    share = budget.ratio if budget.ratio is not None else (budget.rows or 0) / table.full_rows
-    # The excess keeps the rounding of a share such as 3/64 from taking a dimension.
-    width = math.floor(share * table.embedding_dim + 1e-9)
-    if width < 1:
-        raise UnreachableBudgetError(
-            f"a table of one dimension is {1 / table.embedding_dim:g} of the full one, above a budget of {share:g}"
-        )
-    return width
-
-
-def _low_precision(budget: Budget, table: TableSize) -> list[LowPrecisionEmbedding]:
-    """Tables of the widest integers of which the budget buys every user and item a row."""
-    stored = widest_integers(budget, table)
-    bits = BITS[stored.codebook_dtype]
-    if stored.codebook_dtype not in _TRAINED:
-        least = replace(table, codebook_dtype=_TRAINED[-1])
-        share = least.row_bytes / (table.embedding_dim * table.value_bytes)
-        raise UnreachableBudgetError(
-            f"rows of {BITS[_TRAINED[-1]]} bits a value are {share:g} of the full table's bytes, above a budget of "
-            f"{budget.ratio:g}; fewer bits are too noisy to train with, and method 'compact' stores less in the end"
-        )
-    return [LowPrecisionEmbedding(size, table.embedding_dim, bits=bits) for size in (table.num_users, table.num_items)]

@@ -9,10 +9,10 @@ from typing import Any
 
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import UnreachableBudgetError
-from baco_gpu.experiment.cells import Cell
 from baco_gpu.experiment.compression import compress
-from baco_gpu.experiment.records import DONE, FAILED, Records
 from baco_gpu.experiment.run import run
+from baco_gpu.experiment.trial_store import DONE, FAILED, TrialStore
+from baco_gpu.experiment.trials import Trial
 from baco_gpu.machine import describe_machine, describe_versions
 from baco_gpu.progress import Progress, silent
 from baco_gpu.training.trainer import DivergenceError
@@ -20,14 +20,14 @@ from baco_gpu.training.trainer import DivergenceError
 
 @dataclass(frozen=True)
 class GridOutcome:
-    """The records that are there in the end, in the order of the cells, and how many are left to another process."""
+    """The records that are there in the end, in the order of the trials, and how many are left to another process."""
 
     records: list[dict[str, Any]]
     unfinished: int
 
 
 def run_grid(
-    cells: Sequence[Cell], split: SplitInteractions, records: Records, *, progress: Progress = silent
+    trials: Sequence[Trial], split: SplitInteractions, store: TrialStore, *, progress: Progress = silent
 ) -> GridOutcome:
     """Do every run that has no record and that no other process is at.
 
@@ -36,38 +36,38 @@ def run_grid(
 
     Parameters
     ----------
-    cells : sequence of Cell
-    split : SplitInteractions, what the cells were planned for
-    records : Records
+    trials : sequence of Trial
+    split : SplitInteractions, what the trials were planned for
+    store : TrialStore
     progress : function
         Called with phase "runs" before and after every run, and with the phases of the run itself.
     """
-    clock = _Clock(len(cells))
+    clock = _Clock(len(trials))
     elsewhere = 0
-    for cell in cells:
-        record = records.read(cell)
+    for trial in trials:
+        record = store.read(trial)
         if record is None:
-            progress("runs", clock.done, len(cells), clock.note(cell))
-            with records.claim(cell) as mine:
+            progress("runs", clock.done, len(trials), clock.note(trial))
+            with store.claim(trial) as mine:
                 # It may have been finished between the look and the claim.
-                record = records.read(cell) if mine else None
+                record = store.read(trial) if mine else None
                 if mine and record is None:
-                    record = records.write(cell, _do(cell, split, progress))
+                    record = store.write(trial, _do(trial, split, progress))
             elsewhere += not mine
         clock.count(record)
-    progress("runs", clock.done, len(cells), f"{elsewhere} left to another process" if elsewhere else "")
-    found = [records.read(cell) for cell in cells]
+    progress("runs", clock.done, len(trials), f"{elsewhere} left to another process" if elsewhere else "")
+    found = [store.read(trial) for trial in trials]
     return GridOutcome([record for record in found if record is not None], sum(record is None for record in found))
 
 
-def _do(cell: Cell, split: SplitInteractions, progress: Progress) -> dict[str, Any]:
+def _do(trial: Trial, split: SplitInteractions, progress: Progress) -> dict[str, Any]:
     """One run: the content of its record."""
     started = time.perf_counter()
     content: dict[str, Any] = {"machine": describe_machine(), "versions": describe_versions()}
     try:
-        compression = compress(split, cell.method, cell.estimator(), progress=progress)
+        compression = compress(split, trial.method, trial.estimator(), progress=progress)
         outcome = run(
-            split, compression, cell.model, cell.training_settings(), num_layers=cell.num_layers, progress=progress
+            split, compression, trial.model, trial.training_settings(), options=trial.options, progress=progress
         )
     except (UnreachableBudgetError, DivergenceError) as error:
         content |= {"status": FAILED, "reason": str(error)}
@@ -89,12 +89,12 @@ class _Clock:
             self.done += 1
             self._seconds.setdefault(record["run"]["model"], []).append(record["seconds"])
 
-    def note(self, cell: Cell) -> str:
-        known = self._seconds.get(cell.model) or [value for values in self._seconds.values() for value in values]
+    def note(self, trial: Trial) -> str:
+        known = self._seconds.get(trial.model) or [value for values in self._seconds.values() for value in values]
         if not known:
-            return cell.title
+            return trial.title
         left = (self.total - self.done) * sum(known) / len(known)
-        return f"{cell.title}; {self.total - self.done} left, about {_duration(left)}"
+        return f"{trial.title}; {self.total - self.done} left, about {_duration(left)}"
 
 
 def _duration(seconds: float) -> str:

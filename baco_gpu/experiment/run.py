@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from baco_gpu.baselines.registry import find_method
-from baco_gpu.checks import check_choice
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.experiment.compression import Compression
-from baco_gpu.models.build import MODELS, build_model
-from baco_gpu.models.recommender import Recommender
+from baco_gpu.methods.registry import find_method
+from baco_gpu.models.base import ITEMS, USERS, Recommender, Table, build_model, find_model
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tables.export import export_codebook
-from baco_gpu.tables.full import as_table
+from baco_gpu.tables.full import as_table, size_of
 from baco_gpu.tensor_file import save_tensors
 from baco_gpu.training.callbacks import Callback, ReportProgress
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
@@ -39,18 +37,25 @@ class Outcome:
         return [(record.epoch, record.validation["recall@20"]) for record in self.training.history if record.validation]
 
     def summary(self) -> dict[str, Any]:
-        """The figures under the names that `baco train --json` prints; metrics are those of the test part."""
+        """The figures under the names that `baco train --json` prints; metrics are those of the test part.
+
+        What tables cost is of those that the model has, beside full ones of the same.
+        """
         compression, training = self.compression, self.training
-        full = compression.full_parameters
+        tables = self.model.tables.values()
+        size, own = size_of(*tables), sum(table.num_embeddings for table in tables)
+        full, full_bytes = (
+            total * own // compression.ids for total in (compression.full_parameters, compression.full_bytes)
+        )
         return {
             "method": compression.method,
             "model": self.model_name,
-            "codebook_rows": compression.rows,
-            "parameters": compression.parameters,
+            "codebook_rows": size.rows,
+            "parameters": size.parameters,
             "parameters_full": full,
-            "bytes": compression.bytes,
-            "bytes_full": compression.full_bytes,
-            "compression": 1.0 - compression.parameters / full if full else 0.0,
+            "bytes": size.nbytes,
+            "bytes_full": full_bytes,
+            "compression": 1.0 - size.parameters / full if full else 0.0,
             "epochs": len(training.history),
             "best_epoch": training.best_epoch,
             **training.test,
@@ -64,7 +69,7 @@ class Outcome:
 def check_names(*, method: str, model: str) -> None:
     """Raise InputError unless both names are known, and MissingExtraError unless the method can run here."""
     find_method(method).check_installed()
-    check_choice("model", model, MODELS)
+    find_model(model)
 
 
 def run(
@@ -73,13 +78,15 @@ def run(
     model: str,
     settings: TrainingSettings,
     *,
-    num_layers: int = 2,
+    options: Mapping[str, Any] | None = None,
     progress: Progress = silent,
     callbacks: Sequence[Callback] = (),
 ) -> Outcome:
-    """Train `model` ("lightgcn" or "mf") over the tables of `compression`, and rank the test part.
+    """Train the model of that name over the tables of `compression`, and rank the test part.
 
     Tables are left without what only training reads: those of product codes can be trained no second time.
+
+    `options` are those of the model, where they are not its defaults.
 
     `callbacks` follow the training (see `baco_gpu.training.Callback`), after the report of progress and what the
     method of `compression` does between epochs.
@@ -89,44 +96,51 @@ def run(
     InputError
         If the model is unknown or the split does not suit it.
     """
-    check_choice("model", model, MODELS)
-    recommender = build_model(model, compression.user_table, compression.item_table, split, num_layers=num_layers)
+    recommender = build_model(model, _tables_of(compression), split, **options or {})
     training = train(recommender, split, settings, (ReportProgress(progress), *compression.callbacks, *callbacks))
-    for table in (compression.user_table, compression.item_table):
+    for table in recommender.tables.values():
         as_table(table).finalize()
     return Outcome(compression, recommender, model, training)
 
 
 def export_tables(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
-    """Write both tables, "users" and "items", as `baco_gpu.serving` reads them: rows are in the bits they train for.
+    """Write the model's tables as `baco_gpu.serving` reads them, in the bits they train for, under what they are of.
 
     Raises
     ------
     InputError
         If the tables are no codebooks, or ids have weights of their own.
     """
-    tables = {"users": outcome.compression.user_table, "items": outcome.compression.item_table}
-    return export_codebook(tables, path)  # type: ignore[arg-type]  # which it checks
+    return export_codebook(outcome.model.tables, path)  # type: ignore[arg-type]  # which it checks
 
 
 def save_model(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
-    """Write the trained tables of `outcome` to one safetensors file, whole or not at all; returns the path.
+    """Write the trained model of `outcome` to one safetensors file, whole or not at all; returns the path.
 
-    The tensors are the `state_dict` of the two tables under the prefixes "users." and "items." (codebook, codes and
-    secondary codes, or the full weight). A codebook or centroids of both are there as those of users, and the metadata
-    names them under "items.codebook" and so on, as `safetensors.torch.load_model` expects; the summary is there, too,
-    as JSON.
+    The tensors are the `state_dict` of the tables under the prefixes "users." and "items." (codebook, codes and
+    secondary codes, or the full weight), and under "model." what else the model has. A codebook or centroids of both
+    tables are there as those of users, and the metadata names them under "items.codebook" and so on, as
+    `safetensors.torch.load_model` expects; the summary is there, too, as JSON.
     """
     from safetensors.torch import save_file
 
-    tables = {"users": outcome.compression.user_table, "items": outcome.compression.item_table}
+    tables = outcome.model.tables
+    inside = tuple(f"{name}." for name, module in outcome.model.named_modules() if module in tables.values())
+    states = {side: table.state_dict() for side, table in tables.items()}
+    states["model"] = {
+        name: tensor for name, tensor in outcome.model.state_dict().items() if not name.startswith(inside)
+    }
     tensors = {
-        f"{side}.{name}": tensor.detach().cpu().contiguous()
-        for side, table in tables.items()
-        for name, tensor in table.state_dict().items()
+        f"{part}.{name}": tensor.detach().cpu().contiguous()
+        for part, state in states.items()
+        for name, tensor in state.items()
     }
     metadata = {"format": "baco_gpu.model", "format_version": "1", "summary": json.dumps(outcome.summary())}
-    for name in outcome.compression.common:
+    for name in outcome.compression.common if len(tables) > 1 else ():
         del tensors[f"items.{name}"]
         metadata[f"items.{name}"] = f"users.{name}"
     return save_tensors(save_file, tensors, path, metadata)
+
+
+def _tables_of(compression: Compression) -> dict[str, Table]:
+    return {USERS: compression.user_table, ITEMS: compression.item_table}

@@ -9,9 +9,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from baco_gpu.experiment.cells import budget_label
 from baco_gpu.experiment.published import published_budget, published_figures, source
-from baco_gpu.experiment.records import DONE
+from baco_gpu.experiment.trial_store import DONE
+from baco_gpu.experiment.trials import budget_label
 
 METRICS = tuple(f"{name}@{k}" for name in ("recall", "recall_capped", "ndcg") for k in (10, 20, 50))
 COSTS = ("codebook_rows", "parameters", "bytes", "seconds_clustering", "seconds_training", "best_epoch")
@@ -155,7 +155,9 @@ def _metric(row: dict[str, Any], name: str) -> str:
 
 def _notes(rows: Sequence[dict[str, Any]], data: str, budget: float | int | None) -> list[str]:
     notes = []
-    own_size = [row["method"] for row in rows if row["budget"] is None and row["method"] != "full"]
+    own_size = [
+        row["method"] for row in rows if row["budget"] is None and row.get("parameters") != row.get("parameters_full")
+    ]
     if own_size:
         notes.append(f"{', '.join(own_size)}: the method chooses its own size, whatever the budget.")
     notes += [f"{row['method']}: {row['reason']}." for row in rows if row["reason"]]

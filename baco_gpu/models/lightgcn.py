@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
 from torch import Tensor
 
 from baco_gpu.checks import check_integer
+from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.models.adjacency import BipartiteAdjacency
-from baco_gpu.models.recommender import BatchRows, Recommender, Table
+from baco_gpu.models.base import ITEMS, USERS, Table, option
+from baco_gpu.models.losses import BatchRows
+from baco_gpu.models.pairs import PairModel
 
 
-class LightGCN(Recommender):
+@dataclass(frozen=True)
+class LightGCNOptions:
+    """Options of `LightGCN`."""
+
+    layers: int = option(2, "Propagation layers.")
+
+    def __post_init__(self) -> None:
+        check_integer("layers", self.layers, minimum=0)
+
+
+class LightGCN(PairModel, name="lightgcn"):
     """Scores of embeddings propagated over the interaction graph (He et al., SIGIR 2020, arXiv 2002.02126).
 
     Parameters
@@ -28,6 +45,8 @@ class LightGCN(Recommender):
         When the tables and the adjacency disagree on the number of users or items.
     """
 
+    Options = LightGCNOptions
+
     def __init__(
         self, user_embedding: Table, item_embedding: Table, adjacency: BipartiteAdjacency, num_layers: int = 2
     ) -> None:
@@ -40,9 +59,18 @@ class LightGCN(Recommender):
             )
         self.adjacency = adjacency
 
+    @classmethod
+    def build(cls, tables: Mapping[str, Table], split: SplitInteractions, options: LightGCNOptions) -> Self:
+        return cls(tables[USERS], tables[ITEMS], BipartiteAdjacency(split.train), options.layers)
+
     def representations(self) -> tuple[Tensor, Tensor]:
         """The propagated tables, (num_users, dim) and (num_items, dim)."""
         return self.adjacency.propagate(self.user_embedding.weight, self.item_embedding.weight, self.num_layers)
+
+    def ranked(self) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """As of `Recommender`, with one propagation for all."""
+        users, items = self.representations()
+        return users.__getitem__, items
 
     def rows(self, users: Tensor, items: Tensor) -> BatchRows:
         """The rows of a batch of users, (batch,), and of items, of any shape.
@@ -51,6 +79,14 @@ class LightGCN(Recommender):
         """
         tables = self.user_embedding.weight, self.item_embedding.weight
         return BatchRows(*self.adjacency.propagate_rows(*tables, self.num_layers, users, items))
+
+    def softmax_decay(self, density: float) -> float:
+        """High where interactions are few, as rows are taken from the neighbours, too.
+
+        Of full tables validation recall on Beauty, Gowalla and MovieLens-100K (9, 23 and 61 interactions an id) is best
+        near 0.2, 0.015 and 0.002; a power of the density comes near to that.
+        """
+        return min(50 / density**2.5, 0.2)
 
     def extra_repr(self) -> str:
         return f"num_layers={self.num_layers}"

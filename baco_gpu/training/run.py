@@ -10,7 +10,7 @@ from torch import Tensor
 
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.evaluation.ranking import evaluate_ranking
-from baco_gpu.models.recommender import Recommender
+from baco_gpu.models.base import Recommender
 from baco_gpu.tables.base import encode
 from baco_gpu.tables.full import tables_in
 from baco_gpu.training.optimizers import Optimizer
@@ -137,8 +137,7 @@ class TrainingRun:
         """Metrics of the model as it is on `held_out`, with the training items masked."""
         started = time.perf_counter()
         with torch.no_grad():
-            users, items = self.model.ranked()
-            metrics = evaluate_ranking(users, items, self.split.train, held_out, ks)
+            metrics = evaluate_ranking(*self.model.ranked(), self.split.train, held_out, ks)
         self.evaluation_seconds += time.perf_counter() - started
         return metrics
 

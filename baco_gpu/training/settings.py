@@ -9,8 +9,8 @@ import torch
 from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
-from baco_gpu.models.recommender import Recommender
-from baco_gpu.training.losses import LOSSES, NEGATIVES, Objective, default_weight_decay, objective
+from baco_gpu.models.base import Recommender
+from baco_gpu.models.losses import LOSSES, NEGATIVES, SOFTMAX, Objective
 
 INITS = ("normal", "spectral")
 
@@ -27,10 +27,9 @@ class TrainingSettings:
     learning_rate : float
         Of Adam. Larger sets take larger batches (8192 for 1e6 interactions) at the same rate.
     weight_decay : float or None
-        Factor of the batch's penalty (see `losses.objective`); None is `losses.default_weight_decay`. It is no decay of
-        Adam's.
+        Factor of the batch's penalty (see `Objective`); None is what the model says. It is no decay of Adam's.
     loss : {"softmax", "bpr"}
-        "softmax" sets the chosen item against `negatives` others, "bpr" against one (`baco_gpu.training.losses`).
+        "softmax" sets the chosen item against `negatives` others, "bpr" against one (`baco_gpu.models.losses`).
     negatives : int
         Of the softmax: the others are shared by the users of a batch.
     evaluate_every : int
@@ -68,7 +67,7 @@ class TrainingSettings:
     batch_size: int = 2048
     learning_rate: float = 5e-3
     weight_decay: float | None = None
-    loss: str = "softmax"
+    loss: str = SOFTMAX
     negatives: int = NEGATIVES
     evaluate_every: int = 1
     patience: int | None = 10
@@ -112,13 +111,13 @@ class TrainingSettings:
 
     def objective(self, train: Interactions, model: Recommender) -> Objective:
         """What a training step of this model on these interactions minimises."""
-        decay = default_weight_decay(self.loss, train, model) if self.weight_decay is None else self.weight_decay
-        return objective(self.loss, weight_decay=decay, negatives=self.negatives)
+        decay = model.default_weight_decay(self.loss, train) if self.weight_decay is None else self.weight_decay
+        return Objective(self.loss, self.negatives, decay)
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch: its number from 1, mean loss a triple, seconds of training, and metrics if it was evaluated."""
+    """One epoch: its number from 1, mean loss a sample, seconds of training, and metrics if it was evaluated."""
 
     epoch: int
     loss: float
@@ -140,7 +139,7 @@ class TrainingResult:
     training_seconds, evaluation_seconds : float
         Wall-clock time in training steps, and in evaluations (the final ones too).
     samples : int
-        Triples trained on, over all epochs.
+        Trained on, over all epochs: triples, or whatever the model's sampler draws.
     """
 
     history: list[EpochRecord] = field(default_factory=list)

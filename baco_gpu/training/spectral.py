@@ -11,13 +11,13 @@ from scipy.sparse.linalg import svds
 
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.normalised import normalised
-from baco_gpu.models.recommender import Recommender
+from baco_gpu.models.base import Recommender
 from baco_gpu.tables.full import as_table, size_of
 
 
 @torch.no_grad()
 def spectral_embeddings(model: Recommender, interactions: Interactions, std: float) -> None:
-    """Turn every row of both tables into the direction of its spectral embedding, at the length of a random row.
+    """Turn the rows of users and of items into the directions of a spectral embedding, at the length of random rows.
 
     The interactions are added up between rows (those of ids whose first code a row is), `W`, and normalised as for
     spectral co-clustering, `D_users^(-1/2) W D_items^(-1/2)` (Dhillon, KDD 2001). The greatest singular values, square
@@ -28,13 +28,13 @@ def spectral_embeddings(model: Recommender, interactions: Interactions, std: flo
     Parameters
     ----------
     model : Recommender
-        With the values that are to stay.
+        Of tables of users and of items, with the values that are to stay.
     interactions : Interactions
         The training part.
     std : float
         Of a random row's entries: its expected length is `std * sqrt(dim)`.
     """
-    tables = [as_table(table) for table in (model.user_embedding, model.item_embedding)]
+    tables = [as_table(table) for table in model.tables.values()]
     shared = size_of(*tables).rows < sum(size_of(table).rows for table in tables)
     users, items = (table.read_rows() for table in tables)
     user_rows, item_rows = (table.row_numbers().cpu().numpy() for table in tables)

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from baco_gpu.models.recommender import Recommender
-from baco_gpu.training.losses import Objective
+from baco_gpu.models.base import Recommender
+from baco_gpu.models.losses import Objective
 from baco_gpu.training.optimizers import Optimizer
 
 # Steps before a capture: they create Adam's state, compile kernels and fill the caches of libraries, none of which a
@@ -18,7 +18,7 @@ _WARM_UP = 3
 
 
 class TrainingStep:
-    """Loss, gradients and Adam on a batch of triples, (3, batch); losses are added up on the device, unread."""
+    """Loss, gradients and Adam on a batch, (columns, batch, ...); losses are added up on the device, unread."""
 
     def __init__(self, model: Recommender, optimizer: Optimizer, objective: Objective) -> None:
         self.model = model
@@ -32,7 +32,7 @@ class TrainingStep:
 
     def __call__(self, batch: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.objective(self.model, batch)
+        loss = self.model.loss(batch, self.objective)
         loss.backward()
         self.optimizer.step()
         self.total += loss.detach() * batch.shape[1]
@@ -78,11 +78,11 @@ class RecordedStep:
     rate or the optimizer's state), it is made anew.
     """
 
-    def __init__(self, step: TrainingStep, batch_size: int, recorder: Recorder) -> None:
+    def __init__(self, step: TrainingStep, recorder: Recorder) -> None:
         self.step = step
         self.total = step.total
         self._recorder = recorder
-        self._batch = torch.zeros((3, batch_size), dtype=torch.int64, device=step.total.device)
+        self._batch: Tensor | None = None
         self._replay: Callable[[], None] | None = None
         self._warm = 0
         self._known: list[Any] = []
@@ -96,7 +96,9 @@ class RecordedStep:
             self._replay, self._warm = None, 0
 
     def __call__(self, batch: Tensor) -> None:
-        if batch.shape[1] != self._batch.shape[1]:
+        if self._batch is None:
+            self._batch = torch.empty_like(batch)
+        if batch.shape != self._batch.shape:
             self.step(batch)
             return
         self._batch.copy_(batch)
@@ -110,6 +112,7 @@ class RecordedStep:
         self._replay()
 
     def _work(self) -> None:
+        assert self._batch is not None
         self.step(self._batch)
 
     def _facts(self) -> list[Any]:
@@ -124,9 +127,7 @@ class RecordedStep:
 Step = TrainingStep | RecordedStep
 
 
-def training_step(
-    model: Recommender, optimizer: Optimizer, objective: Objective, batch_size: int, cuda_graph: bool
-) -> Step:
+def training_step(model: Recommender, optimizer: Optimizer, objective: Objective, cuda_graph: bool) -> Step:
     """The step of a run; with `cuda_graph` one that is recorded, for which Adam must be `capturable`."""
     step = TrainingStep(model, optimizer, objective)
-    return RecordedStep(step, batch_size, GraphRecorder()) if cuda_graph else step
+    return RecordedStep(step, GraphRecorder()) if cuda_graph else step

@@ -11,13 +11,12 @@ from torch import nn
 
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import BacoError, InputError
-from baco_gpu.models.recommender import Recommender
+from baco_gpu.models.base import ITEMS, USERS, Recommender, Sampler
 from baco_gpu.tables.base import own_optimizers
 from baco_gpu.tables.full import tables_in
 from baco_gpu.training.callbacks import Callback
 from baco_gpu.training.optimizers import Optimizer, Together
 from baco_gpu.training.run import TrainingRun
-from baco_gpu.training.sampling import TripleSampler
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
 from baco_gpu.training.spectral import spectral_embeddings
 from baco_gpu.training.steps import Step, training_step
@@ -63,13 +62,13 @@ def train(
     device = torch.device(settings.device)
     model.to(device).train()
     if settings.embedding_std is not None:
-        reset_embeddings(model, settings.embedding_std, settings.seed)
+        model.initialize(settings.embedding_std, torch.Generator().manual_seed(settings.seed))
         if settings.embedding_init == "spectral":
             spectral_embeddings(model, split.train, settings.embedding_std)
-    sampler = TripleSampler(split.train, settings.batch_size, seed=settings.seed, device=device)
+    sampler = model.sampler(split, batch_size=settings.batch_size, seed=settings.seed, device=device)
     optimizer = _optimizer(model, settings)
     objective = settings.objective(split.train, model)
-    step = training_step(model, optimizer, objective, settings.batch_size, settings.cuda_graph)
+    step = training_step(model, optimizer, objective, settings.cuda_graph)
     run = TrainingRun(model, split, settings, optimizer)
     try:
         for callback in callbacks:
@@ -118,8 +117,8 @@ def _optimizer(model: Recommender, settings: TrainingSettings) -> Optimizer:
     return optimizers[0] if len(optimizers) == 1 else Together(optimizers)
 
 
-def _train_epoch(step: Step, sampler: TripleSampler, epoch: int) -> float:
-    """One pass over the sampler's triples; the mean loss a triple. The device is waited for at the end alone."""
+def _train_epoch(step: Step, sampler: Sampler, epoch: int) -> float:
+    """One pass over the sampler's samples; the mean loss of one. The device is waited for at the end alone."""
     step.begin()
     for batch in sampler.epoch(epoch):
         step(batch)
@@ -134,7 +133,10 @@ def _check(model: Recommender, split: SplitInteractions, settings: TrainingSetti
         )
     if settings.patience is not None and len(split.validation) == 0:
         raise InputError("the validation part is empty: early stopping needs one, or a patience of None")
-    for table in tables_in(model):
-        table.check_training(std=settings.embedding_std, cuda_graph=settings.cuda_graph)
+    model.check_training(std=settings.embedding_std, cuda_graph=settings.cuda_graph)
+    if settings.embedding_init == "spectral" and model.tables.keys() != {USERS, ITEMS}:
+        raise InputError(
+            f"embedding_init must be 'normal' for a model of {' and '.join(model.tables)} alone, got 'spectral'"
+        )
     if any(getattr(module, "sparse", False) for module in model.modules()):
         raise InputError("train needs dense gradients: build the embeddings with sparse=False")

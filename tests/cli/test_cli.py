@@ -107,7 +107,7 @@ def test_compress_prints_a_summary_for_people(baco, clicks):
     assert baco("compress", clicks, "--quiet")[2] == ""
 
 
-@pytest.mark.parametrize("method", [None, "codebook", "full", "random", "louvain"])
+@pytest.mark.parametrize("method", [None, "baco-multilevel", "full", "random", "louvain"])
 def test_train_prints_one_json_object(baco, clicks, tmp_path, method):
     if method == "louvain":
         pytest.importorskip("sknetwork")
@@ -210,13 +210,13 @@ def test_compare_prints_a_table_and_draws_a_picture(baco, clicks, tmp_path):
     words = ("compare", clicks, "--epochs", 2, "--dim", 8, "--out", out, "-q")
     code, stdout, _ = baco(*words)
     assert code == 0
-    for word in ("full", "random", "codebook", "params", "bytes", "share", "seconds", "recall", "ndcg"):
+    for word in ("full", "random", "baco-multilevel", "params", "bytes", "share", "seconds", "recall", "ndcg"):
         assert word in stdout
     files = {"comparison.json", "comparison.csv", "comparison.md", "comparison.png", "clustering.png", "runs"}
     assert {path.name for path in out.iterdir()} == {*files, "comparison.settings.yml"}
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
     table = json.loads((out / "comparison.json").read_text())["table"]
-    assert [row["method"] for row in table] == ["full", "random", "codebook", "affinity", "product"]
+    assert [row["method"] for row in table] == ["full", "random", "baco-multilevel", "affinity", "product"]
     before = {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
     assert len(before) == 5
     assert baco(*words)[0] == 0
@@ -227,10 +227,13 @@ def test_compare_of_budgets_in_bytes_has_the_method_that_spends_them_on_bits(bac
     def planned(*budget):
         code, stdout, _ = baco("compare", clicks, *budget, "--budget-measure", "bytes", "--dry-run", "--json")
         assert code == 0
-        return [run["name"].split("-")[2] for run in json.loads(stdout)["runs"]]
+        return [
+            re.match(r"clicks-lightgcn-(.*?)(-\d+(-rows)?)?-seed0-", run["name"])[1]
+            for run in json.loads(stdout)["runs"]
+        ]
 
-    assert planned("--budgets", "0.25") == ["full", "random", "codebook", "affinity", "product", "quantized"]
-    assert planned("--budgets", "30") == ["full", "random", "codebook", "affinity", "product"]
+    assert planned("--budgets", "0.25") == ["full", "random", "baco-multilevel", "affinity", "product", "quantized"]
+    assert planned("--budgets", "30") == ["full", "random", "baco-multilevel", "affinity", "product"]
 
 
 @pytest.mark.parametrize("command", [("train", "--method"), ("compare", "--methods")])
@@ -295,10 +298,21 @@ def test_the_published_budget_is_refused_for_other_data_of_that_name(baco, click
     assert "published has 9000 codebook rows for beauty, more than the 500 users and items of these data" in stderr
 
 
+def test_a_former_name_of_a_method_is_heeded_and_the_present_one_said(baco, clicks):
+    code, stdout, stderr = baco("train", clicks, "--method", "narrow", "--epochs", 1, "--dim", 4, "--json")
+    assert code == 0
+    assert json.loads(stdout)["method"] == "low-dim"
+    assert stderr.splitlines() == ["method 'narrow' is called 'low-dim' now: write that"]
+    code, stdout, stderr = baco("compare", clicks, "--methods", "narrow,full", "--dry-run")
+    assert code == 0
+    assert "low-dim" in stdout
+    assert stderr.splitlines()[0] == "method 'narrow' is called 'low-dim' now: write that"
+
+
 def test_methods_are_listed(baco):
     methods = {method["name"]: method for method in json.loads(baco("methods", "--json")[1])["methods"]}
-    assert {"full", "narrow", "random", "louvain", "paper", "codebook", "residual", "affinity"} <= set(methods)
-    assert methods["codebook"]["secondary"] == "users"
+    assert {"full", "low-dim", "random", "louvain", "baco", "baco-multilevel", "residual", "affinity"} <= set(methods)
+    assert methods["baco-multilevel"]["secondary"] == "users"
     assert methods["random"]["secondary"] is None
     stdout = baco("methods")[1]
     assert all(name in stdout for name in methods)
@@ -387,7 +401,7 @@ MISTAKES = {
     "gamma for product codes": (
         ["train", "CLICKS", "--gamma", "10"],
         "--gamma has no effect on method 'product': leave it out, or name a method that it has one on, such as "
-        "--method codebook",
+        "--method baco-multilevel",
     ),
     "sides of a method of both": (
         ["train", "CLICKS", "--method", "affinity", "--secondary", "both"],

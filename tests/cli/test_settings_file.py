@@ -72,7 +72,7 @@ def test_settings_of_a_clustering_serve_a_training(baco, clicks, tmp_path):
         "--config",
         tmp_path / "codes.settings.yml",
         "--method",
-        "codebook",
+        "baco-multilevel",
         "--epochs",
         1,
         "--out",

@@ -18,9 +18,9 @@ from baco_gpu.data.splits import random_split
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
-from baco_gpu.experiment.product_plan import ENOUGH_BITS, MOST_PLANNED, ProductPlan, plan_product
-from baco_gpu.experiment.residual_plan import MIN_INTERACTIONS
 from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.methods.product_plan import ENOUGH_BITS, MOST_PLANNED, ProductPlan, plan_product
+from baco_gpu.methods.residual_plan import MIN_INTERACTIONS
 from baco_gpu.tables.residual import ResidualCodebookEmbedding
 from baco_gpu.training import Checkpoint
 from baco_gpu.training.settings import TrainingSettings
@@ -41,7 +41,7 @@ def clustering(**parameters):
 
 
 @pytest.mark.parametrize("budget", [0.25, 80])
-@pytest.mark.parametrize("method", ["random", "codebook"])
+@pytest.mark.parametrize("method", ["random", "baco-multilevel"])
 def test_parameters_are_within_the_budget(split, method, budget):
     compression = experiment.compress(split, method, clustering(budget=budget))
     trained = sum(parameter.numel() for table in tables(compression) for parameter in table.parameters())
@@ -67,11 +67,11 @@ def test_the_full_table_costs_itself(split):
 
 @pytest.mark.parametrize(("budget", "width"), [(0.25, 2), (0.5, 4), (1.0, 8), (80, 2)])
 def test_a_narrow_table_has_as_many_dimensions_as_the_budget(split, budget, width):
-    compression = experiment.compress(split, "narrow", clustering(budget=budget))
+    compression = experiment.compress(split, "low-dim", clustering(budget=budget))
     assert (compression.rows, compression.parameters) == (320, 320 * width)
     assert compression.full_parameters == 320 * 8
     with pytest.raises(UnreachableBudgetError, match=r"above a budget of 0\.1"):
-        experiment.compress(split, "narrow", clustering(budget=0.1))
+        experiment.compress(split, "low-dim", clustering(budget=0.1))
 
 
 def residual_owners(table):
@@ -100,7 +100,7 @@ def test_residuals_are_paid_for_by_the_budget(split, budget, measure):
 def test_a_budget_too_small_for_residuals_is_all_rows(split, budget, measure):
     compression = experiment.compress(split, "residual", clustering(budget=budget, budget_measure=measure))
     assert not any(map(residual_owners, tables(compression)))
-    plain = experiment.compress(split, "codebook", clustering(budget=budget, budget_measure=measure))
+    plain = experiment.compress(split, "baco-multilevel", clustering(budget=budget, budget_measure=measure))
     assert (compression.rows, compression.parameters) == (plain.rows, plain.parameters)
 
 
@@ -149,19 +149,19 @@ def test_a_budget_of_bytes_buys_the_widest_integers_that_need_no_sharing(split, 
 def test_rows_of_few_bits_without_floats_are_as_wide_as_the_budget_has_room_for(split):
     for budget, bits in ((0.6, 16), (0.5, 8), (0.25, 7), (0.2, 6)):
         estimator = BalancedCoclustering(embedding_dim=32, budget=budget, budget_measure="bytes")
-        compression = experiment.compress(split, "low-precision", estimator)
+        compression = experiment.compress(split, "quantized:integers", estimator)
         assert {table.bits for table in (compression.user_table, compression.item_table)} == {bits}
         assert compression.rows == 320
         assert compression.parameters == compression.full_parameters == 320 * 32
         assert compression.bytes == 320 * (32 * bits // 8 + 1) <= budget * compression.full_bytes
     estimator = BalancedCoclustering(embedding_dim=32, budget=0.19, budget_measure="bytes")
     with pytest.raises(UnreachableBudgetError, match=r"rows of 6 bits a value are 0\.195312 .* a budget of 0\.19;"):
-        experiment.compress(split, "low-precision", estimator)
+        experiment.compress(split, "quantized:integers", estimator)
 
 
 def test_what_is_compact_is_product_codes_of_rows_without_floats(split):
     estimator = BalancedCoclustering(embedding_dim=32, budget=0.1)
-    compact, product = (experiment.compress(split, method, estimator) for method in ("compact", "product"))
+    compact, product = (experiment.compress(split, method, estimator) for method in ("product:integers", "product"))
     assert (compact.parameters, compact.bytes, compact.rows) == (product.parameters, product.bytes, 320)
     users, items = tables(compact)
     assert users.form == product.user_table.form
@@ -175,12 +175,12 @@ def test_what_is_compact_is_product_codes_of_rows_without_floats(split):
 def test_rows_that_are_compact_may_be_narrower_while_they_are_trained(split):
     for dtype, bits in (("int8", 8), ("int6", 6)):
         estimator = BalancedCoclustering(embedding_dim=32, budget=0.1, codebook_dtype=dtype)
-        users, items = tables(experiment.compress(split, "compact", estimator))
+        users, items = tables(experiment.compress(split, "product:integers", estimator))
         assert users.behind.bits == items.behind.bits == bits
     for dtype in ("float", "int5"):
         estimator = BalancedCoclustering(embedding_dim=32, budget=0.1, codebook_dtype=dtype)
         with pytest.raises(InputError, match=f"codebook_dtype must be one of 'int16', .*, 'int6', got '{dtype}'"):
-            experiment.compress(split, "compact", estimator)
+            experiment.compress(split, "product:integers", estimator)
 
 
 def test_the_width_of_values_may_be_given(split):
@@ -257,14 +257,14 @@ def test_product_codes_need_a_number_a_row_and_two_centroids(split, measure, lea
         experiment.compress(split, "product", estimator)
 
 
-@pytest.mark.parametrize("method", ["product", "low-precision"])
+@pytest.mark.parametrize("method", ["product", "quantized:integers"])
 def test_what_is_stored_in_its_own_way_is_not_stored_in_another_too(split, method):
     estimator = BalancedCoclustering(budget=0.25, codebook_dtype="int4")
     with pytest.raises(InputError, match=rf"codebook_dtype must be 'float' for method '{method}', .*, got 'int4'"):
         experiment.compress(split, method, estimator)
 
 
-@pytest.mark.parametrize("method", ["quantized", "low-precision"])
+@pytest.mark.parametrize("method", ["quantized", "quantized:integers"])
 @pytest.mark.parametrize(
     ("budget", "measure", "got"), [(0.25, "parameters", "a share of the parameters"), (100, "bytes", "100 rows")]
 )
@@ -274,7 +274,7 @@ def test_the_width_of_values_is_chosen_for_bytes_alone(split, method, budget, me
         experiment.compress(split, method, estimator)
 
 
-@pytest.mark.parametrize("method", ["codebook", "residual"])
+@pytest.mark.parametrize("method", ["baco-multilevel", "residual"])
 def test_other_tables_share_a_codebook_too_when_asked_to(split, method):
     estimator = BalancedCoclustering(embedding_dim=32, budget=0.25, codebooks="shared")
     compression = experiment.compress(split, method, estimator)
@@ -323,14 +323,14 @@ def test_a_run_over_mixed_tables_resumes_to_the_same_result(split, tmp_path):
 
 
 def test_codebook_clusters_the_training_part_only(split):
-    compression = experiment.compress(split, "codebook", clustering(random_state=3))
+    compression = experiment.compress(split, "baco-multilevel", clustering(random_state=3))
     direct = clustering(random_state=3).fit(BipartiteGraph.from_interactions(split.train)).result_
     assert compression.result.labels_sha256 == direct.labels_sha256
 
 
 def test_runs_repeat_and_report(split):
     outcomes = [
-        experiment.run(split, experiment.compress(split, "codebook", clustering()), "lightgcn", SETTINGS)
+        experiment.run(split, experiment.compress(split, "baco-multilevel", clustering()), "lightgcn", SETTINGS)
         for _ in range(2)
     ]
     first, second = (outcome.summary() for outcome in outcomes)
@@ -341,7 +341,7 @@ def test_runs_repeat_and_report(split):
 
 
 def test_a_saved_model_holds_the_trained_tables(split, tmp_path):
-    outcome = experiment.run(split, experiment.compress(split, "codebook", clustering()), "mf", SETTINGS)
+    outcome = experiment.run(split, experiment.compress(split, "baco-multilevel", clustering()), "mf", SETTINGS)
     path = experiment.save_model(outcome, tmp_path / "model.safetensors")
     with safe_open(path, framework="pt") as file:
         codebook, codes = file.get_tensor("users.codebook"), file.get_tensor("users.codes").long()
@@ -362,6 +362,6 @@ def test_mistakes(split):
         experiment.compress(split, "random", clustering(budget=None))
     result = clustering().fit(BipartiteGraph.from_edges(np.arange(5), np.arange(5))).result_
     with pytest.raises(InputError, match="another graph"):
-        experiment.compress(split, "codebook", clustering(), result=result)
-    with pytest.raises(InputError, match="'codebook' alone, got method 'full'"):
+        experiment.compress(split, "baco-multilevel", clustering(), result=result)
+    with pytest.raises(InputError, match="'baco-multilevel' alone, got method 'full'"):
         experiment.compress(split, "full", clustering(), result=result)

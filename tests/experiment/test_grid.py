@@ -13,11 +13,11 @@ from baco_gpu.data.splits import random_split
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
-from baco_gpu.experiment.cells import budget_label, plan
 from baco_gpu.experiment.grid import run_grid
-from baco_gpu.experiment.records import Records
 from baco_gpu.experiment.report import write_report
 from baco_gpu.experiment.tables import aggregate, as_csv, as_markdown, order_agreement
+from baco_gpu.experiment.trial_store import TrialStore, is_kept
+from baco_gpu.experiment.trials import budget_label, plan
 from baco_gpu.plots.comparison import budget_figure, comparison_figure, figures_of, seconds_figure
 from baco_gpu.training.settings import TrainingSettings
 
@@ -30,7 +30,7 @@ def split():
     return random_split(interactions, (0.8, 0.1, 0.1), 0)
 
 
-def cells_of(split, **grid):
+def trials_of(split, **grid):
     grid = {"methods": ["full", "random"], "budgets": [0.25], "models": ["mf"], "seeds": [0, 1], **grid}
     return plan(
         "planted",
@@ -38,21 +38,21 @@ def cells_of(split, **grid):
         **grid,
         clustering=BalancedCoclustering(embedding_dim=8),
         training=TrainingSettings(epochs=1, batch_size=512, patience=None),
-        num_layers=1,
+        options={"layers": 1},
     )
 
 
 def test_a_run_is_named_by_what_it_depends_on(split):
-    cells = cells_of(split, budgets=[0.25, 0.5, 60])
-    assert len({cell.name for cell in cells}) == len(cells) == 2 * (1 + 3)
-    assert [cell.method for cell in cells[:4]] == ["full", "random", "random", "random"]
-    assert cells[0].budget is None
-    assert cells[1].name.startswith("planted-mf-random-25-seed0-")
+    trials = trials_of(split, budgets=[0.25, 0.5, 60])
+    assert len({trial.name for trial in trials}) == len(trials) == 2 * (1 + 3)
+    assert [trial.method for trial in trials[:4]] == ["full", "random", "random", "random"]
+    assert trials[0].budget is None
+    assert trials[1].name.startswith("planted-mf-random-25-seed0-")
     assert [budget_label(value) for value in (None, 0.25, 60)] == ["", "25%", "60 rows"]
-    assert {cell.name for cell in cells_of(split)} < {cell.name for cell in cells}
+    assert {trial.name for trial in trials_of(split)} < {trial.name for trial in trials}
     interactions, _, _ = planted_coclusters(200, 120, 2500, 8, noise=0.1, seed=6)
-    other = cells_of(random_split(interactions, (0.8, 0.1, 0.1), 0))
-    assert not {cell.name for cell in other} & {cell.name for cell in cells}, "other data are other runs"
+    other = trials_of(random_split(interactions, (0.8, 0.1, 0.1), 0))
+    assert not {trial.name for trial in other} & {trial.name for trial in trials}, "other data are other runs"
 
 
 @pytest.mark.parametrize(
@@ -68,20 +68,20 @@ def test_a_run_is_named_by_what_it_depends_on(split):
 )
 def test_mistakes_are_found_before_any_run(split, grid, message):
     with pytest.raises(InputError, match=message):
-        cells_of(split, **grid)
+        trials_of(split, **grid)
 
 
 def test_a_finished_run_is_not_repeated_and_repeats_when_it_is(split, tmp_path):
-    cells = cells_of(split)
+    trials = trials_of(split)
     notes = []
-    first = run_grid(cells, split, Records(tmp_path), progress=lambda *words: notes.append(words))
+    first = run_grid(trials, split, TrialStore(tmp_path), progress=lambda *words: notes.append(words))
     assert first.unfinished == 0
     assert [record["status"] for record in first.records] == ["done"] * 4
     assert any(phase == "runs" and "2 left, about" in note for phase, _, _, note in notes)
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
-    assert run_grid(cells, split, Records(tmp_path)).records == first.records
+    assert run_grid(trials, split, TrialStore(tmp_path)).records == first.records
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()} == stamps
-    again = run_grid(cells, split, Records(tmp_path / "elsewhere"))
+    again = run_grid(trials, split, TrialStore(tmp_path / "elsewhere"))
     measured = ("seconds_clustering", "seconds_training", "seconds_evaluation")
     for one, other in zip(first.records, again.records, strict=True):
         assert {k: v for k, v in one["figures"].items() if k not in measured} == {
@@ -89,46 +89,66 @@ def test_a_finished_run_is_not_repeated_and_repeats_when_it_is(split, tmp_path):
         }
 
 
+def test_a_run_that_was_kept_under_a_former_name_of_its_method_is_not_repeated(split, tmp_path):
+    (trial,) = trials_of(split, methods=["low-dim"], seeds=[0])
+    (former,) = trial.former
+    assert former.name.startswith("planted-mf-narrow-25-seed0-")
+    store = TrialStore(tmp_path)
+    assert not is_kept(trial, tmp_path)
+    store.write(former, {"status": "done", "figures": {}, "curve": [], "seconds": 1.0})
+    assert is_kept(trial, tmp_path)
+    (record,) = run_grid([trial], split, store).records
+    assert record["run"] == trial.settings
+    assert not store.path(trial).exists()
+
+
+def test_a_former_name_plans_the_same_runs(split):
+    with pytest.warns(FutureWarning, match="method 'narrow' is called 'low-dim' now"):
+        assert trials_of(split, methods=["narrow"]) == trials_of(split, methods=["low-dim"])
+    with pytest.warns(FutureWarning), pytest.raises(InputError, match="methods must be different values"):
+        trials_of(split, methods=["narrow", "low-dim"])
+
+
 def test_what_another_process_is_at_is_left_to_it(split, tmp_path):
-    cells = cells_of(split)
-    mine, theirs = Records(tmp_path), Records(tmp_path)
-    with theirs.claim(cells[1]) as claimed:
+    trials = trials_of(split)
+    mine, theirs = TrialStore(tmp_path), TrialStore(tmp_path)
+    with theirs.claim(trials[1]) as claimed:
         assert claimed
-        outcome = run_grid(cells, split, mine)
+        outcome = run_grid(trials, split, mine)
     assert (outcome.unfinished, len(outcome.records)) == (1, 3)
-    assert run_grid(cells, split, mine).unfinished == 0
+    assert run_grid(trials, split, mine).unfinished == 0
 
 
-def _claim_and_die(folder, cell):
-    with Records(folder).claim(cell):
+def _claim_and_die(folder, trial):
+    with TrialStore(folder).claim(trial):
         import os
 
         os._exit(9)
 
 
 def test_a_killed_process_holds_nothing(split, tmp_path):
-    cell = cells_of(split)[0]
-    process = multiprocessing.get_context("spawn").Process(target=_claim_and_die, args=(tmp_path, cell))
+    trial = trials_of(split)[0]
+    process = multiprocessing.get_context("spawn").Process(target=_claim_and_die, args=(tmp_path, trial))
     process.start()
     process.join()
     assert process.exitcode == 9
-    with Records(tmp_path).claim(cell) as claimed:
+    with TrialStore(tmp_path).claim(trial) as claimed:
         assert claimed
 
 
 def test_a_budget_out_of_reach_is_a_result_and_a_foreign_record_is_not(split, tmp_path):
-    cells = cells_of(split, methods=["random"], budgets=[1], seeds=[0])
-    (record,) = run_grid(cells, split, Records(tmp_path)).records
+    trials = trials_of(split, methods=["random"], budgets=[1], seeds=[0])
+    (record,) = run_grid(trials, split, TrialStore(tmp_path)).records
     assert record["status"] == "failed"
     assert "rows" in record["reason"]
     (row,) = aggregate([record])
     assert (row["seeds"], row["reason"]) == (0, record["reason"])
     assert record["reason"] in as_markdown([row], record["versions"], record["machine"])
-    path = Records(tmp_path).path(cells[0])
+    path = TrialStore(tmp_path).path(trials[0])
     for text in ("{", '{"format": "something else"}'):
         path.write_text(text)
         with pytest.raises(InputError, match="expected the record of"):
-            run_grid(cells, split, Records(tmp_path))
+            run_grid(trials, split, TrialStore(tmp_path))
 
 
 def record(

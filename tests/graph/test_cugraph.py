@@ -14,11 +14,11 @@ from hypothesis import given
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from baco_gpu.baselines.registry import find_method
 from baco_gpu.budget import Budget, TableSize
 from baco_gpu.errors import BackendUnavailableError, InputError, MissingExtraError
 from baco_gpu.graph.arrays import cuda_obstacle
 from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.methods.registry import find_method
 from graphs import bipartite_graphs, random_graph
 
 NAMES = ["cugraph-louvain", "cugraph-leiden"]

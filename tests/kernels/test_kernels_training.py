@@ -12,7 +12,7 @@ from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.models import build_model, full_table
 from baco_gpu.ops import kernels, reference, segments
 from baco_gpu.tables import CodebookEmbedding
-from baco_gpu.training import TripleSampler, objective, reset_embeddings
+from baco_gpu.training import Objective, TripleSampler, reset_embeddings
 from baco_gpu.training.steps import TrainingStep
 from cuda_host.host import ON_KERNELS, host_launcher
 from waiting import WaitsForTheDevice
@@ -45,12 +45,12 @@ def step_of(method, split, loss):
     if method == "lightgcn":
         codes = np.concatenate([np.arange(20), rng.integers(0, 20, ITEMS - 20)])
         tables = tables[0], CodebookEmbedding(codes, 8, rng.integers(0, 20, ITEMS))
-    model = build_model(method, *tables, split)
+    model = build_model(method, dict(zip(("users", "items"), tables, strict=True)), split)
     reset_embeddings(model, 0.1, seed=0)
     return TrainingStep(
         model,
         torch.optim.Adam(model.parameters(), lr=0.01, fused=True),
-        objective(loss, weight_decay=1e-3, negatives=BATCH // 2),
+        Objective(loss, BATCH // 2, 1e-3),
     )
 
 

@@ -120,7 +120,7 @@ def make(method, compressed):
         item_table = CodebookEmbedding([5, 5, 6, 6, 7], DIM, dtype=torch.float64)
     else:
         user_table, item_table = (nn.Embedding(n, DIM, dtype=torch.float64) for n in (USERS, ITEMS))
-    return build_model(method, user_table, item_table, split()).double()
+    return build_model(method, {"users": user_table, "items": item_table}, split()).double()
 
 
 @pytest.mark.parametrize("items", [[4, 1, 1, 0], [[1, 0, 3], [4, 1, 1]], []])
@@ -160,25 +160,33 @@ def test_copies_keep_the_representations_and_checkpoints_leave_the_graph_out(met
 
 
 def test_models_by_name():
-    model = build_model("lightgcn", full_table(USERS, 4), full_table(ITEMS, 4), split(), num_layers=3)
+    model = build_model("lightgcn", {"users": full_table(USERS, 4), "items": full_table(ITEMS, 4)}, split(), layers=3)
     assert isinstance(model, LightGCN)
     assert model.num_layers == 3
     assert "num_layers=3" in repr(model)
     assert "7 users, 5 items, 9 entries" in repr(model)
-    assert type(build_model("mf", full_table(USERS, 4), full_table(ITEMS, 4), split())) is MatrixFactorization
+    assert (
+        type(build_model("mf", {"users": full_table(USERS, 4), "items": full_table(ITEMS, 4)}, split()))
+        is MatrixFactorization
+    )
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(InputError, match="method must be one of 'lightgcn', 'mf', got 'svd'"):
-        build_model("svd", full_table(USERS, 4), full_table(ITEMS, 4), split())
-    with pytest.raises(InputError, match="the split has 7 users and 5 items, the tables 7 and 6"):
-        build_model("mf", full_table(USERS, 4), full_table(6, 4), split())
+    tables = {"users": full_table(USERS, 4), "items": full_table(ITEMS, 4)}
+    with pytest.raises(InputError, match=r"model must be one of 'lightgcn', 'mf'.*, got 'svd'"):
+        build_model("svd", tables, split())
+    with pytest.raises(InputError, match="the split has 5 items, the table of items has 6 rows"):
+        build_model("mf", tables | {"items": full_table(6, 4)}, split())
     with pytest.raises(InputError, match="same embedding_dim, got 4 and 5"):
         MatrixFactorization(full_table(USERS, 4), full_table(ITEMS, 5))
     with pytest.raises(InputError, match="the adjacency has 7 users and 5 items, the embeddings 7 and 6"):
         LightGCN(full_table(USERS, 4), full_table(6, 4), BipartiteAdjacency(interactions()))
-    with pytest.raises(InputError, match="num_layers must be an integer at least 0"):
-        build_model("lightgcn", full_table(USERS, 4), full_table(ITEMS, 4), split(), num_layers=-1)
+    with pytest.raises(InputError, match="layers must be an integer at least 0"):
+        build_model("lightgcn", tables, split(), layers=-1)
+    with pytest.raises(InputError, match="model 'mf' needs tables of users and items, got \\['items'\\]"):
+        build_model("mf", {"items": full_table(ITEMS, 4)}, split())
+    with pytest.raises(InputError, match="model 'lightgcn' has no option 'depth', it has layers"):
+        build_model("lightgcn", tables, split(), depth=2)
     with pytest.raises(InputError, match="embedding_dim must be an integer at least 1"):
         full_table(3, 0)
     with pytest.raises(InputError, match="weights of interactions must be finite and non-negative"):

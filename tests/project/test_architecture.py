@@ -18,6 +18,7 @@ from typing import NamedTuple
 import pytest
 
 import baco_gpu
+from baco_gpu.methods.registry import METHODS
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "baco_gpu"
@@ -37,21 +38,21 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "benchmarking": ("data", "graph", "clustering"),
     "plots": ("graph", "clustering"),
     "estimator": ("graph", "clustering", "plots"),
-    "baselines": ("data", "graph", "budget", "clustering"),
     "serving": ("precision", "tensor_file"),
     "ops": ("precision", "cuda"),
     "tables": ("precision", "cuda", "serving", "ops"),
-    "models": ("data", "ops", "tables"),
+    "models": ("cuda", "data", "ops", "tables"),
     "evaluation": ("data", "models"),
-    "training": ("tensor_file", "cuda", "data", "ops", "tables", "models", "evaluation"),
+    "training": ("tensor_file", "data", "tables", "models", "evaluation"),
+    "methods": ("precision", "data", "graph", "budget", "clustering", "estimator", "ops", "tables", "training"),
     "experiment": (
-        *("precision", "tensor_file", "data", "graph", "budget", "clustering", "estimator", "baselines", "tables"),
-        *("models", "evaluation", "training"),
+        *("precision", "tensor_file", "data", "graph", "budget", "estimator", "tables"),
+        *("models", "evaluation", "training", "methods"),
     ),
     "report": ("graph", "clustering", "plots", "estimator"),
     "cli": (
-        *("precision", "data", "graph", "budget", "clustering", "plots", "estimator", "baselines", "ops", "tables"),
-        *("models", "evaluation", "training", "experiment", "report", "benchmarking"),
+        *("precision", "data", "graph", "budget", "clustering", "plots", "estimator", "ops", "tables"),
+        *("models", "evaluation", "training", "methods", "experiment", "report", "benchmarking"),
     ),
     "__main__": ("cli",),
 }
@@ -62,18 +63,18 @@ ONLY_IN = {
     "cugraph": ("graph",),
     "cupy": ("graph", "clustering", "cuda", "cli"),
     "filelock": ("experiment",),
-    "infomap": ("baselines",),
+    "infomap": ("methods",),
     "ipywidgets": ("report",),
     "jinja2": ("report",),
     "llvmlite": ("clustering",),
     "matplotlib": ("plots", "report"),
     "onnx": ("serving",),
-    "pylibcugraph": ("graph", "baselines"),
-    "pymetis": ("baselines",),
-    "numba": ("graph", "clustering", "benchmarking", "baselines", "tables", "cli"),
+    "pylibcugraph": ("graph", "methods"),
+    "pymetis": ("methods",),
+    "numba": ("graph", "clustering", "benchmarking", "methods", "tables", "cli"),
     "rich": ("cli",),
-    "sknetwork": ("baselines",),
-    "torch": ("ops", "tables", "models", "evaluation", "training", "experiment", "cli"),
+    "sknetwork": ("methods",),
+    "torch": ("ops", "tables", "models", "evaluation", "training", "methods", "experiment", "cli"),
     "typer": ("cli",),
     "yaml": ("cli",),
 }
@@ -221,6 +222,18 @@ def test_nobody_asks_a_table_what_it_is():
     found = {file: list(kinds_asked_for(file)) for file in sources()}
     assert found[PACKAGE / "tables" / "full.py"], "the search finds what is there"
     assert not [place for file, places in found.items() if room_of(file) != "tables" for place in places]
+
+
+def test_experiments_know_no_method_by_name():
+    """What a method does differently it says itself: see `baco_gpu.methods.base.Method`."""
+    names = {method.name for method in METHODS}
+    for file in (PACKAGE / "experiment").glob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        assert not names & {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}, file
+    own = [item for item in all_imports() if item.room == "experiment" and item.imported_room == "methods"]
+    of_one = {module_of(file) for file in (PACKAGE / "methods").glob("*.py") if "METHOD = " in file.read_text("utf-8")}
+    assert len(of_one) > 20, "the search finds what is there"
+    assert not listed([item for item in own if item.module in of_one])
 
 
 def test_the_rooms_are_listed_in_the_order_data_flows():

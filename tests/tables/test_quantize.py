@@ -9,10 +9,10 @@ from baco_gpu.budget import TableSize
 from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.experiment import compress, run
+from baco_gpu.methods.weighted_codebook import WeightedCodebookEmbedding
 from baco_gpu.ops.quantization import pack, quantized_rows, rounded_rows, scale_values
 from baco_gpu.precision import bits_of
 from baco_gpu.tables import CodebookEmbedding, ResidualCodebookEmbedding
-from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 from baco_gpu.training import TrainingSettings
 from planted_training import planted_split
 
@@ -192,7 +192,7 @@ def test_the_first_integers_are_in_the_lowest_bits():
     assert pack(torch.tensor([[1, 0xFF02]], dtype=torch.int32), 16).tolist() == [[1, 0, 0x02, 0xFF]]
 
 
-@pytest.mark.parametrize("method", ["codebook", "residual", "legcf"])
+@pytest.mark.parametrize("method", ["baco-multilevel", "residual", "legcf"])
 def test_more_rows_fit_the_same_bytes(method):
     if method == "legcf":
         pytest.importorskip("pymetis")
@@ -211,7 +211,7 @@ def test_more_rows_fit_the_same_bytes(method):
     full = 4 * plain.full_parameters
     assert plain.bytes <= 0.25 * full
     assert small.bytes <= 0.25 * full
-    if small.result is not None and method == "codebook":
+    if small.result is not None and method == "baco-multilevel":
         assert small.result.bytes_compressed == small.bytes
 
 
@@ -220,7 +220,7 @@ def test_training_finds_the_groups_through_the_rounding(dtype):
     split = planted_split()
     clustering = BalancedCoclustering(budget=0.5, embedding_dim=8, random_state=0, codebook_dtype=dtype)
     settings = TrainingSettings(epochs=20, batch_size=32, learning_rate=2e-2, k=5, ks=(5,))
-    outcome = run(split, compress(split, "codebook", clustering), "mf", settings)
+    outcome = run(split, compress(split, "baco-multilevel", clustering), "mf", settings)
     assert outcome.training.test["recall@5"] > 0.6
     table = outcome.model.user_embedding.codebook.detach()
     assert not np.allclose(table, rounded_rows(table, bits_of(dtype)), rtol=0, atol=1e-6)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from baco_gpu.errors import InputError
+from baco_gpu.methods.weighted_codebook import WeightedCodebookEmbedding
 from baco_gpu.serving import load_codebook
 from baco_gpu.tables import (
     CodebookEmbedding,
@@ -27,7 +28,6 @@ from baco_gpu.tables import (
 )
 from baco_gpu.tables.base import encode, own_optimizers
 from baco_gpu.tables.full import as_table, size_of, tables_in
-from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 
 COUNT, DIM, PADDING = 10, 6, 3
 CODES = np.array([4, 0, 7, 0, 4, 9, 9, 7, 4, 9])

@@ -48,7 +48,7 @@ def test_rows_have_the_length_of_random_ones():
 def test_rows_of_a_codebook_stand_for_all_their_ids():
     split = planted_split()
     clustering = BalancedCoclustering(budget=2 * GROUPS + 4, embedding_dim=DIM, random_state=0)
-    tables = compress(split, "codebook", clustering)
+    tables = compress(split, "baco-multilevel", clustering)
     model = MatrixFactorization(tables.user_table, tables.item_table)
     reset_embeddings(model, STD, seed=0)
     spectral_embeddings(model, split.train, STD)

@@ -11,13 +11,13 @@ import torch
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.models import build_model, full_table
 from baco_gpu.tables import CodebookEmbedding
-from baco_gpu.training import TripleSampler, objective, reset_embeddings, steps
+from baco_gpu.training import Objective, TripleSampler, reset_embeddings, steps
 from baco_gpu.training.steps import RecordedStep, TrainingStep, training_step
 
 pytestmark = pytest.mark.heavy("trains models")
 
 USERS, ITEMS, BATCH = 30, 20, 16
-OBJECTIVE = objective("bpr", weight_decay=0.0)
+OBJECTIVE = Objective("bpr")
 
 
 class Adam(torch.optim.Adam):
@@ -62,12 +62,12 @@ def trained(method, recorder, *, loss="bpr", epochs=2, between=lambda model, opt
     """The weights and the losses of epochs, through a recorder where there is one."""
     data = split()
     users = CodebookEmbedding(np.arange(USERS) % 7, 4, np.arange(USERS) % 5)
-    model = build_model(method, users, full_table(ITEMS, 4), data)
+    model = build_model(method, {"users": users, "items": full_table(ITEMS, 4)}, data)
     reset_embeddings(model, 0.1, seed=0)
     optimizer = Adam(model.parameters(), lr=0.05)
-    step = TrainingStep(model, optimizer, objective(loss, weight_decay=1e-3, negatives=BATCH // 2))
+    step = TrainingStep(model, optimizer, Objective(loss, BATCH // 2, 1e-3))
     if recorder is not None:
-        step = RecordedStep(step, BATCH, recorder)
+        step = RecordedStep(step, recorder)
     sampler, losses = TripleSampler(data.train, BATCH), []
     for epoch in range(epochs):
         step.begin()
@@ -122,9 +122,9 @@ def test_weights_that_change_in_place_need_no_new_recording():
 
 
 def test_adam_stays_capturable_whatever_state_is_loaded():
-    model = build_model("mf", full_table(USERS, 2), full_table(ITEMS, 2), split())
+    model = build_model("mf", {"users": full_table(USERS, 2), "items": full_table(ITEMS, 2)}, split())
     optimizer = Adam(model.parameters())
-    step = RecordedStep(TrainingStep(model, optimizer, OBJECTIVE), BATCH, FakeRecorder())
+    step = RecordedStep(TrainingStep(model, optimizer, OBJECTIVE), FakeRecorder())
     step.begin()
     optimizer.load_state_dict(torch.optim.Adam(model.parameters()).state_dict())
     assert not optimizer.param_groups[0]["capturable"]
@@ -133,11 +133,11 @@ def test_adam_stays_capturable_whatever_state_is_loaded():
 
 
 def test_the_step_of_a_run_is_recorded_where_it_is_asked_for(monkeypatch):
-    model = build_model("mf", full_table(USERS, 2), full_table(ITEMS, 2), split())
+    model = build_model("mf", {"users": full_table(USERS, 2), "items": full_table(ITEMS, 2)}, split())
     optimizer = torch.optim.Adam(model.parameters())
     monkeypatch.setattr(steps, "GraphRecorder", FakeRecorder)
-    assert isinstance(training_step(model, optimizer, OBJECTIVE, BATCH, False), TrainingStep)
-    recorded = training_step(model, optimizer, OBJECTIVE, BATCH, True)
+    assert isinstance(training_step(model, optimizer, OBJECTIVE, False), TrainingStep)
+    recorded = training_step(model, optimizer, OBJECTIVE, True)
     assert isinstance(recorded, RecordedStep)
     assert isinstance(recorded._recorder, FakeRecorder)
 

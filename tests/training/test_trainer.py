@@ -66,7 +66,7 @@ def test_same_seed_same_bits(method, tables):
 
 def test_a_table_of_few_bits_is_trained_beside_one_of_floats():
     split = planted_split()
-    model = build_model("mf", LowPrecisionEmbedding(USERS, 8), full_table(ITEMS, 8), split)
+    model = build_model("mf", {"users": LowPrecisionEmbedding(USERS, 8), "items": full_table(ITEMS, 8)}, split)
     reset_embeddings(model, QUICK.embedding_std, QUICK.seed)
     before = weights(model)
     history = train(model, split, QUICK).history
@@ -180,7 +180,7 @@ def test_rows_of_few_bits_are_trained_as_floats_until_nothing_comes_of_that(monk
     split, seen, rates = planted_split(), SeenRows(monkeypatch), Rates()
     settings = TrainingSettings(epochs=20, batch_size=1000, learning_rate=0.64, patience=2)
     table = CodebookEmbedding(np.arange(USERS), 8, bits=2)
-    model = build_model(method, table, full_table(ITEMS, 8), split)
+    model = build_model(method, {"users": table, "items": full_table(ITEMS, 8)}, split)
     result = train(model, split, settings, [seen, rates])
     assert rates.rates == pytest.approx([0.64] * 4 + [0.08] * 6 + [0.01] * 3)
     assert seen.in_steps == [False] * 7 + [True] * 6
@@ -195,7 +195,7 @@ def test_rounded_rows_that_training_does_not_better_are_those_of_the_best_epoch(
     scripted_evaluation(monkeypatch, [0.3, 0.2, 0.25, 0.2, 0.2])
     split, rates = planted_split(), Rates()
     table = CodebookEmbedding(np.arange(USERS), 8, bits=4)
-    model = build_model("mf", table, full_table(ITEMS, 8), split)
+    model = build_model("mf", {"users": table, "items": full_table(ITEMS, 8)}, split)
     settings = TrainingSettings(epochs=20, batch_size=64, patience=1, lr_drops=0)
     result = train(model, split, settings, [rates])
     assert (len(result.history), result.best_epoch) == (4, 1)
@@ -205,7 +205,7 @@ def test_rounded_rows_that_training_does_not_better_are_those_of_the_best_epoch(
 def test_what_comes_of_a_run_that_ends_before_is_rounded():
     split = planted_split()
     table = CodebookEmbedding(np.arange(USERS), 8, bits=2)
-    model = build_model("mf", table, full_table(ITEMS, 8), split)
+    model = build_model("mf", {"users": table, "items": full_table(ITEMS, 8)}, split)
     result = train(model, split, TrainingSettings(epochs=3, batch_size=64))
     users, items = model.representations()
     assert len(users[0].abs().unique()) <= 2
@@ -255,7 +255,10 @@ def test_the_scores_of_floats_are_near_to_those_of_their_codes(monkeypatch):
         ProductCodebookEmbedding(np.arange(size), 8, subspaces=4, centroids=size * 4, number_bits=16)
         for size in (USERS, ITEMS)
     ]
-    plain, coded = make("lightgcn", split), build_model("lightgcn", *one_a_piece, split)
+    plain, coded = (
+        make("lightgcn", split),
+        build_model("lightgcn", dict(zip(("users", "items"), one_a_piece, strict=True)), split),
+    )
     train(plain, split, TrainingSettings(**{**vars(settings), "epochs": 1}))
     train(coded, split, settings)
     assert coded.user_embedding.encoded
@@ -402,7 +405,8 @@ def test_what_does_not_fit_is_refused():
     small = SplitInteractions(*(Interactions(np.array([0]), np.array([0]), 3, 4) for _ in range(3)))
     with pytest.raises(InputError, match="the model has 60 users and 40 items, the split 3 and 4"):
         train(make(split=split), small, QUICK)
-    sparse = build_model("mf", CodebookEmbedding(range(USERS), 8, sparse=True), full_table(ITEMS, 8), split)
+    tables = {"users": CodebookEmbedding(range(USERS), 8, sparse=True), "items": full_table(ITEMS, 8)}
+    sparse = build_model("mf", tables, split)
     with pytest.raises(InputError, match="dense gradients"):
         train(sparse, split, QUICK)
     recorded = copy.copy(QUICK)
@@ -466,7 +470,7 @@ def test_one_epoch_on_beauty_ranks_far_above_chance():
         sizes = int(stored["num_users"]), int(stored["num_items"])
         parts = [Interactions(*np.ascontiguousarray(stored[name]), *sizes) for name in ("train", "val", "test")]
     split = SplitInteractions(*parts)
-    model = build_model("lightgcn", full_table(sizes[0], 64), full_table(sizes[1], 64), split)
+    model = build_model("lightgcn", {"users": full_table(sizes[0], 64), "items": full_table(sizes[1], 64)}, split)
     result = train(model, split, TrainingSettings(epochs=1))
     # Chance is 20 of 12,101 items, 0.0017; several implementations reach 0.05 to 0.06 after one epoch.
     assert result.test["recall_capped@20"] > 0.045

@@ -1,0 +1,1 @@
+"""What several methods share: hashing, searches, sparse matrices of labels, how rows are dealt to both sides."""

@@ -1,0 +1,55 @@
+"""Hashing: nodes share codebook rows by chance; what is looked at, if anything, is how often a node occurs.
+
+Frequency, double and hybrid hashing follow the definitions that the papers compared with use (GraphHash, arXiv
+2412.17245, section 5.1). Rows are dealt to the two sides in proportion to their nodes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from baco_gpu.clustering.result import NO_LABEL, Assignment
+from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.methods.common.sides import Sides, deal_rows
+
+# The share of a side's rows that its most frequent nodes have for themselves.
+FREQUENT = 0.5
+
+
+def hashed_secondary(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """A second label for every node, uniform over the labels in use."""
+    used = np.unique(labels)
+    return used[generator.integers(0, len(used), len(labels))].astype(labels.dtype) if len(used) else labels.copy()
+
+
+def hashed(graph: BipartiteGraph, rows: int, seed: int, *, frequent: float = 0.0, double: bool = False) -> Sides:
+    """Rows for both sides, of which the most frequent nodes have a share for themselves, a row each.
+
+    The others draw a row of those that are left, or with `double` two.
+    """
+    generator = np.random.default_rng(seed)
+    degrees = (np.asarray(graph.user_degrees), np.asarray(graph.item_degrees))
+    shares = deal_rows((graph.num_users, graph.num_items), rows)
+    users, items = (
+        _hashed_side(side, share, generator, int(frequent * share), double)
+        for side, share in zip(degrees, shares, strict=True)
+    )
+    return users, items
+
+
+def _hashed_side(
+    degrees: np.ndarray, rows: int, generator: np.random.Generator, frequent: int, double: bool
+) -> Assignment:
+    """`rows - frequent` rows drawn by chance, and the rows after them one for each of the most frequent nodes."""
+    shared = rows - frequent
+    labels = generator.integers(0, max(shared, 1), len(degrees), dtype=np.int32)
+    alone = np.argsort(-degrees, kind="stable")[:frequent]
+    drawn = np.ones(len(degrees), dtype=bool)
+    drawn[alone] = False
+    labels[alone] = shared + np.arange(len(alone), dtype=np.int32)
+    if not double:
+        return Assignment(labels)
+    secondary = np.full(len(degrees), NO_LABEL, dtype=np.int32)
+    secondary[drawn] = hashed_secondary(labels[drawn], generator)
+    # Two draws of the same row are one: no index is spent on it.
+    return Assignment(labels, np.where(secondary == labels, NO_LABEL, secondary))

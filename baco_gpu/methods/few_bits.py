@@ -1,0 +1,134 @@
+"""Rows of few bits, in two settings: how they are stored, and what they are while they are trained.
+
+They are stored as integers, as wide as the budget has room for, or as product codes. Until then they are floats, which
+training sees rounded by and by, or integers themselves, for tables that are to be small while they are trained, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from baco_gpu.budget import Budget, TableSize, widest_integers
+from baco_gpu.checks import check_choice
+from baco_gpu.errors import InputError, UnreachableBudgetError
+from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.methods.base import Built, Spec
+from baco_gpu.methods.clustered import Clustered
+from baco_gpu.methods.product_plan import plan_product
+from baco_gpu.precision import BITS, FLOAT, bits_of
+from baco_gpu.tables.base import EmbeddingTable
+from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.quantized import LowPrecisionEmbedding
+
+INTEGERS, PRODUCT_CODES, FLOATS = "integers", "product codes", "floats"
+# With fewer bits, rounding at random is noise that costs recall: of matrix factorisation on Beauty, 8 keep all of it,
+# 7 keep 99%, 6 keep 94%, and 4 keep 37%.
+_TRAINED = tuple(dtype for dtype, bits in BITS.items() if bits >= 6)
+_TRAINED_DTYPE = "int16"  # of the same on Gowalla, 16 bits keep 99.5% and 8 bits 97%
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewBits(Clustered):
+    """A row of few bits for every user and item.
+
+    Where rows are stored as integers, and are floats until then, co-clusters share them if a budget buys no row of the
+    fewest bits for everyone.
+
+    Attributes
+    ----------
+    stored : {"integers", "product codes"}
+    trained : {"floats", "integers"}
+    """
+
+    @property
+    def _may_share(self) -> bool:
+        return (self.stored, self.trained) == (INTEGERS, FLOATS)
+
+    def heeds(self, parameter: str) -> bool:
+        return self._may_share and super().heeds(parameter)
+
+    def check(self, spec: Spec, budget: Budget | None) -> None:
+        dtype, alike = spec.codebook_dtype, self.stored == self.trained
+        if (self.stored, self.trained) == (PRODUCT_CODES, INTEGERS):
+            if dtype is not None:
+                check_choice("codebook_dtype", dtype, _TRAINED)
+        elif not self._may_share and dtype not in (None, FLOAT):
+            raise InputError(
+                f"codebook_dtype must be {FLOAT!r} for method {self.name!r}, which stores rows its own way, "
+                f"got {dtype!r}"
+            )
+        if self.stored == INTEGERS and (alike or dtype is None):
+            budget = self.given(budget)
+            if not budget.is_share_of_bytes:
+                got = f"{budget.rows} rows" if budget.ratio is None else f"a share of the {budget.measure}"
+                raise InputError(
+                    f"budget must be a share of the bytes for method {self.name!r} to choose how wide its values are, "
+                    f"got {got}" + ("" if alike else " (or give codebook_dtype)")
+                )
+
+    def build(self, graph: BipartiteGraph, spec: Spec, budget: Budget | None, seed: int) -> Built:
+        budget, size = self.given(budget), spec.size_for(graph)
+        if self.stored == PRODUCT_CODES:
+            row_bits = bits_of(spec.codebook_dtype or _TRAINED_DTYPE) if self.trained == INTEGERS else None
+            return Built.of(plan_product(budget, size).tables(size, row_bits=row_bits), clustered=False)
+        if self.trained == INTEGERS:
+            return Built.of(_integers(budget, size), clustered=False)
+        if spec.codebook_dtype is None:
+            size = widest_integers(budget, size)
+        if not budget.buys_own_rows(size):
+            return super().build(graph, replace(spec, codebook_dtype=size.codebook_dtype), budget, seed)
+        dim, bits = size.embedding_dim, bits_of(size.codebook_dtype)
+        counts = (size.num_users, size.num_items)
+        return Built.of([CodebookEmbedding(np.arange(count), dim, bits=bits) for count in counts], clustered=False)
+
+
+def _integers(budget: Budget, table: TableSize) -> Sequence[EmbeddingTable]:
+    """Tables of the widest integers of which the budget buys every user and item a row."""
+    stored = widest_integers(budget, table)
+    bits = BITS[stored.codebook_dtype]
+    if stored.codebook_dtype not in _TRAINED:
+        least = replace(table, codebook_dtype=_TRAINED[-1])
+        share = least.row_bytes / (table.embedding_dim * table.value_bytes)
+        raise UnreachableBudgetError(
+            f"rows of {BITS[_TRAINED[-1]]} bits a value are {share:g} of the full table's bytes, above a budget of "
+            f"{budget.ratio:g}; fewer bits are too noisy to train with, and method {COMPACT.name!r} stores less in the "
+            "end"
+        )
+    return [LowPrecisionEmbedding(size, table.embedding_dim, bits=bits) for size in (table.num_users, table.num_items)]
+
+
+QUANTIZED = FewBits(
+    name="quantized",
+    family="quantization",
+    shared="nobody; co-clusters, ours, where a budget buys no row of 2 bits a value for everyone",
+    stored=INTEGERS,
+    when="budgets of bytes, where integers of 16 or 8 to 2 bits are to be looked up",
+    source="this project",
+    fixed={"secondary": "none"},
+)
+LOW_PRECISION = replace(
+    QUANTIZED,
+    name=f"{QUANTIZED.name}:{INTEGERS}",
+    shared="nobody",
+    trained=INTEGERS,
+    when="memory of training counts, too, and a fifth of the bytes or more is there",
+    source="ALPT, arXiv 2212.05735",
+)
+PRODUCT = replace(
+    QUANTIZED,
+    name="product",
+    shared="nobody; pieces of rows are the nearest of centroids that all of them have",
+    stored=PRODUCT_CODES,
+    when="by default: it keeps most at any budget",
+    source="Jégou et al., IEEE TPAMI 33, 2011",
+)
+COMPACT = replace(
+    PRODUCT,
+    name=f"{PRODUCT.name}:{INTEGERS}",
+    trained=INTEGERS,
+    when="as product, where memory of training counts, too",
+    source="this project",
+)

@@ -1,0 +1,131 @@
+"""What a training step minimises: a loss of chosen items against others, and a penalty on their rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from baco_gpu.checks import check_choice, check_integer
+
+SOFTMAX, BPR = "softmax", "bpr"
+LOSSES = (SOFTMAX, BPR)
+NEGATIVES = 512
+
+
+class BatchRows(NamedTuple):
+    """What an objective reads of a model, for a batch of users (or of whatever else asks for items).
+
+    Attributes
+    ----------
+    users, items : floating tensors of shape (batch, dim) and (*items, dim)
+        Their inner products are the scores; items are those of `Objective.items_of`.
+    initial_users, initial_items : floating tensors of shape (any, dim) and (*items, dim)
+        Rows of the embedding tables, which weight decay is on.
+    """
+
+    users: Tensor
+    items: Tensor
+    initial_users: Tensor
+    initial_items: Tensor
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss of the scores of chosen items and of others, plus a penalty.
+
+    The penalty is half the squared norm of the initial rows of the batch, over the batch size, as the authors of
+    LightGCN count it.
+
+    Attributes
+    ----------
+    loss : {"softmax", "bpr"}
+        See `softmax_loss` and `bpr_loss`.
+    negatives : int
+        Other items of the softmax. Of a batch with fewer, all are used.
+    weight_decay : float
+        What multiplies the penalty.
+    """
+
+    loss: str = SOFTMAX
+    negatives: int = NEGATIVES
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice("loss", self.loss, LOSSES)
+        check_integer("negatives", self.negatives, minimum=1)
+
+    def items_of(self, chosen: Tensor, others: Tensor) -> Tensor:
+        """The items whose rows are read, of the chosen ones, (batch,), and one other for each of them."""
+        if self.loss == BPR:
+            return torch.stack((chosen, others))
+        return torch.cat((chosen, others[: self.negatives]))
+
+    def __call__(self, rows: BatchRows) -> Tensor:
+        loss = bpr_loss if self.loss == BPR else softmax_loss
+        value = loss(rows.users, rows.items)
+        squares = rows.initial_users.square().sum() + rows.initial_items.square().sum()
+        return value + self.weight_decay * squares / (2 * max(len(rows.users), 1))
+
+
+def bpr_loss(users: Tensor, items: Tensor) -> Tensor:
+    """Mean of `softplus(negative - positive)` over the batch: Bayesian personalised ranking.
+
+    Rendle et al., UAI 2009 (arXiv 1205.2618), section 4.1.
+
+    Parameters
+    ----------
+    users : floating tensor of shape (batch, dim)
+    items : floating tensor of shape (2, batch, dim)
+        The chosen ones, and one other each.
+    """
+    positive, negative = (users * items).sum(-1)
+    return functional.softplus(negative - positive).mean()
+
+
+def softmax_loss(users: Tensor, items: Tensor) -> Tensor:
+    """Cross-entropy of the chosen item among itself and others, in the mean over the batch.
+
+    The others are the negatives of the batch's first samples, for every user the same: that is one product of
+    matrices, and each is drawn over nearly all items. Wu et al., "On the Effectiveness of Sampled Softmax Loss for
+    Item Recommendation" (arXiv 2201.02327); they divide cosines by a temperature, where here the length of the rows
+    is learned, and held by weight decay.
+
+    Parameters
+    ----------
+    users : floating tensor of shape (batch, dim)
+    items : floating tensor of shape (batch + negatives, dim)
+        The chosen ones, and then those that are shared.
+    """
+    loss: Tensor = _SharedSoftmax.apply(users, items[: len(users)], items[len(users) :])
+    return loss
+
+
+class _SharedSoftmax(torch.autograd.Function):
+    """Mean cross-entropy of a row's own item among itself and items shared by all rows.
+
+    The table of scores, (batch, shared), is most of the time, and kept once: PyTorch's operations one by one write it
+    several times, and take half as long again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, users: Tensor, own: Tensor, shared: Tensor) -> Tensor:
+        positive, scores = (users * own).sum(-1), users @ shared.T
+        highest = torch.maximum(scores.amax(-1), positive)
+        odds = scores.sub_(highest[:, None]).exp_()
+        against = odds.sum(-1)
+        total = against + (positive - highest).exp_()
+        ctx.save_for_backward(users, own, shared, odds, against, total)
+        return (total.log() + highest - positive).mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        users, own, shared, odds, against, total = ctx.saved_tensors
+        weight = (grad / (len(users) * total))[:, None]
+        push = weight * against[:, None]
+        return weight * (odds @ shared) - push * own, -push * users, odds.T @ (weight * users)

@@ -1,0 +1,280 @@
+"""Baselines: the right answer on graphs that have one, no more rows than allowed, the same result every time."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score, homogeneity_score
+
+from baco_gpu.budget import Budget, TableSize
+from baco_gpu.clustering.result import NO_LABEL
+from baco_gpu.errors import InputError, MissingExtraError
+from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.methods.common.sides import deal_rows, rows_of, secondary_indices_of
+from baco_gpu.methods.labelled import Labelled, sides_of
+from baco_gpu.methods.registry import METHODS, find_method, former_names
+from graphs import random_graph
+from tiers import full
+
+pytestmark = pytest.mark.heavy("solves many graphs")
+
+BLOCKS, BLOCK_USERS, BLOCK_ITEMS = 4, 10, 10
+
+BASELINES = {method.name: method for method in METHODS if isinstance(method, Labelled)}
+SOLVED = list(BASELINES)
+TO_BUDGET = [name for name in SOLVED if BASELINES[name].size == "budget"]
+OWN_SIZE = [name for name in SOLVED if BASELINES[name].size == "own"]
+COCLUSTERINGS = [name for name in SOLVED if BASELINES[name].secondary is not None]
+# They take the rows that a graph of blocks has, two a block, and have to find the blocks.
+FIND_BLOCKS = [*(name for name in COCLUSTERINGS if name != "ebmd"), "legcf", "lsh", "itcc", "spectral-bi"]
+
+
+@pytest.fixture(scope="module")
+def blocks():
+    """Disjoint blocks, in each of which every user has every item."""
+    users, items = np.meshgrid(np.arange(BLOCKS * BLOCK_USERS), np.arange(BLOCKS * BLOCK_ITEMS), indexing="ij")
+    within = users // BLOCK_USERS == items // BLOCK_ITEMS
+    return BipartiteGraph.from_edges(users[within], items[within])
+
+
+@pytest.fixture(scope="module")
+def uneven():
+    """Random edges of uneven degrees, with nodes that have none."""
+    edges = random_graph(390, 290, 3000, seed=2).to_scipy().tocoo()
+    return BipartiteGraph.from_edges(edges.row, edges.col, num_users=400, num_items=300)
+
+
+@functools.cache
+def assigned(name, graph, budget, seed=0):
+    """What tests that only look share: a search for a budget solves up to two dozen times."""
+    return assign(name, graph, budget, seed)
+
+
+def assign(name, graph, budget, seed=0, dim=8):
+    method = find_method(name)
+    if method.requires is not None:
+        pytest.importorskip(method.requires.module)
+    table = TableSize(graph.num_users, graph.num_items, dim)
+    return method.assign(graph, Budget.of(budget), table, seed)
+
+
+def cost(name, sides, table):
+    weights = find_method(name).weights * table.full_rows
+    return table.compressed_parameters(rows_of(sides), secondary_indices_of(sides) + weights)
+
+
+@pytest.mark.parametrize("name", FIND_BLOCKS)
+def test_clusterings_find_separate_blocks(blocks, name):
+    users, items = assign(name, blocks, 2 * BLOCKS)
+    assert adjusted_rand_score(np.arange(len(users)) // BLOCK_USERS, users.labels) == 1.0
+    assert adjusted_rand_score(np.arange(len(items)) // BLOCK_ITEMS, items.labels) == 1.0
+
+
+@pytest.mark.parametrize("name", [name for name in FIND_BLOCKS if name in COCLUSTERINGS])
+def test_coclusterings_give_a_block_one_label(blocks, name):
+    users, items = assign(name, blocks, 2 * BLOCKS)
+    assert np.array_equal(users.labels[::BLOCK_USERS], items.labels[::BLOCK_ITEMS])
+
+
+def test_modularity_density_comes_to_rest_at_parts_of_blocks(blocks):
+    """All parts of a complete block are as dense as the whole, so that nothing makes it join them."""
+    users, items = assign("ebmd", blocks, 6 * BLOCKS)
+    for side, size in ((users, BLOCK_USERS), (items, BLOCK_ITEMS)):
+        assert homogeneity_score(np.arange(len(side)) // size, side.labels) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("budget", [0.4, 200])
+@pytest.mark.parametrize("name", [*TO_BUDGET, *(f"{name}:both" for name in COCLUSTERINGS if name in TO_BUDGET)])
+def test_every_method_spends_its_budget_and_no_more(uneven, name, budget):
+    sides = assigned(name, uneven, budget)
+    table = TableSize(uneven.num_users, uneven.num_items, 8)
+    assert [len(side) for side in sides] == [400, 300]
+    if isinstance(budget, int):
+        assert 0.9 * budget <= rows_of(sides) <= budget
+    else:
+        assert 0.9 * budget * table.full_parameters <= cost(name, sides, table) <= budget * table.full_parameters
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_every_method_repeats(uneven, name):
+    seed = full(3, 0)
+    first, second = full(assign, assigned)(name, uneven, 0.4, seed), assign(name, uneven, 0.4, seed)
+    for one, other in zip(first, second, strict=True):
+        assert np.array_equal(one.labels, other.labels)
+        assert (one.secondary is None) == (other.secondary is None)
+        assert one.secondary is None or np.array_equal(one.secondary, other.secondary)
+
+
+@pytest.mark.parametrize("name", [name for name in SOLVED if BASELINES[name].family == "hashing"])
+def test_the_seed_of_a_hashing_matters(uneven, name):
+    first, second = (assign(name, uneven, 0.4, seed=seed) for seed in (0, 1))
+    assert not np.array_equal(first[0].labels, second[0].labels)
+
+
+@pytest.mark.parametrize("name", [*TO_BUDGET, *(f"{name}:users" for name in COCLUSTERINGS if name in TO_BUDGET)])
+def test_secondary_labels_are_other_labels_of_the_same_side(uneven, name):
+    for side in assigned(name, uneven, 0.4):
+        if side.secondary is not None:
+            has = side.secondary != NO_LABEL
+            assert has.any()
+            assert (side.secondary[has] != side.labels[has]).all()
+            assert np.isin(side.secondary[has], side.labels).all()
+
+
+def test_frequent_nodes_have_rows_of_their_own(uneven):
+    for name in ("frequency", "hybrid"):
+        users, _ = assign(name, uneven, 100)
+        alone = np.bincount(users.labels)[users.labels] == 1
+        frequent = np.argsort(-np.asarray(uneven.user_degrees), kind="stable")[:20]
+        assert alone[frequent].all()
+        assert users.secondary is None or (users.secondary[frequent] == NO_LABEL).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rows", "dealt"),
+    [((900, 300), 400, (300, 100)), ((5, 1000), 12, (1, 11)), ((1000, 5), 2, (1, 1)), ((0, 50), 7, (0, 7))],
+)
+def test_rows_are_dealt_in_proportion(sizes, rows, dealt):
+    assert deal_rows(sizes, rows) == dealt
+
+
+def test_a_side_gets_no_more_rows_than_it_has_nodes():
+    assert deal_rows((10, 3), 12) == (9, 3)
+    assert deal_rows((10, 3), 13) == (10, 3)
+    assert deal_rows((10, 3), 20) == (10, 3)
+
+
+def test_rows_must_be_one_for_each_side():
+    with pytest.raises(InputError, match="rows must be at least 2, one for each side, got 1"):
+        deal_rows((10, 10), 1)
+
+
+def test_nodes_without_an_edge_share_a_row(uneven):
+    users, _ = assign("propagation", uneven, 200)
+    idle = np.asarray(uneven.user_degrees) == 0
+    assert idle.sum() > 1
+    assert len(np.unique(users.labels[idle])) == 1
+
+
+def test_budgets_out_of_reach_are_refused():
+    islands = BipartiteGraph.from_edges(np.arange(50), np.arange(50))
+    with pytest.raises(InputError, match="louvain reaches no partition of at most 90 codebook rows"):
+        assign("louvain", islands, 90)
+    with pytest.raises(InputError, match="propagation comes to rest at 100 codebook rows on this graph, expected at"):
+        assign("propagation", islands, 90)
+
+
+@pytest.mark.parametrize("name", OWN_SIZE)
+def test_methods_of_their_own_size_take_no_notice_of_the_budget(uneven, name):
+    small, large = (assign(name, uneven, budget) for budget in (0.1, 0.9))
+    assert all(np.array_equal(one.labels, other.labels) for one, other in zip(small, large, strict=True))
+
+
+@pytest.mark.parametrize("name", OWN_SIZE)
+def test_a_graph_without_edges_is_one_cluster(name):
+    users, items = assign(name, BipartiteGraph.from_edges([], [], num_users=4, num_items=3), 5)
+    assert (users.rows, items.rows) == (1, 1)
+
+
+def test_brim_does_not_lower_modularity(uneven):
+    from baco_gpu.methods.brim import _induce
+
+    matrix = uneven.to_scipy()
+    modularity, users, items = _induce(matrix, 8, seed=0)
+    degrees = matrix.sum(axis=1), matrix.sum(axis=0)
+    same = users[:, None] == items[None, :]
+    expected = np.outer(*degrees) / matrix.sum()
+    assert modularity == pytest.approx(float(((matrix.toarray() - expected) * same).sum() / matrix.sum()))
+    assert modularity > 0.1
+
+
+def test_a_turn_of_itcc_loses_no_mutual_information(uneven):
+    from baco_gpu.methods.itcc import _nearest
+
+    matrix = uneven.to_scipy()
+    matrix.data /= matrix.data.sum()
+    generator = np.random.default_rng(0)
+    users, items = generator.integers(0, 10, 400), generator.integers(0, 8, 300)
+
+    def information(users, items):
+        joint = np.zeros((10, 8))
+        np.add.at(joint, (np.repeat(users, np.diff(matrix.indptr)), items[matrix.indices]), matrix.data)
+        expected = np.outer(joint.sum(1), joint.sum(0))
+        return float((joint[joint > 0] * np.log(joint[joint > 0] / expected[joint > 0])).sum())
+
+    moved = _nearest(matrix, users, 10, items, 8)
+    assert information(moved, items) > information(users, items)
+
+
+def test_an_emptied_cluster_of_itcc_gets_the_node_that_fits_worst():
+    from baco_gpu.methods.itcc import _refilled
+
+    labels = _refilled(np.array([0, 0, 0, 2, 2]), 4, np.array([0.9, 0.1, 0.5, 0.2, 0.3]))
+    assert labels.tolist() == [0, 1, 0, 3, 2]
+
+
+def test_legcf_draws_no_second_row_where_a_side_has_one(blocks):
+    for side in assign("legcf", blocks, 2):
+        assert side.rows == 1
+        assert (side.secondary == NO_LABEL).all()
+
+
+def test_lsh_puts_the_same_rows_into_the_same_bucket():
+    rows = np.repeat(np.arange(20), 3)
+    graph = BipartiteGraph.from_edges(np.arange(60).repeat(2), np.stack([rows, rows + 1], axis=1).ravel())
+    users, _ = assign("lsh", graph, 30)
+    assert users.rows == 20
+    assert (users.labels.reshape(20, 3) == users.labels[::3, None]).all()
+
+
+def test_unknown_methods_are_told_the_known_ones():
+    with pytest.raises(InputError, match=r"method must be one of full, product, .*, spectral-bi \(.*\), got 'magic'"):
+        find_method("magic")
+    with pytest.raises(InputError, match="'louvain' must be followed by one of :users, :items, :both, :none"):
+        find_method("louvain:all")
+    with pytest.raises(InputError, match="'random' has no secondary clusters"):
+        find_method("random:users")
+
+
+def test_a_suffix_names_the_sides_of_secondary_clusters():
+    assert sides_of(find_method("louvain").secondary) == (False, False)
+    assert sides_of(find_method("louvain:users").secondary) == (True, False)
+    assert find_method("baco-multilevel:none").fixed == {"secondary": "none"}
+    assert find_method("baco:items").fixed["solver"] == "paper"
+
+
+@pytest.mark.parametrize(
+    ("former", "name"),
+    [
+        ("paper", "baco"),
+        ("codebook:both", "baco-multilevel:both"),
+        ("narrow", "low-dim"),
+        ("compact", "product:integers"),
+        ("low-precision", "quantized:integers"),
+    ],
+)
+def test_a_former_name_is_heeded_and_the_present_one_said(former, name):
+    with pytest.warns(FutureWarning, match=f"method '{former}' is called '{name}' now: write that"):
+        assert find_method(former) == find_method(name)
+    assert former_names(name) == [former]
+
+
+def test_a_missing_package_is_named_before_any_work(monkeypatch):
+    from baco_gpu.methods.louvain import louvain
+
+    monkeypatch.setitem(__import__("sys").modules, "sknetwork", None)
+    with pytest.raises(MissingExtraError, match=r"'louvain' needs scikit-network: pip install 'baco_gpu\[baselines\]'"):
+        find_method("louvain").check_installed()
+    monkeypatch.setitem(__import__("sys").modules, "sknetwork.clustering", None)
+    with pytest.raises(MissingExtraError, match="louvain needs scikit-network"):
+        louvain(random_graph(10, 10, 30, seed=0), 1.0, 0)
+
+
+def test_every_method_says_what_it_is_and_where_it_comes_from():
+    assert len({method.name for method in METHODS}) == len(METHODS)
+    for method in METHODS:
+        assert find_method(method.name) is method
+        assert all((method.shared, method.stored, method.trained, method.when, method.source))
+        assert method.size in ("full", "budget", "own")
