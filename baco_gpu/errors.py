@@ -25,6 +25,21 @@ class MissingExtraError(BacoError, ImportError):
     """A package of an optional extra is needed and not installed."""
 
 
+# What libraries raise over the content of a damaged file, where they were written for whole ones.
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    SyntaxError,
+    MemoryError,
+    RuntimeError,  # also RecursionError and NotImplementedError
+)
+
+
 def is_interrupt(error: BaseException | None) -> bool:
     """Whether an error is Ctrl-C, by itself or as a compiled loop hands it on.
 

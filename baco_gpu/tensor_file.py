@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 from safetensors import SafetensorError
 
 from baco_gpu.atomic import replacing
-from baco_gpu.errors import InputError
+from baco_gpu.errors import DAMAGE, InputError
 
 
 def save_tensors(
@@ -33,6 +35,15 @@ def save_tensors(
         except SafetensorError as error:
             raise OSError(f"{target}: cannot be written ({error})") from error
     return target
+
+
+def checksum(tensors: Mapping[str, np.ndarray], text: str) -> str:
+    """SHA-256 of a text and of the names, dtypes, shapes and contents of C-contiguous arrays, as a hexadecimal."""
+    digest = hashlib.sha256(text.encode())
+    for name, array in sorted(tensors.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def load_tensors(
@@ -57,5 +68,7 @@ def load_tensors(
             if metadata.get("format_version") != str(version):
                 raise InputError(f"{source}: expected format version {version}, got {metadata.get('format_version')}")
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError) as error:
+    except InputError:
+        raise
+    except (SafetensorError, *DAMAGE) as error:
         raise InputError(f"{source}: not a readable safetensors file ({error})") from error

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from baco_gpu.cli import completion, options
-from baco_gpu.cli.console import ProgressDisplay, print_json, print_table
+from baco_gpu.cli.console import ProgressDisplay, print_json, print_line, print_table
 from baco_gpu.cli.groups import expanded
 from baco_gpu.cli.settings_file import write_settings
 from baco_gpu.errors import InputError
@@ -61,7 +61,7 @@ def bench(
         return
     _print(rows)
     if out is not None:
-        typer.echo(f"written: {out}")
+        print_line(f"written: {out}")
 
 
 def _size(word: str) -> int:

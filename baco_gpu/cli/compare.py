@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from baco_gpu.atomic import check_writable
 from baco_gpu.cli import completion, options
-from baco_gpu.cli.console import ProgressDisplay, print_json, print_table
+from baco_gpu.cli.console import ProgressDisplay, print_json, print_line, print_table
 from baco_gpu.cli.groups import expanded
 from baco_gpu.cli.model_options import own_options
 from baco_gpu.cli.option_checks import check_heeded, current_names
@@ -126,6 +127,12 @@ def compare(
     own = own_options(context, recommenders)
     for name, share in itertools.product(names, shares):
         check_budget(name, clone(estimator).set_params(budget=share))
+    if out is not None and not dry_run:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"output {out}: the folder cannot be made ({error.strerror})") from error
+        check_writable(out / "comparison.json")
     with ProgressDisplay(hidden=run.silent) as display, tempfile.TemporaryDirectory() as scratch:
         split = source.parts(data, run.seed, display.report)
         title = Path(data).stem if Path(data).exists() else data
@@ -154,9 +161,9 @@ def compare(
         return
     _print_rows(rows, title)
     if outcome.unfinished:
-        typer.echo(f"{outcome.unfinished} runs are left to another process")
+        print_line(f"{outcome.unfinished} runs are left to another process")
     for file in files:
-        typer.echo(f"written: {file}")
+        print_line(f"written: {file}")
 
 
 def _run(
@@ -234,7 +241,7 @@ def _print_rows(rows: list[dict[str, Any]], title: str) -> None:
     print_table(columns, lines, title=title)
     for row in rows:
         if row["reason"]:
-            typer.echo(f"{row['method']}: {row['reason']}")
+            print_line(f"{row['method']}: {row['reason']}")
 
 
 def _budget(word: str) -> float | int:

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from baco_gpu.progress import Progress as ProgressFunction
 from baco_gpu.progress import silent
+from baco_gpu.visible import visible
 
 _SECONDS_BETWEEN_LINES = 5.0
 _UNBOUNDED = 10_000  # characters a line
@@ -28,11 +29,16 @@ def print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value, indent=2))
 
 
+def print_line(text: str, *, err: bool = False) -> None:
+    """Print a line as it is."""
+    print(visible(text), file=sys.stderr if err else sys.stdout)
+
+
 def print_pairs(pairs: dict[str, Any], title: str) -> None:
     """Print names and values, a line each."""
     table = _two_columns(pairs, title)
     for name, value in pairs.items():
-        table.add_row(name, Text(str(value)))
+        table.add_row(Text(name), Text(visible(value)))
     _print(table)
 
 
@@ -43,8 +49,9 @@ def print_table(columns: list[str], rows: list[list[str]], title: str, *, number
     still too wide becomes a list, a column a line.
     """
     console = _console()
+    rows = [[visible(cell) for cell in row] for row in rows]
     for gap in (1, 0):
-        table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0))
+        table = Table(title=Text(visible(title)), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0))
         table.pad_edge = False
         for index, column in enumerate(columns):
             cells = [*column.split("\n"), *(row[index] for row in rows)]
@@ -72,7 +79,7 @@ def _listed(columns: list[str], rows: list[list[str]], title: str) -> Table:
 
 def _two_columns(names: Iterable[str], title: str) -> Table:
     """A table for names and what they stand for, which goes on over lines."""
-    table = Table(title=Text(title), title_justify="left", show_header=False, box=None, pad_edge=False)
+    table = Table(title=Text(visible(title)), title_justify="left", show_header=False, box=None, pad_edge=False)
     table.add_column(min_width=max(map(len, names), default=0))
     table.add_column(overflow="fold")
     return table
@@ -111,11 +118,11 @@ class ProgressDisplay:
     def __enter__(self) -> ProgressDisplay:
         if not self.hidden and sys.stderr.isatty():
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TextColumn("{task.completed:g}/{task.total:g}"),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
             )
             self._bar = Progress(*columns, console=Console(stderr=True))
             self._bar.start()
@@ -141,6 +148,7 @@ class ProgressDisplay:
         return named
 
     def _report(self, phase: str, done: int, total: int, note: str = "") -> None:
+        phase, note = visible(phase), visible(note)
         if self._bar is None:
             self._line(phase, done, total, note)
         elif phase in self._tasks:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from baco_gpu.cli import options
-from baco_gpu.cli.console import ProgressDisplay, print_json
+from baco_gpu.cli.console import ProgressDisplay, print_json, print_line
 from baco_gpu.cli.groups import expanded
 from baco_gpu.errors import InputError
 
@@ -56,6 +56,6 @@ def convert(
         sizes = {"num_users": whole.num_users, "num_items": whole.num_items, "num_interactions": count}
         print_json({"written": str(out), **sizes, "left_out": losses})
         return
-    typer.echo(f"{out}: {count:,} interactions of {whole.num_users:,} users and {whole.num_items:,} items")
+    print_line(f"{out}: {count:,} interactions of {whole.num_users:,} users and {whole.num_items:,} items")
     for loss in losses:
-        typer.echo(f"note: {loss}", err=True)
+        print_line(f"note: {loss}", err=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from baco_gpu.cli import completion, options
-from baco_gpu.cli.console import ProgressDisplay, print_json, print_table
+from baco_gpu.cli.console import ProgressDisplay, print_json, print_line, print_table
 from baco_gpu.cli.groups import expanded
 from baco_gpu.errors import MissingExtraError
 
@@ -40,13 +40,13 @@ def fetch(
         _list(run.json)
         return
     if name in sets.SETS and not sets.is_fetched(name):
-        typer.echo(f"{name}: {sets.SETS[name].terms}", err=True)
+        print_line(f"{name}: {sets.SETS[name].terms}", err=True)
     with ProgressDisplay(hidden=run.silent) as display:
         folder = sets.fetch(name, display.report)
     if run.json:
         print_json({"name": name, "folder": str(folder), "terms": sets.SETS[name].terms})
         return
-    typer.echo(f"{name}: {folder}")
+    print_line(f"{name}: {folder}")
 
 
 def _list(as_json: bool) -> None:
@@ -66,4 +66,4 @@ def _list(as_json: bool) -> None:
     table = [[key, words[there[key]], each.about] for key, each in sets.SETS.items()]
     print_table(["name", "fetched", "what"], table, title="public sets" if home is None else f"sets in {home}")
     if missing is not None:
-        typer.echo(f"note: {missing}", err=True)
+        print_line(f"note: {missing}", err=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
 import baco_gpu
+from baco_gpu.atomic import noting_written
 from baco_gpu.cli.bench import bench
 from baco_gpu.cli.compare import compare
 from baco_gpu.cli.compress import compress
@@ -24,6 +27,7 @@ from baco_gpu.cli.model_options import ModelCommand
 from baco_gpu.cli.report import report
 from baco_gpu.cli.train import train
 from baco_gpu.errors import BacoError, Interrupted, is_interrupt
+from baco_gpu.visible import visible
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 
@@ -93,7 +97,15 @@ def run() -> None:
     # Where the option stands does not matter: whoever debugs a command appends it.
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    code = main(arguments, debug=debug)
+    try:
+        code = main(arguments, debug=debug)
+        # From here on Ctrl-C finds nothing to tell of: where Python tears itself down it would print a traceback, or
+        # be lost.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        code = INTERRUPTED
     if code == INTERRUPTED:
         # An interrupt amid an exec of a string (as in the imports of PyTorch) is remembered by Python as unhandled, no
         # matter who has caught it since, and an ordinary exit would then end by SIGINT instead of with the code.
@@ -105,10 +117,16 @@ def run() -> None:
 
 def main(arguments: list[str], *, debug: bool = False) -> int:
     """Run a command line and return its exit code; errors are one line on stderr, or raised with `debug`."""
+    with noting_written() as written:
+        return _main(arguments, debug, written)
+
+
+def _main(arguments: list[str], debug: bool, written: list[Path]) -> int:
     try:
         code = app(arguments, standalone_mode=False)
         if code == INTERRUPTED:  # what Typer makes of Ctrl-C
             raise KeyboardInterrupt
+        sys.stdout.flush()  # a full disk behind it is told of now, or by nobody
         return code if isinstance(code, int) else 0
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
@@ -117,14 +135,14 @@ def main(arguments: list[str], *, debug: bool = False) -> int:
     except (KeyboardInterrupt, typer.Abort, SystemError) as error:
         if isinstance(error, SystemError) and not is_interrupt(error):
             return _fail_by_fault(error, debug)
-        return _fail("interrupted; no output was written", INTERRUPTED, error, debug)
+        return _fail(f"interrupted; {_left(written)}", INTERRUPTED, error, debug)
     except Interrupted as error:
         return _fail(str(error), INTERRUPTED, error, debug)
     except BacoError as error:
         return _fail(str(error), USER_ERROR, error, debug)
     except OSError as error:
         full = " (no space is left on the device)" if error.errno == errno.ENOSPC else ""
-        return _fail(f"{error}{full}; no output was written", FAILURE, error, debug)
+        return _fail(f"{error}{full}; {_left(written)}", FAILURE, error, debug)
     except MemoryError as error:
         return _fail(f"not enough memory: {error}", FAILURE, error, debug)
     except Exception as error:
@@ -133,10 +151,16 @@ def main(arguments: list[str], *, debug: bool = False) -> int:
         return _fail_by_fault(error, debug)
 
 
+def _left(written: list[Path]) -> str:
+    """What there is of a command that has failed."""
+    files = [str(file) for file in written if file.exists()]
+    return f"written before: {', '.join(files)}" if files else "no output was written"
+
+
 def _fail(message: str, code: int, error: BaseException, debug: bool) -> int:
     if debug:
         raise error
-    print(f"baco: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"baco: error: {visible(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from baco_gpu.atomic import check_writable
 from baco_gpu.cli import completion
 from baco_gpu.cli.settings_file import load_settings
 from baco_gpu.errors import InputError
@@ -310,6 +311,7 @@ def check_output(path: Path | None, suffix: str = "") -> None:
             raise InputError(f"output {path}: expected a name that ends in {suffix}, got {path.suffix!r}")
         if not path.parent.is_dir():
             raise InputError(f"output {path}: the folder {path.parent} does not exist")
+        check_writable(path)
 
 
 def check_labels_output(path: Path | None) -> None:

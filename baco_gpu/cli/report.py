@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from baco_gpu.cli import completion, options
-from baco_gpu.cli.console import ProgressDisplay, print_json
+from baco_gpu.cli.console import ProgressDisplay, print_json, print_line
 from baco_gpu.cli.groups import expanded
 
 
@@ -56,4 +56,4 @@ def report(
     if run.json:
         print_json({"written": str(out)})
     else:
-        typer.echo(f"written: {out}")
+        print_line(f"written: {out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,8 +14,15 @@ import yaml
 import baco_gpu
 from baco_gpu.atomic import replacing
 from baco_gpu.checks import shown
-from baco_gpu.errors import InputError
+from baco_gpu.data.tables import brief
+from baco_gpu.errors import DAMAGE, InputError
+from baco_gpu.visible import visible
 
+_LARGEST = 1 << 16
+_DEEPEST = 8
+_MOST_DIGITS = 100
+# Anything that YAML takes for a number: with points, exponents, underscores, or in base 2, 8, 16 or 60.
+_LONG_NUMBER = re.compile(rf"[-+]?[.0-9][0-9a-fA-FxobXOB_:.+-]{{{_MOST_DIGITS},}}")
 # What says where to and how to print, and not what comes out.
 _NOT_OF_THE_RESULT = ("config", "help", "out", "labels", "plot", "quiet", "json")
 
@@ -66,7 +74,7 @@ def write_settings(context: typer.Context, path: Path) -> Path:
     command = context.command.name
     with replacing(target) as temporary:
         temporary.write_text(
-            f"# baco_gpu {baco_gpu.__version__}; again: baco {command} --config {target.name}\n"
+            f"# baco_gpu {baco_gpu.__version__}; again: baco {command} --config {visible(target.name)}\n"
             + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
             encoding="utf-8",
         )
@@ -75,7 +83,14 @@ def write_settings(context: typer.Context, path: Path) -> Path:
 
 def _read(path: Path) -> Mapping[object, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as stream:
+            content = stream.read(_LARGEST + 1)
+        _check_size(path, len(content))
+        text = content.decode()
+        _check_expansion(path, text)
+        content = yaml.safe_load(text)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(
             f"{path}: expected a YAML file of settings, but it cannot be read ({error.strerror})"
@@ -87,11 +102,48 @@ def _read(path: Path) -> Mapping[object, Any]:
         line = f" in line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it is no YAML"
         raise InputError(f"{path}: expected a YAML file of settings, but{line} {problem}") from error
+    except DAMAGE as error:  # a value that its own tag does not fit, such as a date of a 13th month
+        raise InputError(f"{path}: expected a YAML file of settings, but {brief(error)}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected lines such as 'budget: 0.25', got {shown(content)}")
     return content
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size > _LARGEST:
+        raise InputError(f"{path}: expected settings of at most {_LARGEST:,} letters, aliases written out, got more")
+
+
+def _check_expansion(path: Path, text: str) -> None:
+    """Raise InputError for what would grow beyond every settings: before anything is built of it."""
+    size = 0
+    open_nodes: list[tuple[str | None, int]] = []  # the anchor of every list and mapping around, and where it begins
+    anchors: dict[str, int] = {}
+    for event in yaml.parse(text, yaml.SafeLoader):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            if any(anchor == event.anchor for anchor, _ in open_nodes):
+                raise InputError(f"{path}: expected settings, and in line {line} {event.anchor!r} holds itself")
+            size += anchors.get(event.anchor, 0)
+        elif isinstance(event, yaml.ScalarEvent):
+            if _LONG_NUMBER.fullmatch(event.value):
+                raise InputError(
+                    f"{path}: expected numbers of at most {_MOST_DIGITS} digits, line {line} has one of "
+                    f"{len(event.value):,} letters"
+                )
+            size += 1 + len(event.value)
+            anchors |= {event.anchor: 1 + len(event.value)} if event.anchor else {}
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, size))
+            if len(open_nodes) > _DEEPEST:
+                raise InputError(f"{path}: expected settings at most {_DEEPEST} levels deep, line {line} goes deeper")
+            size += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, start = open_nodes.pop()
+            anchors |= {anchor: size - start} if anchor else {}
+        _check_size(path, size)
 
 
 def _value(context: typer.Context, path: Path, key: str, parameter: Any, value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import numbers
 import os
@@ -12,10 +11,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from baco_gpu.checks import check_integer, check_number
 from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData, WeightScale
 from baco_gpu.data.vocabulary import Vocabulary
-from baco_gpu.errors import InputError
-from baco_gpu.tensor_file import load_tensors, save_tensors
+from baco_gpu.errors import DAMAGE, InputError
+from baco_gpu.tensor_file import checksum, load_tensors, save_tensors
 
 FORMAT = "baco_gpu.coclustering"
 FORMAT_VERSION = 1
@@ -67,7 +67,7 @@ def save_result(result: ResultData, path: str | os.PathLike[str]) -> Path:
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
         "result": scalars,
-        "sha256": _checksum(tensors, scalars),
+        "sha256": checksum(tensors, scalars),
     }
     return save_tensors(save_file, tensors, path, metadata)
 
@@ -89,19 +89,11 @@ def load_result(path: str | os.PathLike[str]) -> ResultData:
         written_by="`baco compress` or CoclusteringResult.save",
     )
     try:
-        if _checksum(tensors, metadata["result"]) != metadata["sha256"]:
+        if checksum(tensors, metadata["result"]) != metadata["sha256"]:
             raise ValueError("its contents do not match their checksum")
         return _assemble(tensors, json.loads(metadata["result"]))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except DAMAGE as error:
         raise InputError(f"{source}: damaged co-clustering ({type(error).__name__}: {error})") from error
-
-
-def _checksum(tensors: dict[str, np.ndarray], scalars: str) -> str:
-    digest = hashlib.sha256(scalars.encode())
-    for name, array in sorted(tensors.items()):
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
 
 
 def _plain(value: object) -> int | float:
@@ -131,6 +123,10 @@ def _assemble(tensors: dict[str, np.ndarray], scalars: dict[str, Any]) -> Result
         volumes.append(tensors[f"{name}.volumes"])
     if volumes[0].shape != volumes[1].shape:
         raise ValueError(f"volumes of shapes {volumes[0].shape} and {volumes[1].shape}")
+    _check_figures("objective_trace", tensors["objective_trace"])
+    for name, figures in zip(("users", "items"), volumes, strict=True):
+        _check_figures(f"{name}.volumes", figures, lowest=0)
+    _check_scalars(scalars)
     scale = scalars.get("scale")  # files written before there was one lack it; `assign` then says so
     return ResultData(
         users=sides[0],
@@ -140,6 +136,32 @@ def _assemble(tensors: dict[str, np.ndarray], scalars: dict[str, Any]) -> Result
         scale=None if scale is None else WeightScale(*scale),
         **{name: scalars[name] for name in _SCALARS if name != "scale"},
     )
+
+
+def _check_scalars(scalars: dict[str, Any]) -> None:
+    """InputError, TypeError or KeyError for figures that no result has."""
+    check_number("gamma", scalars["gamma"], minimum=0)
+    check_number("objective", scalars["objective"])
+    for name, minimum in (("num_edges", 0), ("embedding_dim", 1), ("value_bytes", 1), ("seed", 0)):
+        check_integer(name, scalars[name], minimum=minimum)
+    for name, kind in (("settings", dict), ("graph_checksum", str), ("version", str), ("seconds", dict)):
+        if not isinstance(scalars[name], kind):
+            raise TypeError(f"{name} is a {type(scalars[name]).__name__}")
+    for phase, seconds in scalars["seconds"].items():
+        check_number(f"seconds of {phase}", seconds, minimum=0)
+    if scalars.get("scale") is not None:
+        scheme, *units = WeightScale(*scalars["scale"])
+        if not isinstance(scheme, str):
+            raise TypeError(f"the scheme of its weights is a {type(scheme).__name__}")
+        for unit in units:
+            check_number("scale", unit, minimum=0)
+
+
+def _check_figures(name: str, figures: np.ndarray, lowest: float = -np.inf) -> None:
+    if figures.dtype.kind != "f" or figures.ndim != 1:
+        raise ValueError(f"{name} has dtype {figures.dtype} and shape {figures.shape}")
+    if len(figures) and not (np.isfinite(figures).all() and figures.min() >= lowest):
+        raise ValueError(f"{name} holds what is no finite number of at least {lowest:g}")
 
 
 def _check_side(name: str, side: Assignment, num_clusters: int) -> None:
@@ -153,5 +175,7 @@ def _check_side(name: str, side: Assignment, num_clusters: int) -> None:
     degrees = side.degrees
     if degrees is not None and (degrees.dtype.kind not in "iu" or degrees.shape != (len(side),)):
         raise ValueError(f"{name}.degrees has dtype {degrees.dtype} and shape {degrees.shape}")
+    if degrees is not None and len(degrees) and degrees.min() < 0:
+        raise ValueError(f"{name}.degrees holds {degrees.min()}")
     if side.vocabulary is not None and len(side.vocabulary) != len(side):
         raise ValueError(f"{name}.vocabulary has {len(side.vocabulary)} ids for {len(side)} labels")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baco_gpu.data.cells import decoded
 from baco_gpu.data.headers import ColumnNames, positions_of
 from baco_gpu.data.tables import RawColumns, brief, raw_columns
-from baco_gpu.errors import InputError
+from baco_gpu.errors import DAMAGE, InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,10 +29,9 @@ def read_parquet(path: Path, names: ColumnNames) -> RawColumns:
         names that leave open which columns are users and items, ids of another type, missing values, or weights that
         are not finite and non-negative.
     """
-    import pyarrow as pa
     import pyarrow.parquet
 
-    try:
+    with _reading(path, "Parquet"):
         if path.is_dir():
             parts = pyarrow.parquet.ParquetDataset(path)
             said = parts.partitioning.schema.names if parts.partitioning is not None else []
@@ -41,8 +41,6 @@ def read_parquet(path: Path, names: ColumnNames) -> RawColumns:
             file = pyarrow.parquet.ParquetFile(path)
             labels = _labels(path, file.schema_arrow, names)
             table = file.read(_distinct(labels))
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: expected a Parquet file, but it cannot be read ({brief(error)})") from error
     return _checked(path, table, labels)
 
 
@@ -50,15 +48,23 @@ def read_feather(path: Path, names: ColumnNames) -> RawColumns:
     """Read some columns of a Feather file (version 2, which is Arrow's file format); as `read_parquet`."""
     import pyarrow as pa
 
-    try:
-        with pa.OSFile(str(path)) as stream:
-            schema = pa.ipc.open_file(stream).schema
-            labels = _labels(path, schema, names)
-            fields = [schema.names.index(label) for label in _distinct(labels)]
-            table = pa.ipc.open_file(stream, options=pa.ipc.IpcReadOptions(included_fields=fields)).read_all()
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: expected a Feather file, but it cannot be read ({brief(error)})") from error
+    with _reading(path, "Feather"), pa.OSFile(str(path)) as stream:
+        schema = pa.ipc.open_file(stream).schema
+        labels = _labels(path, schema, names)
+        fields = [schema.names.index(label) for label in _distinct(labels)]
+        table = pa.ipc.open_file(stream, options=pa.ipc.IpcReadOptions(included_fields=fields)).read_all()
     return _checked(path, table, labels)
+
+
+@contextmanager
+def _reading(path: Path, form: str) -> Iterator[None]:
+    """InputError for whatever a damaged file makes Arrow raise."""
+    try:
+        yield
+    except InputError:
+        raise
+    except DAMAGE as error:
+        raise InputError(f"{path}: expected a {form} file, but it cannot be read ({brief(error)})") from error
 
 
 def is_frame(source: Any) -> bool:
@@ -140,7 +146,7 @@ def _checked(source: object, table: pa.Table, labels: dict[str, str]) -> RawColu
 
     if table.num_rows == 0:
         raise InputError(f"{source}: expected interactions, got a table without rows")
-    columns = {role: decoded(table.column(label)) for role, label in labels.items()}
+    columns = {role: _whole(source, label, table.column(label)) for role, label in labels.items()}
     for role, column in columns.items():
         kind = column.type
         if role in ("user", "item"):
@@ -150,6 +156,21 @@ def _checked(source: object, table: pa.Table, labels: dict[str, str]) -> RawColu
         elif role != "timestamp" and not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             raise InputError(f"{source}: column {labels[role]!r} must hold numbers, got {kind}")
     return raw_columns(source, labels, columns)
+
+
+def _whole(source: object, label: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column without dictionaries, once nothing in it points outside of it.
+
+    What Arrow computes with trusts offsets, indices of dictionaries and text in UTF-8, and the process ends, or other
+    memory is read, where they are wrong: a file is read without a look at them.
+    """
+    import pyarrow as pa
+
+    try:
+        column.validate(full=True)
+    except pa.ArrowException as error:
+        raise InputError(f"{source}: column {label!r} is damaged ({brief(error)})") from error
+    return decoded(column)
 
 
 def _ids(source: object, label: str, column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from baco_gpu.atomic import replacing
+from baco_gpu.atomic import note_written, replacing
 from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.progress import Progress, silent
@@ -177,6 +177,7 @@ def fetch(name: str, progress: Progress = silent) -> Path:
             found = re.search(r"but got (\w+)", str(error))
             got = found[1] if found else str(error)
             raise InputError(f"{file.url}: expected the file with MD5 {file.md5}, got {got}; not kept") from error
+        note_written(folder / file.name)
         if file.members:
             _unpack(folder / file.name, file.members)
     return folder
@@ -215,6 +216,7 @@ class _Resuming:
             with self.part.open("ab" if done else "wb") as stream:
                 while chunk := response.read(_CHUNK):
                     stream.write(chunk)
+                    note_written(self.part)
                     done += len(chunk)
                     self.progress("download", done, max(total, done), PurePosixPath(url).name)
         if done < total:

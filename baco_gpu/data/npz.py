@@ -5,6 +5,9 @@ The arrays of vocabularies (`Vocabulary.to_arrays`) may stand beside them, under
 
 from __future__ import annotations
 
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,14 +15,18 @@ from pathlib import Path
 import numpy as np
 
 from baco_gpu.data.interactions import Interactions, SplitInteractions
+from baco_gpu.data.tables import brief
 from baco_gpu.data.vocabulary import Vocabulary
-from baco_gpu.errors import InputError
+from baco_gpu.errors import DAMAGE, InputError
 
 _PARTS = ("train", "val", "test")
 _SIZES = ("num_users", "num_items")
 _KNOWN = {*_PARTS, *_SIZES} | {
     f"{side}.{name}" for side in ("users", "items") for name in ("integers", "utf8", "offsets")
 }
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_MOST_DEFLATED = 1032  # bytes that one byte of DEFLATE can stand for
+_BLOCK_BYTES = 1 << 20
 
 
 def read_npz(path: Path) -> SplitInteractions:
@@ -42,22 +49,48 @@ def read_npz(path: Path) -> SplitInteractions:
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as stream:
-            if not zipfile.is_zipfile(stream):
-                raise InputError(f"{path}: expected an .npz archive, which is a ZIP file, got another file")
-            stream.seek(0)
-            archive = np.load(stream, allow_pickle=False)
-            missing = [name for name in (*_PARTS, *_SIZES) if name not in archive]
+        if not zipfile.is_zipfile(path):
+            raise InputError(f"{path}: expected an .npz archive, which is a ZIP file, got another file")
+        with zipfile.ZipFile(path) as archive:
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            missing = [name for name in (*_PARTS, *_SIZES) if name not in members]
             if missing:
-                found = ", ".join(archive.files) or "nothing"
+                found = ", ".join(members) or "nothing"
                 raise InputError(f"{path}: expected the array {missing[0]!r} in the .npz archive, found {found}")
-            return {name: archive[name] for name in archive.files if name in _KNOWN}
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
+            size = path.stat().st_size
+            return {name: _array(archive, member, size) for name, member in members.items() if name in _KNOWN}
+    except InputError:
+        raise
+    except (*DAMAGE, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError) as error:
         raise InputError(
-            f"{path}: expected an .npz archive of plain arrays, but it cannot be read ({error})"
+            f"{path}: expected an .npz archive of plain arrays, but it cannot be read ({brief(error)})"
         ) from error
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> np.ndarray:
+    """One array of an archive of `size` bytes; ValueError, before memory is taken, for one that cannot be in it."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename} is compressed in another way than NumPy does")
+    if member.compress_size > size or member.file_size > _MOST_DEFLATED * (member.compress_size + 1):
+        raise ValueError(f"{member.filename} is said to have {member.file_size} bytes, more than the file can hold")
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in _HEADERS:
+            raise ValueError(f"{member.filename} has version {version} of NumPy's format")
+        shape, is_fortran, dtype = _HEADERS[version](stream)
+        if dtype.kind not in "biufc":
+            raise ValueError(f"{member.filename} holds {dtype}, and no numbers")
+        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != member.file_size - stream.tell():
+            raise ValueError(f"{member.filename} is said to have shape {shape}, and has another size")
+        array = np.empty(shape, dtype, order="F" if is_fortran else "C")
+        content = array.reshape(-1, order="A").view(np.uint8)
+        for start in range(0, len(content), _BLOCK_BYTES):
+            block = stream.read(min(_BLOCK_BYTES, len(content) - start))
+            content[start : start + len(block)] = np.frombuffer(block, np.uint8)
+            if start + len(block) < min(start + _BLOCK_BYTES, len(content)):
+                raise EOFError(f"{member.filename} ends early")
+        stream.read(1)  # the checksum is looked at where the member ends
+    return array
 
 
 def _scalar(path: Path, name: str, array: np.ndarray) -> int:

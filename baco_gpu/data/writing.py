@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from baco_gpu.atomic import replacing
+from baco_gpu.atomic import check_writable, replacing
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
@@ -41,6 +41,7 @@ def check_target(path: str | os.PathLike[str], *, has_split: bool) -> None:
         raise InputError(f"{target}: expected a {'file' if kind == 'folder' else 'folder'} to write, got a {kind}")
     if not target.parent.is_dir():
         raise InputError(f"{target}: the folder {target.parent} does not exist")
+    check_writable(target / "train.txt" if target.is_dir() else target)
 
 
 def write_interactions(path: str | os.PathLike[str], interactions: Interactions | SplitInteractions) -> list[str]:

@@ -6,11 +6,12 @@ for the same sorts through SciPy's sparse conversions.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from baco_gpu.compiling import compiled
 
-@numba.njit(cache=True, nogil=True)
+
+@compiled(nogil=True)
 def row_offsets(rows: np.ndarray, num_rows: int) -> np.ndarray:
     """Offsets, int64 of shape (num_rows + 1,), of the groups that equal `rows` make; every row is below `num_rows`."""
     offsets = np.zeros(num_rows + 1, np.int64)
@@ -21,7 +22,7 @@ def row_offsets(rows: np.ndarray, num_rows: int) -> np.ndarray:
     return offsets
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def group_by_row(rows: np.ndarray, values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Bring `values` into the order of their rows; values of one row keep their order."""
     cursor = offsets[:-1].copy()
@@ -33,7 +34,7 @@ def group_by_row(rows: np.ndarray, values: np.ndarray, offsets: np.ndarray) -> n
     return grouped
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def transpose(offsets: np.ndarray, neighbors: np.ndarray, transposed_offsets: np.ndarray) -> np.ndarray:
     """Neighbours of the transposed rows, ascending within each, because the rows are walked in ascending order."""
     cursor = transposed_offsets[:-1].copy()
@@ -46,7 +47,7 @@ def transpose(offsets: np.ndarray, neighbors: np.ndarray, transposed_offsets: np
     return transposed
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def is_sorted(rows: np.ndarray, neighbors: np.ndarray) -> bool:
     """Whether the pairs ascend by row and then by neighbour (equal pairs may follow one another)."""
     for entry in range(1, len(rows)):
@@ -56,7 +57,7 @@ def is_sorted(rows: np.ndarray, neighbors: np.ndarray) -> bool:
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def first_repeat(offsets: np.ndarray, neighbors: np.ndarray) -> int:
     """Position of the first entry that repeats its predecessor in the same row, or -1."""
     for row in range(len(offsets) - 1):

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from baco_gpu.visible import visible
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -20,6 +22,7 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _MARKERS = "osD^vPX*<>"
 _FULL = "full"
 _LABEL_HEIGHT = 11  # points between the baselines of two labels
+_AS_IT_IS: dict[str, Any] = {"parse_math": False}  # of a name, in which dollars are letters
 _TICKS_APART = 1.3  # times one share the next, at least
 
 
@@ -63,7 +66,7 @@ def comparison_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = 
     values = [row[metric] for row in shown]
     bars = quality.barh(places, values, xerr=[row[f"{metric}_sd"] for row in shown], color=colours, height=0.7)
     quality.bar_label(bars, labels=[f"{value:.4f}" for value in values], padding=4)
-    quality.set_yticks(places, [row["method"] for row in shown])
+    quality.set_yticks(places, [row["method"] for row in shown], **_AS_IT_IS)
     quality.set_xlabel(f"test {metric}")
     bars = cost.barh(places, [row[row["measure"]] / 1e6 for row in shown], color=colours, height=0.7)
     cost.bar_label(bars, labels=[f"{share_of(row):.1%}" for row in shown], padding=4)
@@ -72,7 +75,7 @@ def comparison_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = 
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.18)
         axes.set_xlim(left=0)
-    figure.suptitle(title)
+    figure.suptitle(visible(title), **_AS_IT_IS)
     return figure
 
 
@@ -85,7 +88,7 @@ def budget_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "rec
     styles = _styles(rows)
     for model, axes in panels.items():
         budget_lines(axes, [row for row in rows if row["model"] == model], metric, styles)
-        axes.set_title(model)
+        axes.set_title(model, **_AS_IT_IS)
     return figure
 
 
@@ -144,7 +147,7 @@ def seconds_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "re
         axes.margins(x=0.25)
         axes.set_xlabel("seconds of clustering, with the search for the budget")
         axes.set_ylabel(f"test {metric}")
-        axes.set_title(model)
+        axes.set_title(model, **_AS_IT_IS)
         _label_points(axes, points)
     return figure
 
@@ -171,7 +174,7 @@ def _panels(rows: Sequence[dict[str, Any]], title: str) -> tuple[Figure, dict[st
     axes = np.atleast_1d(figure.subplots(1, len(models)))
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title)
+    figure.suptitle(visible(title), **_AS_IT_IS)
     return figure, dict(zip(models, axes, strict=True))
 
 
@@ -217,6 +220,7 @@ def _label_at_the_right(axes: Axes, labels: list[tuple[float, str]], styles: dic
             textcoords="axes fraction",
             color=styles[name]["color"],
             va="center",
+            **_AS_IT_IS,
             arrowprops=_leader(styles[name]["color"], 0.6),
         )
 
@@ -244,6 +248,7 @@ def _label_points(axes: Axes, points: list[tuple[float, float, str, str]]) -> No
             color=colour,
             va="center",
             fontsize=9,
+            **_AS_IT_IS,
             arrowprops=_leader(colour, 0.4) if middle - place > 4 else None,
         )
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from baco_gpu.visible import visible
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -36,5 +38,5 @@ def degree_figure(user_degrees: np.ndarray, item_degrees: np.ndarray, title: str
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-    axes.set_title(title)
+    axes.set_title(visible(title), parse_math=False)
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Callable
@@ -42,4 +43,4 @@ def svg(draw: Callable[[Axes], object], name: str, *, width: float = 5.6, height
     element = element[element.index("<svg") :].strip().replace(_INK, "currentColor")
     # Ids that nothing refers to would appear once in every picture of the page.
     element = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", element)
-    return element.replace("<svg", f'<svg role="img" aria-label="{name}"', 1)
+    return element.replace("<svg", f'<svg role="img" aria-label="{html.escape(name)}"', 1)

@@ -12,6 +12,7 @@ from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.plots.card import result_card
 from baco_gpu.plots.coclusters import blocks, sizes
+from baco_gpu.visible import visible
 
 if TYPE_CHECKING:
     import pandas
@@ -105,7 +106,9 @@ def _table(largest: pandas.DataFrame) -> str:
     """The co-clusters as HTML, with the ids of each in a line."""
     shown = largest.rename(columns=lambda name: name.replace("_", " "))
     for name in ("some users", "some items"):
-        shown[name] = [", ".join(map(str, ids)) for ids in shown[name]]
-    return shown.to_html(
+        shown[name] = [", ".join(map(visible, ids)) for ids in shown[name]]
+    table = shown.to_html(
         index=False, border=0, justify="left", col_space={"some users": "12em"}, float_format="{:,.0f}".format
     )
+    # What notebooks typeset as formulas, they leave alone in an element of these classes.
+    return f'<div class="tex2jax_ignore mathjax_ignore">{table}</div>'

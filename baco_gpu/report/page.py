@@ -20,6 +20,7 @@ from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.plots import coclusters as pictures
 from baco_gpu.plots.svg import svg
+from baco_gpu.visible import visible
 
 BINS = 128
 
@@ -59,7 +60,7 @@ def report_page(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     ).from_string(files("baco_gpu.report").joinpath("page.html").read_text(encoding="utf-8"))
     return template.render(
-        title=title,
+        title=visible(title),
         result=result,
         share=result.parameters_compressed / max(result.table.full_parameters, 1),
         summary=description["summary"],
@@ -99,4 +100,5 @@ def _check_clustered(result: ResultData, graph: BipartiteGraph) -> None:
 
 def _members(result: ResultData, cluster: int, count: int) -> dict[str, list[Any]]:
     found = cocluster_members(result, cluster)
-    return {"some_users": found.users["id"].tolist()[:count], "some_items": found.items["id"].tolist()[:count]}
+    sides = {"some_users": found.users, "some_items": found.items}
+    return {name: [visible(raw_id) for raw_id in side["id"].tolist()[:count]] for name, side in sides.items()}

@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from baco_gpu.errors import InputError
+from baco_gpu.checks import check_integer, check_number
+from baco_gpu.errors import DAMAGE, InputError
 from baco_gpu.precision import BITS, ProductFormat, length_values, midpoint, packed_width, scale_values, unpack
-from baco_gpu.tensor_file import load_tensors, save_tensors
+from baco_gpu.tensor_file import checksum, load_tensors, save_tensors
 
 FORMAT = "baco_gpu.codebook"
 FORMAT_VERSION = 4
 
 _VALUES = ("codebook", "scales", "centroids", "residual", "basis")
 _FACTS = ("padding_idx", "own_share", "bits", "dim")
+_METADATA = {"format", "format_version", "tables", "same", "sha256"}
 _INDICES = {"codes": "codebook", "secondary": "codebook", "residual_rows": "residual"}
 ARRAYS = (*_VALUES, *_INDICES)
 
@@ -66,6 +68,11 @@ class ServedTable:
     dim: int | None = None
 
     def __post_init__(self) -> None:
+        for name, least in (("padding_idx", 0), ("bits", 2), ("dim", 1)):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), minimum=least)
+        if self.own_share is not None:
+            check_number("own_share", self.own_share, minimum=0, maximum=1)
         if self.dtype.kind != "f":
             raise InputError(
                 f"codebook must be a matrix of floats, or of integers with scales or centroids, got {self.dtype}"
@@ -97,6 +104,10 @@ class ServedTable:
             rows = len(getattr(self, into))
             if index.size and not 0 <= index.min() <= index.max() < rows:
                 raise InputError(f"{name} must be rows from 0 to {rows - 1}, got {index.min()}..{index.max()}")
+        if self.own_share is not None and (self.secondary is None or not self.secondary.shape[1]):
+            raise InputError("secondary must have at least one row to mix in where there is an own_share, got none")
+        for name in ("codebook", "centroids", "residual", "basis"):
+            _check_finite(name, getattr(self, name))
         if self.padding_idx is not None and not 0 <= self.padding_idx < self.num_embeddings:
             raise InputError(f"padding_idx must be from 0 to {self.num_embeddings - 1}, got {self.padding_idx}")
 
@@ -110,7 +121,7 @@ class ServedTable:
             raise InputError("bits, dim and scales must be given together, got some of them")
         if self.bits not in BITS.values():
             raise InputError(f"bits must be 16, or from 8 to 2, got {self.bits}")
-        if self.dim < 1 or self.codebook.shape[1] != packed_width(self.dim, self.bits):
+        if self.codebook.shape[1] != packed_width(self.dim, self.bits):
             raise InputError(
                 f"codebook must have {packed_width(self.dim, self.bits)} bytes a row for {self.dim} integers of "
                 f"{self.bits} bits, got {self.codebook.shape[1]}"
@@ -218,9 +229,9 @@ class ServedTable:
 def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[str]) -> Path:
     """Write tables to one safetensors file, whole or not at all; returns the path.
 
-    The tensors are NAME.codebook, NAME.codes and so on, as in `ServedTable`; the metadata has format, format_version
-    and tables, a JSON object of the names and their padding_idx, own_share, bits and dim. A codebook that several
-    tables have is there once, and `same` in the metadata names it for the others.
+    The tensors are NAME.codebook, NAME.codes and so on, as in `ServedTable`; the metadata has format, format_version,
+    tables, a JSON object of the names and their padding_idx, own_share, bits and dim, and sha256, the checksum of all.
+    A codebook that several tables have is there once, and `same` in the metadata names it for the others.
 
     Raises
     ------
@@ -242,7 +253,20 @@ def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[st
     facts = {name: {fact: getattr(table, fact) for fact in _FACTS} for name, table in tables.items()}
     metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "tables": json.dumps(facts)}
     metadata["same"] = json.dumps(same)
+    metadata["sha256"] = _checksum(tensors, metadata)
     return save_tensors(save_file, tensors, path, metadata)
+
+
+def _checksum(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    return checksum(tensors, f"{metadata['tables']}\n{metadata['same']}")
+
+
+def _check_finite(name: str, array: np.ndarray | None) -> None:
+    """Raise InputError for infinite or missing values of floats; takes no memory, as both are their extremes."""
+    if array is not None and array.dtype.kind == "f" and array.size:
+        lowest, highest = array.min(), array.max()
+        if not (np.isfinite(lowest) and np.isfinite(highest)):
+            raise InputError(f"{name} must hold finite numbers, got {lowest if np.isfinite(highest) else highest}")
 
 
 def _equals(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
@@ -273,6 +297,16 @@ def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
         path, FORMAT, FORMAT_VERSION, what="codebooks exported by baco_gpu", written_by="export_codebook"
     )
     try:
+        unknown = metadata.keys() - _METADATA
+        if unknown:
+            raise ValueError(f"it has a {min(unknown)!r}")
+        # Files written before there was a checksum lack it.
+        if "sha256" in metadata and metadata["sha256"] != _checksum(tensors, metadata):
+            raise ValueError("its contents do not match their checksum")
+        facts_of = json.loads(metadata["tables"])
+        parts = {f"{name}.{part}" for name in facts_of for part in ARRAYS}
+        if not parts.issuperset(tensors):
+            raise ValueError(f"{min(tensors.keys() - parts)!r} is of no table")
         for name, twin in json.loads(metadata.get("same", "{}")).items():
             tensors[name] = tensors[twin]
         return {
@@ -280,9 +314,9 @@ def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
                 **{part: tensors[f"{name}.{part}"] for part in ARRAYS if f"{name}.{part}" in tensors},
                 **facts,
             )
-            for name, facts in json.loads(metadata["tables"]).items()
+            for name, facts in facts_of.items()
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path}: damaged codebooks ({type(error).__name__}: {error})") from error
 
 

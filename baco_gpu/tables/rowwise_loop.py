@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from baco_gpu.compiling import compiled
 from baco_gpu.ops.counters import KEY_STEPS, MULTIPLIERS, PHILOX_ROUNDS, ROUNDING
 from baco_gpu.precision import SCALE_PLACE
 
@@ -50,7 +51,7 @@ def _scale_that_reaches(greatest, middle, least_scale):
     return min(max(rounded, 1), 255)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(nogil=True, error_model="numpy")
 def move_rows(
     levels,
     places,

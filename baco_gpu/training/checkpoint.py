@@ -14,9 +14,10 @@ import safetensors
 import torch
 from torch import Tensor
 
-from baco_gpu.checks import check_integer
+from baco_gpu.atomic import check_writable
+from baco_gpu.checks import check_integer, check_number
 from baco_gpu.data.interactions import SplitInteractions
-from baco_gpu.errors import InputError
+from baco_gpu.errors import DAMAGE, InputError
 from baco_gpu.tensor_file import save_tensors
 from baco_gpu.training.callbacks import Callback
 from baco_gpu.training.run import TrainingRun
@@ -61,6 +62,7 @@ class Checkpoint(Callback):
             _load(run, self.path, self._identity)
         elif self.path.exists():
             raise InputError(f"{self.path}: there is a checkpoint already; resume from it, or remove it")
+        check_writable(self.path)
 
     def on_epoch(self, run: TrainingRun, record: EpochRecord) -> None:
         if record.epoch % self.every == 0 or run.finished:
@@ -139,7 +141,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, *DAMAGE) as error:
         raise InputError(f"{path}: not a readable checkpoint ({error})") from error
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path}: expected a checkpoint of baco_gpu, got another safetensors file")
@@ -148,7 +150,25 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     text = metadata.get("run", "")
     if _checksum(tensors, text) != metadata.get("sha256"):
         raise InputError(f"{path}: damaged checkpoint (its contents do not match their checksum)")
-    return tensors, json.loads(text)
+    try:
+        stored = json.loads(text)
+        _check_progress(stored["progress"])
+    except DAMAGE as error:
+        raise InputError(f"{path}: damaged checkpoint ({type(error).__name__}: {error})") from error
+    return tensors, stored
+
+
+def _check_progress(progress: dict[str, Any]) -> None:
+    """Raise InputError, KeyError or TypeError for what no run has come to."""
+    for name in ("best_epoch", "stale", "stage"):
+        check_integer(name, progress[name], minimum=0)
+    check_number("evaluation_seconds", progress["evaluation_seconds"], minimum=0)
+    if progress["best_score"] is not None:
+        check_number("best_score", progress["best_score"])
+    for number, record in enumerate(progress["history"], start=1):
+        check_integer("epoch", EpochRecord(**record).epoch, minimum=number, maximum=number)
+        check_number("loss", record["loss"])
+        check_number("seconds", record["seconds"], minimum=0)
 
 
 def _check_identity(path: Path, stored: dict[str, Any], own: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from baco_gpu.atomic import note_written
 from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.training.callbacks import Callback
 from baco_gpu.training.run import TrainingRun
@@ -60,6 +61,7 @@ class TensorBoardLogger(Callback):
     def _write(self, scalars: dict[str, float], epoch: int) -> None:
         if self._writer is None:
             self._writer = self._open(str(self.folder))
+            note_written(self.folder)
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, epoch)
         self._writer.flush()

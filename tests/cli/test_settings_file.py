@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import yaml
@@ -114,3 +115,37 @@ def test_a_missing_file_of_settings_is_named(baco, clicks, config):
     assert code == 2
     assert "nowhere.yml: expected a YAML file of settings, but it cannot be read (No such file" in stderr
     assert baco("compress", clicks, "--config", config(""), "--json")[0] == 0
+
+
+DOUBLING = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9 if n else ['x'])}]\n" for n in range(6))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (DOUBLING, "expected settings of at most 65,536 letters, aliases written out, got more"),
+        ("budget: 0.5\n# " + "x" * 65_536, "expected settings of at most 65,536 letters"),
+        ("secondary: " + "[" * 9 + "]" * 9, "expected settings at most 8 levels deep, line 1 goes deeper"),
+        ("x:\n  - &a [*a]\n", "in line 2 'a' holds itself"),
+        ("seed: " + "9" * 101, "expected numbers of at most 100 digits, line 1 has one of 101 letters"),
+        ("seed: 0x" + "9" * 101, "expected numbers of at most 100 digits"),
+        ("seed: 1" + ":59" * 60, "expected numbers of at most 100 digits"),
+        ("seed: 2020-13-40", "expected a YAML file of settings, but month must be in 1..12"),
+        ("seed: !!int x", "expected a YAML file of settings, but "),
+        ("seed: !!bool x", "expected a YAML file of settings, but "),
+    ],
+)
+def test_settings_that_would_grow_without_bound_are_refused_at_once(baco, clicks, config, content, message):
+    path = config(content)
+    started = time.perf_counter()
+    code, stdout, stderr = baco("compress", clicks, "--config", path)
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith(f"baco: error: {path}: ")
+    assert message in stderr
+    assert time.perf_counter() - started < 1
+
+
+def test_aliases_that_stay_small_are_taken(baco, clicks, config):
+    path = config("seed: &n 3\nembedding_dim: *n\nbudget: 0.5\n")
+    code, stdout, stderr = baco("compress", clicks, "--config", path, "--json")
+    assert (code, json.loads(stdout)["seed"], json.loads(stdout)["embedding_dim"]) == (0, 3, 3), stderr

@@ -21,6 +21,7 @@ from baco_gpu.clustering import result_file
 from baco_gpu.clustering.result import Assignment
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
+from baco_gpu.tensor_file import checksum
 from graphs import random_graph
 
 
@@ -198,6 +199,39 @@ class TestRefusals:
         replace(result, users=Assignment(**{**parts, **change})).save(tmp_path / "file")
         assert message in refusal(tmp_path / "file")
 
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"gamma": np.nan}, "gamma must be a finite number of at least 0, got nan"),
+            ({"gamma": -1.0}, "gamma must be a finite number of at least 0, got -1"),
+            ({"gamma": "1"}, "gamma must be a finite number"),
+            ({"objective": np.inf}, "objective must be a finite number"),
+            ({"num_edges": -5}, "num_edges must be an integer at least 0, got -5"),
+            ({"num_edges": 3.0}, "num_edges must be an integer at least 0, got 3.0"),
+            ({"embedding_dim": 0}, "embedding_dim must be an integer at least 1, got 0"),
+            ({"value_bytes": 2**70 * -1}, "value_bytes must be an integer at least 1"),
+            ({"seed": None}, "seed must be an integer at least 0, got None"),
+            ({"settings": []}, "settings is a list"),
+            ({"version": 99}, "version is a int"),
+            ({"graph_checksum": None}, "graph_checksum is a NoneType"),
+            ({"seconds": {"solve": np.nan}}, "seconds of solve must be a finite number"),
+            ({"scale": ("degree", 1.0, 1.0)}, "TypeError"),
+            ({"scale": ("degree", 1.0, np.nan, 1.0)}, "scale must be a finite number"),
+            ({"scale": (7, 1.0, 1.0, 1.0)}, "the scheme of its weights is a int"),
+            ({"objective_trace": np.array([1.0, np.nan])}, "objective_trace holds what is no finite number"),
+            ({"objective_trace": np.array([1, 2])}, "objective_trace has dtype int64"),
+        ],
+    )
+    def test_figures_that_make_no_sense(self, tmp_path, result, change, message):
+        replace(result, **change).save(tmp_path / "file")
+        assert message in refusal(tmp_path / "file")
+
+    def test_volumes_and_degrees_that_make_no_sense(self, tmp_path, result):
+        replace(result, volumes=(-1 - result.volumes[0], result.volumes[1])).save(tmp_path / "file")
+        assert "users.volumes holds what is no finite number of at least 0" in refusal(tmp_path / "file")
+        replace(result, items=replace(result.items, degrees=-1 - result.items.degrees)).save(tmp_path / "file")
+        assert "items.degrees holds -" in refusal(tmp_path / "file")
+
     def test_volumes_of_different_lengths(self, tmp_path, result):
         replace(result, volumes=(result.volumes[0], np.zeros(10**4))).save(tmp_path / "file")
         assert "volumes of shapes" in refusal(tmp_path / "file")
@@ -206,7 +240,7 @@ class TestRefusals:
     def test_missing_parts(self, tmp_path, result, monkeypatch, part):
         def save_without(tensors, path, metadata):
             del tensors[part]
-            metadata["sha256"] = result_file._checksum(tensors, metadata["result"])
+            metadata["sha256"] = checksum(tensors, metadata["result"])
             save_file(tensors, path, metadata)
 
         monkeypatch.setattr(result_file, "save_file", save_without)
@@ -216,7 +250,7 @@ class TestRefusals:
     @pytest.mark.parametrize("scalars", ["", "{}", "[]", "nonsense", "null", '{"gamma": 1}'])
     def test_scalars_that_make_no_sense(self, tmp_path, result, monkeypatch, scalars):
         def save_with(tensors, path, metadata):
-            metadata |= {"result": scalars, "sha256": result_file._checksum(tensors, scalars)}
+            metadata |= {"result": scalars, "sha256": checksum(tensors, scalars)}
             save_file(tensors, path, metadata)
 
         monkeypatch.setattr(result_file, "save_file", save_with)
@@ -282,7 +316,7 @@ def test_a_file_from_before_there_was_a_scale_has_none(tmp_path, result, monkeyp
         scalars = json.loads(metadata["result"])
         del scalars["scale"]
         text = json.dumps(scalars)
-        metadata |= {"result": text, "sha256": result_file._checksum(tensors, text)}
+        metadata |= {"result": text, "sha256": checksum(tensors, text)}
         save_file(tensors, path, metadata)
 
     monkeypatch.setattr(result_file, "save_file", save_without)

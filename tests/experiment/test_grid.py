@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import multiprocessing
+import re
 
 import pytest
 
@@ -95,7 +96,9 @@ def test_a_run_that_was_kept_under_a_former_name_of_its_method_is_not_repeated(s
     assert former.name.startswith("planted-mf-narrow-25-seed0-")
     store = TrialStore(tmp_path)
     assert not is_kept(trial, tmp_path)
-    store.write(former, {"status": "done", "figures": {}, "curve": [], "seconds": 1.0})
+    counts = ("codebook_rows", "parameters", "parameters_full", "bytes", "bytes_full", "epochs", "best_epoch")
+    content = {"machine": {}, "versions": {}, "figures": dict.fromkeys(counts, 7), "curve": [], "seconds": 1.0}
+    store.write(former, {"status": "done", **content})
     assert is_kept(trial, tmp_path)
     (record,) = run_grid([trial], split, store).records
     assert record["run"] == trial.settings
@@ -149,6 +152,37 @@ def test_a_budget_out_of_reach_is_a_result_and_a_foreign_record_is_not(split, tm
         path.write_text(text)
         with pytest.raises(InputError, match="expected the record of"):
             run_grid(trials, split, TrialStore(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 99}, "format_version must be an integer from 1 to 1, got 99"),
+        ({"status": "soon"}, "status must be one of 'done', 'failed', got 'soon'"),
+        ({"status": "failed"}, "KeyError: 'reason'"),
+        ({"status": "failed", "reason": 3}, "reason is a int"),
+        ({"seconds": float("nan")}, "seconds must be a finite number of at least 0, got nan"),
+        ({"machine": None}, "machine is a NoneType"),
+        ({"figures": {}}, "KeyError: 'codebook_rows'"),
+        ({"figures": None}, "TypeError"),
+        ({"figures": {"parameters": -5}}, "parameters must be an integer at least 0, got -5"),
+        ({"figures": {"recall@20": float("nan")}}, "recall@20 must be a finite number of at least 0, got nan"),
+        ({"figures": {"seconds_training": "1"}}, "seconds_training must be a finite number"),
+    ],
+)
+def test_a_record_of_what_no_run_makes_is_refused(split, tmp_path, change, message):
+    (trial,) = trials_of(split, methods=["random"], budgets=[1], seeds=[0])
+    store = TrialStore(tmp_path)
+    counts = dict.fromkeys(("codebook_rows", "parameters", "parameters_full", "bytes", "bytes_full", "epochs"), 7)
+    figures = {**counts, "best_epoch": 2, "recall@20": 0.1, "seconds_training": 0.5}
+    content = {"machine": {}, "versions": {}, "status": "done", "figures": figures, "curve": [], "seconds": 1.5}
+    assert store.write(trial, content) == store.read(trial)
+    change = dict(change)
+    if change.get("figures"):
+        change["figures"] = {**figures, **change["figures"]}
+    store.path(trial).write_text(json.dumps({**store.read(trial), **change}))
+    with pytest.raises(InputError, match=re.escape(message)):
+        store.read(trial)
 
 
 def record(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from baco_gpu import BalancedCoclustering, BipartiteGraph, CoclusteringResult
 from baco_gpu.clustering.inspect.coverage import coverage
@@ -269,3 +270,21 @@ def test_it_shows_itself(graph, result):
     before = estimator._repr_mimebundle_()["text/html"]
     assert "Co-clustering" not in before
     assert "Co-clustering" in estimator.fit(graph)._repr_mimebundle_()["text/html"]
+
+
+def test_dollars_in_names_are_letters():
+    from baco_gpu.plots.comparison import budget_figure, comparison_figure, seconds_figure
+    from baco_gpu.plots.degrees import degree_figure
+
+    name = r"$\frac{1}{$"
+    costs = {"parameters": 2.0, "parameters_full": 9, "bytes": 8.0, "bytes_full": 36, "seconds_clustering": 1.0}
+    row = {"model": name, "method": name, "measure": "parameters", "recall@20": 0.2, "recall@20_sd": 0.0, **costs}
+    rows = [{**row, "budget": 0.2, "seeds": 1}, {**row, "budget": 0.4, "seeds": 1, "parameters": 4.0}]
+    for figure in (
+        budget_figure(rows, name),
+        comparison_figure(rows, name),
+        seconds_figure(rows, name),
+        degree_figure(np.array([1, 2]), np.array([1]), name),
+    ):
+        figure.canvas.draw()  # as a formula it would be refused
+        assert name in [text.get_text() for text in figure.findobj(match=Text)]

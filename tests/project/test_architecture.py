@@ -25,26 +25,29 @@ PACKAGE = ROOT / "baco_gpu"
 LONGEST_FILE = 400
 
 # The rooms in the order data flows, and what each may import beside itself and the small tools.
-TOOLS = ("atomic", "checks", "errors", "machine", "progress")
+TOOLS = ("atomic", "checks", "errors", "machine", "progress", "visible")
 ROOMS: dict[str, tuple[str, ...]] = {
+    "compiling": (),
     "precision": (),
     "tensor_file": (),
     "kernels": (),
     "cuda": ("kernels",),
     "data": (),
-    "graph": ("data",),
+    "graph": ("compiling", "data"),
     "budget": ("precision",),
-    "clustering": ("precision", "tensor_file", "data", "graph", "cuda", "budget"),
+    "clustering": ("compiling", "precision", "tensor_file", "data", "graph", "cuda", "budget"),
     "benchmarking": ("data", "graph", "clustering"),
     "plots": ("graph", "clustering"),
     "estimator": ("graph", "clustering", "plots"),
     "serving": ("precision", "tensor_file"),
     "ops": ("precision", "cuda"),
-    "tables": ("precision", "cuda", "serving", "ops"),
+    "tables": ("compiling", "precision", "cuda", "serving", "ops"),
     "models": ("cuda", "data", "ops", "tables"),
     "evaluation": ("data", "models"),
     "training": ("tensor_file", "data", "tables", "models", "evaluation"),
-    "methods": ("precision", "data", "graph", "budget", "clustering", "estimator", "ops", "tables", "training"),
+    "methods": (
+        *("compiling", "precision", "data", "graph", "budget", "clustering", "estimator", "ops", "tables", "training"),
+    ),
     "experiment": (
         *("precision", "tensor_file", "data", "graph", "budget", "estimator", "tables"),
         *("models", "evaluation", "training", "methods"),
@@ -71,7 +74,7 @@ ONLY_IN = {
     "onnx": ("serving",),
     "pylibcugraph": ("graph", "methods"),
     "pymetis": ("methods",),
-    "numba": ("graph", "clustering", "benchmarking", "methods", "tables", "cli"),
+    "numba": ("compiling", "graph", "clustering", "benchmarking", "methods", "tables", "cli"),
     "rich": ("cli",),
     "sknetwork": ("methods",),
     "torch": ("ops", "tables", "models", "evaluation", "training", "methods", "experiment", "cli"),

@@ -222,6 +222,60 @@ def test_other_files_are_refused(tmp_path):
         load_codebook(path)
 
 
+@pytest.mark.parametrize("name", ["mixed", "residual", "packed", "product with lengths"])
+def test_every_changed_bit_of_an_export_is_noticed(name, tmp_path):
+    path = export_codebook({"users": modules()[name], "items": modules()["plain"]}, tmp_path / "table.safetensors")
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(InputError):
+            load_codebooks(path)
+
+
+def test_an_export_from_before_there_was_a_checksum_loads(tmp_path):
+    path = export_codebook(modules()["residual"], tmp_path / "table.safetensors")
+    wanted = load_codebook(path)
+    with safe_open(path, framework="numpy") as file:
+        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    assert len(metadata.pop("sha256")) == 64
+    save_file(tensors, path, metadata)
+    assert np.array_equal(load_codebook(path).lookup(IDS), wanted.lookup(IDS))
+    save_file(tensors, path, {**metadata, "sha257": "0"})
+    with pytest.raises(InputError, match="it has a 'sha257'"):
+        load_codebook(path)
+    save_file({**tensors, "table.codec": tensors["table.codes"]}, path, metadata)
+    with pytest.raises(InputError, match=r"'table\.codec' is of no table"):
+        load_codebook(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("mixed", {"own_share": 2.0}, "own_share must be a finite number of at least 0 and at most 1, got 2"),
+        ("mixed", {"own_share": float("nan")}, "own_share must be a finite number .*, got nan"),
+        ("mixed", {"own_share": "0.5"}, "own_share must be a finite number"),
+        ("mixed", {"secondary": np.zeros((8, 0), np.int32)}, "secondary must have at least one row to mix in"),
+        ("mixed", {"secondary": None}, "secondary must have at least one row to mix in"),
+        ("padding", {"padding_idx": 2.0}, r"padding_idx must be an integer at least 0, got 2\.0"),
+        ("padding", {"padding_idx": True}, "padding_idx must be an integer at least 0, got True"),
+        ("padding", {"padding_idx": -1}, "padding_idx must be an integer at least 0, got -1"),
+        ("packed", {"dim": 5.0}, r"dim must be an integer at least 1, got 5\.0"),
+        ("packed", {"dim": 0}, "dim must be an integer at least 1, got 0"),
+        ("packed", {"bits": "4"}, "bits must be an integer at least 2, got '4'"),
+        ("plain", {"codebook": np.full((10, 5), np.nan, np.float32)}, "codebook must hold finite numbers, got nan"),
+        ("half", {"codebook": np.full((10, 5), np.inf, np.float16)}, "codebook must hold finite numbers, got inf"),
+        ("residual", {"basis": np.full((2, 5), -np.inf, np.float32)}, "basis must hold finite numbers, got -inf"),
+    ],
+)
+def test_facts_that_make_no_sense_are_refused(name, change, message):
+    table = served_table(modules()[name])
+    facts = {fact: getattr(table, fact) for fact in ("padding_idx", "own_share", "bits", "dim")}
+    with pytest.raises(InputError, match=message):
+        ServedTable(**{**table.arrays(), **facts, **change})
+
+
 def test_arrays_that_do_not_fit_are_refused(tmp_path):
     table = served_table(modules()["residual"])
     parts = {**table.arrays(), "padding_idx": 2}

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import subprocess
+import sys
+import time
 
 import pytest
 
-from baco_gpu.atomic import replacing
+from baco_gpu import atomic
+from baco_gpu.atomic import check_writable, noting_written, replacing
 from baco_gpu.errors import InputError
 
 
@@ -119,3 +124,86 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(InputError, match="got a folder"), replacing(tmp_path):
         pytest.fail("the block must not run")
+
+
+@pytest.mark.parametrize("letter", ["n", "é", "日", "😀"])
+@pytest.mark.parametrize("suffix", [".json", "", ".日本" * 20])
+def test_long_names_of_any_letters(tmp_path, letter, suffix):
+    room = 255 - len(os.fsencode(suffix))
+    target = tmp_path / (letter * (room // len(letter.encode())) + suffix)
+    with replacing(target) as temporary:
+        temporary.write_text("x")
+    assert os.listdir(tmp_path) == [target.name]
+
+
+def test_a_name_that_is_no_utf8(tmp_path):
+    target = tmp_path / os.fsdecode(b"\xff" * 200 + b".bin")
+    with replacing(target) as temporary:
+        temporary.write_bytes(b"x")
+    assert os.listdir(os.fsencode(tmp_path)) == [os.fsencode(target.name)]
+
+
+KILLED = """
+import os, signal, sys
+from baco_gpu import atomic
+from baco_gpu.atomic import check_writable, noting_written, replacing
+with replacing(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.heavy("starts a process")
+def test_what_a_killed_process_left_goes_with_the_next_write_of_that_file(tmp_path):
+    target, other = tmp_path / "a.json", tmp_path / "b.json"
+    for path in (target, other):
+        assert subprocess.run([sys.executable, "-c", KILLED, path], check=False).returncode == -signal.SIGKILL
+    assert len(os.listdir(tmp_path)) == 2
+    with replacing(target) as mine, replacing(target) as theirs:  # of processes that live
+        assert mine != theirs
+        assert mine.exists()
+        mine.write_text("mine")
+        theirs.write_text("theirs")
+    left = sorted(os.listdir(tmp_path))
+    assert left[1:] == ["a.json"]
+    assert left[0].startswith(".b.")
+    with replacing(other) as temporary:
+        temporary.write_text("x")
+    assert sorted(os.listdir(tmp_path)) == ["a.json", "b.json"]
+
+
+def test_what_another_machine_left_goes_after_a_day(tmp_path, monkeypatch):
+    target = tmp_path / "a.json"
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(atomic, "_machine", lambda: "f" * 8)
+        names = [tmp_path / atomic._temporary_name(target) for _ in range(2)]
+    for name in names:
+        name.touch()
+    os.utime(names[0], (0, time.time() - 90_000))
+    with replacing(target) as temporary:
+        temporary.write_text("x")
+    assert [name.exists() for name in names] == [False, True]
+
+
+def test_a_folder_that_takes_no_files_is_noticed_without_a_trace(tmp_path, monkeypatch):
+    check_writable(tmp_path / "a.json")
+    assert not any(tmp_path.iterdir())
+
+    def refuse(*arguments):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("baco_gpu.atomic.os.open", refuse)
+    with pytest.raises(InputError, match=r"a\.json: no file can be made in the folder .* \(Read-only file system\)"):
+        check_writable(tmp_path / "a.json")
+
+
+def test_what_is_written_is_told(tmp_path):
+    with noting_written() as written:
+        with replacing(tmp_path / "a") as temporary:
+            temporary.write_text("x")
+        with pytest.raises(ValueError, match="half"), replacing(tmp_path / "b"):
+            raise ValueError("half")
+        assert written == [tmp_path / "a"]
+    with replacing(tmp_path / "c") as temporary:
+        temporary.write_text("x")
+    assert written == [tmp_path / "a"]

@@ -1,16 +1,18 @@
 """Checkpoints: a run that was killed ends as if it had not been, and no other run takes its place."""
 
 import dataclasses
+import json
 import signal
 import subprocess
 import sys
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from baco_gpu.errors import InputError
-from baco_gpu.training import Callback, Checkpoint, TrainingSettings, train
+from baco_gpu.training import Callback, Checkpoint, TrainingSettings, checkpoint, train
 from baco_gpu.training.run import TrainingRun
 from planted_training import make, planted_split, same, weights
 from tiers import full
@@ -185,6 +187,33 @@ def test_files_that_are_no_whole_checkpoint_are_refused(tmp_path):
     path.unlink()
     with pytest.raises(InputError, match="no such file; expected a checkpoint"):
         resume()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"best_epoch": -5}, "best_epoch must be an integer at least 0, got -5"),
+        ({"stage": 1.0}, r"stage must be an integer at least 0, got 1\.0"),
+        ({"best_score": float("nan")}, "best_score must be a finite number, got nan"),
+        ({"evaluation_seconds": None}, "evaluation_seconds must be a finite number"),
+        ({"history": [{"epoch": 99, "loss": 0.1, "seconds": 0.1}]}, "epoch must be an integer from 1 to 1, got 99"),
+        ({"history": [{"epoch": 1, "loss": float("nan"), "seconds": 0.1}]}, "loss must be a finite number"),
+        ({"history": [{"epoch": 1}]}, "damaged checkpoint"),
+        ({"history": 7}, "damaged checkpoint"),
+    ],
+)
+def test_progress_that_no_run_makes_is_refused(tmp_path, change, message):
+    path, split = tmp_path / "run.safetensors", planted_split()
+    interrupted(path)
+    with safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    stored = json.loads(metadata["run"])
+    stored["progress"] |= change
+    metadata["run"] = json.dumps(stored)
+    metadata["sha256"] = checkpoint._checksum(tensors, metadata["run"])
+    save_file(tensors, path, metadata)
+    with pytest.raises(InputError, match=message):
+        train(make(split=split, compressed=True), split, SETTINGS, [Checkpoint(path, resume=True)])
 
 
 def test_a_checkpoint_is_not_overwritten_by_a_new_run(tmp_path):

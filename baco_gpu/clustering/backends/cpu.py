@@ -28,6 +28,7 @@ from baco_gpu.clustering.backends.cpu_nodes import (
     move_volumes,
     sums_by_label,
 )
+from baco_gpu.clustering.backends.cpu_threads import check_threads, threads
 from baco_gpu.errors import is_interrupt
 from baco_gpu.graph.bipartite import BipartiteGraph
 
@@ -45,6 +46,7 @@ class CpuBackend:
     xp = np
 
     def __init__(self) -> None:
+        check_threads()
         self._table = _table(0, 0, np.dtype(np.int32))
 
     def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> Problem:
@@ -216,12 +218,10 @@ def _chunks(costs: np.ndarray) -> Iterator[np.ndarray]:
     """
     allowed = numba.get_num_threads()
     used = allowed if costs.sum() + _NODE_COST * len(costs) >= _PARALLEL_COST else 1
-    numba.set_num_threads(used)
     try:
-        yield chunk_bounds(costs + _NODE_COST, used)
+        with threads(used):
+            yield chunk_bounds(costs + _NODE_COST, used)
     except SystemError as error:
         if is_interrupt(error):
             raise KeyboardInterrupt from None
         raise
-    finally:
-        numba.set_num_threads(allowed)

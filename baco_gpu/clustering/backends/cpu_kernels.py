@@ -27,6 +27,7 @@ from numba import njit, prange
 
 from baco_gpu.clustering.backends.cpu_nodes import GOLDEN
 from baco_gpu.clustering.backends.prefetch import prefetch
+from baco_gpu.compiling import compiled
 
 
 class Members(NamedTuple):
@@ -177,7 +178,7 @@ def _best_among_few(first, last, neighbors, weights, own, factor, anchors, other
     return best, best_strength - own_strength
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def best_labels(
     nodes,
     bounds,
@@ -250,7 +251,7 @@ def best_labels(
     return previous, gained.sum()
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def second_best_labels(
     bounds,
     offsets,
@@ -290,7 +291,7 @@ def second_best_labels(
     return second
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def weight_within(bounds, offsets, neighbors, weights, labels, other_labels):
     """The total weight of the edges whose two ends bear the same label."""
     partial = np.zeros(len(bounds) - 1, np.int64)
@@ -304,7 +305,7 @@ def weight_within(bounds, offsets, neighbors, weights, labels, other_labels):
     return partial.sum()
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def gather_rows(
     bounds,
     begins,
@@ -367,7 +368,7 @@ def gather_rows(
             end += count
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def best_partners(bounds, begins, counts, ids, sums, volumes, penalty):
     """The neighbour of every cluster whose merge gains most (ties to the smallest id; -1 for none), and the gain."""
     num_clusters = len(counts)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from baco_gpu.compiling import compiled
+
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: its multiples scatter what is counted up
 
 
@@ -21,7 +23,7 @@ def _node_hash(stream, node):
     return _mix(stream ^ (np.uint64(node) * GOLDEN))
 
 
-@njit(cache=True)
+@compiled()
 def blocks_of_nodes(num_nodes, stream, num_blocks):
     """Deal the nodes into blocks by hash: the nodes ordered by (block, id), and where each block starts."""
     block = np.empty(num_nodes, np.uint8)
@@ -39,7 +41,7 @@ def blocks_of_nodes(num_nodes, stream, num_blocks):
     return order, starts
 
 
-@njit(cache=True)
+@compiled()
 def anchors_of_labels(labels, num_labels, stream):
     """The member of every label whose hash is smallest (ties to the smaller id); -1 for a label without members."""
     anchor = np.full(num_labels, -1, np.int64)
@@ -53,7 +55,7 @@ def anchors_of_labels(labels, num_labels, stream):
     return anchor
 
 
-@njit(cache=True)
+@compiled()
 def chunk_bounds(costs, chunks):
     """Split a sequence with the given costs into `chunks` contiguous runs of about equal cost."""
     bounds = np.full(chunks + 1, len(costs), np.int64)
@@ -68,7 +70,7 @@ def chunk_bounds(costs, chunks):
     return bounds
 
 
-@njit(cache=True)
+@compiled()
 def group_by_label(labels, num_labels):
     """The ids 0..n-1 ordered by (label, id), and where each label starts."""
     starts = np.zeros(num_labels + 1, np.int64)
@@ -84,7 +86,7 @@ def group_by_label(labels, num_labels):
     return members, starts
 
 
-@njit(cache=True)
+@compiled()
 def sums_by_label(labels, values, num_labels):
     """The exact sum of the int64 values of every label. (numpy.bincount would add them up as float64.)"""
     sums = np.zeros(num_labels, np.int64)
@@ -93,7 +95,7 @@ def sums_by_label(labels, values, num_labels):
     return sums
 
 
-@njit(cache=True)
+@compiled()
 def move_volumes(nodes, previous, labels, node_weights, volumes):
     """Carry the weights of the nodes that changed label to their new clusters; returns how many changed."""
     moved = 0
@@ -106,7 +108,7 @@ def move_volumes(nodes, previous, labels, node_weights, volumes):
     return moved
 
 
-@njit(cache=True)
+@compiled()
 def add_member_costs(costs, members, starts, first, last):
     """Add to every label's cost the lengths `last - first` of its members' lists."""
     for label in range(len(costs)):

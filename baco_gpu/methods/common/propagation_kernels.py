@@ -5,13 +5,14 @@ Nodes are numbered users first. `members` and `volumes` have two columns, for us
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from baco_gpu.compiling import compiled
 
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
-@numba.njit(cache=True)
+@compiled()
 def propagate(offsets, neighbors, order, num_users, labels, members, rows, salt):
     """One pass, ended early at `rows`; how many nodes moved, and the rows that are left."""
     counts = np.zeros(len(labels), np.int64)
@@ -37,7 +38,7 @@ def propagate(offsets, neighbors, order, num_users, labels, members, rows, salt)
     return moved, left
 
 
-@numba.njit(cache=True)
+@compiled()
 def ascend_density(offsets, neighbors, order, num_users, labels, members, volumes, inside, rows):
     """As `propagate`, by modularity density."""
     counts = np.zeros(len(labels), np.float64)
@@ -80,7 +81,7 @@ def ascend_density(offsets, neighbors, order, num_users, labels, members, volume
     return moved, left
 
 
-@numba.njit(cache=True)
+@compiled()
 def _count_rows(members):
     """The labels that users have, and those that items have."""
     rows = np.int64(0)
@@ -89,7 +90,7 @@ def _count_rows(members):
     return rows
 
 
-@numba.njit(cache=True)
+@compiled()
 def _move(members, side, old, new):
     """Move a node from label to label; the change in rows."""
     members[old, side] -= 1
@@ -97,7 +98,7 @@ def _move(members, side, old, new):
     return np.int64(members[new, side] == 1) - np.int64(members[old, side] == 0)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _hash(node, label, salt):
     """The splitmix64 finaliser of a node, a label and a salt."""
     value = (node * np.uint64(0xD1342543DE82EF95)) ^ (label * np.uint64(_GOLDEN)) ^ (salt + np.uint64(_GOLDEN))
