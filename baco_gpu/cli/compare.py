@@ -116,6 +116,7 @@ def compare(
     from baco_gpu.experiment.report import write_report
     from baco_gpu.experiment.trial_store import TrialStore
     from baco_gpu.experiment.trials import check_grid, plan
+    from baco_gpu.models import find_model
     from baco_gpu.precision import FLOAT
 
     of_bytes = all(Budget.of(share, clustering.budget_measure).is_share_of_bytes for share in shares)
@@ -135,6 +136,8 @@ def compare(
         check_writable(out / "comparison.json")
     with ProgressDisplay(hidden=run.silent) as display, tempfile.TemporaryDirectory() as scratch:
         split = source.parts(data, run.seed, display.report)
+        for model in recommenders:
+            find_model(model).check_data(split)
         title = Path(data).stem if Path(data).exists() else data
         if preset is not None and budgets is None and not given:
             shares = [_published_budget(title, split) or shares[0]]

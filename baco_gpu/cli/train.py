@@ -74,6 +74,7 @@ def train(
     from baco_gpu import experiment
     from baco_gpu.estimator.coclustering_result import CoclusteringResult
     from baco_gpu.methods.registry import find_method
+    from baco_gpu.models import find_model
     from baco_gpu.training import Callback
     from baco_gpu.training.checkpoint import Checkpoint
     from baco_gpu.training.tensorboard import TensorBoardLogger
@@ -92,6 +93,7 @@ def train(
     result = None if codes is None else CoclusteringResult.load(codes)
     with ProgressDisplay(hidden=run.silent) as display:
         split = source.parts(data, run.seed, display.report)
+        find_model(training.model).check_data(split)
         compression = experiment.compress(split, method, estimator, result=result, progress=display.report)
         outcome = experiment.run(
             split,

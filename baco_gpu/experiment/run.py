@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from baco_gpu.data.interactions import SplitInteractions
+from baco_gpu.errors import InputError
 from baco_gpu.experiment.compression import Compression
-from baco_gpu.methods.registry import find_method
-from baco_gpu.models.base import ITEMS, USERS, Recommender, Table, build_model, find_model
+from baco_gpu.methods.registry import METHODS, find_method
+from baco_gpu.models.base import ITEMS, USERS, Recommender, build_model, find_model
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tables.export import export_codebook
 from baco_gpu.tables.full import as_table, size_of
@@ -67,9 +68,15 @@ class Outcome:
 
 
 def check_names(*, method: str, model: str) -> None:
-    """Raise InputError unless both names are known, and MissingExtraError unless the method can run here."""
-    find_method(method).check_installed()
-    find_model(model)
+    """Raise InputError unless both names are known and go together, and MissingExtraError where one cannot run here."""
+    chosen, kind = find_method(method), find_model(model)
+    chosen.check_installed()
+    if chosen.joint and USERS not in kind.table_names:
+        fit = ", ".join(each.name for each in METHODS if not each.joint)
+        raise InputError(
+            f"method {method!r} makes tables of users and of items that need one another, and model {model!r} has one "
+            f"of {' and '.join(kind.table_names)} alone: it takes {fit}"
+        )
 
 
 def run(
@@ -96,7 +103,10 @@ def run(
     InputError
         If the model is unknown or the split does not suit it.
     """
-    recommender = build_model(model, _tables_of(compression), split, **options or {})
+    if compression.shared and USERS not in find_model(model).table_names:
+        raise InputError(f"codebooks must be 'separate' for model {model!r}, which has no table of users, got 'shared'")
+    tables = {USERS: compression.user_table, ITEMS: compression.item_table}
+    recommender = build_model(model, tables, split, **options or {})
     training = train(recommender, split, settings, (ReportProgress(progress), *compression.callbacks, *callbacks))
     for table in recommender.tables.values():
         as_table(table).finalize()
@@ -140,7 +150,3 @@ def save_model(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
         del tensors[f"items.{name}"]
         metadata[f"items.{name}"] = f"users.{name}"
     return save_tensors(save_file, tensors, path, metadata)
-
-
-def _tables_of(compression: Compression) -> dict[str, Table]:
-    return {USERS: compression.user_table, ITEMS: compression.item_table}

@@ -16,6 +16,7 @@ from baco_gpu.checks import check_integer
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
+from baco_gpu.experiment.run import check_names
 from baco_gpu.methods.registry import find_method, former_names
 from baco_gpu.models.base import find_model, model_options
 from baco_gpu.training.settings import TrainingSettings
@@ -147,12 +148,12 @@ def check_grid(
             )
     for model in models:
         find_model(model)
+        for method in methods:
+            check_names(method=method, model=model)
     for budget in budgets:
         Budget.of(budget)
     for seed in seeds:
         check_integer("seed", seed, minimum=0, maximum=_LARGEST_SEED)
-    for method in chosen:
-        method.check_installed()
 
 
 def _own_options(model: str, options: Mapping[str, Any]) -> Any:

@@ -122,5 +122,6 @@ METHOD = Affinity(
     shared="co-clusters, ours, of one codebook: ids mix the rows that they interact with, and have residuals",
     when="budgets of parameters, where rows are to be floats or integers that are looked up",
     source="this project",
+    joint=True,
     fixed={"codebooks": "shared", "secondary": "none"},
 )

@@ -125,6 +125,8 @@ class Method(ABC):
         Whether its tables can be exported to serve from.
     takes_result : bool
         Whether it can go on from a finished clustering.
+    joint : bool
+        Whether the tables of users and of items are of no use without one another.
     requires : Package or None
         What it needs of an extra.
     """
@@ -140,6 +142,7 @@ class Method(ABC):
     secondary: str | None = None
     served: bool = True
     takes_result: bool = False
+    joint: bool = False
     requires: Package | None = None
 
     @abstractmethod

@@ -68,6 +68,7 @@ def _pairs(size: int, rows: int, generator: np.random.Generator) -> Assignment:
 
 METHOD = Labelled(
     name="cce",
+    joint=True,
     family="learned",
     shared="clusters of k-means of the embeddings between epochs, and a row drawn (one column)",
     source="CCE, arXiv 2210.05974",

@@ -170,5 +170,6 @@ METHOD = Legcf(
     reassign=solve_assignments,
     reassign_when="converged",
     served=False,
+    joint=True,
     requires=Package("pymetis", "pymetis"),
 )

@@ -18,7 +18,7 @@ _WORD = 0xFFFFFFFF
 _SHUFFLE_ROUNDS = 8
 
 # What a counter's last word says about the use of the numbers.
-NEGATIVES, SHUFFLE, ROUNDING = 0, 1, 2
+NEGATIVES, SHUFFLE, ROUNDING, DROPOUT = 0, 1, 2, 3
 
 Words = tuple[Tensor | int, Tensor | int, Tensor | int, Tensor | int]
 
@@ -48,13 +48,13 @@ def philox(counter: Words, seed: int) -> Words:
     return a, b, c, d
 
 
-def random_words(first: int, count: int, seed: int, stream: int, device: torch.device) -> Tensor:
+def random_words(first: int, count: int, seed: int, stream: int, device: torch.device, use: int = NEGATIVES) -> Tensor:
     """The random numbers of 63 bits at places `first` to `first + count - 1` of a stream, an int64 tensor.
 
     A counter gives two: place p takes the first or the second half of counter p // 2.
     """
     counters = torch.arange(first // 2, (first + count + 1) // 2, device=device)
-    words = philox((counters & _WORD, counters >> 32, stream & _WORD, NEGATIVES), seed)
+    words = philox((counters & _WORD, counters >> 32, stream & _WORD, use), seed)
     pairs = [(words[high] & 0x7FFFFFFF) << 32 | words[low] for low, high in ((0, 1), (2, 3))]
     both = torch.stack([pair for pair in pairs if isinstance(pair, Tensor)], dim=1).view(-1)
     return both[first % 2 : first % 2 + count]
@@ -73,9 +73,13 @@ def random_chances(rows: Tensor, odd: Tensor, seed: int, step: Tensor) -> Tensor
     seed : int
     step : int64 tensor without dimensions, from 1
     """
-    own = philox((rows & _WORD, rows >> 32, step, ROUNDING), seed)[0]
+    return chances_of(torch.as_tensor(philox((rows & _WORD, rows >> 32, step, ROUNDING), seed)[0]), odd)
+
+
+def chances_of(words: Tensor, odd: Tensor) -> Tensor:
+    """Numbers from 0 to 1 from the lower 32 bits of words, float32 of shape (*words.shape, len(odd))."""
     # A product modulo 2^32 is that of the int32 of the same bits; a shift to the right has to take its sign away.
-    return (torch.as_tensor(own).to(torch.int32)[:, None] * odd >> 8 & 0xFFFFFF).float().mul_(2.0**-24)
+    return (words.to(torch.int32)[..., None] * odd >> 8 & 0xFFFFFF).float().mul_(2.0**-24)
 
 
 def odd_words(dim: int, seed: int, device: torch.device) -> Tensor:

@@ -76,16 +76,16 @@ def _identity(run: TrainingRun) -> dict[str, Any]:
     codes = {name: tensor for name, tensor in state.items() if not tensor.is_floating_point()}
     identity = {
         "settings": asdict(run.settings),
-        "data": _data_checksum(run.split),
+        "data": _data_checksum(run.split, times=run.model.needs_timestamps),
         "model": [repr(run.model), shapes, _checksum(codes, "")],
     }
     return json.loads(json.dumps(identity))
 
 
-def _data_checksum(split: SplitInteractions) -> str:
+def _data_checksum(split: SplitInteractions, *, times: bool) -> str:
     digest = hashlib.sha256(f"{split.num_users} {split.num_items}".encode())
     for part in (split.train, split.validation, split.test):
-        for column in (part.users, part.items, part.weights):
+        for column in (part.users, part.items, part.weights, part.timestamps if times else None):
             if column is not None:
                 digest.update(f"{column.dtype.str} {len(column)}".encode())
                 digest.update(np.ascontiguousarray(column).data)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from baco_gpu.cuda.catalogue import source_text
+from baco_gpu.models import sampling
 from baco_gpu.ops.counters import philox
-from baco_gpu.training import sampling
 from cuda_host.host import ON_KERNELS, SANITIZERS, SMALL, HostLauncher, build, build_text, host_launcher, run_sanitized
 from cuda_host.sanitized_sampling import sampler_of
 

@@ -49,7 +49,7 @@ def test_every_command_and_option_exists(page: str, text: str):
     _, *arguments = shlex.split(text.replace("\\\n", " "), comments=True)
     while hasattr(command, "commands"):
         command = command.commands[arguments.pop(0)]
-    known = {option for parameter in command.params for option in parameter.opts}
+    known = {option for parameter in command.get_params(typer.Context(command)) for option in parameter.opts}
     used = [argument for argument in arguments if argument.startswith("-")]
     used += re.findall(r"--[a-z-]+", text.partition("#")[2])
     assert set(used) <= known
