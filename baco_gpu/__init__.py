@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from baco_gpu.tables.mixed import MixedCodebookEmbedding
     from baco_gpu.tables.product import ProductCodebookEmbedding
     from baco_gpu.tables.quantized import LowPrecisionEmbedding
+    from baco_gpu.tables.rebuild import rebuild_module
     from baco_gpu.tables.residual import ResidualCodebookEmbedding
     from baco_gpu.tables.rowwise import RowwiseRMSprop
     from baco_gpu.tables.served import ServedEmbedding
@@ -46,6 +47,7 @@ _HOMES = {
     "export_codebook": "baco_gpu.tables.export",
     "load_interactions": "baco_gpu.data.readers",
     "load_split": "baco_gpu.data.readers",
+    "rebuild_module": "baco_gpu.tables.rebuild",
 }
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "export_codebook",
     "load_interactions",
     "load_split",
+    "rebuild_module",
 ]
 
 

@@ -6,6 +6,7 @@
 #include "philox.cuh"
 
 constexpr int SCALE_PLACE = 20;
+constexpr float GREATEST_FLOAT = 3.402823466e38f;
 
 // How a row is stored whose values are of type `Level` (baco_gpu/precision.py).
 template <class Level>
@@ -56,6 +57,7 @@ __global__ void __launch_bounds__(THREADS) low_precision_step(
         double total = 0.0;
         for (Int64 j = lane; j < dim; j += WARP) total += (double)own[j] * (double)own[j];
         const float now = (float)(warp_total(total) / (double)dim);
+        if (!(now <= GREATEST_FLOAT)) continue;  // NaN or infinity: the row stays as it is
         const int seen = counts[row] + 1;
         float mean = squares[row];
         mean += (now - mean) / (float)seen;

@@ -30,9 +30,9 @@ from baco_gpu.methods.common.search import KnobSearch
 from baco_gpu.methods.common.sides import Sides, coclusters
 from baco_gpu.methods.labelled import Labelled
 from baco_gpu.methods.reassign import SharedRows
-from baco_gpu.methods.weighted_codebook import WeightedCodebookEmbedding
 from baco_gpu.precision import bits_of
 from baco_gpu.tables.base import EmbeddingTable
+from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 
 # The authors' weight of a part's row, the rest being that of the one drawn, and their layers on Gowalla.
 SHARES = (0.9, 0.1)

@@ -147,6 +147,27 @@ def codebook_collapse(
     return reference.collapse(grad, codes, secondary, padding_idx, offsets, ids)
 
 
+def look_up(
+    codebook: Tensor,
+    codes: Tensor,
+    secondary: Tensor | None,
+    indices: Tensor,
+    padding_idx: int,
+    *,
+    sparse: bool = False,
+) -> Tensor:
+    """`codebook_lookup` or, with `sparse`, `sparse_codebook_lookup`, as far as what runs them knows these.
+
+    DistributedDataParallel takes sparse gradients of `nn.Embedding` alone, and so gradients are dense under it. Under
+    `torch.func`, and where a model is exported to ONNX, lookups are PyTorch's own operators.
+    """
+    if reference.decomposed():
+        return reference.plain_lookup(codebook, codes, secondary, indices, padding_idx)
+    if sparse and not reference.in_processes():
+        return sparse_codebook_lookup(codebook, codes, secondary, indices, padding_idx)
+    return codebook_lookup(codebook, codes, secondary, indices, padding_idx)
+
+
 def sparse_codebook_lookup(
     codebook: Tensor, codes: Tensor, secondary: Tensor | None, indices: Tensor, padding_idx: int
 ) -> Tensor:

@@ -28,11 +28,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from baco_gpu.errors import InputError
 from baco_gpu.precision import SCALE_PLACE, least_scale, midpoint, packed_width
 
 _STEPS = {4: 0.3352, 3: 0.5860, 2: 0.9957}  # of the uniform quantiser of least error, in standard deviations
 _GROUP = 8  # integers, and bytes of an int64
 _WIDE = 16  # bits
+
+
+def check_storable(values: Tensor, bits: int) -> None:
+    """Raise InputError where values are not finite, or beyond what integers of so many bits hold.
+
+    Rounding would make numbers of NaN, and of what is too great the greatest that there is.
+    """
+    if not values.numel():
+        return
+    low, high = (float(bound) for bound in torch.aminmax(values.detach()))
+    most = greatest_value(bits)
+    if not (-most <= low and high <= most):
+        got = "NaN or infinity" if not math.isfinite(high - low) else f"{low if -low > high else high:g}"
+        raise InputError(f"table must be finite and of values up to {most:g} with {bits} bits, got {got}")
+
+
+def greatest_value(bits: int) -> float:
+    """The outermost level of the greatest scale."""
+    return float(midpoint(bits) * scale_values(torch.tensor(255, dtype=torch.uint8), bits))
 
 
 def quantized_rows(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -73,8 +93,14 @@ def scale_values(scales: Tensor, bits: int) -> Tensor:
 
 def rounded_rows(values: Tensor, bits: int) -> Tensor:
     """What is left of float `values` when they are stored as integers; differentiable where these can follow them."""
-    rounded: Tensor = _Rounding.apply(values, bits)
+    rounded: Tensor = _Rounding.apply(values, bits)[0]
     return rounded
+
+
+def as_if_unrounded(floats: Tensor, stored: Tensor) -> Tensor:
+    """What is stored, with a gradient for it and, as if it were these, for the floats that it stands for."""
+    out: Tensor = _Unrounded.apply(floats, stored)
+    return out
 
 
 def pack(integers: Tensor, bits: int) -> Tensor:
@@ -154,16 +180,33 @@ def _shifts(bits: int, device: torch.device) -> Tensor:
 
 class _Rounding(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, bits: int) -> Tensor:
+    def forward(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+        """Rounded values, and which of them the gradient passes; of no shape where it passes all."""
         scales = _scales(values, bits)
         steps = _steps(values, scales, bits)
-        ctx.bounded = bits not in _STEPS  # no value is beyond the greatest of its row
-        if not ctx.bounded:
-            ctx.save_for_backward(steps.abs() <= 2 ** (bits - 1))
-        return _levels(steps, bits).mul_(scale_values(scales, bits)).to(values.dtype)
+        # With other bits no value is beyond the greatest of its row.
+        within = steps.abs() <= 2 ** (bits - 1) if bits in _STEPS else scales.new_empty(0, dtype=torch.bool)
+        return _levels(steps, bits).mul_(scale_values(scales, bits)).to(values.dtype), within
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.bounded = inputs[1] not in _STEPS
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        if not ctx.bounded:
+            ctx.save_for_backward(output[1])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, values: Tensor, bits: int) -> tuple[Any, Any]:
+        """Tables one below another, since rows are rounded one by one."""
+        values = values.movedim(in_dims[0], 0)
+        rounded, within = _Rounding.apply(values.flatten(0, 1), bits)
+        if bits in _STEPS:
+            return (rounded.view_as(values), within.view_as(values)), (0, 0)
+        return (rounded.view_as(values), within), (0, None)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: None) -> tuple[Tensor, None]:
         if ctx.bounded:
             return gradient, None
         (within,) = ctx.saved_tensors
@@ -172,3 +215,21 @@ class _Rounding(torch.autograd.Function):
         touched = gradient.coalesce()
         rows, sums = touched.indices(), touched.values() * within[touched.indices()[0]]
         return torch.sparse_coo_tensor(rows, sums, gradient.shape, is_coalesced=True, check_invariants=False), None
+
+
+class _Unrounded(torch.autograd.Function):
+    """Forward what is stored; backward as if that were the floats, and to what it is made of."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(floats: Tensor, stored: Tensor) -> Tensor:
+        return stored.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        return grad, grad

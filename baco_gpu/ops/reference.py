@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from baco_gpu.errors import InputError
 from baco_gpu.ops.segments import add_by_row_, gathered_sums, widened
@@ -19,6 +19,18 @@ def lookup(codebook: Tensor, codes: Tensor, secondary: Tensor | None, indices: T
     if padding_idx != NO_PADDING:
         out.masked_fill_((flat == padding_idx).unsqueeze(1), 0)
     return out.view(*indices.shape, codebook.shape[1])
+
+
+def plain_lookup(
+    codebook: Tensor, codes: Tensor, secondary: Tensor | None, indices: Tensor, padding_idx: int
+) -> Tensor:
+    """`lookup`, of operators that transforms and exporters know, with the gradients that PyTorch gives them."""
+    out = codebook[codes[indices]]
+    if secondary is not None:
+        out = ((widened(out) + codebook[secondary[indices]]) * 0.5).to(codebook.dtype)
+    if padding_idx != NO_PADDING:
+        out = out.masked_fill((indices == padding_idx).unsqueeze(-1), 0)
+    return out
 
 
 def lookup_gradient(
@@ -98,9 +110,33 @@ def check_indices(indices: object) -> None:
         raise InputError(f"indices must be an int32 or int64 tensor, got {got}")
 
 
+def transformed() -> bool:
+    """Whether `torch.func` transforms what runs now, and so every operator must be one that it knows."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def decomposed() -> bool:
+    """Whether lookups must be made of PyTorch's own operators: under `torch.func`, and on the way to ONNX."""
+    return transformed() or torch.onnx.is_in_onnx_export()
+
+
+def in_processes() -> bool:
+    """Whether DistributedDataParallel runs a model now."""
+    return nn.parallel.DistributedDataParallel._get_active_ddp_module() is not None
+
+
+def in_several_processes() -> bool:
+    """Whether DistributedDataParallel runs a model in this process and in others."""
+    wrapper = nn.parallel.DistributedDataParallel._get_active_ddp_module()
+    return wrapper is not None and torch.distributed.get_world_size(wrapper.process_group) > 1
+
+
 def check_range(name: str, flat: Tensor, count: int) -> None:
-    """Raise InputError where a row or an id is out of range; on the CPU alone, a GPU would have to be waited for."""
-    if flat.numel() == 0 or flat.device.type != "cpu":
+    """Raise InputError where a row or an id is out of range; on the CPU alone, a GPU would have to be waited for.
+
+    Under `torch.func` nobody can ask, and PyTorch's own operators refuse an index that is not there.
+    """
+    if flat.numel() == 0 or flat.device.type != "cpu" or transformed():
         return
     low, high = (int(bound) for bound in torch.aminmax(flat))
     if low < 0 or high >= count:

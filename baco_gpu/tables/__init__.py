@@ -1,21 +1,25 @@
 """Embedding tables: full ones, and those whose rows are shared, of few bits or product codes."""
 
 from baco_gpu.ops.lookup import codebook_expand, codebook_lookup
-from baco_gpu.tables.bag import CodebookEmbeddingBag
+from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag
 from baco_gpu.tables.base import EmbeddingTable
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.compress import CompressionReport, compress_module
+from baco_gpu.tables.epochs import begin_epoch, finalize
 from baco_gpu.tables.export import export_codebook, export_onnx
 from baco_gpu.tables.full import FullTable
 from baco_gpu.tables.mixed import MixedCodebookEmbedding
+from baco_gpu.tables.optimizers import CombinedOptimizer
 from baco_gpu.tables.product import ProductCodebookEmbedding
 from baco_gpu.tables.quantized import LowPrecisionEmbedding
+from baco_gpu.tables.rebuild import rebuild_module
 from baco_gpu.tables.residual import ResidualCodebookEmbedding, ResidualMixedCodebookEmbedding
 from baco_gpu.tables.served import ServedEmbedding
 
 __all__ = [
     "CodebookEmbedding",
     "CodebookEmbeddingBag",
+    "CombinedOptimizer",
     "CompressionReport",
     "EmbeddingTable",
     "FullTable",
@@ -25,9 +29,13 @@ __all__ = [
     "ResidualCodebookEmbedding",
     "ResidualMixedCodebookEmbedding",
     "ServedEmbedding",
+    "TableBag",
+    "begin_epoch",
     "codebook_expand",
     "codebook_lookup",
     "compress_module",
     "export_codebook",
     "export_onnx",
+    "finalize",
+    "rebuild_module",
 ]

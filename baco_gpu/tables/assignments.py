@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,22 +84,58 @@ def carried(old: Tensor, places: Labels, new: Tensor) -> Tensor:
     return new
 
 
-def trained_table(table: Tensor | nn.Embedding | nn.EmbeddingBag) -> Tensor:
+def trained_table(table: Tensor | nn.Module) -> Tensor:
     """The values of a trained table, detached; InputError unless they are a floating matrix."""
-    source = (table.weight if isinstance(table, nn.Embedding | nn.EmbeddingBag) else table).detach()
+    values = table.weight if isinstance(table, nn.Module) and hasattr(table, "weight") else table
+    if not isinstance(values, Tensor):
+        raise InputError(f"table must be a tensor or have a weight, got {type(table).__name__}")
+    source = values.detach().as_subclass(Tensor)
     if source.ndim != 2 or not source.is_floating_point():
         raise InputError(f"table must be a floating matrix, got {source.dtype} of shape {tuple(source.shape)}")
     return source
 
 
-def mean_rows(table: Tensor, codes: Tensor, rows: int, weights: Tensor | np.ndarray | Sequence[float] | None) -> Tensor:
-    """The weighted mean of the rows of a table that share each of so many rows, float64 of shape (rows, dim)."""
-    share = _mean_weights(weights, codes, rows).unsqueeze(1)
+def embedding_options(table: Tensor | nn.Module, padding_idx: int | None, sparse: bool | None) -> dict[str, Any]:
+    """The arguments `padding_idx` and `sparse` of what takes the place of `table`: as given, or else as the table's.
+
+    Raises InputError where the table has arguments that shared rows do not have.
+    """
+    if isinstance(table, Tensor):
+        return {"padding_idx": padding_idx, "sparse": bool(sparse)}
+    for argument in ("max_norm", "scale_grad_by_freq"):
+        if getattr(table, argument, None):
+            raise InputError(f"table must have no {argument}, which shared rows do not have")
+    return {
+        "padding_idx": getattr(table, "padding_idx", None) if padding_idx is None else padding_idx,
+        "sparse": bool(getattr(table, "sparse", False) if sparse is None else sparse),
+    }
+
+
+def freeze_like(module: nn.Module, table: Tensor | nn.Module) -> None:
+    """Freeze `module` where the weight of the module that it is made of is frozen."""
+    if isinstance(table, nn.Module):
+        module.requires_grad_(any(parameter.requires_grad for parameter in table.parameters()))
+
+
+def mean_rows(
+    table: Tensor,
+    codes: Tensor,
+    rows: int,
+    weights: Tensor | np.ndarray | Sequence[float] | None,
+    padding_idx: int | Tensor | None = None,
+) -> Tensor:
+    """The weighted mean of the rows of a table that share each of so many rows, float64 of shape (rows, dim).
+
+    The zeros of the padding index are in no mean.
+    """
+    share = _mean_weights(weights, codes, rows, padding_idx).unsqueeze(1)
     return table.new_zeros((rows, table.shape[1]), dtype=torch.float64).index_add_(0, codes, table.double() * share)
 
 
-def _mean_weights(weights: Tensor | np.ndarray | Sequence[float] | None, codes: Tensor, rows: int) -> Tensor:
-    """Float64 weights of shape (len(codes),) that sum to 1 within every row."""
+def _mean_weights(
+    weights: Tensor | np.ndarray | Sequence[float] | None, codes: Tensor, rows: int, padding_idx: int | Tensor | None
+) -> Tensor:
+    """Float64 weights of shape (len(codes),) that sum to 1 within every row, but for one of padding alone."""
     ones = torch.ones(len(codes), dtype=torch.float64, device=codes.device)
     if weights is None:
         given = ones
@@ -108,8 +145,11 @@ def _mean_weights(weights: Tensor | np.ndarray | Sequence[float] | None, codes: 
             raise InputError(f"weights must have shape ({len(codes)},), got {tuple(given.shape)}")
         if not bool(torch.isfinite(given).all()) or bool((given < 0).any()):
             raise InputError("weights must be finite and non-negative")
+    if padding_idx is not None:
+        ones[padding_idx] = 0
+        given = given * ones
     sums = torch.zeros(rows, dtype=torch.float64, device=codes.device).index_add_(0, codes, given)
     weightless = (sums == 0)[codes]
     given = torch.where(weightless, ones, given)
     sums = torch.zeros_like(sums).index_add_(0, codes, given)
-    return given / sums[codes]
+    return given / sums[codes].masked_fill(given == 0, 1)

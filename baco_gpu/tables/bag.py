@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.nn import functional
 from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError
 from baco_gpu.tables.assignments import Labels
-from baco_gpu.tables.base import Device
+from baco_gpu.tables.base import Device, EmbeddingTable
 from baco_gpu.tables.codebook import CodebookEmbedding
 
 MODES = ("sum", "mean", "max")
@@ -62,6 +62,12 @@ class CodebookEmbeddingBag(CodebookEmbedding):
         self.mode = mode
         self.include_last_offset = bool(include_last_offset)
 
+    @classmethod
+    def from_pretrained(cls, table: Tensor | nn.Module, *arguments: Any, **options: Any) -> Self:
+        """As of `CodebookEmbedding`; `mode` and `include_last_offset`, too, are those of a bag where not given."""
+        kept = bag_options(table) if isinstance(table, nn.EmbeddingBag | CodebookEmbeddingBag) else {}
+        return super().from_pretrained(table, *arguments, **kept | options)
+
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         """One row a bag, of shape (bags, embedding_dim); zeros for an empty bag.
 
@@ -80,36 +86,10 @@ class CodebookEmbeddingBag(CodebookEmbedding):
             When `input` is no integer tensor, has neither two dimensions nor one and offsets, or weights come with
             another mode; on the CPU, when an index is out of range.
         """
-        if isinstance(input, Tensor) and input.ndim != (2 if offsets is None else 1):
-            raise InputError(
-                "indices must have two dimensions, or one and offsets, "
-                f"got shape {tuple(input.shape)} and {'no offsets' if offsets is None else 'offsets'}"
-            )
-        if per_sample_weights is not None and self.mode != "sum":
-            raise InputError(f"per_sample_weights need mode 'sum', got mode {self.mode!r}")
+        _check_bags(input, offsets, per_sample_weights, self.mode)
         rows = super().forward(input).reshape(-1, self.embedding_dim)
-        dtype = torch.int64 if offsets is None else offsets.dtype
-        # Every row stands for one place, so a gradient is written once and nothing is added up in passing.
-        places = torch.arange(rows.shape[0], dtype=dtype, device=rows.device).reshape(input.shape)
-
-        def reduced(rows: Tensor, mode: str) -> Tensor:
-            return functional.embedding_bag(
-                places,
-                rows,
-                offsets,
-                mode=mode,
-                per_sample_weights=per_sample_weights,
-                include_last_offset=self.include_last_offset,
-            )
-
-        if self.padding_idx is None or self.mode == "sum":  # padding has an embedding of zeros
-            return reduced(rows, self.mode)
-        # The operator's own padding_idx would fix the number of indices when a module is exported.
-        real = input.reshape(-1, 1) != self.padding_idx
-        count = reduced(real.float(), "sum")
-        if self.mode == "mean":
-            return reduced(rows, "sum") / count.clamp(min=1).to(rows.dtype)
-        return reduced(rows.masked_fill(~real, -torch.inf), "max").masked_fill(count == 0, 0)
+        options = (self.mode, self.include_last_offset, self.padding_idx)
+        return _pooled(rows, input, offsets, per_sample_weights, *options)
 
     def expand(self) -> nn.EmbeddingBag:
         """An `nn.EmbeddingBag` with the expanded table as its own, independent weight."""
@@ -127,6 +107,91 @@ class CodebookEmbeddingBag(CodebookEmbedding):
         return f"{super().extra_repr()}, mode={self.mode!r}{last}"
 
 
-def bag_options(bag: nn.EmbeddingBag) -> dict[str, Any]:
+def bag_options(bag: nn.EmbeddingBag | CodebookEmbeddingBag | TableBag) -> dict[str, Any]:
     """The arguments that make a `CodebookEmbeddingBag` behave as `bag` does."""
     return {"mode": bag.mode, "include_last_offset": bag.include_last_offset}
+
+
+class TableBag(nn.Module):
+    """Bags of ids over any table, called like `torch.nn.EmbeddingBag`.
+
+    Parameters
+    ----------
+    table : EmbeddingTable
+        Whose padding index is left out of bags.
+    mode, include_last_offset : as of `CodebookEmbeddingBag`
+    """
+
+    def __init__(self, table: EmbeddingTable, *, mode: str = "mean", include_last_offset: bool = False) -> None:
+        check_choice("mode", mode, MODES)
+        super().__init__()
+        self.table, self.mode, self.include_last_offset = table, mode, include_last_offset
+        self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
+        self.max_norm, self.norm_type, self.scale_grad_by_freq = None, 2.0, False
+
+    @property
+    def padding_idx(self) -> int | None:
+        return self.table.padding_idx
+
+    @property
+    def sparse(self) -> bool:
+        return bool(getattr(self.table, "sparse", False))
+
+    @property
+    def weight(self) -> Tensor:
+        """As of the table."""
+        return self.table.weight
+
+    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
+        """One row a bag, of shape (bags, embedding_dim); see `CodebookEmbeddingBag.forward`."""
+        _check_bags(input, offsets, per_sample_weights, self.mode)
+        rows = self.table(input).reshape(-1, self.embedding_dim)
+        options = (self.mode, self.include_last_offset, self.padding_idx)
+        return _pooled(rows, input, offsets, per_sample_weights, *options)
+
+    def extra_repr(self) -> str:
+        return f"mode={self.mode!r}" + (", include_last_offset=True" if self.include_last_offset else "")
+
+
+def _check_bags(input: Tensor, offsets: Tensor | None, per_sample_weights: Tensor | None, mode: str) -> None:
+    if isinstance(input, Tensor) and input.ndim != (2 if offsets is None else 1):
+        raise InputError(
+            "indices must have two dimensions, or one and offsets, "
+            f"got shape {tuple(input.shape)} and {'no offsets' if offsets is None else 'offsets'}"
+        )
+    if per_sample_weights is not None and mode != "sum":
+        raise InputError(f"per_sample_weights need mode 'sum', got mode {mode!r}")
+
+
+def _pooled(
+    rows: Tensor,
+    input: Tensor,
+    offsets: Tensor | None,
+    per_sample_weights: Tensor | None,
+    mode: str,
+    include_last_offset: bool,
+    padding_idx: int | None,
+) -> Tensor:
+    """Rows of (number of indices, dim), of which padding's are zero, added up by bags."""
+    dtype = torch.int64 if offsets is None else offsets.dtype
+    # Every row stands for one place, so a gradient is written once and nothing is added up in passing.
+    places = torch.arange(rows.shape[0], dtype=dtype, device=rows.device).reshape(input.shape)
+
+    def reduced(rows: Tensor, mode: str) -> Tensor:
+        return functional.embedding_bag(
+            places,
+            rows,
+            offsets,
+            mode=mode,
+            per_sample_weights=per_sample_weights,
+            include_last_offset=include_last_offset,
+        )
+
+    if padding_idx is None or mode == "sum":  # padding has an embedding of zeros
+        return reduced(rows, mode)
+    # The operator's own padding_idx would fix the number of indices when a module is exported.
+    real = input.reshape(-1, 1) != padding_idx
+    count = reduced(real.float(), "sum")
+    if mode == "mean":
+        return reduced(rows, "sum") / count.clamp(min=1).to(rows.dtype)
+    return reduced(rows.masked_fill(~real, -torch.inf), "max").masked_fill(count == 0, 0)

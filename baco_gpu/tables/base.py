@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -112,6 +113,31 @@ class EmbeddingTable(nn.Module):
         """Take these values for the rows."""
         self.float_rows.copy_(values)
 
+    @property
+    def row_parameter(self) -> nn.Parameter | None:
+        """The parameter of one row of floats each that an optimizer's state is of; None where there is none."""
+        return None
+
+    def set_padding(self, padding_idx: int | None) -> None:
+        """Let an index have zeros for its embedding, of a table that has had none such so far."""
+        self.padding_idx = padding_idx
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether rows are for good what they are."""
+        return False
+
+    def take_rows(self, values: Tensor) -> None:
+        """Take the rows of a trained table, and store them by what the table stores by now."""
+        self.write_rows(values)
+
+    def row_parts(self) -> list[tuple[Tensor, Tensor | float]]:
+        """The rows of every id, and the shares that it has of them."""
+        return [(self.row_numbers(), 1.0)]
+
+    def fit_own(self, source: Tensor) -> None:
+        """Fit what ids have beside their rows to the table (num_embeddings, embedding_dim) that rows were made of."""
+
     def row_numbers(self) -> Tensor:
         """Which row an id has, or the first of them: integers of shape (num_embeddings,)."""
         return torch.arange(self.num_embeddings)
@@ -149,16 +175,29 @@ class EmbeddingTable(nn.Module):
         raise not_served(self)
 
 
+@contextlib.contextmanager
+def normal_tensors() -> Iterator[None]:
+    """Under `torch.inference_mode`, make tensors that training may read later, and that know of being written to."""
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False), torch.no_grad():
+            yield
+    else:
+        yield
+
+
 class Derived(dict[str, tuple[Any, list[Tensor], list[int]]]):
     """What is made of a table's tensors, kept until these are others or were written to."""
 
     def of(self, name: str, sources: list[Tensor], make: Callable[[], _Made]) -> _Made:
+        if any(tensor.is_inference() for tensor in sources):  # of which nobody knows when they are written to
+            return make()
         versions = [tensor._version for tensor in sources]
         if name in self:
             made, known, then = self[name]
             if len(known) == len(sources) and all(map(operator.is_, known, sources)) and then == versions:
                 return made
-        made = make()
+        with normal_tensors():
+            made = make()
         self[name] = (made, sources, versions)
         return made
 

@@ -14,27 +14,28 @@ from baco_gpu.errors import InputError
 from baco_gpu.ops.lookup import (
     NO_PADDING,
     codebook_expand,
-    codebook_lookup,
     list_members,
-    sparse_codebook_lookup,
+    look_up,
 )
-from baco_gpu.ops.quantization import pack, quantized_rows, rounded_rows
-from baco_gpu.ops.reference import check_indices
+from baco_gpu.ops.quantization import check_storable, pack, quantized_rows, rounded_rows
+from baco_gpu.ops.reference import check_indices, decomposed
 from baco_gpu.precision import BITS, row_bytes
 from baco_gpu.tables.assignments import (
     Labels,
+    embedding_options,
+    freeze_like,
     label_array,
     mean_rows,
-    moved_ids,
     padding_index,
     rows_of_labels,
     secondary_rows,
     trained_table,
 )
-from baco_gpu.tables.base import Derived, Device, EmbeddingTable, Size, Stored, numpy_of
+from baco_gpu.tables.base import Derived, Device, Size, Stored, numpy_of
+from baco_gpu.tables.ids import ResizableTable
 
 
-class CodebookEmbedding(EmbeddingTable):
+class CodebookEmbedding(ResizableTable):
     """A table of `num_embeddings` rows, each of which is a row of a smaller codebook, or the mean of two.
 
     Row `i` of the expanded table is `codebook[code_i]`, or `(codebook[code_i] + codebook[secondary_i]) / 2` where
@@ -86,8 +87,6 @@ class CodebookEmbedding(EmbeddingTable):
     labels: Tensor
 
     rounding = True
-
-    _many = False  # whether an id may have several secondary codes
 
     def __init__(
         self,
@@ -142,23 +141,25 @@ class CodebookEmbedding(EmbeddingTable):
     @classmethod
     def from_pretrained(
         cls,
-        table: Tensor | nn.Embedding | nn.EmbeddingBag,
+        table: Tensor | nn.Module,
         codes: Labels,
         secondary: Labels | None = None,
         weights: Tensor | np.ndarray | Sequence[float] | None = None,
         *,
         padding_idx: int | None = None,
-        sparse: bool = False,
+        sparse: bool | None = None,
         **options: Any,
     ) -> Self:
         """Compress a trained table: a row of the codebook is the weighted mean of the rows that share it.
 
         Parameters
         ----------
-        table : floating tensor of shape (num_embeddings, embedding_dim), `nn.Embedding` or `nn.EmbeddingBag`
-            The codebook takes its dtype and device.
-        codes, secondary, padding_idx, sparse : as of `CodebookEmbedding`
-            Secondary codes do not enter the means.
+        table : floating tensor of shape (num_embeddings, embedding_dim), `nn.Embedding`, `nn.EmbeddingBag` or a table
+            The codebook takes its dtype and device, and is frozen where its weight is.
+        codes, secondary : as of `CodebookEmbedding`
+            Secondary codes do not enter the means, nor does the padding index.
+        padding_idx, sparse : as of `CodebookEmbedding`
+            Those of `table`, where it is a module and they are not given.
         weights : non-negative numbers of shape (num_embeddings,), optional
             The weight of every id in the mean of its row, its degree for instance; 1 by default. Where the weights
             of a row sum to zero, its mean is the plain one.
@@ -168,22 +169,23 @@ class CodebookEmbedding(EmbeddingTable):
         Raises
         ------
         InputError
-            When shapes disagree, the table is no floating matrix, or weights are negative or not finite.
+            When shapes disagree, the table is no floating matrix or has `max_norm` or `scale_grad_by_freq`, or weights
+            are negative or not finite.
         """
         source = trained_table(table)
         module = cls(
             codes,
             source.shape[1],
             secondary,
-            padding_idx=padding_idx,
-            sparse=sparse,
             dtype=source.dtype,
             device=source.device,
+            **embedding_options(table, padding_idx, sparse),
             **options,
         )
         if module.num_embeddings != len(source):
             raise InputError(f"codes must have one entry a row of the table ({len(source)}), got {len(codes)}")
-        module.write_rows(mean_rows(source, module.codes, module.num_rows, weights))
+        module.write_rows(mean_rows(source, module.codes, module.num_rows, weights, module.padding_idx))
+        freeze_like(module, table)
         return module
 
     @property
@@ -191,10 +193,8 @@ class CodebookEmbedding(EmbeddingTable):
         """Rows of the codebook."""
         return self.codebook.shape[0]
 
-    @property
-    def weight(self) -> Tensor:
-        """The expanded table of shape (num_embeddings, embedding_dim), through which gradients reach the codebook."""
-        if self.sparse or torch.compiler.is_compiling():
+    def _expanded(self) -> Tensor:
+        if self.sparse or torch.compiler.is_compiling() or decomposed():
             return self._lookup(torch.arange(self.num_embeddings, device=self.codes.device))
         sources = [tensor for tensor in (self.codes, self.secondary) if tensor is not None]
         members = self._kept.of(
@@ -246,6 +246,20 @@ class CodebookEmbedding(EmbeddingTable):
     def float_rows(self) -> Tensor:
         return self.codebook
 
+    @property
+    def row_parameter(self) -> nn.Parameter | None:
+        return self.codebook if len(self.codebook) == self.num_rows else None
+
+    def row_parts(self) -> list[tuple[Tensor, Tensor | float]]:
+        if self.secondary is None:
+            return [(self.codes, 1.0)]
+        half = torch.where(self.secondary == self.codes, 1.0, 0.5).unsqueeze(1)
+        return [(self.codes, half), (self.secondary, torch.where(half == 1, 0.0, half))]
+
+    def set_padding(self, padding_idx: int | None) -> None:
+        super().set_padding(padding_idx)
+        self._kept.clear()
+
     def row_numbers(self) -> Tensor:
         return self.codes
 
@@ -270,6 +284,7 @@ class CodebookEmbedding(EmbeddingTable):
     def _export_rows(self) -> dict[str, Any]:
         if self.bits is None:
             return {"codebook": numpy_of(self.codebook)}
+        check_storable(self.codebook, self.bits)
         integers, scales = quantized_rows(self.codebook, self.bits)
         packed = numpy_of(pack(integers, self.bits))
         return {"codebook": packed, "scales": numpy_of(scales), "bits": self.bits, "dim": self.embedding_dim}
@@ -291,17 +306,33 @@ class CodebookEmbedding(EmbeddingTable):
         return self._lookup(input)
 
     def _lookup(self, indices: Tensor) -> Tensor:
-        lookup = sparse_codebook_lookup if self.sparse else codebook_lookup
         # Of a large codebook, the rows of a batch alone are rounded; compiled lookups serve batches of any size.
-        alone = self.secondary is None and not torch.compiler.is_compiling()
+        alone = self.secondary is None and not torch.compiler.is_compiling() and not decomposed()
         if self.bits is not None and self.rounding and alone and indices.numel() < self.num_rows:
-            rows = lookup(self.codebook, self.codes, None, indices.reshape(-1), self._padding)
+            rows = look_up(self.codebook, self.codes, None, indices.reshape(-1), self._padding, sparse=self.sparse)
             return rounded_rows(rows, self.bits).view(*indices.shape, self.embedding_dim)
-        return lookup(self._rows(), self.codes, self.secondary, indices, self._padding)
+        return look_up(self._rows(), self.codes, self.secondary, indices, self._padding, sparse=self.sparse)
 
     def _rows(self) -> Tensor:
         """The codebook as lookups see it."""
         return rounded_rows(self.codebook, self.bits) if self.bits is not None and self.rounding else self.codebook
+
+    def _latent(self) -> Tensor:
+        seen, self.rounding = self.rounding, False
+        try:
+            return self._expanded()
+        finally:
+            self.rounding = seen
+
+    def _try_rows(self, ids: Tensor, values: Tensor) -> None:
+        rows = self.codes[ids]
+        if self.secondary is not None:
+            single = (self.secondary[ids].view(len(ids), -1) == rows.unsqueeze(1)).all(dim=1)
+            rows, values = rows[single], values[single]
+        self._set_rows(rows.long(), values)
+
+    def _set_rows(self, rows: Tensor, values: Tensor) -> None:
+        self.codebook.index_copy_(0, rows, values.to(self.codebook))
 
     @property
     def _padding(self) -> int:
@@ -311,64 +342,6 @@ class CodebookEmbedding(EmbeddingTable):
         """An `nn.Embedding` with the expanded table as its own, independent weight."""
         table = self.weight.detach().clone()
         return nn.Embedding.from_pretrained(table, freeze=False, padding_idx=self.padding_idx, sparse=self.sparse)
-
-    def resize(self, codes: Labels, secondary: Labels | None = None, *, places: Labels | None = None) -> None:
-        """Give every id its label anew, in place: old ids may have moved, and there may be more of them.
-
-        The codebook stays the parameter that it is, and its optimiser keeps its state. `secondary` of None means none.
-
-        Parameters
-        ----------
-        codes, secondary : integers of shape (number of ids, old and new,), in the label space of `labels`
-        places : integers of shape (num_embeddings,), optional
-            The number that every old id has now, such as `result.users.places_in(grown.users)`: what belongs to an id,
-            as `padding_idx` does, goes with it. Old ids keep their numbers where it is not given.
-
-        Raises
-        ------
-        InputError
-            When a label is not one of the codebook, places are not distinct numbers of ids, or there are too few ids
-            for `padding_idx`.
-        """
-        labels = self.labels.cpu().numpy()
-        rows = rows_of_labels("codes", label_array("codes", codes, minimum=0), labels)
-        second = None if secondary is None else secondary_rows(secondary, labels, rows, columns=self._many)
-        now = None if places is None else moved_ids(places, self.num_embeddings, len(rows))
-        if self.padding_idx is not None:
-            self.padding_idx = padding_index(self.padding_idx if now is None else int(now[self.padding_idx]), len(rows))
-        self.num_embeddings = len(rows)
-        self._register_codes(labels, rows, second, self.codebook.device)
-
-    def with_new_ids(self, codes: Labels, secondary: Labels | None = None) -> Self:
-        """A module with further ids appended, whose labels the codebook already holds; nothing is retrained.
-
-        The new ids are `num_embeddings`, `num_embeddings + 1`, ... The codebook parameter is shared with this module:
-        what is trained in one is seen by both.
-
-        Parameters
-        ----------
-        codes, secondary : integers of shape (number of new ids,), in the label space of `labels`
-            A `secondary` of -1 means none.
-
-        Raises
-        ------
-        InputError
-            When a label is not one of the codebook.
-        """
-        labels = self.labels.cpu().numpy()
-        rows = rows_of_labels("codes", label_array("codes", codes, minimum=0), labels)
-        second = rows if secondary is None else secondary_rows(secondary, labels, rows, columns=self._many)
-        old = self.codes.cpu().numpy()
-        merged = None
-        if self.secondary is not None or secondary is not None:
-            merged = labels[np.concatenate([old if self.secondary is None else self.secondary.cpu().numpy(), second])]
-        other = type(self).__new__(type(self))
-        nn.Module.__init__(other)
-        other.__dict__.update({name: self.__dict__[name] for name in self.__dict__.keys() - other.__dict__.keys()})
-        for parts in ("_parameters", "_buffers", "_modules"):
-            other.__dict__[parts].update(self.__dict__[parts])
-        other.resize(labels[np.concatenate([old, rows])], merged, places=np.arange(self.num_embeddings))
-        return other.train(self.training)
 
     def extra_repr(self) -> str:
         given = {"secondary": self.secondary is not None, "padding_idx": self.padding_idx}

@@ -4,41 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError
-from baco_gpu.tables.assignments import NO_SECONDARY, Labels, label_array
-from baco_gpu.tables.bag import CodebookEmbeddingBag, bag_options
+from baco_gpu.tables.assignments import mean_rows, trained_table
+from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag, bag_options
+from baco_gpu.tables.base import EmbeddingTable, Size, own_optimizers
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.full import FullTable
+from baco_gpu.tables.full import FullTable, tables_in
+from baco_gpu.tables.ids import Assigned, joined
 from baco_gpu.tables.moments import check_optimizer, move_state
-
-
-@runtime_checkable
-class Labelled(Protocol):
-    """Codes of one side, and second codes or None: `CoclusteringResult.users`, for instance."""
-
-    @property
-    def labels(self) -> Any: ...
-
-    @property
-    def secondary(self) -> Any: ...
-
-
-class Codes(NamedTuple):
-    """Codes and second codes as plain arrays."""
-
-    labels: Labels
-    secondary: Labels | None = None
-
+from baco_gpu.tables.optimizers import CombinedOptimizer
 
 _COMPRESSED = (nn.Embedding, FullTable, nn.EmbeddingBag)
-
-Assigned = Labelled | Labels | Sequence[Labelled | Labels]
 
 
 @dataclass(frozen=True)
@@ -70,9 +53,18 @@ class TableReport:
 
 @dataclass(frozen=True)
 class CompressionReport:
-    """What `compress_module` saved, table by table; `print` shows it as a table."""
+    """What `compress_module` saved, table by table; `print` shows it as a table.
+
+    Attributes
+    ----------
+    tables : tuple of TableReport
+    optimizer : torch.optim.Optimizer or None
+        What trains the model from now on: the optimizer that was given, or a `CombinedOptimizer` of it and of those
+        that tables bring along (`RowwiseRMSprop`).
+    """
 
     tables: tuple[TableReport, ...]
+    optimizer: torch.optim.Optimizer | None = None
 
     def total(self, figure: str) -> int:
         """The sum of a figure of `TableReport` over all tables."""
@@ -101,24 +93,28 @@ class CompressionReport:
 
 
 class _Plan(NamedTuple):
-    """One replacement, ready to be made."""
+    """One replacement, ready to be made: of a module by another, which is the table or a bag over it."""
 
     name: str
     places: list[tuple[nn.Module, str]]
     aliases: tuple[str, ...]
-    table: nn.Embedding | nn.EmbeddingBag
-    codebook: CodebookEmbedding
+    old: nn.Embedding | nn.EmbeddingBag
+    table: EmbeddingTable
+    module: nn.Module
+    takes_rows: bool
 
 
 def compress_module(
     model: nn.Module,
-    tables: Mapping[str, Assigned],
+    tables: Mapping[str, Assigned | EmbeddingTable],
     optimizer: torch.optim.Optimizer | None = None,
     weights: Mapping[str, Tensor | np.ndarray | Sequence[float]] | None = None,
     *,
     bits: int | None = None,
+    rows: str = "trained",
+    seed: int = 0,
 ) -> CompressionReport:
-    """Replace embedding tables of `model` by codebooks, in place.
+    """Replace embedding tables of `model` by codebooks or other small tables, in place.
 
     `nn.Embedding` becomes `CodebookEmbedding`, `nn.EmbeddingBag` becomes `CodebookEmbeddingBag`, with the same
     arguments, dtype and device. A row of a codebook is the weighted mean of the trained rows that share it. Where one
@@ -141,7 +137,13 @@ def compress_module(
     weights : mapping of name to non-negative numbers, optional
         Of every row of a table in its mean: the degrees, for instance. 1 where not given.
     bits : int, 16 or from 8 to 2, optional
-        Of a value of the codebooks, which from now on train through the rounding to so many; see `CodebookEmbedding`.
+        Of a value of the codebooks made of labels, which from now on train through the rounding to so many; see
+        `CodebookEmbedding`.
+    rows : {"trained", "own"}
+        Whether tables that are given take the trained rows of the model (means of those that share one, and residuals
+        fitted to what means leave), or keep their own, as where they are made of a trained table.
+    seed : int
+        Of the optimizers that tables bring along.
 
     Returns
     -------
@@ -161,49 +163,119 @@ def compress_module(
             "model must be compressed before DistributedDataParallel wraps it, got a wrapped one: its buckets hold "
             "the old tables"
         )
+    check_choice("rows", rows, ("trained", "own"))
     weights = {} if weights is None else weights
     strangers = sorted(set(weights) - set(tables))
     if strangers:
         raise InputError(f"weights must be of tables that are compressed, got {strangers[0]!r}")
-    plans = [_plan(model, name, assigned, weights.get(name), bits) for name, assigned in tables.items()]
+    plans = [_plan(model, name, given, weights.get(name), bits, rows) for name, given in tables.items()]
+    if len({plan.table for plan in plans}) < len(plans):
+        raise InputError("tables must be one for each name, got one twice")
+    own = _trained_by_own(plans)
     for plan in plans:
         given_twice = [alias for alias in plan.aliases if alias in tables]
         if given_twice:
             raise InputError(f"tables must name a module once, got {plan.name!r} and {given_twice[0]!r}, which are one")
         if optimizer is not None:
-            check_optimizer(optimizer, plan.name, plan.table.weight, sparse=plan.table.sparse)
-    return CompressionReport(tuple(_replace(plan, optimizer) for plan in plans))
+            new = [each for each in plan.table.parameters() if each not in own]
+            sparse = getattr(plan.table, "sparse", False) if new else None
+            check_optimizer(optimizer, plan.name, plan.old.weight, sparse=sparse)
+    _hand_rows_over(plans, weights)
+    for plan in plans:
+        plan.module.requires_grad_(plan.old.weight.requires_grad).train(plan.old.training)
+    trainer = None if optimizer is None else _trainer(plans, optimizer, seed)
+    return CompressionReport(tuple(_replace(plan, optimizer, own) for plan in plans), trainer)
 
 
-def _plan(model: nn.Module, name: str, assigned: Assigned, weights: Any, bits: int | None) -> _Plan:
-    table = _find(model, name)
-    _check_table(model, name, table)
-    codes = _joined(name, assigned)
-    if len(codes.labels) != table.num_embeddings:
-        raise InputError(
-            f"codes of {name!r} must have one entry a row of the table ({table.num_embeddings}), "
-            f"got {len(codes.labels)}"
-        )
-    kind = CodebookEmbeddingBag if isinstance(table, nn.EmbeddingBag) else CodebookEmbedding
+def _trained_by_own(plans: Sequence[_Plan]) -> set[nn.Parameter]:
+    """The parameters that optimizers of the tables' own train, or what these know tables by."""
+    made = own_optimizers([part for plan in plans for part in tables_in(plan.table)], 1.0, 0)
+    return {each for optimizer in made for group in optimizer.param_groups for each in group["params"]}
+
+
+def _trainer(plans: Sequence[_Plan], optimizer: torch.optim.Optimizer, seed: int) -> torch.optim.Optimizer:
+    """The optimizer, beside those that tables bring along, at the rate at which it trained the first of these."""
+    groups = [group for group in optimizer.param_groups for plan in plans if plan.old.weight in set(group["params"])]
+    parts = [part for plan in plans for part in tables_in(plan.table)]
+    own = own_optimizers(parts, float(groups[0]["lr"]), seed) if groups else []
+    if not own:
+        return optimizer
+    return CombinedOptimizer([*getattr(optimizer, "optimizers", [optimizer]), *own])
+
+
+@torch.no_grad()
+def _hand_rows_over(plans: Sequence[_Plan], weights: Mapping[str, Any]) -> None:
+    """Give every row the mean of the trained rows that share it, those of all tables that hold the row."""
+    holders: dict[int, list[_Plan]] = {}
+    for plan in plans:
+        if plan.takes_rows:
+            holders.setdefault(id(plan.table.stored()[0].tensor), []).append(plan)
+    for alike in holders.values():
+        sources = [trained_table(plan.old) for plan in alike]
+        count, first, left_out, each_weight = alike[0].table.stored()[0].rows, 0, [], []
+        for plan, source in zip(alike, sources, strict=True):
+            given = weights.get(plan.name)
+            ones = torch.ones(len(source), dtype=torch.float64, device=source.device)
+            each_weight.append(ones if given is None else torch.as_tensor(given, device=source.device).double())
+            if plan.table.padding_idx is not None:
+                left_out.append(first + plan.table.padding_idx)
+            first += len(source)
+        numbers = torch.cat([plan.table.row_numbers().to(sources[0].device) for plan in alike])
+        padding = torch.tensor(left_out, dtype=torch.int64, device=numbers.device)
+        means = mean_rows(torch.cat(sources), numbers, count, torch.cat(each_weight), padding)
+        alike[0].table.take_rows(means.to(sources[0].dtype))
+        for plan, source in zip(alike, sources, strict=True):
+            plan.table.fit_own(source)
+
+
+def _plan(
+    model: nn.Module, name: str, given: Assigned | EmbeddingTable, weights: Any, bits: int | None, rows: str
+) -> _Plan:
+    old = _find(model, name)
+    _check_table(model, name, old)
     try:
-        codebook = kind.from_pretrained(
-            table,
-            codes.labels,
-            codes.secondary,
-            weights,
-            padding_idx=table.padding_idx,
-            sparse=table.sparse,
-            bits=bits,
-            **(bag_options(table) if isinstance(table, nn.EmbeddingBag) else {}),
-        )
+        table = _fitted(given, old) if isinstance(given, EmbeddingTable) else _codebook(name, given, old, weights, bits)
     except InputError as error:
         raise InputError(f"{name!r}: {error}") from error
-    codebook.codebook.requires_grad_(table.weight.requires_grad)
-    held = [(other, module) for other, module in model.named_modules(remove_duplicate=False) if module is table]
+    module: nn.Module = table
+    if isinstance(old, nn.EmbeddingBag) and not isinstance(table, CodebookEmbeddingBag):
+        module = TableBag(table, **bag_options(old))
+    held = [(other, found) for other, found in model.named_modules(remove_duplicate=False) if found is old]
     places = [(model.get_submodule(other.rpartition(".")[0]), other.rpartition(".")[2]) for other, _ in held]
-    return _Plan(
-        name, places, tuple(other for other, _ in held if other != name), table, codebook.train(table.training)
-    )
+    aliases = tuple(other for other, _ in held if other != name)
+    takes_rows = table is given and rows == "trained" and not table.keeps_rows
+    return _Plan(name, places, aliases, old, table, module, takes_rows)
+
+
+def _codebook(
+    name: str, assigned: Assigned, old: nn.Embedding | nn.EmbeddingBag, weights: Any, bits: int | None
+) -> CodebookEmbedding:
+    codes, kinds = joined(f"of {name!r}", assigned)
+    if len(codes.labels) != old.num_embeddings:
+        raise InputError(
+            f"codes of {name!r} must have one entry a row of the table ({old.num_embeddings}), got {len(codes.labels)}"
+        )
+    kind = CodebookEmbeddingBag if isinstance(old, nn.EmbeddingBag) else CodebookEmbedding
+    codebook = kind.from_pretrained(old, codes.labels, codes.secondary, weights, bits=bits)
+    codebook.kinds = kinds
+    return codebook
+
+
+def _fitted(table: EmbeddingTable, old: nn.Embedding | nn.EmbeddingBag) -> EmbeddingTable:
+    """A table that was given, on the device and with the padding of the one that it replaces."""
+    wanted, got = (old.num_embeddings, old.embedding_dim), (table.num_embeddings, table.embedding_dim)
+    if wanted != got:
+        raise InputError(f"table must be of {wanted[0]} ids and {wanted[1]} dimensions, got {got[0]} and {got[1]}")
+    if isinstance(table, CodebookEmbeddingBag):
+        if not isinstance(old, nn.EmbeddingBag):
+            raise InputError("table must be no bag in the place of an nn.Embedding")
+        if bag_options(table) != bag_options(old):
+            raise InputError(f"table must be a bag of {bag_options(old)}, got {bag_options(table)}")
+    if table.padding_idx is None:
+        table.set_padding(old.padding_idx)
+    elif table.padding_idx != old.padding_idx:
+        raise InputError(f"table must have the padding_idx {old.padding_idx}, got {table.padding_idx}")
+    return table.to(old.weight.device) if table.row_parameter is None else table.to(old.weight)
 
 
 def _find(model: nn.Module, name: str) -> nn.Embedding | nn.EmbeddingBag:
@@ -230,45 +302,23 @@ def _check_table(model: nn.Module, name: str, table: nn.Embedding | nn.Embedding
             raise InputError(f"{name!r} must have a weight of its own, got one that is also {other!r}: untie the two")
 
 
-def _joined(name: str, assigned: Assigned) -> Codes:
-    """One array of codes and one of second codes; the labels of every part of a list are shifted past the last's."""
-    kinds = isinstance(assigned, (list, tuple)) and any(_is_side(part) or np.ndim(part) for part in assigned)
-    parts: Sequence[Any] = assigned if kinds and not _is_side(assigned) else [assigned]  # type: ignore[assignment]
-    labels, secondary, shift = [], [], 0
-    for part in parts:
-        side = part if isinstance(part, Labelled) else Codes(part)
-        own = label_array(f"codes of {name!r}", side.labels, minimum=0)
-        labels.append(own + shift)
-        if side.secondary is None:
-            secondary.append(np.full(len(own), NO_SECONDARY))
-        else:
-            second = label_array(f"secondary codes of {name!r}", side.secondary, minimum=NO_SECONDARY)
-            secondary.append(np.where(second == NO_SECONDARY, NO_SECONDARY, second + shift))
-        shift += int(own.max(initial=-1)) + 1
-    has_secondary = any(isinstance(part, Labelled) and part.secondary is not None for part in parts)
-    return Codes(np.concatenate(labels), np.concatenate(secondary) if has_secondary else None)
-
-
-def _is_side(part: object) -> bool:
-    return isinstance(part, Labelled)
-
-
-def _replace(plan: _Plan, optimizer: torch.optim.Optimizer | None) -> TableReport:
-    weight, codebook = plan.table.weight, plan.codebook
+def _replace(plan: _Plan, optimizer: torch.optim.Optimizer | None, own: set[nn.Parameter]) -> TableReport:
+    weight, table = plan.old.weight, plan.table
     before = after = 0
     if optimizer is not None:
-        before, after = move_state(optimizer, weight, codebook)
+        before, after = move_state(optimizer, weight, table, [each for each in table.parameters() if each not in own])
     for parent, attribute in plan.places:
-        setattr(parent, attribute, codebook)
+        setattr(parent, attribute, plan.module)
+    size = Size.of(table.stored())
     return TableReport(
         name=plan.name,
         aliases=plan.aliases,
         rows_before=len(weight),
-        rows_after=codebook.num_rows,
+        rows_after=size.rows,
         parameters_before=weight.numel(),
-        parameters_after=codebook.parameter_count,
+        parameters_after=size.parameters,
         bytes_before=weight.nbytes,
-        bytes_after=codebook.nbytes,
+        bytes_after=size.nbytes,
         optimizer_bytes_before=before,
         optimizer_bytes_after=after,
     )

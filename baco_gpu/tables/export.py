@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from baco_gpu.errors import InputError
 from baco_gpu.serving.onnx_graph import save_onnx
 from baco_gpu.serving.table import ServedTable, save_codebooks
 from baco_gpu.tables.base import EmbeddingTable
 from baco_gpu.tables.full import as_table
 
 ONLY_TABLE = "table"
+LARGEST_ONNX = 2**31 - 2**20  # bytes of a table: a message of protobuf has 2 GiB at most, nodes among them
 
 
 def export_codebook(tables: EmbeddingTable | Mapping[str, EmbeddingTable], path: str | os.PathLike[str]) -> Path:
@@ -38,8 +40,16 @@ def export_codebook(tables: EmbeddingTable | Mapping[str, EmbeddingTable], path:
 
 
 def export_onnx(module: EmbeddingTable, path: str | os.PathLike[str]) -> Path:
-    """Write the lookup of one module as an ONNX model; see `baco_gpu.serving.onnx_graph.save_onnx`."""
-    return save_onnx(served_table(module), path)
+    """Write the lookup of one module as an ONNX model; see `baco_gpu.serving.onnx_graph.save_onnx`.
+
+    Raises InputError, too, where the table takes more than the 2 GiB that one file of ONNX holds.
+    """
+    table = served_table(module)
+    if table.nbytes > LARGEST_ONNX:
+        raise InputError(
+            f"a file of ONNX holds {LARGEST_ONNX:,} bytes, and the table has {table.nbytes:,}: use export_codebook"
+        )
+    return save_onnx(table, path)
 
 
 def served_table(module: EmbeddingTable) -> ServedTable:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from baco_gpu.tables.bag import TableBag
 from baco_gpu.tables.base import EmbeddingTable, Size, Stored, not_served
 
 
@@ -28,6 +29,11 @@ class FullTable(nn.Embedding, EmbeddingTable):
     def float_rows(self) -> Tensor:
         return self.weight
 
+    @property
+    def row_parameter(self) -> nn.Parameter | None:
+        weight: Any = self.weight
+        return weight
+
     @torch.no_grad()
     def initialize(self, std: float, generator: torch.Generator | None = None) -> None:
         """As of `EmbeddingTable`; the padding row stays zero."""
@@ -45,6 +51,8 @@ def as_table(module: nn.Module) -> EmbeddingTable:
         return module
     if isinstance(module, nn.Embedding):
         return FullTable.of(module)
+    if isinstance(module, TableBag):
+        return module.table
     raise not_served(module)
 
 

@@ -11,8 +11,8 @@ from torch.autograd.function import once_differentiable
 
 from baco_gpu.checks import check_number
 from baco_gpu.errors import InputError
-from baco_gpu.ops.lookup import NO_PADDING, codebook_lookup, sparse_codebook_lookup
-from baco_gpu.ops.reference import check_range
+from baco_gpu.ops.lookup import NO_PADDING, look_up
+from baco_gpu.ops.reference import check_range, decomposed
 from baco_gpu.ops.segments import add_by_row_, widened
 from baco_gpu.ops.sparse_product import SparseRows
 from baco_gpu.tables.assignments import Labels
@@ -69,10 +69,8 @@ class MixedCodebookEmbedding(CodebookEmbedding):
         second = rows if secondary is None else secondary
         super()._register_codes(labels, rows, second.reshape(len(rows), -1), device)
 
-    @property
-    def weight(self) -> Tensor:
-        """The expanded table of shape (num_embeddings, embedding_dim), through which gradients reach the codebook."""
-        if self.sparse or torch.compiler.is_compiling():
+    def _expanded(self) -> Tensor:
+        if self._in_parts:
             return self._lookup(torch.arange(self.num_embeddings, device=self.codes.device))
         table: Tensor = _MixedTable.apply(
             self._rows(), self._kept.of("mixture", [self.codes, self.secondary], self._mixture)
@@ -81,6 +79,9 @@ class MixedCodebookEmbedding(CodebookEmbedding):
 
     def export_arrays(self) -> dict[str, Any]:
         return {**super().export_arrays(), "own_share": self.own_share}
+
+    def row_parts(self) -> list[tuple[Tensor, Tensor | float]]:
+        return [(column, share) for column, share in zip(self._columns().T.unbind(0), self._shares(), strict=True)]
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, secondary_rows={self.secondary.shape[1]}, own_share={self.own_share:g}"
@@ -96,10 +97,12 @@ class MixedCodebookEmbedding(CodebookEmbedding):
 
     def _lookup(self, indices: Tensor) -> Tensor:
         rows, shares = self._rows(), self._shares()
-        if self.sparse or torch.compiler.is_compiling():
-            lookup = sparse_codebook_lookup if self.sparse else codebook_lookup
+        if self._in_parts:
             parts = zip(self._columns().T.contiguous().unbind(0), shares, strict=True)
-            terms = [lookup(rows, column, None, indices, self._padding) * share for column, share in parts]
+            terms = [
+                look_up(rows, column, None, indices, self._padding, sparse=self.sparse) * share
+                for column, share in parts
+            ]
             return torch.stack(terms).sum(0)
         flat = indices.reshape(-1)
         check_range("indices", flat, self.num_embeddings)
@@ -108,6 +111,11 @@ class MixedCodebookEmbedding(CodebookEmbedding):
         if self.padding_idx is not None:
             mixed = mixed.masked_fill((flat == self.padding_idx).unsqueeze(1), 0)
         return mixed.view(*indices.shape, self.embedding_dim)
+
+    @property
+    def _in_parts(self) -> bool:
+        """Whether every secondary row is looked up by itself."""
+        return self.sparse or torch.compiler.is_compiling() or decomposed()
 
     def _mixture(self) -> _Mixture:
         return _Mixture.of(self._columns(), self._shares(), self.codebook, self._padding)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from baco_gpu.errors import InputError
-from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.base import EmbeddingTable
 
 # Which entries of an optimiser's state are first and which are second moments; the rest are step counts.
 _MOMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -29,15 +29,21 @@ _MOMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 _TAKES_SPARSE = ("SGD", "SparseAdam", "Adagrad")
 
 
-def check_optimizer(optimizer: torch.optim.Optimizer, name: str, weight: Tensor, *, sparse: bool) -> None:
-    """Raise InputError where the optimiser cannot train the codebook of table `name`, or its state cannot move."""
+def check_optimizer(optimizer: torch.optim.Optimizer, name: str, weight: Tensor, *, sparse: bool | None) -> None:
+    """Raise InputError where the optimiser cannot train what takes the place of `name`, or its state cannot move.
+
+    `sparse` says which gradients it is to take: None where it is to take none.
+    """
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
-    if _groups_of(optimizer, weight) == []:
+    optimizer = holder_of(optimizer, weight)
+    if _groups_of(optimizer, weight) == [] or sparse is None:
         return
     kind = type(optimizer).__name__
     if sparse and _family(optimizer) not in (*_TAKES_SPARSE, None):
         raise InputError(f"{name!r} has sparse gradients, and {kind} takes none: use one of {', '.join(_TAKES_SPARSE)}")
+    if not sparse and _family(optimizer) == "SparseAdam":
+        raise InputError(f"{name!r} has dense gradients by now, and {kind} takes sparse ones alone")
     known = _roles(optimizer)
     for key, value in optimizer.state.get(weight, {}).items():
         if isinstance(value, Tensor) and value.ndim and key not in known:
@@ -49,40 +55,49 @@ def check_optimizer(optimizer: torch.optim.Optimizer, name: str, weight: Tensor,
             raise InputError(f"{key!r} of the optimizer must have the shape of {name!r}, got {tuple(value.shape)}")
 
 
+def holder_of(optimizer: torch.optim.Optimizer, weight: Tensor) -> torch.optim.Optimizer:
+    """The one of several combined optimizers that has the weight; the optimizer itself where it is one."""
+    parts = getattr(optimizer, "optimizers", [optimizer])
+    return next((part for part in parts if _groups_of(part, weight)), optimizer)
+
+
 @torch.no_grad()
-def move_state(optimizer: torch.optim.Optimizer, weight: Tensor, codebook: CodebookEmbedding) -> tuple[int, int]:
-    """Put the codebook where `weight` was, with its state summed by row; the bytes of the state before and after."""
-    for group in _groups_of(optimizer, weight):
-        group["params"] = [codebook.codebook if each is weight else each for each in group["params"]]
-    state = optimizer.state.pop(weight, None)
-    if not state:
-        return 0, 0
-    first, _ = _MOMENTS[_family(optimizer) or ""] if _family(optimizer) else ((), ())
+def move_state(
+    optimizer: torch.optim.Optimizer, weight: Tensor, table: EmbeddingTable, parameters: list[Tensor]
+) -> tuple[int, int]:
+    """Put `parameters` where `weight` was, with its state summed by row; the bytes of the state before and after."""
+    holder = holder_of(optimizer, weight)
+    held = {each for group in optimizer.param_groups for each in group["params"]}
+    new = [each for each in parameters if each not in held]
+    for group in _groups_of(holder, weight):
+        place = next(place for place, each in enumerate(group["params"]) if each is weight)
+        group["params"][place : place + 1] = new
+    state = holder.state.pop(weight, None)
+    rows = table.row_parameter
+    if not state or rows is None or all(rows is not each for each in parameters):
+        return _nbytes(state or {}), 0
+    first, _ = _MOMENTS[_family(holder) or ""] if _family(holder) else ((), ())
+    shared = holder.state.get(rows, {})  # with a table that has been moved already
     moved = {}
     for key, value in state.items():
         if isinstance(value, Tensor) and value.ndim:
-            moved[key] = _summed(value, codebook, squared=key not in first)
+            moved[key] = _summed(value, table, rows, squared=key not in first) + shared.get(key, 0)
         else:
             moved[key] = value
-    optimizer.state[codebook.codebook] = moved
+    holder.state[rows] = moved
     return _nbytes(state), _nbytes(moved)
 
 
-def _summed(moment: Tensor, codebook: CodebookEmbedding, *, squared: bool) -> Tensor:
-    """The moments of a table's rows, (num_embeddings, dim), summed by the rows of the codebook that they read."""
-    codes, secondary = codebook.codes, codebook.secondary
+def _summed(moment: Tensor, table: EmbeddingTable, rows: Tensor, *, squared: bool) -> Tensor:
+    """The moments of a table's rows, (num_embeddings, dim), summed by the rows that take their place."""
     terms = moment.double()
-    if codebook.padding_idx is not None:
+    if table.padding_idx is not None:
         terms = terms.clone()
-        terms[codebook.padding_idx] = 0
-    total = terms.new_zeros((codebook.num_rows, terms.shape[1]))
-    if secondary is None:
-        total.index_add_(0, codes.long(), terms)
-    else:
-        single = (secondary == codes).unsqueeze(1)
-        share = torch.where(single, 1.0, 0.25 if squared else 0.5).to(terms.dtype)
-        total.index_add_(0, codes.long(), terms * share)
-        total.index_add_(0, secondary.long(), torch.where(single, 0.0, terms * share))
+        terms[table.padding_idx] = 0
+    total = terms.new_zeros(rows.shape)
+    for numbers, share in table.row_parts():
+        part = share**2 if squared else share
+        total.index_add_(0, numbers.long().to(terms.device), terms * part)
     return total.to(moment.dtype)
 
 

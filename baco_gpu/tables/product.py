@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError
-from baco_gpu.ops.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members
+from baco_gpu.ops.lookup import NO_PADDING, codebook_expand, list_members, look_up
 from baco_gpu.ops.product_quantization import (
     codewords,
     join_pieces,
@@ -22,7 +22,8 @@ from baco_gpu.ops.product_quantization import (
     signs_of,
     store,
 )
-from baco_gpu.ops.reference import check_range
+from baco_gpu.ops.quantization import as_if_unrounded
+from baco_gpu.ops.reference import check_range, decomposed
 from baco_gpu.precision import LEAST_LENGTH, LENGTH_PARTS, NUMBER_BITS, ProductFormat
 from baco_gpu.tables.assignments import Labels
 from baco_gpu.tables.base import Device, Stored, numpy_of
@@ -149,10 +150,29 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         """
         self.check_floats()
         for rows in self.blocks():
-            floats = self.floats(rows)
-            self.numbers[rows] = nearest_numbers(floats, self.centroids, self.form)
-            if self.scales is not None:
-                self.scales[rows] = lengths_of(floats, self._directions(rows))
+            self._reassign(rows)
+
+    def _reassign(self, rows: Tensor) -> None:
+        floats = self.floats(rows)
+        if not floats.isfinite().all():
+            raise InputError("rows must be finite to be encoded, got NaN or infinity")
+        self.numbers[rows] = nearest_numbers(floats, self.centroids, self.form)
+        if self.scales is not None:
+            self.scales[rows] = lengths_of(floats, self._directions(rows))
+
+    def _set_rows(self, rows: Tensor, values: Tensor) -> None:
+        distinct = rows.unique()
+        if len(distinct) < len(rows):
+            firsts = (rows.unsqueeze(0) == distinct.unsqueeze(1)).int().argmax(dim=1)
+            rows, values = distinct, values[firsts]
+        self.set_floats(rows, values)
+        if self.rounding:
+            self._reassign(rows)
+
+    def _close(self, now: Tensor, wanted: Tensor) -> Tensor:
+        if self.behind is None:
+            return super()._close(now, wanted)
+        return (now - wanted).abs() <= 4 * wanted.abs().amax(dim=1, keepdim=True) / 2**self.behind.bits
 
     def blocks(self) -> Iterator[Tensor]:
         """The numbers of all rows, in parts: whoever goes through these has floats of a part of the table at a time."""
@@ -225,6 +245,17 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         else:
             self.behind.write_rows(values)
 
+    @property
+    def keeps_rows(self) -> bool:
+        return not self.has_floats
+
+    def take_rows(self, values: Tensor) -> None:
+        if self.encoded and torch.equal(values.to(self.floats()), self.floats()):
+            return
+        self.write_rows(values)
+        if self.encoded:
+            self.reassign()
+
     def check_training(self, *, std: float | None, cuda_graph: bool) -> None:
         if std is not None and not self.has_floats:
             raise InputError(
@@ -275,7 +306,8 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
     def _lookup(self, indices: Tensor) -> Tensor:
         # Of a large codebook, the rows of a batch alone are put together; see `CodebookEmbedding._lookup`.
-        alone = self.secondary is None and self.padding_idx is None and not torch.compiler.is_compiling()
+        whole = torch.compiler.is_compiling() or decomposed()
+        alone = self.secondary is None and self.padding_idx is None and not whole
         made = self._seen_stored or self.behind is not None
         if not (made and alone and indices.numel() < self.num_rows):
             return super()._lookup(indices)
@@ -297,7 +329,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
             return floats
         stored = self._stored(rows)
         if floats is not None:
-            stored = _Unrounded.apply(floats, stored)
+            stored = as_if_unrounded(floats, stored)
         return stored
 
     def _new_codebook(self, rows: int, dtype: torch.dtype | None, device: Device) -> Tensor:
@@ -329,13 +361,14 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         form = self.form
         numbers = read(self.numbers if rows is None else self.numbers.index_select(0, rows))
         flat = numbers.view(-1)
-        if rows is None and len(flat) >= form.codewords and not torch.compiler.is_compiling():
+        plain = torch.compiler.is_compiling() or decomposed()
+        if rows is None and len(flat) >= form.codewords and not plain:
             table = codewords(self.centroids, form)
             members = self._kept.of("pieces", [self.numbers], lambda: list_members(flat, None, NO_PADDING, len(table)))
             pieces = codebook_expand(table, flat, None, NO_PADDING, *members)
         else:
             every = torch.arange(form.centroids, dtype=torch.int32, device=flat.device)
-            pieces = codebook_lookup(self.centroids, every, None, flat >> form.signs, NO_PADDING)
+            pieces = look_up(self.centroids, every, None, flat >> form.signs, NO_PADDING)
             pieces = pieces * signs_of(flat, form).to(pieces)
         return join_pieces(pieces.view(*numbers.shape, form.width), form)
 
@@ -359,16 +392,4 @@ class ProductCodebookEmbedding(CodebookEmbedding):
 
 def _rows_of(table: Tensor, rows: Tensor) -> Tensor:
     """`table[rows]`, whose gradient is always the same."""
-    return codebook_lookup(table, rows, None, torch.arange(len(rows), device=rows.device), NO_PADDING)
-
-
-class _Unrounded(torch.autograd.Function):
-    """Forward what is stored; backward as if that were the floats, and to what it is made of."""
-
-    @staticmethod
-    def forward(ctx: Any, floats: Tensor, stored: Tensor) -> Tensor:
-        return stored.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        return grad, grad
+    return look_up(table, rows, None, torch.arange(len(rows), device=rows.device), NO_PADDING)

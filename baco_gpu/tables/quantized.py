@@ -11,18 +11,20 @@ from torch.autograd.function import once_differentiable
 
 from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.errors import InputError
-from baco_gpu.ops.quantization import pack, quantized_rows, stochastic_rows, unpack, values_of
-from baco_gpu.ops.reference import check_indices, check_range
+from baco_gpu.ops.quantization import check_storable, pack, quantized_rows, stochastic_rows, unpack, values_of
+from baco_gpu.ops.reference import check_indices, check_range, in_several_processes, transformed
 from baco_gpu.ops.segments import add_by_row_
 from baco_gpu.precision import BITS, SCALE_BYTES, packed_width
-from baco_gpu.tables.assignments import padding_index, trained_table
-from baco_gpu.tables.base import Device, EmbeddingTable, Stored, numpy_of
+from baco_gpu.tables.assignments import embedding_options, freeze_like, padding_index, trained_table
+from baco_gpu.tables.base import Device, Stored, numpy_of
 from baco_gpu.tables.rowwise import RowwiseRMSprop
+from baco_gpu.tables.weight import ExpandedTable
 
+MOST_PASSES = 16  # backward passes whose gradients wait where nothing is there to take them
 _BLOCK = 1 << 13  # rows that are floats at a time where all are drawn or rounded
 
 
-class LowPrecisionEmbedding(EmbeddingTable):
+class LowPrecisionEmbedding(ExpandedTable):
     """A table of `num_embeddings` rows, each stored as integers of few bits and a scale, in training as in serving.
 
     Called like `torch.nn.Embedding`: indices of any shape in, float32 of shape (*indices.shape, embedding_dim) out.
@@ -57,6 +59,9 @@ class LowPrecisionEmbedding(EmbeddingTable):
     integers: Tensor
     scales: Tensor
     anchor: nn.Parameter
+    is_trained = False  # whether there is a `RowwiseRMSprop` for it
+
+    _passes, _looked_up = 0, False  # of backward passes whose gradients wait
 
     def __init__(
         self,
@@ -83,25 +88,26 @@ class LowPrecisionEmbedding(EmbeddingTable):
         self.reset_parameters()
 
     @classmethod
-    def from_pretrained(cls, table: Tensor | nn.Embedding, *, padding_idx: int | None = None, bits: int = 8) -> Self:
+    def from_pretrained(cls, table: Tensor | nn.Module, *, padding_idx: int | None = None, bits: int = 8) -> Self:
         """A trained table rounded to the nearest integers, on its device, to be trained on.
 
         Parameters
         ----------
-        table : floating tensor of shape (num_embeddings, embedding_dim), or `nn.Embedding`
+        table : floating tensor of shape (num_embeddings, embedding_dim), `nn.Embedding` or another table
         padding_idx, bits : as of `LowPrecisionEmbedding`
+            The padding index is that of `table`, where it is a module and none is given.
 
         Raises
         ------
         InputError
-            When the table is no floating matrix, or not finite.
+            When the table is no floating matrix, not finite, or has values beyond what integers of so few bits hold.
         """
         source = trained_table(table)
-        if not source.isfinite().all():
-            raise InputError("table must be finite, got NaN or infinity")
         rows, dim = source.shape
-        module = cls(rows, dim, padding_idx, bits=bits, device=source.device)
+        padding = embedding_options(table, padding_idx, None)["padding_idx"]
+        module = cls(rows, dim, padding, bits=bits, device=source.device)
         module.write_all(source)
+        freeze_like(module, table)
         return module
 
     @torch.no_grad()
@@ -137,10 +143,17 @@ class LowPrecisionEmbedding(EmbeddingTable):
         arrays = {"codebook": numpy_of(self.integers), "scales": numpy_of(self.scales)}
         return {**arrays, "bits": self.bits, "dim": self.embedding_dim, "padding_idx": self.padding_idx}
 
-    @property
-    def weight(self) -> Tensor:
-        """The table as floats, (num_embeddings, embedding_dim), through which gradients reach the module."""
+    def _expanded(self) -> Tensor:
         return self._look_up(None)
+
+    def _latent(self) -> Tensor:
+        return self.read()
+
+    def _try_rows(self, ids: Tensor, values: Tensor) -> None:
+        self.write(ids, values.float())
+
+    def _close(self, now: Tensor, wanted: Tensor) -> Tensor:
+        return torch.ones_like(now, dtype=torch.bool)  # every id has a row, which is rounded
 
     @torch.compiler.disable
     def forward(self, input: Tensor) -> Tensor:
@@ -173,6 +186,7 @@ class LowPrecisionEmbedding(EmbeddingTable):
             See `baco_gpu.ops.quantization.stochastic_rows`.
         """
         if chances is None:
+            check_storable(values, self.bits)
             integers, scales = quantized_rows(values, self.bits)
         else:
             integers, scales = stochastic_rows(values, self.bits, chances)
@@ -191,7 +205,7 @@ class LowPrecisionEmbedding(EmbeddingTable):
 
         Rows without any are left out; of a gradient of the whole table (`weight`), those where it is zero.
         """
-        taken, self._gradients = self._gradients, []
+        taken, self._gradients, self._passes = self._gradients, [], 0
         whole = [gradient for rows, gradient in taken if rows is None]
         parts = [(rows, gradient) for rows, gradient in taken if rows is not None]
         if whole:
@@ -220,8 +234,38 @@ class LowPrecisionEmbedding(EmbeddingTable):
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}, bits={self.bits}"
 
     def _look_up(self, rows: Tensor | None) -> Tensor:
+        if not (torch.is_grad_enabled() and self.anchor.requires_grad):
+            return self.read(rows)
+        if transformed():
+            raise InputError("torch.func must not differentiate a LowPrecisionEmbedding, whose gradients stay with it")
+        if in_several_processes():
+            raise InputError(
+                "DistributedDataParallel must not train a LowPrecisionEmbedding, whose gradients it does not see and "
+                "would leave different in every process"
+            )
+        self._looked_up = True
         out: Tensor = _Lookup.apply(self.anchor, self, rows)
         return out
+
+    def leave_gradient(self, rows: Tensor | None, gradient: Tensor) -> None:
+        """Keep the gradient of these rows, or of all, until an optimizer takes it.
+
+        Raises InputError when those of `MOST_PASSES` backward passes are there and no `RowwiseRMSprop` has been made
+        for the table. Where there is one, what waits takes no more memory than the table as floats takes twice.
+        """
+        if self._looked_up:
+            self._passes, self._looked_up = self._passes + 1, False
+        if self._passes > MOST_PASSES and not self.is_trained:
+            raise InputError(
+                f"gradients of {MOST_PASSES} backward passes wait for baco_gpu.RowwiseRMSprop, and none has been made "
+                f"for this {self._get_name()}, which no other optimizer trains"
+            )
+        self._gradients.append((rows, gradient))
+        waiting = sum(len(part) for _, part in self._gradients)
+        if self._passes > 1 and waiting > 2 * self.num_embeddings:
+            passes = self._passes
+            self._gradients = [self.take_gradient()]
+            self._passes = passes
 
     def _write_block(self, start: int, values: Tensor) -> None:
         """Store the rows from `start` on; the padding row is zero."""
@@ -256,5 +300,5 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
-        ctx.table._gradients.append((ctx.rows, gradient))
+        ctx.table.leave_gradient(ctx.rows, gradient)
         return None, None, None

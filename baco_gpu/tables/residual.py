@@ -13,7 +13,7 @@ from torch.nn import functional
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.tables.assignments import Labels, carried, label_array, trained_table
-from baco_gpu.tables.base import Stored, numpy_of
+from baco_gpu.tables.base import Stored, normal_tensors, numpy_of
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.mixed import MixedCodebookEmbedding
 
@@ -78,7 +78,7 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls,
-        table: Tensor | nn.Embedding,
+        table: Tensor | nn.Module,
         codes: Labels,
         secondary: Labels | None = None,
         weights: Tensor | np.ndarray | None = None,
@@ -86,51 +86,46 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
         residual_dim: int,
         residual_ids: Labels | None = None,
         padding_idx: int | None = None,
+        sparse: bool | None = None,
+        **options: Any,
     ) -> ResidualCodebookEmbedding:
         """Compress a trained table: its codebook is that of `CodebookEmbedding.from_pretrained`, and the residuals are
         the best approximation of that rank to what the codebook leaves of their rows (Eckart and Young, 1936).
 
         Parameters
         ----------
-        table, codes, secondary, weights, padding_idx : as of `CodebookEmbedding.from_pretrained`
-        residual_dim, residual_ids : as of `ResidualCodebookEmbedding`
+        table, codes, secondary, weights, padding_idx, sparse : as of `CodebookEmbedding.from_pretrained`
+        residual_dim, residual_ids, options : as of `ResidualCodebookEmbedding`
 
         Raises
         ------
         InputError
             As either of the two does.
         """
-        shared = CodebookEmbedding.from_pretrained(table, codes, secondary, weights, padding_idx=padding_idx)
-        source = trained_table(table)
-        module = cls(
-            codes,
-            source.shape[1],
-            secondary,
-            residual_dim=residual_dim,
-            residual_ids=residual_ids,
-            padding_idx=padding_idx,
-            dtype=source.dtype,
-            device=source.device,
+        sizes = {"residual_dim": residual_dim, "residual_ids": residual_ids}
+        module = super().from_pretrained(
+            table, codes, secondary, weights, padding_idx=padding_idx, sparse=sparse, **sizes, **options
         )
-        with torch.no_grad():
-            module.codebook.copy_(shared.codebook)
-            own = module._own_ids()
-            left = (source[own] - shared.weight[own]).double()
-            # The eigenvectors of the small Gram matrix are the right singular vectors; eigenvalues ascend.
-            directions = torch.linalg.eigh(left.T @ left).eigenvectors.flip(1)[:, : module.residual_dim]
-            module.basis.copy_(directions.T)
-            module.residual[:-1] = (left @ directions).to(source.dtype)
+        module.fit_own(trained_table(table))
         return module
+
+    @torch.no_grad()
+    def fit_own(self, source: Tensor) -> None:
+        self.residual.zero_()
+        own = self._own_ids()
+        left = (source[own] - self.weight[own]).double()
+        # The eigenvectors of the small Gram matrix are the right singular vectors; eigenvalues ascend.
+        directions = torch.linalg.eigh(left.T @ left).eigenvectors.flip(1)[:, : self.residual_dim]
+        self.basis.copy_(directions.T)
+        self.residual[:-1] = (left @ directions).to(source.dtype)
 
     @property
     def residual_dim(self) -> int:
         """The rank of the residuals."""
         return self.basis.shape[0]
 
-    @property
-    def weight(self) -> Tensor:
-        """The expanded table of shape (num_embeddings, embedding_dim), through which gradients reach all parameters."""
-        return super().weight + self._residuals(self.residual_rows)
+    def _expanded(self) -> Tensor:
+        return super()._expanded() + self._residuals(self.residual_rows)
 
     def stored(self) -> list[Stored]:
         """As of `CodebookEmbedding`; and the residuals, their basis, and the index of them: one parameter for each id
@@ -172,15 +167,11 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
         shared = super().forward(input)
         return shared + self._residuals(self.residual_rows[input])
 
-    def resize(self, codes: Labels, secondary: Labels | None = None, *, places: Labels | None = None) -> None:
-        """As `CodebookEmbedding.resize`; ids keep their residuals, new ones have none.
+    def _check_places(self, count: int, places: Any) -> None:
+        """Residuals belong to ids, and so `places` must say where the old ids are as soon as there are others.
 
-        Residuals belong to ids, and so `places` must say where the old ids are as soon as there are others: numbers of
-        sorted raw ids move when new ones come between them.
-
-        Raises InputError as that does, when there are fewer ids than before, and when there are more and no places.
+        Numbers of sorted raw ids move when new ones come between them.
         """
-        count = len(codes)
         if count < self.num_embeddings:
             raise InputError(f"codes must be of {self.num_embeddings} ids or more, got {count}")
         if places is None and count > self.num_embeddings:
@@ -188,11 +179,15 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
                 f"places must be given where {self.num_embeddings} ids become {count}, got None: residuals belong to "
                 "ids, and result.users.places_in(grown.users) says where the old ones are now"
             )
+
+    def _resize(self, codes: Labels, secondary: Labels | None, places: Labels | None) -> None:
+        """Ids keep their residuals, new ones have none."""
         old = self.residual_rows
-        super().resize(codes, secondary, places=places)
+        super()._resize(codes, secondary, places)
         if places is not None:
-            nobody = old.new_full((count,), len(self.residual) - 1)
-            self.register_buffer("residual_rows", carried(old, places, nobody))
+            with normal_tensors():
+                nobody = old.new_full((len(codes),), len(self.residual) - 1)
+                self.register_buffer("residual_rows", carried(old, places, nobody))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, residual_dim={self.residual_dim}, residual_ids={len(self.residual) - 1}"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from baco_gpu.checks import check_integer, check_number
 from baco_gpu.cuda.launch import Launcher
 from baco_gpu.cuda.plan import WARP, shared_grid
-from baco_gpu.errors import InputError
+from baco_gpu.errors import BacoError, InputError
 from baco_gpu.ops.counters import odd_words, random_chances
 from baco_gpu.ops.dispatch import launcher_of
 from baco_gpu.ops.quantization import pack, unpack
@@ -20,6 +20,14 @@ from baco_gpu.precision import least_scale, midpoint, scale_values
 
 KERNEL_LEVELS = {8: "unsigned char", 16: "unsigned short"}  # of the bits that there is a kernel for, what holds a value
 _MOST_COUNTED = 255  # a byte
+
+
+# The greatest value of a gradient: a mean of squares is to be a finite float32.
+GREATEST_GRADIENT = 1.8e19
+
+
+class NonFiniteGradientError(BacoError, ArithmeticError):
+    """A gradient is NaN, infinite or beyond `GREATEST_GRADIENT`; no row of any table has been moved."""
 
 
 class IntegerRows(Protocol):
@@ -31,6 +39,7 @@ class IntegerRows(Protocol):
     integers: Tensor
     scales: Tensor
     anchor: nn.Parameter
+    is_trained: bool
 
     def read(self, rows: Tensor | None = None) -> Tensor: ...
     def write(self, rows: Tensor, values: Tensor, chances: Tensor | None = None) -> None: ...
@@ -73,7 +82,8 @@ class RowwiseRMSprop(torch.optim.Optimizer):
     a function of the seed, the step, the row and the dimension.
 
     A step takes the gradients from the tables, so that the next backward pass begins anew. Other parameters of a model
-    need an optimiser of their own beside this one.
+    need an optimiser of their own beside this one. Where a gradient is NaN, infinite or beyond 1.8e19, the step raises
+    `NonFiniteGradientError` before it moves a row, and the gradients are forgotten: integers could not show it.
 
     Parameters
     ----------
@@ -105,6 +115,8 @@ class RowwiseRMSprop(torch.optim.Optimizer):
             raise InputError(f"tables must be of LowPrecisionEmbedding, one at least, got {tables!r}")
         self.seed = check_integer("seed", seed, minimum=0, maximum=2**63 - 2)
         self._tables = {table.anchor: table for table in found}
+        for table in found:
+            table.is_trained = True
         self._odd: dict[Tensor, Tensor] = {}
         defaults = {"lr": check_number("lr", lr, above=0.0), "eps": check_number("eps", eps, above=0.0)}
         super().__init__([*self._tables], defaults)
@@ -116,10 +128,12 @@ class RowwiseRMSprop(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        taken = {anchor: table.take_gradient() for anchor, table in self._tables.items()}
+        for anchor, (rows, gradient) in taken.items():
+            _check_gradient(self._tables[anchor], rows, gradient)
         for group in self.param_groups:
             for place, anchor in enumerate(group["params"]):
-                table = self._tables[anchor]
-                rows, gradient = table.take_gradient()
+                table, (rows, gradient) = self._tables[anchor], taken[anchor]
                 if not len(rows):
                     continue
                 state = self._state_of(table)
@@ -153,6 +167,9 @@ class RowwiseRMSprop(torch.optim.Optimizer):
                 state["count"] = state["count"].to(torch.uint8)
                 state["step"] = state["step"].to(anchor.device)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "seed": self.seed, "_tables": self._tables, "_odd": self._odd}
+
     def _state_of(self, table: IntegerRows) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.state[table.anchor]
         if not state:
@@ -163,15 +180,32 @@ class RowwiseRMSprop(torch.optim.Optimizer):
         return state
 
 
+def _check_gradient(table: IntegerRows, rows: Tensor, gradient: Tensor) -> None:
+    if not gradient.numel():
+        return
+    low, high = torch.aminmax(gradient)  # which pass NaN on
+    if bool((low >= -GREATEST_GRADIENT) & (high <= GREATEST_GRADIENT)):
+        return
+    within = (gradient.abs() <= GREATEST_GRADIENT).all(dim=1)
+    raise NonFiniteGradientError(
+        f"gradients must be finite and up to {GREATEST_GRADIENT:g}, got others for {int((~within).sum())} of the "
+        f"{table.num_embeddings} rows of a table, the first of them row {int(rows[~within][0])}; nothing has been moved"
+    )
+
+
 def move_rows(move: Move) -> None:
-    """Make a step, on any device.
+    """Make a step, on any device. Rows whose mean square is no finite number stay as they are.
 
     Means are added up in float64, so that every order of addition gives the same float32, all but always. Roots are
     taken in float64, too: those of float32 on a CPU are MKL's, of which one in 170 is not the nearest float.
     """
     table, state, rows, gradient, odd, lr, eps, seed = move
+    now = gradient.double().square().mean(dim=1).float()
+    finite = now.isfinite()
+    if not finite.all():
+        now, rows, gradient = now[finite], rows[finite], gradient[finite]
     squares, count = state["squares"][rows], state["count"][rows].int() + 1
-    squares += (gradient.double().square().mean(dim=1).float() - squares) / count
+    squares += (now - squares) / count
     state["squares"][rows] = squares
     state["count"][rows] = count.clamp_(max=_MOST_COUNTED).to(torch.uint8)
     length = squares.double().sqrt_().float().add_(eps).reciprocal_().mul_(lr)

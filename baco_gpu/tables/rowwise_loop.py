@@ -69,7 +69,7 @@ def move_rows(
     rate,
     eps,
 ):
-    """Move rows, and round them at random.
+    """Move rows, and round them at random. Those whose mean square is no finite number stay as they are.
 
     Parameters
     ----------
@@ -98,9 +98,12 @@ def move_rows(
         total = 0.0
         for j in range(dim):
             total += np.float64(gradient[at, j]) * np.float64(gradient[at, j])
+        now = np.float32(total / dim)
+        if not np.isfinite(now):
+            continue
         seen = np.int32(counts[row]) + 1
         mean = squares[row]
-        mean += (np.float32(total / dim) - mean) / np.float32(seen)
+        mean += (now - mean) / np.float32(seen)
         squares[row] = mean
         counts[row] = min(seen, 255)
         length = _ONE / (np.sqrt(mean) + eps) * rate

@@ -15,7 +15,7 @@ from baco_gpu.models.base import ITEMS, USERS, Recommender, Sampler
 from baco_gpu.tables.base import own_optimizers
 from baco_gpu.tables.full import tables_in
 from baco_gpu.training.callbacks import Callback
-from baco_gpu.training.optimizers import Optimizer, Together
+from baco_gpu.training.optimizers import CombinedOptimizer, Optimizer
 from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
 from baco_gpu.training.spectral import spectral_embeddings
@@ -114,7 +114,7 @@ def _optimizer(model: Recommender, settings: TrainingSettings) -> Optimizer:
     # The fused step takes a third of the time of the default one on two cores.
     adam = [torch.optim.Adam(floats, lr=rate, fused=True, capturable=settings.cuda_graph)] if floats else []
     optimizers = [*adam, *own]
-    return optimizers[0] if len(optimizers) == 1 else Together(optimizers)
+    return optimizers[0] if len(optimizers) == 1 else CombinedOptimizer(optimizers)
 
 
 def _train_epoch(step: Step, sampler: Sampler, epoch: int) -> float:

@@ -45,7 +45,10 @@ def test_help_shows_the_options_of_models(baco):
         (("--model", "sasrec"), "model 'sasrec' needs interactions with timestamps, got none: "),
         (("--model", "sasrec", "--method", "affinity"), "has one of items alone: it takes full, "),
         (("--model", "sasrec", "--method", "cce"), "has one of items alone: it takes full, "),
-        ((*SEQUENCES, "--method", "codebook", "--codebooks", "shared"), "codebooks must be 'separate' for model"),
+        (
+            (*SEQUENCES, "--method", "baco-multilevel", "--codebooks", "shared"),
+            "codebooks must be 'separate' for model",
+        ),
     ],
 )
 def test_what_a_model_does_not_take_is_refused_in_one_line(baco, clicks, arguments, message):

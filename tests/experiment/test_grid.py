@@ -96,7 +96,9 @@ def test_a_run_that_was_kept_under_a_former_name_of_its_method_is_not_repeated(s
     assert former.name.startswith("planted-mf-narrow-25-seed0-")
     store = TrialStore(tmp_path)
     assert not is_kept(trial, tmp_path)
-    store.write(former, {"status": "done", "figures": {}, "curve": [], "seconds": 1.0})
+    counts = ("codebook_rows", "parameters", "parameters_full", "bytes", "bytes_full", "epochs", "best_epoch")
+    content = {"machine": {}, "versions": {}, "figures": dict.fromkeys(counts, 7), "curve": [], "seconds": 1.0}
+    store.write(former, {"status": "done", **content})
     assert is_kept(trial, tmp_path)
     (record,) = run_grid([trial], split, store).records
     assert record["run"] == trial.settings

@@ -10,6 +10,7 @@ import torch
 
 from baco_gpu import LowPrecisionEmbedding, RowwiseRMSprop
 from baco_gpu.cuda.catalogue import instances
+from baco_gpu.ops.counters import odd_words
 from baco_gpu.tables import rowwise
 from cuda_host.host import ON_KERNELS, SANITIZERS, SMALL, build, host_launcher, run_sanitized
 
@@ -75,3 +76,27 @@ def test_every_instance_has_run(monkeypatch):
 def test_nothing_beyond_the_arrays_is_touched(tmp_path):
     build(tmp_path, SMALL, ["low_precision.cu"], SANITIZERS)
     run_sanitized("cuda_host.sanitized_low_precision", tmp_path)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf, 1e30])
+@pytest.mark.parametrize("dim", [3, 70])
+def test_a_gradient_that_is_no_number_leaves_its_row_on_every_device(launch, bits, bad, dim):
+    gradient = torch.randn((4, dim), generator=torch.Generator().manual_seed(1))
+    gradient[2, dim - 1] = bad
+    found = []
+    for move in (rowwise.move_rows, rowwise.move_rows_in_loop, functools.partial(rowwise.move_rows_by_kernel, launch)):
+        table = LowPrecisionEmbedding(ROWS, dim, bits=bits)
+        table.reset_parameters(0.5, torch.Generator().manual_seed(dim))
+        before = copy.deepcopy(table)
+        state = {
+            "squares": torch.full((ROWS,), 0.25),
+            "count": torch.full((ROWS,), 3, dtype=torch.uint8),
+            "step": torch.tensor(1),
+        }
+        rows, odd = torch.tensor([0, 7, 8, 39]), odd_words(dim, 0, torch.device("cpu"))
+        move(rowwise.Move(table, state, rows, gradient, odd, 0.1, 1e-8, 0))
+        assert (table.integers != before.integers).any(dim=1).nonzero().view(-1).tolist() == [0, 7, 39]
+        found.append([table.integers, table.scales, state["squares"], state["count"]])
+    for other in found[1:]:
+        assert all(map(torch.equal, other, found[0]))

@@ -201,7 +201,7 @@ def test_two_models_of_one_name_are_refused():
 def test_the_model_of_contributing_is_one(tmp_path, monkeypatch):
     """As a file of its own, as the page says, and under every test of this one."""
     page = blocks((ROOT / "CONTRIBUTING.md").read_text("utf-8"), "python")
-    (block,) = [block for block in page if "name=" in block.code]
+    (block,) = [block for block in page if "(Recommender, name=" in block.code]
     (tmp_path / "item_mean.py").write_text(block.code, "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     before = set(MODELS)

@@ -10,8 +10,8 @@ from test_serving import EXACT, modules
 
 from baco_gpu import CodebookEmbedding, ServedEmbedding, export_codebook
 from baco_gpu.errors import InputError
-from baco_gpu.methods.weighted_codebook import WeightedCodebookEmbedding
 from baco_gpu.serving import load_codebook
+from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 
 pytestmark = pytest.mark.heavy("compiles and exports modules")
 

@@ -9,10 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from baco_gpu import BalancedCoclustering, CodebookEmbedding, CodebookEmbeddingBag, compress_module
+from baco_gpu import (
+    BalancedCoclustering,
+    CodebookEmbedding,
+    CodebookEmbeddingBag,
+    LowPrecisionEmbedding,
+    ProductCodebookEmbedding,
+    ResidualCodebookEmbedding,
+    compress_module,
+)
 from baco_gpu.errors import InputError
 from baco_gpu.ops.quantization import rounded_rows
-from baco_gpu.tables.compress import Codes
+from baco_gpu.tables.ids import Codes, joined
 from dlrm import DLRM, clicks, logistic_loss
 from graphs import random_graph
 
@@ -267,3 +275,67 @@ def test_a_peers_lightgcn_trains_on():
     after = [step() for _ in range(20)]
     assert after[-1] < after[0]
     assert after[-1] < before[0]
+
+
+@pytest.mark.parametrize("bag", [False, True])
+def test_a_table_goes_on_to_be_what_it_was(bag):
+    options = {"mode": "sum", "include_last_offset": True} if bag else {}
+    source = (nn.EmbeddingBag if bag else nn.Embedding)(3, 1, padding_idx=0, sparse=True, **options)
+    source.weight.data[:] = torch.tensor([[0.0], [3.0], [3.0]])
+    source.weight.requires_grad_(False)
+    kind = CodebookEmbeddingBag if bag else CodebookEmbedding
+    model = nn.ModuleDict({"item": source})
+    compress_module(model, {"item": [0, 0, 1]})
+    for table in (kind.from_pretrained(source, [0, 0, 1]), model["item"]):
+        assert (table.padding_idx, table.sparse, table.codebook.requires_grad) == (0, True, False)
+        assert table.codebook.tolist() == [[3.0], [3.0]], "the zeros of padding are in no mean"
+        assert [getattr(table, name) for name in options] == list(options.values())
+    weighted = kind.from_pretrained(source, [0, 0, 1], weights=[5, 0, 0])
+    assert weighted.codebook.tolist() == [[3.0], [3.0]]
+    assert kind.from_pretrained(source, [0, 1, 1], sparse=False, padding_idx=2).codebook.tolist() == [[0.0], [3.0]]
+    assert LowPrecisionEmbedding.from_pretrained(source).padding_idx == 0
+    residual = ResidualCodebookEmbedding.from_pretrained(source, [0, 0, 1], residual_dim=1)
+    assert (residual.padding_idx, residual.sparse) == (0, True)
+    assert torch.equal(residual.weight, torch.tensor([[0.0], [3.0], [3.0]]))
+    with pytest.raises(InputError, match="sparse must not be given for rows that are product codes"):
+        ProductCodebookEmbedding.from_pretrained(source, [0, 1, 2], subspaces=1)
+    with pytest.raises(InputError, match="table must have no max_norm"):
+        kind.from_pretrained(nn.Embedding(3, 1, max_norm=1.0), [0, 0, 1])
+    again = kind.from_pretrained(CodebookEmbedding([0, 0, 1], 2, padding_idx=1), [0, 1, 1])
+    assert again.padding_idx == 1
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_table_of_several_kinds_grows_by_the_list_that_it_was_given(residual):
+    model = nn.ModuleDict({"table": nn.Embedding(1 + 6 + 4, 4, padding_idx=0)})
+    if residual:
+        codes, kinds = joined("of both", [[0], USERS, ITEMS])
+        table = ResidualCodebookEmbedding.from_pretrained(
+            model["table"], codes.labels, codes.secondary, residual_dim=4, residual_ids=[2, 8]
+        )
+        table.kinds = kinds
+    else:
+        compress_module(model, {"table": [[0], USERS, ITEMS]})
+        table = model["table"]
+    before = table.weight.detach().clone()
+    more = Codes(np.array([9, *ITEMS.labels]), np.array([-1, *ITEMS.secondary]))
+    places = [None, [0, 1, 2, 3, 4, 6], [1, 2, 3, 4]]
+    table.resize([[0], [*USERS[:5], 1, USERS[5], 2], more], places=places)
+    now = [0, 1, 2, 3, 4, 5, 7, 10, 11, 12, 13]
+    assert (table.num_embeddings, table.padding_idx) == (14, 0)
+    assert torch.equal(table.weight.detach()[now], before)
+    table.resize([[0], [*USERS[:5], 1, USERS[5], 2, 2], more], places=[None] * 3)  # and once more, in their places
+    assert torch.equal(table.weight.detach()[[0, 1, 2, 3, 4, 5, 7, 11, 12, 13, 14]], before)
+    for wrong, message in (
+        ([[0], USERS], "must be a list of 3 kinds of ids, got 2"),
+        ([[0], [3] * 9, more], "must be below 3 in part 1, got 3"),
+    ):
+        with pytest.raises(InputError, match=message):
+            table.resize(wrong, places=[None] * len(wrong))
+    with pytest.raises(InputError, match="places must be a list of 3 kinds of ids, got 2"):
+        table.resize([[0], [0] * 9, more], places=[None, None])
+    with pytest.raises(InputError, match="was not made of a list of kinds"):
+        CodebookEmbedding([0, 1], 2).resize([[0], [0, 1]])
+    side = CodebookEmbedding([0, 1], 2)
+    side.resize(Codes([0, 1, 1], [1, -1, 0]))
+    assert side.secondary.tolist() == [1, 1, 0]

@@ -13,7 +13,8 @@ from baco_gpu import CodebookEmbedding, LowPrecisionEmbedding, RowwiseRMSprop, p
 from baco_gpu.errors import InputError
 from baco_gpu.ops.counters import ROUNDING, odd_words, philox, random_chances
 from baco_gpu.ops.quantization import pack, scale_values, stochastic_rows, unpack, values_of
-from baco_gpu.tables import rowwise
+from baco_gpu.tables import export_codebook, rowwise
+from baco_gpu.tables.rowwise import NonFiniteGradientError
 from tiers import full
 
 pytestmark = pytest.mark.heavy("trains models")
@@ -274,3 +275,99 @@ def test_chances_are_even_and_do_not_repeat():
 def test_what_cannot_be_is_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf, 1e20])
+@pytest.mark.parametrize("bits", [8, 5])
+def test_a_gradient_that_is_no_number_moves_no_row_and_is_spoken_of(bad, bits):
+    first, second = made(bits=bits), made(bits=bits)
+    optimizer = RowwiseRMSprop([first, second], lr=0.1)
+    before = [copy.deepcopy(table.state_dict()) for table in (first, second)]
+    (first(torch.tensor([1])).sum() + second(torch.tensor([[4, 2]])).sum(dim=2) @ torch.tensor([1.0, bad])).backward()
+    with pytest.raises(
+        NonFiniteGradientError, match=r"for 1 of the 7 rows of a table, the first of them row 2; nothing"
+    ):
+        optimizer.step()
+    for table, state in zip((first, second), before, strict=True):
+        assert all(torch.equal(value, state[name]) for name, value in table.state_dict().items())
+    assert not optimizer.state
+    first(torch.tensor([1])).sum().backward()
+    optimizer.step()
+    assert not torch.equal(first.integers, before[0]["integers"])
+
+
+@pytest.mark.parametrize("move", [rowwise.move_rows, rowwise.move_rows_in_loop])
+@pytest.mark.parametrize("bits", [16, 8, 4])
+def test_a_row_whose_mean_square_is_no_number_stays_as_it_is(move, bits):
+    table, gradient = made(bits=bits), torch.ones(4, 5)
+    gradient[1, 2], gradient[2, 0] = torch.nan, 1e30
+    state = {
+        "squares": torch.full((7,), 0.25),
+        "count": torch.full((7,), 3, dtype=torch.uint8),
+        "step": torch.tensor(1),
+    }
+    before = copy.deepcopy((table.state_dict(), state))
+    odd = odd_words(5, 0, torch.device("cpu"))
+    move(rowwise.Move(table, state, torch.tensor([0, 1, 2, 5]), gradient, odd, 0.1, 1e-8, 0))
+    moved = (table.integers != before[0]["integers"]).any(dim=1)
+    assert moved.tolist() == [True, False, False, False, False, True, False]
+    assert torch.equal(table.scales[1:3], before[0]["scales"][1:3])
+    assert state["count"].tolist() == [4, 3, 3, 3, 3, 4, 3]
+    assert state["squares"][1:3].tolist() == [0.25, 0.25]
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e9, -1e9])
+def test_values_that_integers_cannot_hold_are_refused(bad, tmp_path):
+    values = normal(3, 4)
+    values[1, 2] = bad
+    shared = CodebookEmbedding.from_pretrained(values, [0, 1, 2], bits=8)
+    for make in (
+        lambda: LowPrecisionEmbedding.from_pretrained(values),
+        lambda: made(3, 4).write(torch.arange(3), values),
+        lambda: made(3, 4).weight.data.copy_(values),
+        lambda: export_codebook(shared, tmp_path / "table.safetensors"),
+    ):
+        with pytest.raises(InputError, match=r"must be finite and of values up to 7\.8336e\+06 with 8 bits, got"):
+            make()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
+def test_another_optimizer_is_told_of_the_one_that_is_needed(optimizer):
+    table = made()
+    other = optimizer(table.parameters(), lr=0.1)
+
+    def steps():
+        for _ in range(50):
+            other.zero_grad()
+            table(IDS).sum().backward()
+            other.step()
+
+    with pytest.raises(InputError, match=r"wait for baco_gpu\.RowwiseRMSprop, and none has been made"):
+        steps()
+    assert len(table._gradients) <= 17
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_gradients_that_wait_are_bounded_and_add_up(whole):
+    table = made()
+    RowwiseRMSprop(table)
+    wanted = torch.zeros(7, 5)
+    for step in range(100):
+        pull = normal(6, 5, step)
+        rows = table.weight[:6] if whole else table(IDS.view(-1))
+        (rows * pull).sum().backward()
+        wanted.index_add_(0, torch.arange(6) if whole else IDS.view(-1), pull)
+        assert sum(len(gradient) for _, gradient in table._gradients) <= 2 * 7 + 7
+    rows, gradient = table.take_gradient()
+    torch.testing.assert_close(gradient, wanted[rows])
+
+
+def test_torch_func_is_refused_where_gradients_would_be_lost():
+    table = made()
+
+    def loss(anchor):
+        return torch.func.functional_call(table, {"anchor": anchor}, (IDS,)).sum()
+
+    with pytest.raises(InputError, match=r"torch\.func must not differentiate a LowPrecisionEmbedding"):
+        torch.func.grad(loss)(table.anchor.detach())

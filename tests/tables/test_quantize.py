@@ -9,10 +9,10 @@ from baco_gpu.budget import TableSize
 from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.experiment import compress, run
-from baco_gpu.methods.weighted_codebook import WeightedCodebookEmbedding
 from baco_gpu.ops.quantization import pack, quantized_rows, rounded_rows, scale_values
 from baco_gpu.precision import bits_of
 from baco_gpu.tables import CodebookEmbedding, ResidualCodebookEmbedding
+from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 from baco_gpu.training import TrainingSettings
 from planted_training import planted_split
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from baco_gpu.errors import InputError
-from baco_gpu.methods.weighted_codebook import WeightedCodebookEmbedding
 from baco_gpu.tables import export_codebook
+from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 
 CODES, SECONDARY = [3, 1, 3, 9, 1, 3], [1, -1, 9, 3, 3, 9]
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from baco_gpu.errors import InputError
-from baco_gpu.ops.lookup import codebook_lookup, sparse_codebook_lookup
+from baco_gpu.ops.lookup import look_up
 from baco_gpu.tables.assignments import Labels, carried
-from baco_gpu.tables.base import Device, Stored
+from baco_gpu.tables.base import Device, Stored, normal_tensors
 from baco_gpu.tables.codebook import CodebookEmbedding
 
 
@@ -70,17 +70,19 @@ class WeightedCodebookEmbedding(CodebookEmbedding):
             shares[:known] = old[:known]
         self.register_buffer("shares", shares)
 
-    def resize(self, codes: Labels, secondary: Labels | None = None, *, places: Labels | None = None) -> None:
-        """As `CodebookEmbedding.resize`; ids keep their shares, new ones are the mean of their rows."""
+    def _resize(self, codes: Labels, secondary: Labels | None, places: Labels | None) -> None:
+        """Ids keep their shares, new ones are the mean of their rows."""
         old = self.shares
-        super().resize(codes, secondary, places=places)
+        super()._resize(codes, secondary, places)
         if places is not None:
-            self.register_buffer("shares", carried(old, places, torch.full_like(self.shares, 0.5)))
+            with normal_tensors():
+                self.register_buffer("shares", carried(old, places, torch.full_like(self.shares, 0.5)))
 
-    @property
-    def weight(self) -> Tensor:
-        """The expanded table of shape (num_embeddings, embedding_dim), through which gradients reach the codebook."""
+    def _expanded(self) -> Tensor:
         return self._lookup(torch.arange(self.num_embeddings, device=self.codes.device))
+
+    def row_parts(self) -> list[tuple[Tensor, Tensor | float]]:
+        return [(self.codes, self.shares[:, :1]), (self.secondary, self.shares[:, 1:])]
 
     def pair_shares(self) -> Tensor:
         return self.shares
@@ -96,9 +98,9 @@ class WeightedCodebookEmbedding(CodebookEmbedding):
         raise InputError("a table must be a mean of rows to be served, got a WeightedCodebookEmbedding")
 
     def _lookup(self, indices: Tensor) -> Tensor:
-        lookup = sparse_codebook_lookup if self.sparse else codebook_lookup
         first, second = (
-            lookup(self._rows(), rows, None, indices, self._padding) for rows in (self.codes, self.secondary)
+            look_up(self._rows(), rows, None, indices, self._padding, sparse=self.sparse)
+            for rows in (self.codes, self.secondary)
         )
         shares = self.shares[indices]
         return shares[..., :1] * first + shares[..., 1:] * second

@@ -1,0 +1,211 @@
+"""compress_module with tables that were built, one call between epochs, and rebuild_module."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from baco_gpu import (
+    CodebookEmbedding,
+    LowPrecisionEmbedding,
+    MixedCodebookEmbedding,
+    ProductCodebookEmbedding,
+    ResidualCodebookEmbedding,
+    RowwiseRMSprop,
+    compress_module,
+    export_codebook,
+    rebuild_module,
+)
+from baco_gpu.errors import InputError
+from baco_gpu.serving import load_codebook
+from baco_gpu.tables import CombinedOptimizer, FullTable, TableBag, begin_epoch, finalize
+from baco_gpu.tables.weighted import WeightedCodebookEmbedding
+
+pytestmark = pytest.mark.heavy("trains models")
+
+COUNT, DIM = 12, 4
+CODES, OWN = np.arange(COUNT) % 5, np.arange(COUNT)
+NEAR = np.stack((np.roll(CODES, 1), np.roll(CODES, 2)), axis=1)
+KINDS = {
+    "full": lambda: FullTable(COUNT, DIM),
+    "codebook": lambda: CodebookEmbedding(CODES, DIM, np.roll(CODES, 1)),
+    "own rows": lambda: CodebookEmbedding(OWN, DIM),
+    "16 bits": lambda: CodebookEmbedding(OWN, DIM, bits=16),
+    "mixed": lambda: MixedCodebookEmbedding(CODES, DIM, NEAR, own_share=0.25),
+    "weighted": lambda: WeightedCodebookEmbedding(CODES, DIM, np.roll(CODES, 1)),
+    "residual": lambda: ResidualCodebookEmbedding(CODES, DIM, residual_dim=2, residual_ids=[5, 1, 8]),
+    "product": lambda: ProductCodebookEmbedding(OWN, DIM, subspaces=2, centroids=6, lengths=True),
+    "product of 16 bits": lambda: ProductCodebookEmbedding(OWN, DIM, subspaces=2, centroids=6, row_bits=16),
+    "quantized": lambda: LowPrecisionEmbedding(COUNT, DIM, bits=16),
+}
+SETTINGS = {"16 bits": {"bits": 16}, "mixed": {"own_share": 0.25}}
+
+
+class Job(nn.Module):
+    def __init__(self, *, bag: bool = False, padding_idx: int | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        options = {"padding_idx": padding_idx}
+        self.item = nn.EmbeddingBag(COUNT, DIM, mode="mean", **options) if bag else nn.Embedding(COUNT, DIM, **options)
+        self.score = nn.Linear(DIM, 1)
+        self.bag = bag
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.score(self.item(ids.view(-1, 2) if self.bag else ids)).squeeze(-1)
+
+
+def batch(step: int) -> torch.Tensor:
+    return torch.randint(COUNT, (8,), generator=torch.Generator().manual_seed(step))
+
+
+def train(model, optimizer, first, last):
+    losses = []
+    for step in range(first, last):
+        optimizer.zero_grad()
+        loss = (model(batch(step)) - 1).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+@pytest.mark.parametrize("bag", [False, True])
+@pytest.mark.parametrize("padding_idx", [None, 2])
+@pytest.mark.parametrize("name", KINDS)
+def test_any_table_takes_the_place_of_any_embedding_in_the_middle_of_a_training(name, padding_idx, bag, tmp_path):
+    model = Job(bag=bag, padding_idx=padding_idx)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    train(model, optimizer, 0, 3)
+    old, before = model.item.weight, model.item.weight.detach().clone()
+    step = optimizer.state[old]["step"].clone()
+    report = compress_module(model, {"item": (table := KINDS[name]())}, optimizer)
+    assert isinstance(model.item, TableBag) == bag
+    assert (model.item.table if bag else model.item) is table
+    assert table.padding_idx == padding_idx
+    rows = table.read_rows()
+    for row in range(len(rows)):
+        owners = [
+            index for index, own in enumerate(table.row_numbers().tolist()) if own == row and index != padding_idx
+        ]
+        if owners:
+            torch.testing.assert_close(rows[row], before[owners].mean(dim=0), rtol=0, atol=1e-3)
+    if name == "residual":
+        left = (before - CodebookEmbedding.from_pretrained(before, CODES, padding_idx=padding_idx).weight).detach()[
+            [5, 1, 8]
+        ]
+        rest = (before - table.weight).detach()[[5, 1, 8]]
+        assert rest.norm() < left.norm()
+    held = [each for group in report.optimizer.param_groups for each in group["params"]]
+    assert {id(each) for each in model.parameters()} == {id(each) for each in held}
+    assert all(old is not each for each in held)
+    assert isinstance(report.optimizer, CombinedOptimizer) == (name in ("quantized", "product of 16 bits"))
+    if table.row_parameter is not None:
+        assert optimizer.state[table.row_parameter]["step"] == step
+        assert optimizer.state[table.row_parameter]["exp_avg"].shape == table.row_parameter.shape
+    begin_epoch(model, stored=False)
+    losses = train(model, report.optimizer, 3, 30)
+    for epoch in range(1, 3):
+        begin_epoch(model)
+        losses += train(model, report.optimizer, 30 * epoch, 30 * epoch + 30)
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    finalize(model)
+    if name not in ("full", "weighted"):
+        served = load_codebook(export_codebook(model.item.table if bag else model.item, tmp_path / "t.safetensors"))
+        torch.testing.assert_close(torch.from_numpy(served.lookup(OWN)), table.weight.detach(), rtol=1e-5, atol=1e-6)
+
+    fresh = Job(bag=bag, padding_idx=padding_idx)
+    rebuild_module(fresh, model.state_dict(), settings={"item": SETTINGS.get(name, {})})
+    assert torch.equal(fresh(batch(0)), model(batch(0)))
+    full = Job(bag=bag, padding_idx=padding_idx)
+    if name != "full":
+        rebuild_module(model, full.state_dict())
+        assert type(model.item) is type(full.item)
+        assert torch.equal(full(batch(0)), model(batch(0)))
+
+
+def test_tables_that_were_made_of_trained_ones_stay_as_they_are():
+    model = Job()
+    made = ProductCodebookEmbedding.from_pretrained(model.item, OWN, subspaces=2, centroids=6)
+    wanted = copy.deepcopy(made.state_dict())
+    compress_module(model, {"item": made})
+    assert all(torch.equal(value, wanted[key]) for key, value in model.item.state_dict().items())
+    assert model.item.rounding
+    other = CodebookEmbedding(CODES, DIM)
+    rows = other.codebook.detach().clone()
+    model = Job()
+    compress_module(model, {"item": other}, rows="own")
+    assert torch.equal(model.item.codebook, rows)
+    dropped = ProductCodebookEmbedding.from_pretrained(torch.randn(COUNT, DIM), OWN, subspaces=2, centroids=6)
+    dropped.drop_floats()
+    before = dropped.weight.detach().clone()
+    model = Job()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    train(model, optimizer, 0, 2)
+    compress_module(model, {"item": dropped}, optimizer)
+    assert torch.equal(model.item.weight, before)
+    train(model, optimizer, 0, 2)
+    assert not torch.equal(model.item.weight, before)
+
+
+def test_rows_that_two_tables_share_are_means_of_both():
+    model = nn.ModuleDict({"user": nn.Embedding(3, 1), "item": nn.Embedding(2, 1)})
+    model["user"].weight.data[:] = torch.tensor([[1.0], [2.0], [30.0]])
+    model["item"].weight.data[:] = torch.tensor([[6.0], [10.0]])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    (model["user"].weight.sum() + 10 * model["item"].weight.sum()).backward()
+    optimizer.step()
+    users, items = CodebookEmbedding([0, 0, 1], 1), CodebookEmbedding([0, 1], 1)
+    items.codebook = users.codebook
+    compress_module(model, {"user": users, "item": items}, optimizer)
+    assert model["user"].codebook is model["item"].codebook
+    torch.testing.assert_close(
+        users.codebook.detach(), torch.tensor([[9.0 - 1.2], [40.0 - 1.1]]) / torch.tensor([[3.0], [2.0]])
+    )
+    assert [len(group["params"]) for group in optimizer.param_groups] == [1]
+    assert optimizer.state[users.codebook]["momentum_buffer"].tolist() == [[12.0], [11.0]]
+    fresh = nn.ModuleDict({"user": nn.Embedding(3, 1), "item": nn.Embedding(2, 1)})
+    rebuild_module(fresh, model.state_dict())
+    assert fresh["user"].codebook is fresh["item"].codebook
+
+
+def test_what_does_not_fit_is_refused_and_changes_nothing():
+    for table, message in (
+        (CodebookEmbedding(CODES[:5], DIM), "table must be of 12 ids and 4 dimensions, got 5 and 4"),
+        (CodebookEmbedding(CODES, 2), "of 12 ids and 4 dimensions, got 12 and 2"),
+        (CodebookEmbedding(CODES, DIM, padding_idx=0), "must have the padding_idx None, got 0"),
+        (CodebookEmbedding(CODES, DIM, sparse=True), "has sparse gradients, and Adam takes none"),
+    ):
+        model = Job()
+        before = model.item
+        with pytest.raises(InputError, match=message):
+            compress_module(model, {"item": table}, torch.optim.Adam(model.parameters()))
+        assert model.item is before
+    sparse = nn.ModuleDict({"item": nn.Embedding(COUNT, DIM, sparse=True)})
+    with pytest.raises(InputError, match="has dense gradients by now, and SparseAdam takes sparse ones alone"):
+        compress_module(sparse, {"item": KINDS["product"]()}, torch.optim.SparseAdam(sparse.parameters()))
+    model = Job()
+    compress_module(model, {"item": MixedCodebookEmbedding(CODES, DIM, NEAR)})
+    with pytest.raises(InputError, match="settings of 'item' must give own_share"):
+        rebuild_module(Job(), model.state_dict())
+    with pytest.raises(InputError, match="settings must be of tables of the model, got 'user'"):
+        rebuild_module(Job(), model.state_dict(), settings={"user": {}})
+    narrow = nn.ModuleDict({"item": LowPrecisionEmbedding(3, 1, bits=4)})
+    with pytest.raises(InputError, match=r"must give its bits: 1 bytes a row of 1 values"):
+        rebuild_module(nn.ModuleDict({"item": nn.Embedding(3, 1)}), narrow.state_dict())
+
+
+def test_a_combined_optimizer_gets_the_others_of_the_tables():
+    model = Job()
+    first = CombinedOptimizer(
+        [torch.optim.Adam(model.item.parameters()), torch.optim.SGD(model.score.parameters(), 0.1)]
+    )
+    train(model, first, 0, 2)
+    report = compress_module(model, {"item": LowPrecisionEmbedding(COUNT, DIM)}, first)
+    assert [type(each) for each in report.optimizer.optimizers] == [torch.optim.Adam, torch.optim.SGD, RowwiseRMSprop]
+    before = model.item.read()
+    train(model, report.optimizer, 2, 5)
+    assert not torch.equal(model.item.read(), before)
