@@ -241,7 +241,7 @@ class Training:
 
     model: Annotated[
         str,
-        choice("Recommender: lightgcn, mf, or sasrec, which learns from sequences.", "baco_gpu.models:MODELS"),
+        choice("Recommender, one of the models: sasrec learns from sequences.", "baco_gpu.models:MODELS"),
     ] = "lightgcn"
     loss: Annotated[
         str,

@@ -32,9 +32,11 @@ def rebuild_module(
 ) -> None:
     """Give `model` the tables that a `state_dict` has, in place, and load it.
 
-    A fresh model takes the state of a compressed one, and a compressed model that of a full one. What is no tensor a
-    state does not tell: the padding index, whether gradients are sparse, and how bags are pooled are those of the
-    module that the model has in that place. Optimizers are to be made afterwards, for the parameters are others.
+    A fresh model takes the state of a compressed one, and a compressed model that of a full one; ids and dimensions
+    stay as many as the model has. What is no tensor a state does not tell: the padding index, whether gradients are
+    sparse, and how bags are pooled are those of the module that the model has in that place, and what `settings` are
+    for has to be given, or lookups are others. Optimizers are to be made afterwards, for the parameters are others.
+    Where anything is refused the model stays as it was.
 
     Parameters
     ----------
@@ -50,10 +52,13 @@ def rebuild_module(
     Raises
     ------
     InputError
-        When settings are of no table, or what a state has does not say how a table is made.
+        When settings are of no table or not those of its kind, a table has other ids or dimensions, or what a state has
+        does not say how a table is made.
     RuntimeError
         As of `load_state_dict`.
     """
+    if not isinstance(state_dict, Mapping):
+        raise InputError(f"state_dict must be a mapping of names to tensors, got {type(state_dict).__name__}")
     given = {} if settings is None else settings
     found = [(name, module) for name, module in model.named_modules() if isinstance(module, _PLACES) and name]
     names = {name for name, _ in found}
@@ -65,16 +70,47 @@ def rebuild_module(
         if any(name.startswith(f"{other}.") for other in made):
             continue  # a part of a table
         own = {key.removeprefix(f"{name}."): value for key, value in state_dict.items() if key.startswith(f"{name}.")}
-        if own and _shapes(own) != _shapes(module.state_dict()):
-            made[name] = _module_of(name, own, module, dict(given.get(name, {})))
+        if own and (name in given or _shapes(own) != _shapes(module.state_dict())):
+            made[name] = _checked(name, own, module, dict(given.get(name, {})))
     _share(made, state_dict)
-    for name, new in made.items():
-        old = model.get_submodule(name)
-        for other, held in list(model.named_modules(remove_duplicate=False)):
-            if held is old:
-                parent, _, attribute = other.rpartition(".")
-                setattr(model.get_submodule(parent), attribute, new.train(old.training))
-    model.load_state_dict(dict(state_dict), strict=strict)
+    places = [
+        (model.get_submodule(other.rpartition(".")[0]), other.rpartition(".")[2], held, made[name])
+        for name, module in found
+        if name in made
+        for other, held in model.named_modules(remove_duplicate=False)
+        if held is module
+    ]
+    for parent, attribute, old, new in places:
+        setattr(parent, attribute, new.train(old.training))
+    try:
+        model.load_state_dict(dict(state_dict), strict=strict)
+    except RuntimeError:
+        for parent, attribute, old, _ in places:
+            setattr(parent, attribute, old)
+        raise
+
+
+def _checked(name: str, state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
+    """The table of a state, which says all of it, and is as large as the one that it takes the place of."""
+    try:
+        made = _module_of(name, state, old, settings)
+    except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, InputError) and str(error).startswith("settings of"):
+            raise
+        raise InputError(
+            f"state_dict must have all parts of the table {name!r}, and settings must be of its kind: {error!r}"
+        ) from error
+    size, expected = _size(made), _size(old)
+    if size != expected:
+        raise InputError(
+            f"table {name!r} must have {expected[0]} ids of {expected[1]} dimensions, as the model has, "
+            f"got {size[0]} of {size[1]}"
+        )
+    return made
+
+
+def _size(table: Any) -> tuple[int, int]:
+    return int(table.num_embeddings), int(table.embedding_dim)
 
 
 def _shapes(state: State) -> dict[str, tuple[int, ...]]:

@@ -209,3 +209,40 @@ def test_a_combined_optimizer_gets_the_others_of_the_tables():
     before = model.item.read()
     train(model, report.optimizer, 2, 5)
     assert not torch.equal(model.item.read(), before)
+
+
+def test_a_state_that_is_not_whole_or_of_another_size_leaves_the_model_as_it_was():
+    model = Job()
+    compress_module(model, {"item": CODES})
+    state = model.state_dict()
+    for change, message in (
+        ({"item.codebook": None}, "state_dict must have all parts of the table 'item'"),
+        ({"item.codes": None}, "state_dict must have all parts of the table 'item'"),
+        ({"item.codes": state["item.codes"][:5]}, "table 'item' must have 12 ids of 4 dimensions, .* got 5 of 4"),
+        ({"item.codes": state["item.codes"] + 99}, "state_dict must have all parts of the table 'item'"),
+    ):
+        fresh = Job()
+        before, weight = fresh.item, fresh.item.weight.detach().clone()
+        changed = {key: value for key, value in {**state, **change}.items() if value is not None}
+        with pytest.raises(InputError, match=message):
+            rebuild_module(fresh, changed)
+        assert fresh.item is before
+        assert torch.equal(fresh.item.weight, weight)
+    fresh = Job()
+    before = fresh.item
+    with pytest.raises(RuntimeError, match="stranger"):
+        rebuild_module(fresh, {**state, "stranger": torch.zeros(1)})
+    assert fresh.item is before
+    with pytest.raises(InputError, match="settings must be of its kind"):
+        rebuild_module(fresh, state, settings={"item": {"nonsense": 4}})
+    with pytest.raises(InputError, match="state_dict must be a mapping of names to tensors, got str"):
+        rebuild_module(fresh, "model.pt")
+
+
+def test_settings_count_where_all_shapes_are_those_of_the_model():
+    model, fresh = Job(), Job()
+    compress_module(model, {"item": CodebookEmbedding(CODES, DIM, bits=4)})
+    compress_module(fresh, {"item": CODES})
+    rebuild_module(fresh, model.state_dict(), settings={"item": {"bits": 4}})
+    assert fresh.item.bits == 4
+    assert torch.equal(fresh(batch(0)), model(batch(0)))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import io
 import pickle
+import pkgutil
 
 import numpy as np
 import pytest
 import torch
 
+from baco_gpu import tables
 from baco_gpu.errors import InputError
 from baco_gpu.serving import load_codebook
 from baco_gpu.tables import (
@@ -110,6 +113,8 @@ def kinds_below(kind: type) -> set[type]:
 
 
 def test_every_kind_is_here():
+    for file in pkgutil.iter_modules(tables.__path__):
+        importlib.import_module(f"{tables.__name__}.{file.name}")
     of_the_package = {kind for kind in kinds_below(EmbeddingTable) if kind.__module__.startswith("baco_gpu.")}
     assert {type(make()) for make in KINDS.values()} == of_the_package - {EmbeddingTable, ExpandedTable, ResizableTable}
 
