@@ -25,9 +25,9 @@ def plain_lookup(
     codebook: Tensor, codes: Tensor, secondary: Tensor | None, indices: Tensor, padding_idx: int
 ) -> Tensor:
     """`lookup`, of operators that transforms and exporters know, with the gradients that PyTorch gives them."""
-    out = codebook[codes[indices]]
+    out = codebook[codes[indices].long()]  # ONNX gathers by int64 alone
     if secondary is not None:
-        out = ((widened(out) + codebook[secondary[indices]]) * 0.5).to(codebook.dtype)
+        out = ((widened(out) + codebook[secondary[indices].long()]) * 0.5).to(codebook.dtype)
     if padding_idx != NO_PADDING:
         out = out.masked_fill((indices == padding_idx).unsqueeze(-1), 0)
     return out
