@@ -218,11 +218,6 @@ class CodebookEmbedding(ResizableTable):
         return torch.equal(self.codes, in_order)
 
     @property
-    def codebook_parameters(self) -> int:
-        """Parameters of the codebook alone."""
-        return Size.of(self._stored_rows()).parameters
-
-    @property
     def codebook_bytes(self) -> int:
         """Bytes of the codebook alone, as it is stored."""
         return Size.of(self._stored_rows()).nbytes
