@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from baco_gpu.graph.bipartite import BipartiteGraph
     from baco_gpu.tables.bag import CodebookEmbeddingBag
     from baco_gpu.tables.codebook import CodebookEmbedding
-    from baco_gpu.tables.compress import compress_module
     from baco_gpu.tables.export import export_codebook
     from baco_gpu.tables.mixed import MixedCodebookEmbedding
+    from baco_gpu.tables.module_compression import compress_module
     from baco_gpu.tables.product import ProductCodebookEmbedding
     from baco_gpu.tables.quantized import LowPrecisionEmbedding
     from baco_gpu.tables.rebuild import rebuild_module
@@ -43,7 +43,7 @@ _HOMES = {
     "RowwiseRMSprop": "baco_gpu.tables.rowwise",
     "ServedEmbedding": "baco_gpu.tables.served",
     "SplitInteractions": "baco_gpu.data.interactions",
-    "compress_module": "baco_gpu.tables.compress",
+    "compress_module": "baco_gpu.tables.module_compression",
     "export_codebook": "baco_gpu.tables.export",
     "load_interactions": "baco_gpu.data.readers",
     "load_split": "baco_gpu.data.readers",

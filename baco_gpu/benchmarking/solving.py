@@ -13,7 +13,7 @@ import baco_gpu
 from baco_gpu.benchmarking.meter import CudaMeter, HostMeter, Meter
 from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.backends.base import USERS, Backend, NodeWeights, Partition
+from baco_gpu.clustering.backends.backend import USERS, Backend, NodeWeights, Partition
 from baco_gpu.clustering.solve.cocluster import default_gamma
 from baco_gpu.clustering.solve.merging import compact
 from baco_gpu.clustering.solve.multilevel import Schedule, multilevel

@@ -113,7 +113,7 @@ def compare(
 
     from baco_gpu.budget import Budget
     from baco_gpu.experiment.compression import check_budget
-    from baco_gpu.experiment.report import write_report
+    from baco_gpu.experiment.report_files import write_report
     from baco_gpu.experiment.trial_store import TrialStore
     from baco_gpu.experiment.trials import check_grid, plan
     from baco_gpu.models import find_model

@@ -124,7 +124,7 @@ class WeightScale(NamedTuple):
     Attributes
     ----------
     scheme : str, one of `baco_gpu.clustering.solve.weights.SCHEMES`
-    unit, node_unit, penalty_per_gamma : as of `baco_gpu.clustering.backends.base.NodeWeights`
+    unit, node_unit, penalty_per_gamma : as of `baco_gpu.clustering.backends.backend.NodeWeights`
     """
 
     scheme: str

@@ -11,9 +11,9 @@ from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Method, Spec
+from baco_gpu.methods.method import Method, Spec
 from baco_gpu.methods.registry import METHODS, find_method
-from baco_gpu.models.base import Table
+from baco_gpu.models.recommender import Table
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tables.full import size_of
 from baco_gpu.training.callbacks import Callback

@@ -13,7 +13,7 @@ from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.experiment.compression import Compression
 from baco_gpu.methods.registry import METHODS, find_method
-from baco_gpu.models.base import ITEMS, USERS, Recommender, build_model, find_model
+from baco_gpu.models.recommender import ITEMS, USERS, Recommender, build_model, find_model
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tables.export import export_codebook
 from baco_gpu.tables.full import as_table, size_of

@@ -19,8 +19,8 @@ from baco_gpu.clustering.solve.cocluster import reach_of
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Built, Spec
 from baco_gpu.methods.clustered import Clustered
+from baco_gpu.methods.method import Built, Spec
 from baco_gpu.methods.residual_plan import ResidualPlan, budget_beside, plan_residuals
 from baco_gpu.precision import bits_of
 from baco_gpu.progress import Progress, silent

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from baco_gpu.budget import Budget
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Built, Spec
 from baco_gpu.methods.clustered import Clustered
+from baco_gpu.methods.method import Built, Spec
 from baco_gpu.methods.residual_plan import budget_beside, plan_residuals
 from baco_gpu.precision import bits_of
 

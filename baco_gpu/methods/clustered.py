@@ -9,8 +9,8 @@ from typing import Any, Self
 from baco_gpu.budget import Budget
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Built, Method, Spec
 from baco_gpu.methods.labelled import check_sides
+from baco_gpu.methods.method import Built, Method, Spec
 from baco_gpu.methods.residual_plan import NOBODY
 from baco_gpu.precision import bits_of
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from baco_gpu.clustering.result import NO_LABEL, Assignment
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Package
 from baco_gpu.methods.common.hashing import hashed_secondary
 from baco_gpu.methods.common.sides import Sides
 from baco_gpu.methods.labelled import Labelled
 from baco_gpu.methods.louvain import louvain_search
+from baco_gpu.methods.method import Package
 
 
 def double_graph_hash(graph: BipartiteGraph, seed: int) -> Callable[[int], Sides]:

@@ -15,12 +15,12 @@ from baco_gpu.budget import Budget, TableSize, widest_integers
 from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Built, Spec
 from baco_gpu.methods.clustered import Clustered
+from baco_gpu.methods.method import Built, Spec
 from baco_gpu.methods.product_plan import plan_product
 from baco_gpu.precision import BITS, FLOAT, bits_of
-from baco_gpu.tables.base import EmbeddingTable
 from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.embedding_table import EmbeddingTable
 from baco_gpu.tables.quantized import LowPrecisionEmbedding
 
 INTEGERS, PRODUCT_CODES, FLOATS = "integers", "product codes", "floats"

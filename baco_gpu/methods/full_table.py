@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from baco_gpu.budget import Budget
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Built, Method, Spec
+from baco_gpu.methods.method import Built, Method, Spec
 from baco_gpu.tables.full import FullTable
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Package
 from baco_gpu.methods.common.extras import needing
 from baco_gpu.methods.common.sides import NEITHER, Sides, coclusters
 from baco_gpu.methods.labelled import Labelled
+from baco_gpu.methods.method import Package
 
 
 def infomap_communities(

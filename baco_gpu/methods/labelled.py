@@ -10,12 +10,12 @@ from baco_gpu.budget import Budget, Reach, TableSize, solve_within
 from baco_gpu.clustering.solve.parameters import SECONDARY
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Built, Method, Spec
 from baco_gpu.methods.common.sides import Sides, rows_of, secondary_indices_of
+from baco_gpu.methods.method import Built, Method, Spec
 from baco_gpu.methods.reassign import Reassign, ReassignCallback
 from baco_gpu.methods.residual_plan import NOBODY
 from baco_gpu.precision import bits_of
-from baco_gpu.tables.base import EmbeddingTable
+from baco_gpu.tables.embedding_table import EmbeddingTable
 
 # From a graph, a seed and, where users and items share labels, the sides that shall have secondary clusters, to a
 # function of the codebook rows. What does not depend on the rows is done once: a budget with secondary clusters takes

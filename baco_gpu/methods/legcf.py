@@ -24,14 +24,14 @@ from baco_gpu.budget import TableSize
 from baco_gpu.clustering.result import NO_LABEL, Assignment
 from baco_gpu.data.normalised import inverse_root, normalised
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Package
 from baco_gpu.methods.common.extras import needing
 from baco_gpu.methods.common.search import KnobSearch
 from baco_gpu.methods.common.sides import Sides, coclusters
 from baco_gpu.methods.labelled import Labelled
+from baco_gpu.methods.method import Package
 from baco_gpu.methods.reassign import SharedRows
 from baco_gpu.precision import bits_of
-from baco_gpu.tables.base import EmbeddingTable
+from baco_gpu.tables.embedding_table import EmbeddingTable
 from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 
 # The authors' weight of a part's row, the rest being that of the one drawn, and their layers on Gowalla.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from baco_gpu.budget import Budget, TableSize
 from baco_gpu.errors import UnreachableBudgetError
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Built, Method, Spec
+from baco_gpu.methods.method import Built, Method, Spec
 from baco_gpu.tables.full import FullTable
 
 

@@ -14,7 +14,7 @@ from baco_gpu.budget import INDEX_BYTES, Budget, TableSize
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.precision import NUMBER_BITS, ProductFormat
-from baco_gpu.tables.base import encode
+from baco_gpu.tables.embedding_table import encode
 from baco_gpu.tables.product import ProductCodebookEmbedding
 
 # With four dimensions and more, numbers of 16 bits are used up by these and signs; more take longer to find.

@@ -11,8 +11,8 @@ import torch
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.training.callbacks import Callback
-from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.settings import EpochRecord
+from baco_gpu.training.training_run import TrainingRun
 
 # Further and further apart: groups must settle for long trainings, and short ones must see some.
 EPOCHS = (1, 2, 4, 8, 16, 32)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 from baco_gpu.errors import InputError
 from baco_gpu.methods import (
     baco,
@@ -34,7 +32,8 @@ from baco_gpu.methods import (
     spectral_bi,
     spectral_co,
 )
-from baco_gpu.methods.base import Method
+from baco_gpu.methods.method import Method
+from baco_gpu.renaming import warn_renamed
 
 METHODS: tuple[Method, ...] = (
     full_table.METHOD,
@@ -92,7 +91,7 @@ def find_method(name: str) -> Method:
     """
     current = current_name(name)
     if current != name:
-        warnings.warn(f"method {name!r} is called {current!r} now: write that", FutureWarning, stacklevel=2)
+        warn_renamed(f"method {name!r}", repr(current))
     known = dict(zip(NAMES, METHODS, strict=True))
     if current in known:
         return known[current]

@@ -11,7 +11,7 @@ from baco_gpu.clustering.result import Assignment
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common.kmeans import k_means
 from baco_gpu.methods.common.sides import Sides, deal_rows
-from baco_gpu.methods.common.spectral import inverse_roots, scaled_by, singular_vectors
+from baco_gpu.methods.common.singular_vectors import inverse_roots, scaled_by, singular_vectors
 from baco_gpu.methods.labelled import Labelled
 
 _BISTOCHASTIC_STEPS = 100

@@ -10,7 +10,7 @@ import numpy as np
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common.kmeans import k_means
 from baco_gpu.methods.common.sides import NEITHER, Sides, coclusters, rows_of
-from baco_gpu.methods.common.spectral import inverse_roots, scaled_by, singular_vectors
+from baco_gpu.methods.common.singular_vectors import inverse_roots, scaled_by, singular_vectors
 from baco_gpu.methods.labelled import Labelled
 
 _ATTEMPTS = 6

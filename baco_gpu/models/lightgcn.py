@@ -12,9 +12,9 @@ from baco_gpu.checks import check_integer
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.models.adjacency import BipartiteAdjacency
-from baco_gpu.models.base import ITEMS, USERS, Table, option
 from baco_gpu.models.losses import BatchRows
 from baco_gpu.models.pairs import PairModel
+from baco_gpu.models.recommender import ITEMS, USERS, Table, option
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Pictures of a comparison: what each method keeps of the full table's recall, and what it costs.
 
-All take the rows of `baco_gpu.experiment.tables.aggregate`. Lines and points are named where they are, so that no
+All take the rows of `baco_gpu.experiment.summary.aggregate`. Lines and points are named where they are, so that no
 colour has to be matched with a legend; colours are those that colour-blind readers can tell apart.
 """
 

@@ -2,13 +2,13 @@
 
 from baco_gpu.ops.lookup import codebook_expand, codebook_lookup
 from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag
-from baco_gpu.tables.base import EmbeddingTable
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.compress import CompressionReport, compress_module
+from baco_gpu.tables.embedding_table import EmbeddingTable
 from baco_gpu.tables.epochs import begin_epoch, finalize
 from baco_gpu.tables.export import export_codebook, export_onnx
 from baco_gpu.tables.full import FullTable
 from baco_gpu.tables.mixed import MixedCodebookEmbedding
+from baco_gpu.tables.module_compression import CompressionReport, compress_module
 from baco_gpu.tables.optimizers import CombinedOptimizer
 from baco_gpu.tables.product import ProductCodebookEmbedding
 from baco_gpu.tables.quantized import LowPrecisionEmbedding

@@ -11,8 +11,8 @@ from torch.nn import functional
 from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError
 from baco_gpu.tables.assignments import Labels
-from baco_gpu.tables.base import Device, EmbeddingTable
 from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.embedding_table import Device, EmbeddingTable
 
 MODES = ("sum", "mean", "max")
 

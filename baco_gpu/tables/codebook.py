@@ -31,7 +31,7 @@ from baco_gpu.tables.assignments import (
     secondary_rows,
     trained_table,
 )
-from baco_gpu.tables.base import Derived, Device, Size, Stored, numpy_of
+from baco_gpu.tables.embedding_table import Derived, Device, Size, Stored, numpy_of
 from baco_gpu.tables.ids import ResizableTable
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from baco_gpu.tables.bag import TableBag
-from baco_gpu.tables.base import EmbeddingTable, Size, Stored, not_served
+from baco_gpu.tables.embedding_table import EmbeddingTable, Size, Stored, not_served
 
 
 class FullTable(nn.Embedding, EmbeddingTable):

@@ -18,7 +18,7 @@ from baco_gpu.tables.assignments import (
     rows_of_labels,
     secondary_rows,
 )
-from baco_gpu.tables.base import Device, normal_tensors
+from baco_gpu.tables.embedding_table import Device, normal_tensors
 from baco_gpu.tables.weight import ExpandedTable
 
 

@@ -16,8 +16,8 @@ from baco_gpu.ops.reference import check_range, decomposed
 from baco_gpu.ops.segments import add_by_row_, widened
 from baco_gpu.ops.sparse_product import SparseRows
 from baco_gpu.tables.assignments import Labels
-from baco_gpu.tables.base import Device
 from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.embedding_table import Device
 
 
 class MixedCodebookEmbedding(CodebookEmbedding):

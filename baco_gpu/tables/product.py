@@ -26,8 +26,8 @@ from baco_gpu.ops.quantization import as_if_unrounded
 from baco_gpu.ops.reference import check_range, decomposed
 from baco_gpu.precision import LEAST_LENGTH, LENGTH_PARTS, NUMBER_BITS, ProductFormat
 from baco_gpu.tables.assignments import Labels
-from baco_gpu.tables.base import Device, Stored, numpy_of
 from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.embedding_table import Device, Stored, numpy_of
 from baco_gpu.tables.encoding import encode_together, rotate_together
 from baco_gpu.tables.quantized import LowPrecisionEmbedding
 

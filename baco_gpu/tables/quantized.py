@@ -16,7 +16,7 @@ from baco_gpu.ops.reference import check_indices, check_range, in_several_proces
 from baco_gpu.ops.segments import add_by_row_
 from baco_gpu.precision import BITS, SCALE_BYTES, packed_width
 from baco_gpu.tables.assignments import embedding_options, freeze_like, padding_index, trained_table
-from baco_gpu.tables.base import Device, Stored, numpy_of
+from baco_gpu.tables.embedding_table import Device, Stored, numpy_of
 from baco_gpu.tables.rowwise import RowwiseRMSprop
 from baco_gpu.tables.weight import ExpandedTable
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from baco_gpu.errors import InputError
 from baco_gpu.precision import BITS, packed_width
 from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag, bag_options
-from baco_gpu.tables.base import EmbeddingTable
 from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.embedding_table import EmbeddingTable
 from baco_gpu.tables.full import as_table
 from baco_gpu.tables.mixed import MixedCodebookEmbedding
 from baco_gpu.tables.product import ProductCodebookEmbedding

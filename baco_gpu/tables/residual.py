@@ -13,8 +13,8 @@ from torch.nn import functional
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.tables.assignments import Labels, carried, label_array, trained_table
-from baco_gpu.tables.base import Stored, normal_tensors, numpy_of
 from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.embedding_table import Stored, normal_tensors, numpy_of
 from baco_gpu.tables.mixed import MixedCodebookEmbedding
 
 

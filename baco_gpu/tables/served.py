@@ -12,7 +12,7 @@ from baco_gpu.ops.product_quantization import join_pieces, length_values, read, 
 from baco_gpu.ops.quantization import unpack, values_of
 from baco_gpu.ops.reference import check_indices, check_range
 from baco_gpu.serving.table import ARRAYS, ServedTable
-from baco_gpu.tables.base import Device, EmbeddingTable
+from baco_gpu.tables.embedding_table import Device, EmbeddingTable
 from baco_gpu.tables.export import served_table
 
 

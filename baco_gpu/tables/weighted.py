@@ -11,8 +11,8 @@ from torch import Tensor
 from baco_gpu.errors import InputError
 from baco_gpu.ops.lookup import look_up
 from baco_gpu.tables.assignments import Labels, carried
-from baco_gpu.tables.base import Device, Stored, normal_tensors
 from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.embedding_table import Device, Stored, normal_tensors
 
 
 class WeightedCodebookEmbedding(CodebookEmbedding):

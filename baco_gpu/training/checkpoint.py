@@ -20,8 +20,8 @@ from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import DAMAGE, InputError
 from baco_gpu.tensor_file import save_tensors
 from baco_gpu.training.callbacks import Callback
-from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.settings import EpochRecord
+from baco_gpu.training.training_run import TrainingRun
 
 FORMAT = "baco_gpu.checkpoint"
 FORMAT_VERSION = "2"

@@ -16,7 +16,7 @@ from baco_gpu import (
     ResidualCodebookEmbedding,
 )
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.backends.base import USERS, Partition
+from baco_gpu.clustering.backends.backend import USERS, Partition
 from baco_gpu.clustering.result import Assignment
 from baco_gpu.clustering.solve.weights import SCHEMES, integer_weights
 from baco_gpu.data.vocabulary import Vocabulary

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from baco_gpu import BalancedCoclustering
-from baco_gpu.clustering.backends.base import ITEMS, USERS
+from baco_gpu.clustering.backends.backend import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.backends.pieces import Room
 from baco_gpu.clustering.solve import parameters

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from baco_gpu.budget import Budget
-from baco_gpu.methods.base import Spec
+from baco_gpu.methods.method import Spec
 from baco_gpu.tables.full import size_of
 from graphs import random_graph
 from pages import ROOT, blocks

@@ -11,7 +11,7 @@ from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.experiment import encode_pretrained
 from baco_gpu.methods.product_plan import ProductPlan
 from baco_gpu.serving import load_codebooks
-from baco_gpu.tables.base import encode
+from baco_gpu.tables.embedding_table import encode
 from baco_gpu.tables.encoding import rotate_together
 from baco_gpu.tables.product import ProductCodebookEmbedding
 

@@ -10,6 +10,7 @@ import configparser
 import functools
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -25,7 +26,7 @@ PACKAGE = ROOT / "baco_gpu"
 LONGEST_FILE = 400
 
 # The rooms in the order data flows, and what each may import beside itself and the small tools.
-TOOLS = ("atomic", "checks", "errors", "machine", "progress", "visible")
+TOOLS = ("atomic", "checks", "errors", "machine", "progress", "renaming", "visible")
 ROOMS: dict[str, tuple[str, ...]] = {
     "compiling": (),
     "precision": (),
@@ -221,14 +222,14 @@ def kinds_asked_for(file: Path) -> Iterator[str]:
 
 
 def test_nobody_asks_a_table_what_it_is():
-    """What a kind of table does differently it says itself: see `baco_gpu.tables.base.EmbeddingTable`."""
+    """What a kind of table does differently it says itself: see `baco_gpu.tables.embedding_table.EmbeddingTable`."""
     found = {file: list(kinds_asked_for(file)) for file in sources()}
     assert found[PACKAGE / "tables" / "full.py"], "the search finds what is there"
     assert not [place for file, places in found.items() if room_of(file) != "tables" for place in places]
 
 
 def test_experiments_know_no_method_by_name():
-    """What a method does differently it says itself: see `baco_gpu.methods.base.Method`."""
+    """What a method does differently it says itself: see `baco_gpu.methods.method.Method`."""
     names = {method.name for method in METHODS}
     for file in (PACKAGE / "experiment").glob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -263,6 +264,11 @@ def test_tests_lie_in_folders_named_as_the_rooms_are():
 def test_the_tiers_alone_say_how_many_examples_a_property_has():
     tests = [path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)]
     assert not [path.name for path in tests if "max_examples" in path.read_text(encoding="utf-8")]
+
+
+def test_no_two_files_bear_the_same_name():
+    names = Counter(file.name for file in sources())
+    assert {name for name, count in names.items() if count > 1} == {"__init__.py"}
 
 
 def test_imports_are_absolute():

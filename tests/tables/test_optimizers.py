@@ -105,6 +105,5 @@ def test_mistakes_are_named_and_the_old_name_is_known():
         CombinedOptimizer(["adam"])
     with pytest.raises(InputError, match="before they are combined"):
         CombinedOptimizer(optimizers(Job())).add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
-    for place in (training, training.optimizers):
-        with pytest.warns(FutureWarning, match="CombinedOptimizer"):
-            assert place.Together is CombinedOptimizer
+    with pytest.warns(FutureWarning, match="Together is called CombinedOptimizer now"):
+        assert training.Together is CombinedOptimizer

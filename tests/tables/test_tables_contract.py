@@ -1,4 +1,4 @@
-"""Every kind of table keeps the contract of `baco_gpu.tables.base.EmbeddingTable`."""
+"""Every kind of table keeps the contract of `baco_gpu.tables.embedding_table.EmbeddingTable`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from baco_gpu.tables import (
     ServedEmbedding,
     export_codebook,
 )
-from baco_gpu.tables.base import encode, own_optimizers
+from baco_gpu.tables.embedding_table import encode, own_optimizers
 from baco_gpu.tables.full import as_table, size_of, tables_in
 from baco_gpu.tables.ids import ResizableTable
 from baco_gpu.tables.weight import ExpandedTable

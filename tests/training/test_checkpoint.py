@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from baco_gpu.errors import InputError
 from baco_gpu.training import Callback, Checkpoint, TrainingSettings, checkpoint, train
-from baco_gpu.training.run import TrainingRun
+from baco_gpu.training.training_run import TrainingRun
 from planted_training import make, planted_split, same, weights
 from tiers import full
 

@@ -16,7 +16,7 @@ from baco_gpu.evaluation import evaluate_ranking
 from baco_gpu.models import build_model, full_table
 from baco_gpu.tables import CodebookEmbedding, LowPrecisionEmbedding, ProductCodebookEmbedding
 from baco_gpu.training import Callback, DivergenceError, ReportProgress, TrainingSettings, reset_embeddings, train
-from baco_gpu.training.run import TrainingRun
+from baco_gpu.training.training_run import TrainingRun
 from planted_training import ITEMS, USERS, make, planted_split, same, weights
 from tiers import full
 
@@ -101,7 +101,7 @@ def scripted_evaluation(monkeypatch, scores):
         value = remaining.pop(0) if len(remaining) > 1 else remaining[0]
         return {f"recall@{k}": value for k in ks}
 
-    monkeypatch.setattr("baco_gpu.training.run.evaluate_ranking", evaluate)
+    monkeypatch.setattr("baco_gpu.training.training_run.evaluate_ranking", evaluate)
 
 
 def test_early_stopping_restores_the_best_epoch(monkeypatch):

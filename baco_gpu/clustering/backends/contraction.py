@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from baco_gpu.clustering.backends.base import ITEMS, USERS, Array, ClusterGraph, Partition, Problem, read
+from baco_gpu.clustering.backends.backend import ITEMS, USERS, Array, ClusterGraph, Partition, Problem, read
 from baco_gpu.clustering.backends.pieces import PairSums, Room, Rows, both_ways, pieces_of, rows_of
 from baco_gpu.cuda.launch import Launcher
 from baco_gpu.cuda.plan import SidePlan, blocks_for, shared_grid

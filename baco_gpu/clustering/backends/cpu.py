@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from baco_gpu.clustering.backends import cpu_kernels as kernels
-from baco_gpu.clustering.backends.base import (
+from baco_gpu.clustering.backends.backend import (
     ITEMS,
     USERS,
     ClusterGraph,

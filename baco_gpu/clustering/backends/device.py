@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from baco_gpu.clustering.backends.base import (
+from baco_gpu.clustering.backends.backend import (
     ITEMS,
     USERS,
     Array,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baco_gpu.clustering.backends.base import Array
+from baco_gpu.clustering.backends.backend import Array
 from baco_gpu.cuda.pinned import HostArray, HostMemory
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from baco_gpu.checks import check_choice
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, Partition, Problem
+from baco_gpu.clustering.backends.backend import ITEMS, USERS, Backend, Partition, Problem
 from baco_gpu.clustering.extend.growth import GrownSide, Growth, grow
 from baco_gpu.clustering.result import NO_LABEL, Assignment, Result, WeightScale
 from baco_gpu.clustering.solve.weights import scaled_weights

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Generic, NamedTuple
 
 from baco_gpu.checks import check_integer
-from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, Partition, Problem
+from baco_gpu.clustering.backends.backend import ITEMS, USERS, Backend, Partition, Problem
 from baco_gpu.clustering.extend.assign import placed_labels, unplaced_labels
 from baco_gpu.clustering.extend.growth import Growth, grow
 from baco_gpu.clustering.result import Result

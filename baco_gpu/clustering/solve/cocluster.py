@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from baco_gpu.budget import Budget, Reach, TableSize, solve_within
-from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, NodeWeights, Partition, Problem
+from baco_gpu.clustering.backends.backend import ITEMS, USERS, Backend, NodeWeights, Partition, Problem
 from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData, WeightScale
 from baco_gpu.clustering.solve.merging import compact
 from baco_gpu.clustering.solve.multilevel import Observer, Schedule, multilevel

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from baco_gpu.clustering.backends.base import (
+from baco_gpu.clustering.backends.backend import (
     USERS,
     Array,
     Backend,

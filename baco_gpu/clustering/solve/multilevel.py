@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from baco_gpu.clustering.backends.base import Backend, Partition, Problem
+from baco_gpu.clustering.backends.backend import Backend, Partition, Problem
 from baco_gpu.clustering.solve.merging import merge_to
 from baco_gpu.clustering.solve.sweeps import count_rows, singletons, sweep
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, Partition, Problem, read
+from baco_gpu.clustering.backends.backend import ITEMS, USERS, Backend, Partition, Problem, read
 
 NUM_BLOCKS = 4
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from baco_gpu.checks import check_choice
-from baco_gpu.clustering.backends.base import NodeWeights
+from baco_gpu.clustering.backends.backend import NodeWeights
 from baco_gpu.clustering.result import WeightScale
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import Adjacency, BipartiteGraph

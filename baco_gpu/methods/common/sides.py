@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.backends.base import ITEMS, USERS, Partition
+from baco_gpu.clustering.backends.backend import ITEMS, USERS, Partition
 from baco_gpu.clustering.result import Assignment
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.errors import UnreachableBudgetError

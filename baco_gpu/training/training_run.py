@@ -7,13 +7,13 @@ import time
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.evaluation.ranking import evaluate_ranking
-from baco_gpu.models.base import Recommender
-from baco_gpu.tables.base import encode
+from baco_gpu.models.recommender import Recommender
+from baco_gpu.tables.embedding_table import encode
 from baco_gpu.tables.full import tables_in
-from baco_gpu.training.optimizers import Optimizer
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
 
 DROP = 8  # to a fraction of the learning rate

@@ -17,7 +17,7 @@ from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common.extras import missing
 from baco_gpu.precision import FLOAT
 from baco_gpu.progress import Progress, silent
-from baco_gpu.tables.base import EmbeddingTable
+from baco_gpu.tables.embedding_table import EmbeddingTable
 from baco_gpu.training.callbacks import Callback
 
 SIDES = ("users", "items")

@@ -14,8 +14,8 @@ from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError
 from baco_gpu.tables.assignments import mean_rows, trained_table
 from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag, bag_options
-from baco_gpu.tables.base import EmbeddingTable, Size, own_optimizers
 from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.embedding_table import EmbeddingTable, Size, own_optimizers
 from baco_gpu.tables.full import FullTable, tables_in
 from baco_gpu.tables.ids import Assigned, joined
 from baco_gpu.tables.moments import check_optimizer, move_state

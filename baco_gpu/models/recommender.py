@@ -13,7 +13,7 @@ from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.models.losses import Objective
-from baco_gpu.tables.base import EmbeddingTable
+from baco_gpu.tables.embedding_table import EmbeddingTable
 from baco_gpu.tables.full import FullTable, size_of, tables_in
 
 Table = nn.Embedding | EmbeddingTable
