@@ -22,7 +22,7 @@ SCALE_BYTES = 1
 
 SCALE_PLACE = 20  # in a float32, of the last bit that a scale has
 
-NUMBER_BITS = (8, 16)  # of product codes
+CODE_BITS = (8, 16)  # of product codes
 # The length of a row of these is a byte and this, in as many parts: one is as long as rounding made it.
 LEAST_LENGTH, LENGTH_PARTS = 128, 256
 
@@ -107,7 +107,7 @@ class ProductFormat(NamedTuple):
     dim: int
     subspaces: int
     centroids: int
-    number_bits: int
+    code_bits: int
 
     @property
     def width(self) -> int:
@@ -122,7 +122,7 @@ class ProductFormat(NamedTuple):
     @property
     def signs(self) -> int:
         """Bits of a number that are signs."""
-        return min(self.width, self.number_bits - (self.centroids - 1).bit_length())
+        return min(self.width, self.code_bits - (self.centroids - 1).bit_length())
 
     @property
     def codewords(self) -> int:
@@ -152,4 +152,4 @@ class ProductFormat(NamedTuple):
     @property
     def dtype(self) -> np.dtype:
         """Of numbers."""
-        return np.dtype(f"uint{self.number_bits}")
+        return np.dtype(f"uint{self.code_bits}")

@@ -127,8 +127,8 @@ def export_tables(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
 def save_model(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
     """Write the trained model of `outcome` to one safetensors file, whole or not at all; returns the path.
 
-    The tensors are the `state_dict` of the tables under the prefixes "users." and "items." (codebook, codes and
-    secondary codes, or the full weight), and under "model." what else the model has. A codebook or centroids of both
+    The tensors are the `state_dict` of the tables under the prefixes "users." and "items." (codebook and
+    assignments, or the full weight), and under "model." what else the model has. A codebook or centroids of both
     tables are there as those of users, and the metadata names them under "items.codebook" and so on, as
     `safetensors.torch.load_model` expects; the summary is there, too, as JSON.
     """
@@ -145,7 +145,7 @@ def save_model(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
         for part, state in states.items()
         for name, tensor in state.items()
     }
-    metadata = {"format": "baco_gpu.model", "format_version": "1", "summary": json.dumps(outcome.summary())}
+    metadata = {"format": "baco_gpu.model", "format_version": "2", "summary": json.dumps(outcome.summary())}
     for name in outcome.compression.common if len(tables) > 1 else ():
         del tensors[f"items.{name}"]
         metadata[f"items.{name}"] = f"users.{name}"

@@ -21,7 +21,7 @@ from baco_gpu.methods.product_plan import plan_product
 from baco_gpu.precision import BITS, FLOAT, bits_of
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import EmbeddingTable
-from baco_gpu.tables.quantized import LowPrecisionEmbedding
+from baco_gpu.tables.quantized import QuantizedEmbedding
 
 INTEGERS, PRODUCT_CODES, FLOATS = "integers", "product codes", "floats"
 # With fewer bits, rounding at random is noise that costs recall: of matrix factorisation on Beauty, 8 keep all of it,
@@ -97,7 +97,7 @@ def _integers(budget: Budget, table: TableSize) -> Sequence[EmbeddingTable]:
             f"{budget.ratio:g}; fewer bits are too noisy to train with, and method {COMPACT.name!r} stores less in the "
             "end"
         )
-    return [LowPrecisionEmbedding(size, table.embedding_dim, bits=bits) for size in (table.num_users, table.num_items)]
+    return [QuantizedEmbedding(size, table.embedding_dim, bits=bits) for size in (table.num_users, table.num_items)]
 
 
 QUANTIZED = FewBits(

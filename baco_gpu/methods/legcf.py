@@ -122,16 +122,18 @@ def _propagated(graph: BipartiteGraph, sides: Sequence[SharedRows]) -> tuple[lis
         layer = whole @ layer
         mean += layer
     mean /= _LAYERS + 1
-    ends = np.cumsum([*(len(side.codes) for side in sides), *(len(side.codebook) for side in sides)])
+    ends = np.cumsum([*(len(side.assignments) for side in sides), *(len(side.codebook) for side in sides)])
     parts = np.split(mean, ends[:-1])
     return parts[:2], parts[2:]
 
 
 def _assignment(side: SharedRows) -> scipy.sparse.coo_array:
     """The weights as a matrix of ids by rows."""
-    ids = np.tile(np.arange(len(side.codes)), 2)
-    rows = np.concatenate([side.codes, side.secondary])
-    return scipy.sparse.coo_array((side.shares.T.ravel(), (ids, rows)), shape=(len(side.codes), len(side.codebook)))
+    ids = np.tile(np.arange(len(side.assignments)), 2)
+    rows = np.concatenate([side.assignments, side.secondary])
+    return scipy.sparse.coo_array(
+        (side.shares.T.ravel(), (ids, rows)), shape=(len(side.assignments), len(side.codebook))
+    )
 
 
 def _two_greatest(ids: np.ndarray, inverse: np.ndarray) -> dict[str, np.ndarray]:
@@ -147,7 +149,7 @@ def _two_greatest(ids: np.ndarray, inverse: np.ndarray) -> dict[str, np.ndarray]
             places[start : start + step, rank] = best
             values[start : start + step, rank] = weights[every, best]
             weights[every, best] = -np.inf
-    return {"codes": places[:, 0], "secondary": places[:, 1], "shares": np.maximum(values, 0.0)}
+    return {"assignments": places[:, 0], "secondary": places[:, 1], "shares": np.maximum(values, 0.0)}
 
 
 @dataclass(frozen=True, kw_only=True)

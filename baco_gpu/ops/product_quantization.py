@@ -36,7 +36,7 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, numbers: Tensor, /) -> Tensor: ...
+    def __getitem__(self, codes: Tensor, /) -> Tensor: ...
 
     @property
     def device(self) -> torch.device: ...
@@ -85,8 +85,8 @@ def fit_centroids(rows: Rows, form: ProductFormat, seed: int) -> Tensor:
     return centroids
 
 
-def nearest_numbers(rows: Tensor, centroids: Tensor, form: ProductFormat) -> Tensor:
-    """The numbers of what is nearest to the pieces of `rows` (n, dim): (n, subspaces), stored as `store` does."""
+def nearest_codes(rows: Tensor, centroids: Tensor, form: ProductFormat) -> Tensor:
+    """The codes of what is nearest to the pieces of `rows` (n, dim): (n, subspaces), stored as `store` does."""
     rows, centroids = rows.to(_wide(rows)), centroids.to(_wide(rows))
     parts = []
     for cut in _cut(rows, form):
@@ -98,13 +98,13 @@ def nearest_numbers(rows: Tensor, centroids: Tensor, form: ProductFormat) -> Ten
     return store(torch.cat(parts, dim=1), form)
 
 
-def store(numbers: Tensor, form: ProductFormat) -> Tensor:
+def store(codes: Tensor, form: ProductFormat) -> Tensor:
     """Numbers as uint8, or in int16 as their 16 bits: of PyTorch's unsigned integers, few operators take wider ones."""
-    return numbers.to(torch.uint8) if form.number_bits == 8 else numbers.to(torch.uint16).view(torch.int16)
+    return codes.to(torch.uint8) if form.code_bits == 8 else codes.to(torch.uint16).view(torch.int16)
 
 
 def read(stored: Tensor) -> Tensor:
-    """The numbers of `store`, int32."""
+    """The codes of `store`, int32."""
     return stored.int() & 0xFFFF
 
 
@@ -124,15 +124,15 @@ def length_values(lengths: Tensor) -> Tensor:
 
 
 def codewords(centroids: Tensor, form: ProductFormat) -> Tensor:
-    """The pieces of all numbers, in order: (form.codewords, form.width)."""
+    """The pieces of all codes, in order: (form.codewords, form.width)."""
     every = torch.arange(1 << form.signs, dtype=torch.int32, device=centroids.device)
     return (centroids.unsqueeze(1) * signs_of(every, form).to(centroids)).flatten(0, 1)
 
 
-def signs_of(numbers: Tensor, form: ProductFormat) -> Tensor:
-    """1 or -1 for every value of the pieces of `numbers`, int32 of any shape: int32 of shape (*shape, width)."""
-    places = torch.arange(form.width, dtype=torch.int32, device=numbers.device).clamp(max=form.number_bits)
-    low = numbers & ((1 << form.signs) - 1)
+def signs_of(codes: Tensor, form: ProductFormat) -> Tensor:
+    """1 or -1 for every value of the pieces of `codes`, int32 of any shape: int32 of shape (*shape, width)."""
+    places = torch.arange(form.width, dtype=torch.int32, device=codes.device).clamp(max=form.code_bits)
+    low = codes & ((1 << form.signs) - 1)
     return 1 - 2 * ((low.unsqueeze(-1) >> places) & 1)
 
 

@@ -10,7 +10,7 @@ greatest value; but with 2 to 4 bits levels are no further apart than errs least
 (Max, IRE Transactions on Information Theory 6, 1960, table II), since a greatest value that few levels had to reach
 would leave most of them unused. Scales are rounded to a byte themselves, upwards where levels reach the greatest value.
 
-Rows without floats behind them (`LowPrecisionEmbedding`) are rounded at random, up or down as near as a level is, so
+Rows without floats behind them (`QuantizedEmbedding`) are rounded at random, up or down as near as a level is, so
 that a value is what it should be on average, and many steps that are less than a level add up (Gupta et al., arXiv
 1502.02551, section 3). No value may be beyond the outermost levels then.
 

@@ -137,8 +137,8 @@ class ServedTable:
             raise InputError(
                 f"centroids must have a width of which {form.subspaces} make up {self.dim} dimensions, got {width}"
             )
-        if not 1 <= count <= 1 << form.number_bits:
-            raise InputError(f"centroids must be 1 to {1 << form.number_bits} for {self.codebook.dtype}, got {count}")
+        if not 1 <= count <= 1 << form.code_bits:
+            raise InputError(f"centroids must be 1 to {1 << form.code_bits} for {self.codebook.dtype}, got {count}")
         if self.codebook.size and self.codebook.max() >= form.codewords:
             raise InputError(f"codebook must be from 0 to {form.codewords - 1}, got up to {self.codebook.max()}")
 

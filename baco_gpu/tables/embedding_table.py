@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from baco_gpu.errors import InputError
+from baco_gpu.renaming import RenamedAttributes
 
 Device = torch.device | str | int | None
 _Made = TypeVar("_Made")
@@ -50,7 +51,7 @@ class Size(NamedTuple):
         return cls(*(sum(getattr(part, figure) for part in distinct) for figure in cls._fields))
 
 
-class EmbeddingTable(nn.Module):
+class EmbeddingTable(RenamedAttributes, nn.Module):
     """A table of rows, called like `torch.nn.Embedding`: indices in, (*shape, embedding_dim) out.
 
     A kind of table is a subclass that says what it stores, and how its rows are drawn, read and written. The other
@@ -69,13 +70,15 @@ class EmbeddingTable(nn.Module):
     embedding_dim: int
     padding_idx: int | None
 
+    _renamed: ClassVar[Mapping[str, str]] = {"rounds": "is_quantized"}
+
     if TYPE_CHECKING:
 
         @property
         def weight(self) -> Tensor: ...
 
     @property
-    def rounds(self) -> bool:
+    def is_quantized(self) -> bool:
         """Whether what is stored of rows is not what is trained."""
         return False
 
@@ -211,7 +214,7 @@ def numpy_of(tensor: Tensor) -> np.ndarray:
 
 def not_served(module: nn.Module) -> InputError:
     """What is raised for a module that is no table to serve from."""
-    return InputError(f"a table must be a CodebookEmbedding or a LowPrecisionEmbedding, got {module._get_name()}")
+    return InputError(f"a table must be a CodebookEmbedding or a QuantizedEmbedding, got {module._get_name()}")
 
 
 def encode(tables: Iterable[EmbeddingTable], seed: int) -> None:

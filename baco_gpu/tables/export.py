@@ -24,7 +24,7 @@ def export_codebook(tables: EmbeddingTable | Mapping[str, EmbeddingTable], path:
 
     Parameters
     ----------
-    tables : CodebookEmbedding or LowPrecisionEmbedding, or a mapping of names to such modules
+    tables : CodebookEmbedding or QuantizedEmbedding, or a mapping of names to such modules
         On any device. Values of bfloat16, which NumPy lacks, are written as float32.
     path : path
 

@@ -15,6 +15,7 @@ from baco_gpu.ops.quantization import check_storable, pack, quantized_rows, stoc
 from baco_gpu.ops.reference import check_indices, check_range, in_several_processes, transformed
 from baco_gpu.ops.segments import add_by_row_
 from baco_gpu.precision import BITS, SCALE_BYTES, packed_width
+from baco_gpu.renaming import renamed_attributes
 from baco_gpu.tables.assignments import embedding_options, freeze_like, padding_index, trained_table
 from baco_gpu.tables.embedding_table import Device, Stored, numpy_of
 from baco_gpu.tables.rowwise import RowwiseRMSprop
@@ -24,7 +25,7 @@ MOST_PASSES = 16  # backward passes whose gradients wait where nothing is there 
 _BLOCK = 1 << 13  # rows that are floats at a time where all are drawn or rounded
 
 
-class LowPrecisionEmbedding(ExpandedTable):
+class QuantizedEmbedding(ExpandedTable):
     """A table of `num_embeddings` rows, each stored as integers of few bits and a scale, in training as in serving.
 
     Called like `torch.nn.Embedding`: indices of any shape in, float32 of shape (*indices.shape, embedding_dim) out.
@@ -94,7 +95,7 @@ class LowPrecisionEmbedding(ExpandedTable):
         Parameters
         ----------
         table : floating tensor of shape (num_embeddings, embedding_dim), `nn.Embedding` or another table
-        padding_idx, bits : as of `LowPrecisionEmbedding`
+        padding_idx, bits : as of `QuantizedEmbedding`
             The padding index is that of `table`, where it is a module and none is given.
 
         Raises
@@ -132,7 +133,7 @@ class LowPrecisionEmbedding(ExpandedTable):
     def check_training(self, *, std: float | None, cuda_graph: bool) -> None:
         if cuda_graph:
             raise InputError(
-                "cuda_graph must be False for tables of LowPrecisionEmbedding, whose steps wait for the device"
+                "cuda_graph must be False for tables of QuantizedEmbedding, whose steps wait for the device"
             )
 
     @classmethod
@@ -237,10 +238,10 @@ class LowPrecisionEmbedding(ExpandedTable):
         if not (torch.is_grad_enabled() and self.anchor.requires_grad):
             return self.read(rows)
         if transformed():
-            raise InputError("torch.func must not differentiate a LowPrecisionEmbedding, whose gradients stay with it")
+            raise InputError("torch.func must not differentiate a QuantizedEmbedding, whose gradients stay with it")
         if in_several_processes():
             raise InputError(
-                "DistributedDataParallel must not train a LowPrecisionEmbedding, whose gradients it does not see and "
+                "DistributedDataParallel must not train a QuantizedEmbedding, whose gradients it does not see and "
                 "would leave different in every process"
             )
         self._looked_up = True
@@ -293,7 +294,7 @@ class _Lookup(torch.autograd.Function):
     """Rows as floats; backward leaves their gradient with the table, and gives its anchor none."""
 
     @staticmethod
-    def forward(ctx: Any, anchor: Tensor, table: LowPrecisionEmbedding, rows: Tensor | None) -> Tensor:
+    def forward(ctx: Any, anchor: Tensor, table: QuantizedEmbedding, rows: Tensor | None) -> Tensor:
         ctx.table, ctx.rows = table, rows
         return table.read(rows)
 
@@ -302,3 +303,6 @@ class _Lookup(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
         ctx.table.leave_gradient(ctx.rows, gradient)
         return None, None, None
+
+
+__getattr__ = renamed_attributes(__name__, {"LowPrecisionEmbedding": "QuantizedEmbedding"})

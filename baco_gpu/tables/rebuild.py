@@ -12,10 +12,11 @@ from baco_gpu.precision import BITS, packed_width
 from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag, bag_options
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import EmbeddingTable
+from baco_gpu.tables.former_states import current_names
 from baco_gpu.tables.full import as_table
 from baco_gpu.tables.mixed import MixedCodebookEmbedding
 from baco_gpu.tables.product import ProductCodebookEmbedding
-from baco_gpu.tables.quantized import LowPrecisionEmbedding
+from baco_gpu.tables.quantized import QuantizedEmbedding
 from baco_gpu.tables.residual import ResidualCodebookEmbedding, ResidualMixedCodebookEmbedding
 from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 
@@ -69,7 +70,9 @@ def rebuild_module(
     for name, module in found:
         if any(name.startswith(f"{other}.") for other in made):
             continue  # a part of a table
-        own = {key.removeprefix(f"{name}."): value for key, value in state_dict.items() if key.startswith(f"{name}.")}
+        own = current_names(
+            {key.removeprefix(f"{name}."): value for key, value in state_dict.items() if key.startswith(f"{name}.")}
+        )
         if own and (name in given or _shapes(own) != _shapes(module.state_dict())):
             made[name] = _checked(name, own, module, dict(given.get(name, {})))
     _share(made, state_dict)
@@ -120,10 +123,10 @@ def _shapes(state: State) -> dict[str, tuple[int, ...]]:
 def _module_of(name: str, state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
     pooled = isinstance(old, nn.EmbeddingBag | CodebookEmbeddingBag | TableBag)
     options: dict[str, Any] = {"padding_idx": old.padding_idx, "device": next(old.parameters()).device}
-    if "table.codes" in state or "table.integers" in state or "table.weight" in state:
+    if "table.assignments" in state or "table.integers" in state or "table.weight" in state:
         inner = {key.removeprefix("table."): value for key, value in state.items()}
         return TableBag(_table_of(name, inner, old, options, settings), **bag_options(old))
-    if pooled and "codes" in state and _kind_of(state) is CodebookEmbedding:
+    if pooled and "assignments" in state and _kind_of(state) is CodebookEmbedding:
         return _labelled(CodebookEmbeddingBag, state, {**options, **_sparse(old), **bag_options(old), **settings})
     if pooled and "weight" in state:
         count, dim = state["weight"].shape
@@ -138,17 +141,17 @@ def _table_of(name: str, state: State, old: Any, options: dict[str, Any], settin
         full: dict[str, Any] = {**options, **_sparse(old), "dtype": state["weight"].dtype}
         return nn.Embedding(count, dim, **full)
     if "integers" in state:
-        return _low_precision(name, state, int(old.embedding_dim), {**options, **settings})
+        return _quantized(name, state, int(old.embedding_dim), {**options, **settings})
     kind = _kind_of(state)
     if issubclass(kind, MixedCodebookEmbedding) and "own_share" not in settings:
         raise InputError(f"settings of {name!r} must give own_share, which no tensor tells, for rows that ids mix")
     if issubclass(kind, ProductCodebookEmbedding):
-        numbers, centroids = state["numbers"], state["centroids"]
-        options |= {"subspaces": numbers.shape[1], "centroids": len(centroids), "lengths": "scales" in state}
-        options["number_bits"] = 8 * numbers.element_size()
-        if "behind.integers" in state:
+        codes, centroids = state["codes"], state["centroids"]
+        options |= {"subspaces": codes.shape[1], "centroids": len(centroids), "lengths": "scales" in state}
+        options["code_bits"] = 8 * codes.element_size()
+        if "latent_weight.integers" in state:
             dim = state["codebook"].shape[1]
-            options["row_bits"] = settings.pop("row_bits", None) or _bits_of(name, state["behind.integers"], dim)
+            options["row_bits"] = settings.pop("row_bits", None) or _bits_of(name, state["latent_weight.integers"], dim)
         return _labelled(kind, state, {**options, **settings})
     if issubclass(kind, ResidualCodebookEmbedding):
         rows, last = state["residual_rows"].cpu(), len(state["residual"]) - 1
@@ -160,7 +163,7 @@ def _table_of(name: str, state: State, old: Any, options: dict[str, Any], settin
 def _kind_of(state: State) -> type[CodebookEmbedding]:
     secondary = state.get("secondary")
     mixes = secondary is not None and secondary.ndim == 2
-    if "numbers" in state:
+    if "codes" in state:
         return ProductCodebookEmbedding
     if "residual" in state:
         return ResidualMixedCodebookEmbedding if mixes else ResidualCodebookEmbedding
@@ -171,17 +174,19 @@ def _kind_of(state: State) -> type[CodebookEmbedding]:
 
 def _labelled(kind: type[CodebookEmbedding], state: State, options: dict[str, Any]) -> CodebookEmbedding:
     labels, codebook = state["labels"].cpu().numpy(), state["codebook"]
-    codes, secondary = (state[part].cpu().numpy() if part in state else None for part in ("codes", "secondary"))
+    assignments, secondary = (
+        state[part].cpu().numpy() if part in state else None for part in ("assignments", "secondary")
+    )
     second = None if secondary is None else labels[secondary]
-    assert codes is not None
+    assert assignments is not None
     dtype = codebook.dtype
-    return kind(labels[codes], codebook.shape[1], second, labels=labels, dtype=dtype, **options)
+    return kind(labels[assignments], codebook.shape[1], second, labels=labels, dtype=dtype, **options)
 
 
-def _low_precision(name: str, state: State, dim: int, options: dict[str, Any]) -> LowPrecisionEmbedding:
+def _quantized(name: str, state: State, dim: int, options: dict[str, Any]) -> QuantizedEmbedding:
     integers = state["integers"]
     bits = options.pop("bits", None) or _bits_of(name, integers, dim)
-    return LowPrecisionEmbedding(len(integers), dim, bits=bits, **options)
+    return QuantizedEmbedding(len(integers), dim, bits=bits, **options)
 
 
 def _bits_of(name: str, integers: Tensor, dim: int) -> int:

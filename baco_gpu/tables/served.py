@@ -17,7 +17,7 @@ from baco_gpu.tables.export import served_table
 
 
 class ServedEmbedding(nn.Module):
-    """What a `CodebookEmbedding` or `LowPrecisionEmbedding` stores, for inference: rows of few bits stay packed,
+    """What a `CodebookEmbedding` or `QuantizedEmbedding` stores, for inference: rows of few bits stay packed,
     and are unpacked by the batch.
 
     Called like `torch.nn.Embedding`: indices of any shape in, (*shape, embedding_dim) out. It has no parameters, and

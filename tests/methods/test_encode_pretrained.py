@@ -73,7 +73,7 @@ def test_codes_can_be_exported(tmp_path):
     export_codebook({"users": users, "items": items}, tmp_path / "tables.safetensors")
     served = load_codebooks(tmp_path / "tables.safetensors")
     assert torch.equal(torch.from_numpy(served["items"].lookup([7, 0])), items.weight[[7, 0]])
-    assert users.has_floats
+    assert users.has_latent_weight
 
 
 @pytest.mark.parametrize(

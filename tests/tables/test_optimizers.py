@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from baco_gpu import LowPrecisionEmbedding, RowwiseRMSprop, training
+from baco_gpu import QuantizedEmbedding, RowwiseRMSprop, training
 from baco_gpu.errors import InputError
 from baco_gpu.training import CombinedOptimizer
 
@@ -21,7 +21,7 @@ class Job(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.table, self.score, self.bias = LowPrecisionEmbedding(5, 4), nn.Linear(4, 1), nn.Linear(1, 1)
+        self.table, self.score, self.bias = QuantizedEmbedding(5, 4), nn.Linear(4, 1), nn.Linear(1, 1)
 
     def loss(self, step: int) -> torch.Tensor:
         ids = torch.randint(5, (3,), generator=torch.Generator().manual_seed(step))

@@ -11,6 +11,7 @@ import pkgutil
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from baco_gpu import tables
 from baco_gpu.errors import InputError
@@ -20,9 +21,9 @@ from baco_gpu.tables import (
     CodebookEmbeddingBag,
     EmbeddingTable,
     FullTable,
-    LowPrecisionEmbedding,
     MixedCodebookEmbedding,
     ProductCodebookEmbedding,
+    QuantizedEmbedding,
     ResidualCodebookEmbedding,
     ResidualMixedCodebookEmbedding,
     ServedEmbedding,
@@ -59,13 +60,13 @@ KINDS = {
     ),
     "product": lambda **options: ProductCodebookEmbedding(CODES, DIM, SECONDARY, subspaces=4, centroids=3, **options),
     "product of own rows": lambda **options: ProductCodebookEmbedding(
-        OWN, DIM, subspaces=2, centroids=5, number_bits=16, lengths=True, **options
+        OWN, DIM, subspaces=2, centroids=5, code_bits=16, lengths=True, **options
     ),
     "product of 8 bits": lambda **options: ProductCodebookEmbedding(
         OWN, DIM, subspaces=2, centroids=5, row_bits=8, **options
     ),
-    "quantized to 16 bits": lambda **options: LowPrecisionEmbedding(COUNT, DIM, bits=16, **options),
-    "quantized to 5 bits": lambda **options: LowPrecisionEmbedding(COUNT, DIM, bits=5, **options),
+    "quantized to 16 bits": lambda **options: QuantizedEmbedding(COUNT, DIM, bits=16, **options),
+    "quantized to 5 bits": lambda **options: QuantizedEmbedding(COUNT, DIM, bits=5, **options),
 }
 NOT_SERVED = {"full", "weighted"}
 RESIZABLE = [name for name, make in KINDS.items() if hasattr(make(), "resize")]
@@ -152,11 +153,28 @@ def test_padding_is_zero_and_learns_nothing(name):
     assert same(list(table.state_dict().values()), list(before.state_dict().values()))
 
 
+def before(state: dict) -> dict:
+    """A state by the names that tensors had before."""
+    labelled = "labels" in state
+    former = {"assignments": "codes", "codes": "numbers"} if labelled else {}
+    return {former.get(key, key.replace("latent_weight.", "behind.")): tensor for key, tensor in state.items()}
+
+
+@every_kind
+@pytest.mark.parametrize("inside", [False, True])
+def test_states_by_the_names_of_before_load(name, inside):
+    table, loaded = made(name), made(name, seed=1)
+    model, state = (nn.ModuleDict({"user": loaded}), "user.") if inside else (loaded, "")
+    model.load_state_dict({state + key: tensor for key, tensor in before(table.state_dict()).items()})
+    assert same(list(loaded.state_dict().values()), list(table.state_dict().values()))
+    assert torch.equal(loaded.weight, table.weight)
+
+
 @every_kind
 def test_copies_pickles_and_states_are_the_same_table(name):
     table, loaded = made(name, padding_idx=PADDING), made(name, seed=1, padding_idx=PADDING)
-    if hasattr(loaded, "codes"):
-        loaded.codes.copy_(loaded.codes.flip(0))
+    if hasattr(loaded, "assignments"):
+        loaded.assignments.copy_(loaded.assignments.flip(0))
     if hasattr(loaded, "labels"):
         loaded.labels.add_(100)
     _ = gradients(table), gradients(loaded)  # fills what is kept between lookups
@@ -191,7 +209,9 @@ def test_rows_follow_their_ids_when_there_are_more(name):
         return grown
 
     table.resize(
-        moved(table.codes.numpy()), None if table.secondary is None else moved(table.secondary.numpy()), places=places
+        moved(table.assignments.numpy()),
+        None if table.secondary is None else moved(table.secondary.numpy()),
+        places=places,
     )
     assert (table.num_embeddings, table.padding_idx) == (COUNT + 2, places[PADDING])
     torch.testing.assert_close(table.weight.detach()[places], before, rtol=1e-6, atol=1e-6)
@@ -283,7 +303,7 @@ def test_lookups_see_rows_as_they_are_trained_or_as_they_are_stored(name):
         table.see_stored(stored)
         seen.append(table.weight.detach().clone())
     assert torch.equal(seen[0], seen[2])
-    assert torch.equal(seen[0], seen[1]) == (not table.rounds)
+    assert torch.equal(seen[0], seen[1]) == (not table.is_quantized)
 
 
 @every_kind
@@ -330,5 +350,5 @@ def test_an_embedding_of_pytorch_is_a_full_table(padding_idx):
     assert found.weight is embedding.weight
     normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.Embedding(COUNT, DIM))
     assert torch.equal(as_table(normed).read_rows(), normed.weight)
-    with pytest.raises(InputError, match="a table must be a CodebookEmbedding or a LowPrecisionEmbedding, got Linear"):
+    with pytest.raises(InputError, match="a table must be a CodebookEmbedding or a QuantizedEmbedding, got Linear"):
         as_table(torch.nn.Linear(2, 2))

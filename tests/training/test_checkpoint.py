@@ -96,6 +96,45 @@ def test_a_run_whose_learning_rate_drops_is_resumed_to_the_same_end(tmp_path, mo
     assert told(result) == told(expected)
 
 
+NAMES_OF_VERSION_2 = [
+    (".codes", ".numbers"),
+    (".assignments", ".codes"),
+    (".latent_weight.", ".behind."),
+    ("(latent_weight): QuantizedEmbedding(", "(behind): LowPrecisionEmbedding("),
+    ("QuantizedEmbedding(", "LowPrecisionEmbedding("),
+    ("code_bits=", "number_bits="),
+]
+
+
+def by_names_of_version_2(text):
+    for current, former in NAMES_OF_VERSION_2:
+        text = text.replace(current, former)
+    return text
+
+
+@pytest.mark.parametrize(
+    "tables", [{}, {"low_precision": 7}, {"product": True}, {"product": True, "row_bits": 8}], ids=str
+)
+def test_a_checkpoint_of_version_2_is_resumed(tmp_path, tables):
+    split, path = planted_split(), tmp_path / "run.safetensors"
+    whole, resumed = (make(split=split, compressed=True, **tables) for _ in range(2))
+    expected = train(whole, split, SETTINGS)
+    interrupted(path, **tables)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    tensors = {by_names_of_version_2(name): tensor for name, tensor in load_file(path).items()}
+    run = json.loads(by_names_of_version_2(metadata["run"]))
+    state = {by_names_of_version_2(f".{name}")[1:]: tensor for name, tensor in resumed.state_dict().items()}
+    indices = {name: tensor for name, tensor in state.items() if not tensor.is_floating_point()}
+    run["identity"]["model"][2] = checkpoint._checksum(indices, "")
+    text = json.dumps(run)
+    former = {"run": text, "format_version": "2", "sha256": checkpoint._checksum(tensors, text)}
+    save_file(tensors, path, metadata | former)
+    result = train(resumed, split, SETTINGS, [Checkpoint(path, resume=True)])
+    assert told(result) == told(expected)
+    assert same(weights(resumed), weights(whole))
+
+
 def test_a_finished_run_trains_no_further_and_may_be_given_more_epochs(tmp_path):
     split, path = planted_split(), tmp_path / "run.safetensors"
     first = train(make(split=split), split, SETTINGS, [Checkpoint(path, 4)])
