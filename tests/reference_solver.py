@@ -70,7 +70,7 @@ def singletons(graph):
 
 
 def scores(graph, labels, side, node, penalty):
-    """Score of every candidate label of a node: its neighbours' labels and its own."""
+    """Score of every candidate label of a node: its neighbors' labels and its own."""
     towards = defaultdict(int)
     for other, weight in graph.neighbors[side][node]:
         towards[labels[1 - side][other]] += weight

@@ -34,7 +34,7 @@ class Assignment:
     vocabulary : Vocabulary or None
         The raw id of every node.
     degrees : integer array of the same shape, or None
-        The number of edges of every node in the graph that was clustered (of an assigned node: its known neighbours);
+        The number of edges of every node in the graph that was clustered (of an assigned node: its known neighbors);
         None where it is not known.
     """
 

@@ -330,7 +330,7 @@ class BipartiteGraph:
         """SHA-256, in hexadecimal, of the sizes and edges; the same on any device, for any order and dtype they had.
 
         The stream is made of little-endian 64-bit values: num_users, num_items, num_edges, the offsets of the users'
-        rows, their neighbours, and the weights unless every one is 1. Vocabularies do not count. It is computed once.
+        rows, their neighbors, and the weights unless every one is 1. Vocabularies do not count. It is computed once.
         """
         return self._checksum
 

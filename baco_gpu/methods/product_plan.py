@@ -70,7 +70,7 @@ def encode_pretrained(
     """Product codes of a trained pair of tables whose scores are inner products, as fine as a budget has room for.
 
     Both are turned alike first, so that rows are others and their inner products about the same. Train them on if you
-    can, with `reassign` before every epoch, and then let go of the floats behind the codes: `drop_latent_weight`.
+    can, with `reassign` before every epoch, and then let go of the floats that codes stand for: `drop_latent_weight`.
 
     Parameters
     ----------

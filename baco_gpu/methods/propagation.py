@@ -16,7 +16,7 @@ from baco_gpu.methods.labelled import Labelled
 def label_propagation(
     graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool] = NEITHER
 ) -> Callable[[int], Sides]:
-    """Raghavan et al. (Phys. Rev. E 76, 036106): the label most frequent among the neighbours, ties by chance."""
+    """Raghavan et al. (Phys. Rev. E 76, 036106): the label most frequent among the neighbors, ties by chance."""
 
     def run(state: State, order: np.ndarray, rows: int, salt: int) -> tuple[int, int]:
         return kernels.propagate(*state.arrays, order, graph.num_users, state.labels, state.members, rows, salt)

@@ -1,8 +1,8 @@
-"""Product quantisation of rows: each is cut into pieces, and a piece is stored as the number of one near it.
+"""Product quantization of rows: each is cut into pieces, and a piece is stored as a code, the number of one near it.
 
 Jégou, Douze and Schmid, "Product quantization for nearest neighbor search" (IEEE TPAMI 33, 2011, section 2), but for
 two things. Pieces of all places share their centroids: these are floats, and dear, and at the same cost there are more
-of them by as many times as a row has pieces. And a number says the signs of values too, as far as it has bits for that,
+of them by as many times as a row has pieces. And a code says the signs of values too, as far as it has bits for that,
 so that a centroid stands for many; see `ProductFormat`. Results are on the device of the arguments; on a GPU, all of
 the work is.
 """
@@ -189,7 +189,7 @@ def _cut(rows: Tensor, form: ProductFormat) -> tuple[Tensor, Tensor]:
 
 
 def _turned(pieces: Tensor, form: ProductFormat) -> Tensor:
-    """Pieces without the signs that a number says."""
+    """Pieces without the signs that a code says."""
     return torch.cat([pieces[:, : form.signs].abs(), pieces[:, form.signs :]], dim=1)
 
 

@@ -31,7 +31,7 @@ from torch.nn import functional
 from baco_gpu.errors import InputError
 from baco_gpu.precision import SCALE_PLACE, least_scale, midpoint, packed_width
 
-_STEPS = {4: 0.3352, 3: 0.5860, 2: 0.9957}  # of the uniform quantiser of least error, in standard deviations
+_STEPS = {4: 0.3352, 3: 0.5860, 2: 0.9957}  # of the uniform quantizer of least error, in standard deviations
 _GROUP = 8  # integers, and bytes of an int64
 _WIDE = 16  # bits
 

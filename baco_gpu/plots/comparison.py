@@ -259,7 +259,7 @@ def _leader(colour: str, width: float) -> dict[str, Any]:
 
 
 def _spread(wanted: list[float], gap: float) -> list[float]:
-    """Ascending places nearest to the wanted ones, at least `gap` apart: neighbours that meet share a block."""
+    """Ascending places nearest to the wanted ones, at least `gap` apart: neighbors that meet share a block."""
     blocks: list[tuple[float, int]] = []  # centre and number of places
     for place in wanted:
         centre, count = place, 1

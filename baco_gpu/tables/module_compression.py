@@ -34,7 +34,7 @@ class TableReport:
     aliases : tuple of str
         Other names under which the model holds the same module.
     rows_before, rows_after, parameters_before, parameters_after, bytes_before, bytes_after : int
-        `parameters_after` counts one for every second code.
+        `parameters_after` counts one for every second assignment.
     optimizer_bytes_before, optimizer_bytes_after : int
         Zero where no optimiser was given or it has no state yet.
     """

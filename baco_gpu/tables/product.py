@@ -40,10 +40,10 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     """A `CodebookEmbedding` whose rows are stored as codes: the number of a centroid for each piece.
 
     Rows are floats at first. `encode` finds centroids and gives every row its nearest ones; from then on lookups see
-    these, and training moves both the centroids and, as if there were no rounding, the floats behind the codes
-    (Bengio et al., arXiv 1308.3432, section 2.3). `reassign` lets the codes follow the floats, and `drop_latent_weight`
-    ends that: what is left is small, and trains its centroids alone. On a GPU, an index out of range ends in PyTorch's
-    assertion.
+    these, and training moves both the centroids and, as if there were no rounding, the latent weight: the floats that
+    codes stand for (Bengio et al., arXiv 1308.3432, section 2.3). `reassign` lets the codes follow it, and
+    `drop_latent_weight` ends that: what is left is small, and trains its centroids alone. On a GPU, an index out of
+    range ends in PyTorch's assertion.
 
     A code has the signs of values as well, as far as it has bits for them; see `baco_gpu.ops.product_quantization`.
     And rounding makes some rows longer and others shorter, which turns the order of their inner products with another
@@ -64,7 +64,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     lengths : bool
         Whether rows have a byte each that makes them as long as the floats that they stand for.
     row_bits : int, 16 or from 8 to 2, optional
-        Of a value of the rows, until and behind the codes, where these are not to be floats.
+        Of a value of the rows, of the latent weight, where this is not to be floats.
     options
         Further arguments of `CodebookEmbedding` other than `sparse` and `bits`.
 
@@ -140,7 +140,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
     def from_pretrained(cls, *arguments: Any, seed: int = 0, **options: Any) -> Self:
         """Compress a trained table: `CodebookEmbedding.from_pretrained`, and its rows encoded with that seed.
 
-        Its floats stay behind the codes: with `row_bits` it raises InputError.
+        Its floats stay the latent weight: with `row_bits` it raises InputError.
         """
         if options.get("row_bits") is not None:
             raise InputError(f"row_bits must not be given with a table of floats, got {options['row_bits']!r}")
@@ -246,7 +246,7 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         return True
 
     def _stored_rows(self) -> list[Stored]:
-        """Numbers and lengths, every 4 bytes of which count one, as for a secondary code, and centroids."""
+        """Codes and lengths, every 4 bytes of which count one, as for a secondary assignment, and centroids."""
         nbytes = self.codes.nbytes + (0 if self.scales is None else self.scales.nbytes)
         rows = Stored(self.codes, math.ceil(nbytes / self.assignments.element_size()), nbytes, self.num_rows)
         return [rows, Stored(self.centroids, self.centroids.numel(), self.centroids.nbytes)]

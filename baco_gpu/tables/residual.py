@@ -35,7 +35,7 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
     residual_ids : integers of shape (number of ids with a residual,), optional
         The ids that have one, each once; all by default. The padding index has none in either case.
     options
-        Further arguments of `CodebookEmbedding`. Residuals are not quantised.
+        Further arguments of `CodebookEmbedding`. Residuals are not quantized.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
 
     def stored(self) -> list[Stored]:
         """As of `CodebookEmbedding`; and the residuals, their basis, and the index of them: one parameter for each id
-        that has a residual where not all do, as for a secondary code."""
+        that has a residual where not all do, as for a secondary assignment."""
         owners = len(self.residual) - 1
         return [
             *super().stored(),

@@ -42,7 +42,7 @@ def twins(graph, side):
 
 
 def expected_labels(graph, scheme, gamma, labels, side, node):
-    """The best and the second-best label that a neighbour has and the node's side owns, by the slow solver."""
+    """The best and the second-best label that a neighbor has and the node's side owns, by the slow solver."""
     reference, weights = reference_of(graph, scheme)
     near = {labels[1 - side][other] for other, _ in reference.neighbors[side][node]} & set(labels[side])
     # Its own label may have no strength, and would be a candidate of a known node.
@@ -62,7 +62,7 @@ def expected_labels(graph, scheme, gamma, labels, side, node):
     gamma=st.sampled_from([0.0, 0.3, 1.0, 2.5]),
     side=st.sampled_from([0, 1]),
 )
-def test_a_node_that_comes_again_gets_the_best_of_its_neighbours_labels(graph, scheme, gamma, side):
+def test_a_node_that_comes_again_gets_the_best_of_its_neighbors_labels(graph, scheme, gamma, side):
     result = fitted(graph, budget=None, gamma=gamma, weights=scheme)
     size = (graph.num_users, graph.num_items)[side]
     if not size:
@@ -97,7 +97,7 @@ def test_a_node_that_comes_again_gets_the_label_of_a_sweep(weighted):
         swept[user] in labels[1][graph.csr.neighbors[a:b]]
         for user, (a, b) in enumerate(zip(graph.csr.offsets[:-1], graph.csr.offsets[1:], strict=True))
     ]
-    assert np.mean(near) > 0.9  # the others keep a label that none of their neighbours has
+    assert np.mean(near) > 0.9  # the others keep a label that none of their neighbors has
     assert (assigned[near] == swept[near]).all()
 
 

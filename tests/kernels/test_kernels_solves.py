@@ -45,7 +45,7 @@ def labels_of(partition):
 
 
 def rows_of(clusters):
-    """The rows of a graph of clusters as sorted lists of (neighbour, weight)."""
+    """The rows of a graph of clusters as sorted lists of (neighbor, weight)."""
     return [
         sorted(np.stack([part[row : row + count] for part in (clusters.neighbors, clusters.weights)], 1).tolist())
         for row, count in zip(clusters.rows.tolist(), clusters.counts.tolist(), strict=True)

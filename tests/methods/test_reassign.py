@@ -163,7 +163,7 @@ def test_legcf_leaves_a_side_of_one_row_alone():
     assert items is alone
 
 
-def test_legcf_brings_an_id_back_to_the_rows_of_its_neighbours():
+def test_legcf_brings_an_id_back_to_the_rows_of_its_neighbors():
     """Two blocks, a row for either on each side; one user starts with the row of the other block."""
     generator = np.random.default_rng(0)
     users, items = np.meshgrid(np.arange(20), np.arange(20), indexing="ij")

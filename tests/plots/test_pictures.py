@@ -1,4 +1,4 @@
-"""What a result shows of itself: pictures, members, neighbours, and its HTML."""
+"""What a result shows of itself: pictures, members, neighbors, and its HTML."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def test_new_ids_and_other_codes():
     torch.testing.assert_close(module.weight[1:].detach(), table)
 
 
-def test_quantised_rows_are_mixed():
+def test_quantized_rows_are_mixed():
     module = filled(bits=8)
     assert module.nbytes == (4 * 4 + 4) + 4 * 18
     plain = expected_table(module)

@@ -90,7 +90,7 @@ class Partition:
 class ClusterGraph(NamedTuple):
     """The weighted graph of clusters: what is left when every cluster is contracted to a point.
 
-    The neighbours of cluster c are `neighbors[rows[c] : rows[c] + counts[c]]`, each once, never c itself, in no
+    The neighbors of cluster c are `neighbors[rows[c] : rows[c] + counts[c]]`, each once, never c itself, in no
     particular order; `weights` are the summed weights of the edges between the two, in both directions of the
     bipartite graph, so the graph is symmetric. `codebook_rows` counts a row for the users, and one for the items, of
     every cluster that has some. Where the sides share their rows, all of them count as those of users.
@@ -110,7 +110,7 @@ class ClusterGraph(NamedTuple):
 
 
 class Partners(NamedTuple):
-    """For every cluster the neighbour whose merge gains most: its id (-1 for none), and the gain."""
+    """For every cluster the neighbor whose merge gains most: its id (-1 for none), and the gain."""
 
     cluster: Array
     gain: Array

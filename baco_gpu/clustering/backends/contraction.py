@@ -33,7 +33,7 @@ class DeviceClusters(ClusterGraph):
 
 
 class _Edges(NamedTuple):
-    """Rows of neighbours, and the cluster of every row and of every neighbour."""
+    """Rows of neighbors, and the cluster of every row and of every neighbor."""
 
     rows: tuple[Array, Array]  # where each begins and ends, ascending
     neighbors: Array
@@ -166,7 +166,7 @@ def _clusters(
 
 
 def id_type(array: Array) -> str:
-    """The C++ type of ids, for an array of labels or neighbours."""
+    """The C++ type of ids, for an array of labels or neighbors."""
     return "int" if array.dtype.itemsize == 4 else "long long"
 
 

@@ -157,7 +157,7 @@ class CpuBackend:
     def best_partners(self, clusters: ClusterGraph, penalty: float) -> Partners:
         begins, counts, neighbors, weights, volumes = clusters[:5]
         with _chunks(counts) as bounds:
-            # Side by side, so that both volumes of a neighbour come with one fetch.
+            # Side by side, so that both volumes of a neighbor come with one fetch.
             both = np.column_stack(volumes)
             return Partners(*kernels.best_partners(bounds, begins, counts, neighbors, weights, both, penalty))
 

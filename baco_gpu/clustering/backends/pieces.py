@@ -55,7 +55,7 @@ def both_ways(xp: Any, pairs: Array, weights: Array, size: int) -> tuple[Array, 
 
 
 def rows_of(xp: Any, keys: Array, weights: Array, size: int, dtype: Any) -> Rows:
-    """The rows of clusters 0 .. size - 1: key row * size + neighbour for every entry, in ascending order."""
+    """The rows of clusters 0 .. size - 1: key row * size + neighbor for every entry, in ascending order."""
     counts = _counts(xp, keys, size)
     return Rows(xp.cumsum(counts) - counts, counts, (keys % max(size, 1)).astype(dtype), weights)
 

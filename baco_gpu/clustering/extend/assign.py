@@ -1,10 +1,10 @@
 """New users and items: their co-clusters from their first interactions, with no retraining.
 
 A new node gets the label that a sweep would give it: the one of the best score  sum of its edge weights to the label
-- gamma * w * V_other(label),  ties to the smallest, among the labels of its neighbours that its own side owns, so that
+- gamma * w * V_other(label),  ties to the smallest, among the labels of its neighbors that its own side owns, so that
 there is a codebook row for it. The best of the others is its secondary label. Nothing else changes: the volumes are
 those of the graph that was clustered, so that it does not matter which new nodes come first, or together (but for
-those that get the largest co-cluster for want of a neighbour: it is the largest by then).
+those that get the largest co-cluster for want of a neighbor: it is the largest by then).
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def assign(result: Result, interactions: Any, *, fallback: str = "refuse") -> Re
         them), by index elsewhere, with new nodes after the old ones. What counts is interactions of a new node with a
         known one; those between two known or two new nodes are passed over.
     fallback : {"refuse", "largest"}
-        What to do with a new node none of whose neighbours has a label that its own side owns: raise, or give it the
+        What to do with a new node none of whose neighbors has a label that its own side owns: raise, or give it the
         label that most nodes of its side have (the smallest such label).
 
     Returns
     -------
     CoclusteringResult
-        Labels, secondary labels where the side has them, degrees (the known neighbours of a new node) and vocabulary
+        Labels, secondary labels where the side has them, degrees (the known neighbors of a new node) and vocabulary
         of old and new nodes. A vocabulary is in the order of its ids, so that indices of old nodes may move;
         `CodebookEmbedding.resize` takes the new labels as they are. The rest, objective and volumes among it, still
         describes the graph that was clustered.
@@ -64,7 +64,7 @@ def assign(result: Result, interactions: Any, *, fallback: str = "refuse") -> Re
     labels = unplaced_labels(problem, grown, result.num_clusters)
     partition = Partition(labels, _integer_volumes(result.volumes, result.scale), within=0)
     penalty = result.gamma * result.scale.penalty_per_gamma
-    # New nodes of the other side are nobody's neighbours here, so that either side may come first.
+    # New nodes of the other side are nobody's neighbors here, so that either side may come first.
     users, items = (_assigned(backend, problem, partition, side, grown, penalty, fallback) for side in (USERS, ITEMS))
     return replace(result, users=users, items=items)
 
@@ -132,7 +132,7 @@ def _assigned(
 
 
 def _fallback(side: int, grown: GrownSide, lost: np.ndarray, fallback: str) -> np.ndarray | int:
-    """The label of new nodes that no neighbour gives one."""
+    """The label of new nodes that no neighbor gives one."""
     if not len(lost):
         return NO_LABEL
     name, known = _SIDES[side], grown.labels[~grown.is_new]

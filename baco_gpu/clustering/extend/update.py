@@ -37,7 +37,7 @@ class Update(NamedTuple, Generic[Result]):
 def update(result: Result, interactions: Any, *, sweeps: int = 3, backend: str = "auto") -> Update[Result]:
     """Cluster a grown graph from the labels of a result.
 
-    New nodes first get the best of their known neighbours' labels, or the largest co-cluster where that gives none.
+    New nodes first get the best of their known neighbors' labels, or the largest co-cluster where that gives none.
     Then sweeps move every node to its best label at the result's gamma, as the refinement of the solver does: no
     co-cluster loses its last user or item and none gains its first, so that labels keep their meaning and the codebook
     its rows. `CodebookEmbedding.resize` takes the new labels as they are.

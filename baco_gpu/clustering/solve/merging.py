@@ -1,8 +1,8 @@
 """Merging clusters until the codebook has just the rows that the budget allows.
 
-Q is a sum over clusters, so merges of disjoint pairs add up exactly. Every cluster names the neighbour whose merge
+Q is a sum over clusters, so merges of disjoint pairs add up exactly. Every cluster names the neighbor whose merge
 gains most; pairs that name each other merge. Clusters that name one of such a pair follow it in the same round, as long
-as their merges are sure to raise Q: without them, a hub would take in one of its many small neighbours a round. Merges
+as their merges are sure to raise Q: without them, a hub would take in one of its many small neighbors a round. Merges
 that lower Q are made only when none is left that raises it.
 """
 
@@ -122,7 +122,7 @@ def _pairs(partners: Partners, first: Array) -> tuple[Array, Array, Array]:
 
 
 def _pairs_of_components(xp: Any, clusters: ClusterGraph, alone: Array, penalty: float) -> tuple[Array, Array, Array]:
-    """Clusters without any neighbour (whole components of the graph), paired in ascending order of their volumes."""
+    """Clusters without any neighbor (whole components of the graph), paired in ascending order of their volumes."""
     users, items = clusters.volumes
     alone = alone[xp.argsort(users[alone] + items[alone], kind="stable")]
     alone = alone[: len(alone) // 2 * 2].reshape(-1, 2)

@@ -15,7 +15,7 @@ from baco_gpu.graph.bipartite import Adjacency, BipartiteGraph
 
 SCHEMES = ("degree", "sqrt", "log", "unit", "paper")
 
-# Sums of weights stay below 2**52, where float64 tells neighbouring integers apart; 51 bits leave room for rounding.
+# Sums of weights stay below 2**52, where float64 tells neighboring integers apart; 51 bits leave room for rounding.
 _SUM_BITS = 51
 # Beyond these powers of two a weight or a unit nears the ends of what float64 holds.
 _EXPONENTS = (-900, 900)

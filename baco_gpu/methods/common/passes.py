@@ -1,4 +1,4 @@
-"""Passes over nodes, which take labels of their neighbours one after another, in random order, in place.
+"""Passes over nodes, which take labels of their neighbors one after another, in random order, in place.
 
 No library stops label propagation at a number of clusters, and a second pass leaves next to none; so the loop is here.
 """
@@ -21,7 +21,7 @@ class State:
 
     Attributes
     ----------
-    arrays : offsets and neighbours of all nodes
+    arrays : offsets and neighbors of all nodes
     labels : int64 array of shape (nodes,)
     members, volumes : arrays of shape (labels, 2), the users and items of every label, and their degrees in sum
     inside : float64 array of shape (labels,), the edges within every label
