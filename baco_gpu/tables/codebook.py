@@ -325,11 +325,9 @@ class CodebookEmbedding(ResizableTable):
 
     def _rows(self) -> Tensor:
         """The codebook as lookups see it."""
-        return (
-            rounded_rows(self.codebook, self.bits)
-            if self.bits is not None and self.fake_quantization
-            else self.codebook
-        )
+        if self.bits is None or not self.fake_quantization:
+            return self.codebook
+        return rounded_rows(self.codebook, self.bits)
 
     def _latent(self) -> Tensor:
         seen, self.fake_quantization = self.fake_quantization, False

@@ -100,11 +100,11 @@ class _Joined:
     def __len__(self) -> int:
         return sum(module.num_rows for module in self.modules)
 
-    def __getitem__(self, codes: Tensor) -> Tensor:
-        out = self.modules[0].centroids.new_empty((len(codes), self.modules[0].embedding_dim))
+    def __getitem__(self, places: Tensor) -> Tensor:
+        out = self.modules[0].centroids.new_empty((len(places), self.modules[0].embedding_dim))
         first = 0
         for module in self.modules:
-            here = ((codes >= first) & (codes < first + module.num_rows)).nonzero().squeeze(1)
-            out[here] = module.latent_rows(codes[here] - first).to(out)
+            here = ((places >= first) & (places < first + module.num_rows)).nonzero().squeeze(1)
+            out[here] = module.latent_rows(places[here] - first).to(out)
             first += module.num_rows
         return out

@@ -453,10 +453,10 @@ def test_a_state_brings_its_codes_along():
     assert not other.fake_quantization
     state = module.state_dict()
     state["codes"] = state["codes"].clone().fill_(12)
-    with pytest.raises(RuntimeError, match="numbers must be from 0 to 11, got up to 12"):
+    with pytest.raises(RuntimeError, match="codes must be from 0 to 11, got up to 12"):
         other.load_state_dict(state)
     state["codes"] = state["codes"].to(torch.int16)
-    with pytest.raises(RuntimeError, match=r"numbers must be torch\.uint8, got torch\.int16"):
+    with pytest.raises(RuntimeError, match=r"codes must be torch\.uint8, got torch\.int16"):
         other.load_state_dict(state)
 
 

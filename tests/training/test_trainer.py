@@ -217,10 +217,10 @@ class SeenCodes(SeenRows):
 
     def __init__(self, monkeypatch):
         super().__init__(monkeypatch)
-        self.numbers = []
+        self.codes = []
 
     def on_epoch(self, run, record):
-        self.numbers.append(run.model.user_embedding.codes.clone())
+        self.codes.append(run.model.user_embedding.codes.clone())
 
 
 @pytest.mark.parametrize("row_bits", [None, 16, 8])
@@ -235,11 +235,11 @@ def test_product_codes_come_when_floats_learn_no_more_and_follow_these(monkeypat
     assert not seen.in_steps[0]
     assert seen.in_steps[-1]
     assert seen.in_evaluations == [False] * 4 + [True] * (1 + 3 + 1 + 2)
-    assert not any(numbers.any() for numbers in seen.numbers[:4])
-    assert len({tuple(numbers.flatten().tolist()) for numbers in seen.numbers[4:]}) > 1
+    assert not any(codes.any() for codes in seen.codes[:4])
+    assert len({tuple(codes.flatten().tolist()) for codes in seen.codes[4:]}) > 1
     assert (len(result.history), result.best_epoch) == (8, 6)
     table = model.user_embedding
-    assert torch.equal(table.codes, seen.numbers[5])
+    assert torch.equal(table.codes, seen.codes[5])
     assert same(weights(model), rates.weights[5])
     assert not same(rates.weights[6], rates.weights[5])  # both floats and centroids have moved on
     for module in (model.user_embedding, model.item_embedding):
