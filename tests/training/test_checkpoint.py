@@ -41,11 +41,18 @@ def told(result):
     return history, result.best_epoch, result.validation, result.test, result.samples
 
 
+class KeepStart(Callback):
+    def on_start(self, run):
+        self.state = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+
+
 def interrupted(path, epoch=3, every=1, settings=SETTINGS, **tables):
-    split = planted_split()
+    """Leaves a checkpoint; returns the state that the run began with."""
+    split, start = planted_split(), KeepStart()
     model = make(split=split, compressed=True, **tables)
     with pytest.raises(StoppedError):
-        train(model, split, settings, [Checkpoint(path, every), StopAfter(epoch)])
+        train(model, split, settings, [start, Checkpoint(path, every), StopAfter(epoch)])
+    return start.state
 
 
 @pytest.mark.parametrize("every", [1, 2])
@@ -119,12 +126,12 @@ def test_a_checkpoint_of_version_2_is_resumed(tmp_path, tables):
     split, path = planted_split(), tmp_path / "run.safetensors"
     whole, resumed = (make(split=split, compressed=True, **tables) for _ in range(2))
     expected = train(whole, split, SETTINGS)
-    interrupted(path, **tables)
+    start = interrupted(path, **tables)
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     tensors = {by_names_of_version_2(name): tensor for name, tensor in load_file(path).items()}
     run = json.loads(by_names_of_version_2(metadata["run"]))
-    state = {by_names_of_version_2(f".{name}")[1:]: tensor for name, tensor in resumed.state_dict().items()}
+    state = {by_names_of_version_2(f".{name}")[1:]: tensor for name, tensor in start.items()}
     indices = {name: tensor for name, tensor in state.items() if not tensor.is_floating_point()}
     run["identity"]["model"][2] = checkpoint._checksum(indices, "")
     text = json.dumps(run)
