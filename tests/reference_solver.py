@@ -142,6 +142,17 @@ def merge_gains(graph, labels, penalty):
     return gains
 
 
+def one_sided_partners(graph, labels, penalty):
+    """For every label that lacks users or items: the one whose merge with it gains most, the smallest such."""
+    found = []
+    gains = merge_gains(graph, labels, penalty)
+    for label in range(max([*labels[0], *labels[1]], default=-1) + 1):
+        near = {sum(pair) - label: gain for pair, gain in gains.items() if label in pair}
+        lacking = [side for side in labels if label not in side]
+        found.append(best(near) if lacking and near else -1)
+    return found
+
+
 def followers(pairs, partner, penalty, both_volumes):
     """Clusters whose best partner is in a merging pair, and who surely gain by joining: (gain, kept, absorbed)."""
     users, items = both_volumes

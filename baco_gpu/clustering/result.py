@@ -56,6 +56,12 @@ class Assignment:
         """How many nodes have a secondary cluster."""
         return 0 if self.secondary is None else int((self.secondary != NO_LABEL).sum())
 
+    def take(self, nodes: np.ndarray) -> Assignment:
+        """The assignment of some nodes alone, by strictly increasing index."""
+        secondary, degrees = (None if part is None else part[nodes] for part in (self.secondary, self.degrees))
+        vocabulary = None if self.vocabulary is None else self.vocabulary.take(nodes)
+        return Assignment(self.labels[nodes], secondary, vocabulary, degrees)
+
     def sizes(self, num_clusters: int) -> np.ndarray:
         """How many nodes of this side every co-cluster has, int64 of shape (num_clusters,)."""
         return np.bincount(self.labels, minlength=num_clusters)
@@ -163,6 +169,10 @@ class ResultData:
         The version of baco_gpu that made it.
     scale : WeightScale or None
         How nodes were weighed, by which further ones can be assigned; None where it is not known.
+    partners : integer array of shape (num_clusters,), of the dtype of the labels, or None
+        For every co-cluster that lacks users or items the one that it would merge with first, to which it sends new
+        nodes of the side that it lacks; -1 for co-clusters of both sides, and for those without an edge. None in files
+        from before there were any.
     """
 
     users: Assignment
@@ -180,6 +190,7 @@ class ResultData:
     version: str
     seconds: dict[str, float] = field(default_factory=dict)
     scale: WeightScale | None = None
+    partners: np.ndarray | None = None
 
     @property
     def num_clusters(self) -> int:

@@ -13,6 +13,7 @@ import reference_solver as reference
 from baco_gpu.clustering.backends.backend import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.solve.merging import compact, merge_to
+from baco_gpu.clustering.solve.partners import one_sided_partners
 from baco_gpu.clustering.solve.sweeps import singletons, sweep
 from baco_gpu.clustering.solve.weights import SCHEMES, integer_weights
 from baco_gpu.cuda.catalogue import KERNELS, SOURCES, instances
@@ -138,6 +139,8 @@ class TestSolves:
         for side in (USERS, ITEMS):
             second = backend.second_best(problem, partition, side, penalty)
             assert second.tolist() == reference.second_best(slow, expected, side, penalty)
+        partners = one_sided_partners(backend, problem, compact(backend, partition), penalty)
+        assert partners.tolist() == reference.one_sided_partners(slow, reference.compacted(expected), penalty)
         merged = merge_to(backend, problem, partition, penalty, target, shared=shared)
         assert labels_of(merged) == reference.merge_to(slow, expected, penalty, target, shared)
         assert merged.within == sum(

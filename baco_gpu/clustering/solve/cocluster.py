@@ -19,6 +19,7 @@ from baco_gpu.clustering.solve.merging import compact
 from baco_gpu.clustering.solve.multilevel import Observer, Schedule, multilevel
 from baco_gpu.clustering.solve.objective import objective
 from baco_gpu.clustering.solve.paper import search_gamma, sweeps_only
+from baco_gpu.clustering.solve.partners import one_sided_partners
 from baco_gpu.clustering.solve.sweeps import count_rows
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.graph.bipartite import BipartiteGraph
@@ -69,7 +70,7 @@ def cocluster(graph: BipartiteGraph, settings: Settings, parameters: dict[str, A
     )
     with timed(seconds, "load"):
         weights = integer_weights(host, settings.scheme)
-        problem = settings.backend.load(graph, weights, merging=settings.solver == "multilevel")
+        problem = settings.backend.load(graph, weights)
     run = _Run(host, problem, weights, settings, seconds, progress)
 
     def solve(rows: int | None) -> tuple[Solution, int, int]:
@@ -83,7 +84,7 @@ def cocluster(graph: BipartiteGraph, settings: Settings, parameters: dict[str, A
         solution = solve_within(
             settings.budget, table, reach_of(host, settings.secondary, shared=settings.shared), solve
         )
-    return accounted(host, weights, settings, parameters, solution, seconds)
+    return accounted(host, weights, problem, settings, parameters, solution, seconds)
 
 
 def reach_of(graph: BipartiteGraph, secondary: tuple[int, int], *, shared: bool) -> Reach:
@@ -206,6 +207,7 @@ def default_gamma(graph: BipartiteGraph, rows: int | None, scheme: str) -> float
 def accounted(
     graph: BipartiteGraph,
     weights: NodeWeights,
+    problem: Problem,
     settings: Settings,
     parameters: dict[str, Any],
     solution: Solution,
@@ -225,6 +227,8 @@ def accounted(
     ]
     user_volumes, item_volumes = (host(volumes).astype(np.float64) for volumes in partition.volumes)
     penalty = solution.gamma * weights.penalty_per_gamma
+    with timed(seconds, "partners"):
+        partners = one_sided_partners(settings.backend, problem, partition, penalty)
     return ResultData(
         users=sides[USERS],
         items=sides[ITEMS],
@@ -241,6 +245,7 @@ def accounted(
         version=version("baco_gpu"),
         seconds=seconds,
         scale=WeightScale(settings.scheme, weights.unit, weights.node_unit, weights.penalty_per_gamma),
+        partners=partners,
     )
 
 
