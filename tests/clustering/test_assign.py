@@ -72,7 +72,7 @@ def expected_labels(graph, scheme, gamma, labels, side, node):
 @given(
     graph=bipartite_graphs(),
     scheme=st.sampled_from(SCHEMES),
-    gamma=st.sampled_from([0.0, 0.3, 1.0, 2.5]),
+    gamma=st.sampled_from([0.0, 0.3, 1.0, 2.5, 40.0]),
     side=st.sampled_from([0, 1]),
 )
 def test_a_node_that_comes_again_gets_the_best_of_its_neighbors_labels(graph, scheme, gamma, side):
@@ -317,7 +317,7 @@ def test_whoever_knows_a_node_in_a_co_cluster_without_the_side_goes_through_its_
 
 def test_an_update_goes_through_neighbors_as_well_and_never_to_the_largest_co_cluster_instead():
     graph = random_graph(80, 60, 400, seed=9)
-    result = fitted(graph)
+    result = fitted(graph, budget=0.8)
     lonely = ~np.isin(result.items.labels, result.users.labels) & (graph.item_degrees > 0)
     items = np.flatnonzero(lonely)
     assert len(items) > 10
@@ -331,7 +331,7 @@ def test_an_update_goes_through_neighbors_as_well_and_never_to_the_largest_co_cl
 
 def test_a_result_of_before_partners_says_so_where_they_are_missing():
     old = replace(one_sided(USERS), partners=None)
-    with pytest.raises(InputError, match=r"got 7 without: 1, 2, .*fitted anew finds more"):
+    with pytest.raises(InputError, match=r"got 2 without: 7, 8 \(.*fitted anew finds more"):
         old.assign((np.arange(1, 9), np.arange(8)))
     assert old.assign((np.arange(1, 9), np.arange(8)), fallback="largest").users.labels.tolist() == [0] * 9
 
@@ -341,19 +341,20 @@ def test_new_ids_with_nowhere_to_go_are_named_or_left_out_and_the_others_stay():
     far = [f"user-{k:02}" for k in range(60)]
     graph = BipartiteGraph(plain.csr, plain.csc, Vocabulary(far), Vocabulary(1000 * np.arange(40)))
     result = fitted(graph)
-    users = ["a-user", *(f"lost-{k}" for k in range(7)), "user-05b", "user-07"]
-    items = [3000, *range(1, 8), 7000, 8]
+    users = ["a-user", *(f"lost-{k:02}" for k in range(12)), "user-05b", "user-07"]
+    items = [3000, *range(1, 13), 7000, 13]
     with pytest.raises(InputError) as caught:
         result.assign((users, items))
     message = str(caught.value)
-    assert "7 without: 'lost-0', 'lost-1', 'lost-2', 'lost-3', 'lost-4' and 2 more; new items" in message
-    assert "7 without: 1, 2, 3, 4, 5 and 2 more (" in message
+    assert "12 without: 'lost-00', 'lost-01', " in message
+    assert "'lost-09' and 2 more; new items" in message
+    assert "12 without: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more (" in message
     grown = result.assign((users, items), fallback="drop")
     assert grown.users.vocabulary == Vocabulary([*far, "a-user", "user-05b"])
-    assert grown.items.vocabulary == Vocabulary([*(1000 * np.arange(40)), 8])
-    assert grown.labels_sha256 == result.assign((users[:1] + users[8:], items[:1] + items[8:])).labels_sha256
+    assert grown.items.vocabulary == Vocabulary([*(1000 * np.arange(40)), 13])
+    assert grown.labels_sha256 == result.assign((users[:1] + users[13:], items[:1] + items[13:])).labels_sha256
     assert grown.users.degrees[grown.users.index_of(["a-user"])].tolist() == [1]
-    everyone = result.assign((users[1:8], items[1:8]), fallback="drop")
+    everyone = result.assign((users[1:13], items[1:13]), fallback="drop")
     assert everyone.labels_sha256 == result.labels_sha256
     with pytest.raises(InputError, match="fallback='drop' must have raw ids on both sides"):
         one_sided(USERS).assign(([1], [0]), fallback="drop")

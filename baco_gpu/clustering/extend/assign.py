@@ -26,7 +26,7 @@ from baco_gpu.graph.bipartite import BipartiteGraph
 
 FALLBACKS = ("refuse", "largest", "drop")
 _SIDES = ("users", "items")
-_NAMED = 5
+_NAMED = 10
 
 
 def assign(result: Result, interactions: Any, *, fallback: str = "refuse") -> Result:
