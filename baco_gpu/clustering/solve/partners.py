@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from baco_gpu.clustering.backends.base import USERS, Backend, Partition, Problem
+from baco_gpu.clustering.backends.backend import USERS, Backend, Partition, Problem
 from baco_gpu.clustering.result import NO_LABEL
 from baco_gpu.clustering.solve.sweeps import count_rows
 
