@@ -122,8 +122,15 @@ class TestWholeSolves:
         expected = self.solve(cpu, graph, cpu.load(graph, weights), rows)
         assert self.solve(strict, graph, problem, rows) == expected
 
-    @pytest.mark.parametrize("solver", ["multilevel", "paper"])
-    @pytest.mark.parametrize("budget", [0.4, 0.8])
+    @pytest.mark.parametrize(
+        ("solver", "budget"), [
+            ("multilevel", 0.4),
+            ("multilevel", 0.8),
+            ("paper", 0.4),
+            ("paper", 0.8),
+            ("multilevel", {"users": 60, "items": 12}),
+        ]
+    )
     def test_results_and_updates_are_those_of_the_cpu(self, monkeypatch, solver, budget):
         graph = random_graph(90, 70, 500, seed=8)
         edges = graph.to_scipy().tocoo()

@@ -14,7 +14,7 @@ from baco_gpu.clustering.solve.objective import objective
 from baco_gpu.clustering.solve.partners import one_sided_partners
 from baco_gpu.clustering.solve.sweeps import singletons, sweep
 from baco_gpu.clustering.solve.weights import SCHEMES
-from graphs import bipartite_graphs, random_graph, reference_of
+from graphs import bipartite_graphs, random_graph, reference_of, targets
 
 gammas = st.sampled_from([0.0, 0.25, 1.0, 3.7, 40.0, 1e6])
 
@@ -50,10 +50,11 @@ def test_sweeps(graph, scheme, gamma, seed, num_blocks):
     st.sampled_from(SCHEMES),
     gammas,
     st.integers(0, 3),
-    st.integers(1, 30) | st.none(),
+    targets,
     st.booleans(),
 )
 def test_merging(graph, scheme, gamma, sweeps, target, shared):
+    shared &= not isinstance(target, tuple)
     backend, problem, slow, _, penalty = start(graph, scheme, gamma)
     partition = singletons(backend, problem)
     for number in range(sweeps):

@@ -31,7 +31,7 @@ from cuda_host.host import (
     with_ids,
 )
 from cuda_host.sanitized import solve
-from graphs import bipartite_graphs, random_graph, reference_of
+from graphs import bipartite_graphs, random_graph, reference_of, targets
 from tiers import examples
 
 pytestmark = ON_KERNELS
@@ -124,9 +124,10 @@ class TestSolves:
     @examples(60)
     @given(
         *(bipartite_graphs(), st.sampled_from(SCHEMES), gammas, st.integers(0, 2**63 - 1)),
-        *(st.integers(1, 30) | st.none(), st.booleans(), st.integers(0, 5)),
+        *(targets, st.booleans(), st.integers(0, 5)),
     )
     def test_equal_the_reference_solver(self, graph, scheme, gamma, seed, target, shared, interrupt):
+        shared &= not isinstance(target, tuple)
         slow, weights = reference_of(graph, scheme)
         penalty = gamma * weights.penalty_per_gamma
         backend = host_backend(seed=seed % 1000, interrupt=interrupt)

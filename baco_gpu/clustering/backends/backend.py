@@ -92,8 +92,8 @@ class ClusterGraph(NamedTuple):
 
     The neighbors of cluster c are `neighbors[rows[c] : rows[c] + counts[c]]`, each once, never c itself, in no
     particular order; `weights` are the summed weights of the edges between the two, in both directions of the
-    bipartite graph, so the graph is symmetric. `codebook_rows` counts a row for the users, and one for the items, of
-    every cluster that has some. Where the sides share their rows, all of them count as those of users.
+    bipartite graph, so the graph is symmetric. `codebook_rows` are the clusters that have a row for users, and those
+    that have one for items. Where the sides share their rows, all of them count as those of users.
     """
 
     rows: Array
@@ -102,7 +102,7 @@ class ClusterGraph(NamedTuple):
     weights: Array
     volumes: tuple[Array, Array]
     occupied: tuple[Array, Array]  # bool: does the cluster have a row for users, one for items
-    codebook_rows: int
+    codebook_rows: tuple[int, int]
 
     @property
     def num_clusters(self) -> int:

@@ -59,7 +59,7 @@ class Contraction:
             occupied = (self._marked(labels[USERS], size), self._marked(labels[ITEMS], size))
         room = problem.room if isinstance(problem, DeviceProblem) else None
         rows, *held = self._rows(edges, size, room, *map(self.xp.count_nonzero, occupied))
-        return _clusters(rows, partition.volumes, occupied, sum(held), room)
+        return _clusters(rows, partition.volumes, occupied, (held[USERS], held[ITEMS]), room)
 
     def contract_again(self, clusters: ClusterGraph, relabel: Array) -> ClusterGraph:
         xp, size = self.xp, clusters.num_clusters
@@ -73,7 +73,9 @@ class Contraction:
         rows, last, *held = self._rows(edges, size, room, *numbers)
         here = slice(last + 1)
         rows = rows._replace(begins=rows.begins[here], counts=rows.counts[here])
-        return _clusters(rows, (users[here], items[here]), (has_users[here], has_items[here]), sum(held), room)
+        return _clusters(
+            rows, (users[here], items[here]), (has_users[here], has_items[here]), (held[USERS], held[ITEMS]), room
+        )
 
     def places(self, mask: Array, count: int) -> Array:
         # Every place goes where the true ones before it leave off, and the false ones beyond the end.
@@ -157,7 +159,7 @@ def _clusters(
     rows: Rows,
     volumes: tuple[Array, Array],
     occupied: tuple[Array, Array],
-    codebook_rows: int,
+    codebook_rows: tuple[int, int],
     room: Room | None,
 ) -> DeviceClusters:
     clusters = DeviceClusters(*rows, volumes, occupied, codebook_rows)

@@ -187,8 +187,8 @@ class CpuBackend:
         with _chunks(room) as bounds:
             table = self._tables(bounds, room, num_clusters, dtype)
             kernels.gather_rows(bounds, begins, counts, num_clusters, neighbors, sums, *table, *kinds[0], *kinds[1])
-        rows = sum(map(np.count_nonzero, occupied))
-        return ClusterGraph(begins, counts, neighbors, sums, volumes, occupied, rows)
+        held = (int(np.count_nonzero(occupied[USERS])), int(np.count_nonzero(occupied[ITEMS])))
+        return ClusterGraph(begins, counts, neighbors, sums, volumes, occupied, held)
 
     def _tables(
         self, bounds: np.ndarray, lengths: np.ndarray, num_labels: int, dtype: np.dtype

@@ -12,15 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baco_gpu.budget import Budget, Reach, TableSize, solve_within
+from baco_gpu.budget import AnyBudget, Reach, SideBudgets, TableSize, solve_within, solve_within_sides
 from baco_gpu.clustering.backends.backend import ITEMS, USERS, Backend, NodeWeights, Partition, Problem
 from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData, WeightScale
+from baco_gpu.clustering.solve.by_side import joined, partitions_by_side
 from baco_gpu.clustering.solve.merging import compact
-from baco_gpu.clustering.solve.multilevel import Observer, Schedule, multilevel
+from baco_gpu.clustering.solve.multilevel import Descent, Observer, Schedule
 from baco_gpu.clustering.solve.objective import objective
 from baco_gpu.clustering.solve.paper import search_gamma, sweeps_only
 from baco_gpu.clustering.solve.partners import one_sided_partners
-from baco_gpu.clustering.solve.sweeps import count_rows
+from baco_gpu.clustering.solve.sweeps import count_rows, rows_by_side
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.progress import Progress
@@ -33,7 +35,7 @@ class Settings:
     """The checked parameters of `BalancedCoclustering`; see there."""
 
     solver: str
-    budget: Budget | None
+    budget: AnyBudget | None
     gamma: float | None
     scheme: str
     secondary: tuple[bool, bool]
@@ -73,17 +75,23 @@ def cocluster(graph: BipartiteGraph, settings: Settings, parameters: dict[str, A
         problem = settings.backend.load(graph, weights)
     run = _Run(host, problem, weights, settings, seconds, progress)
 
-    def solve(rows: int | None) -> tuple[Solution, int, int]:
+    def solve(rows: Target) -> tuple[Solution, tuple[int, int], tuple[int, int]]:
         solution = run.solve(run.gamma(rows), rows)
-        indices = sum(int((side != NO_LABEL).sum()) for side in solution.secondary if side is not None)
-        return solution, count_rows(settings.backend, solution.partition, shared=settings.shared), indices
+        users, items = (0 if side is None else int((side != NO_LABEL).sum()) for side in solution.secondary)
+        return solution, rows_by_side(settings.backend, solution.partition, shared=settings.shared), (users, items)
+
+    def solve_all(rows: int | None) -> tuple[Solution, int, int]:
+        solution, counts, indices = solve(rows)
+        return solution, sum(counts), sum(indices)
 
     if settings.budget is None:
-        solution, _, _ = solve(None)
+        solution, _, _ = solve_all(None)
+    elif isinstance(settings.budget, SideBudgets):
+        reaches = reaches_of(host, settings.secondary)
+        solution = solve_within_sides(settings.budget, table, reaches, solve)
     else:
-        solution = solve_within(
-            settings.budget, table, reach_of(host, settings.secondary, shared=settings.shared), solve
-        )
+        reach = reach_of(host, settings.secondary, shared=settings.shared)
+        solution = solve_within(settings.budget, table, reach, solve_all)
     return accounted(host, weights, problem, settings, parameters, solution, seconds)
 
 
@@ -93,17 +101,26 @@ def reach_of(graph: BipartiteGraph, secondary: tuple[int, int], *, shared: bool)
     Nodes without an edge share one row on each side or, where the sides share rows, one in all; they have no secondary
     clusters.
     """
-    sizes = (graph.num_users, graph.num_items)
-    connected = [int((degrees > 0).sum()) for degrees in (graph.user_degrees, graph.item_degrees)]
-    inhabited = sum(size > 0 for size in sizes)
-    lone = sum(count < size for count, size in zip(connected, sizes, strict=True))
-    if shared:
-        inhabited, lone = min(inhabited, 1), min(lone, 1)
+    whole = Reach(*map(sum, zip(*reaches_of(graph, secondary), strict=True)))
+    if not shared:
+        return whole
+    both_lone = all(bool((degrees == 0).any()) for degrees in (graph.user_degrees, graph.item_degrees))
+    return whole._replace(fewest=min(whole.fewest, 1), most=whole.most - both_lone)
+
+
+def reaches_of(graph: BipartiteGraph, secondary: tuple[int, int]) -> tuple[Reach, Reach]:
+    """The same of users and of items apart."""
+    sides = zip((graph.num_users, graph.num_items), (graph.user_degrees, graph.item_degrees), secondary, strict=True)
+    users, items = (_side_reach(size, int((degrees > 0).sum()), wanted) for size, degrees, wanted in sides)
+    return users, items
+
+
+def _side_reach(size: int, connected: int, secondary: int) -> Reach:
     return Reach(
-        fewest=inhabited,
-        most=sum(connected) + lone,
-        indices=sum(count * wanted for count, wanted in zip(connected, secondary, strict=True)),
-        slots=sum(size * wanted for size, wanted in zip(sizes, secondary, strict=True)),
+        fewest=min(size, 1),
+        most=connected + (connected < size),
+        indices=connected * secondary,
+        slots=size * secondary,
     )
 
 
@@ -126,11 +143,12 @@ class _Run:
         self.seconds = seconds
         self.progress = progress
 
-    def gamma(self, rows: int | None) -> float:
+    def gamma(self, target: Target) -> float:
         """The gamma given, or the one searched (solver="paper"), or the default one."""
         settings = self.settings
         if settings.gamma is not None:
             return settings.gamma
+        rows = target if target is None or isinstance(target, int) else sum(wanted or 0 for wanted in target)
         if settings.solver == "multilevel" or rows is None:
             return default_gamma(self.graph, rows, settings.scheme)
 
@@ -142,7 +160,7 @@ class _Run:
         with timed(self.seconds, "search"):
             return search_gamma(rows_at, rows)
 
-    def solve(self, gamma: float, rows: int | None) -> Solution:
+    def solve(self, gamma: float, target: Target) -> Solution:
         """Solve at this gamma for at most so many codebook rows."""
         settings, backend = self.settings, self.settings.backend
         penalty = gamma * self.weights.penalty_per_gamma
@@ -154,27 +172,41 @@ class _Run:
             self.progress("clustering", len(trace), stages, f"{stage}, Q = {trace[-1]:.6g}")
 
         with timed(self.seconds, "solve"):
-            if settings.solver == "paper":
-                partition = self._sweeps_only(gamma, observe)
-            else:
-                partition = multilevel(
-                    backend,
-                    self.problem,
-                    penalty,
-                    rows,
-                    seed=settings.seed,
-                    schedule=settings.schedule,
-                    observe=observe,
-                    shared=settings.shared,
-                )
-            partition = compact(backend, partition)
-        self.progress("clustering", stages, stages, f"{partition.num_labels} co-clusters")
+            sides = self._sides(gamma, target, observe)
+        self.progress("clustering", stages, stages, f"{max(side.num_labels for side in sides)} co-clusters")
         with timed(self.seconds, "secondary"):
             users, items = (
-                backend.second_best(self.problem, partition, side, penalty) if wanted else None
+                backend.second_best(self.problem, sides[side], side, penalty) if wanted else None
                 for side, wanted in zip((USERS, ITEMS), settings.secondary, strict=True)
             )
-        return Solution(partition, (users, items), gamma, trace)
+        partition, secondary = joined(backend, self.problem, sides, (users, items))
+        if sides[USERS] is not sides[ITEMS]:
+            observe("join", partition)
+        return Solution(partition, secondary, gamma, trace)
+
+    def _sides(self, gamma: float, target: Target, observe: Observer) -> tuple[Partition, Partition]:
+        """The partitions of which users and items have their labels, one and the same but for a target a side."""
+        settings, backend = self.settings, self.settings.backend
+        if settings.solver == "paper":
+            partition = compact(backend, self._sweeps_only(gamma, observe))
+            return partition, partition
+        descent = Descent(
+            backend,
+            self.problem,
+            gamma * self.weights.penalty_per_gamma,
+            seed=settings.seed,
+            schedule=settings.schedule,
+            observe=observe,
+            shared=settings.shared,
+        )
+        if not isinstance(target, tuple):
+            partition = compact(backend, descent.to(target))
+            return partition, partition
+        users, items = partitions_by_side(descent, target)
+        if users is items:
+            partition = compact(backend, users)
+            return partition, partition
+        return compact(backend, users), compact(backend, items)
 
     def _sweeps_only(self, gamma: float, observe: Observer) -> Partition:
         settings = self.settings

@@ -71,13 +71,18 @@ def sweep(
 
 
 def count_rows(backend: Backend, partition: Partition, *, shared: bool = False) -> int:
-    """The codebook rows of a partition: the labels that users bear plus the labels that items bear, or, where the
-    sides share their rows, the labels that there are."""
+    """The codebook rows of a partition, of both sides."""
+    return sum(rows_by_side(backend, partition, shared=shared))
+
+
+def rows_by_side(backend: Backend, partition: Partition, *, shared: bool = False) -> tuple[int, int]:
+    """The labels that users bear, and the labels that items bear; where the sides share their rows, all of them count
+    as those of users."""
     owned = backend.xp.zeros((2, partition.num_labels), dtype=bool)
     for side, labels in enumerate(partition.labels):
         owned[0 if shared else side, labels] = True
-    (count,) = read(backend, backend.xp.count_nonzero(owned))
-    return count
+    users, items = read(backend, *(backend.xp.count_nonzero(owned[side]) for side in (USERS, ITEMS)))
+    return users, items
 
 
 def _stream(seed: int, number: int, purpose: int) -> int:
