@@ -150,7 +150,12 @@ def _value(context: typer.Context, path: Path, key: str, parameter: Any, value: 
     """The value as the option takes it; InputError where the option does not."""
     if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
         value = ",".join(value)
-    if isinstance(value, (dict, list)) or isinstance(value, bool) != bool(getattr(parameter, "is_flag", False)):
+    takes_mapping = getattr(getattr(parameter.type, "func", None), "takes_mapping", False)
+    if (
+        isinstance(value, list)
+        or (isinstance(value, dict) and not takes_mapping)
+        or isinstance(value, bool) != bool(getattr(parameter, "is_flag", False))
+    ):
         expected = "true or false" if getattr(parameter, "is_flag", False) else "one value"
         raise InputError(f"{path}: {key} must be {expected}, got {shown(value)}")
     try:

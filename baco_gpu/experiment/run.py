@@ -13,7 +13,7 @@ from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.experiment.compression import Compression
 from baco_gpu.methods.registry import METHODS, find_method
-from baco_gpu.models.recommender import ITEMS, USERS, Recommender, build_model, find_model
+from baco_gpu.models.recommender import USERS, Recommender, build_model, find_model
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tables.export import export_codebook
 from baco_gpu.tables.full import as_table, size_of
@@ -45,9 +45,8 @@ class Outcome:
         compression, training = self.compression, self.training
         tables = self.model.tables.values()
         size, own = size_of(*tables), sum(table.num_embeddings for table in tables)
-        full, full_bytes = (
-            total * own // compression.ids for total in (compression.full_parameters, compression.full_bytes)
-        )
+        whole = compression.full
+        full, full_bytes = (total * own // whole.full_rows for total in (whole.full_parameters, whole.full_bytes))
         return {
             "method": compression.method,
             "model": self.model_name,
@@ -105,8 +104,7 @@ def run(
     """
     if compression.shared and USERS not in find_model(model).table_names:
         raise InputError(f"codebooks must be 'separate' for model {model!r}, which has no table of users, got 'shared'")
-    tables = {USERS: compression.user_table, ITEMS: compression.item_table}
-    recommender = build_model(model, tables, split, **options or {})
+    recommender = build_model(model, compression.tables, split, **options or {})
     training = train(recommender, split, settings, (ReportProgress(progress), *compression.callbacks, *callbacks))
     for table in recommender.tables.values():
         as_table(table).finalize()

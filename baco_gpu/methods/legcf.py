@@ -22,6 +22,7 @@ import scipy.sparse
 
 from baco_gpu.budget import TableSize
 from baco_gpu.clustering.result import NO_LABEL, Assignment
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.data.normalised import inverse_root, normalised
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common.extras import needing
@@ -40,7 +41,7 @@ _LAYERS = 3
 _BLOCK = 1 << 23  # weights that are there at a time
 
 
-def metis_pairs(graph: BipartiteGraph, seed: int) -> Callable[[int], Sides]:
+def metis_pairs(graph: BipartiteGraph, seed: int) -> Callable[[Target], Sides]:
     """METIS at the number of parts that a number of rows asks for, and a second row drawn for every node.
 
     Raises
@@ -52,7 +53,7 @@ def metis_pairs(graph: BipartiteGraph, seed: int) -> Callable[[int], Sides]:
         "legcf", lambda knob: _parts(graph, round(knob), seed), 1, max(graph.num_users + graph.num_items, 1)
     )
 
-    def solve(rows: int) -> Sides:
+    def solve(rows: Target) -> Sides:
         generator = np.random.default_rng(seed)
         users, items = (_with_another(side.labels, generator) for side in parts(rows))
         return users, items

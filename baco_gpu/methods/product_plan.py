@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baco_gpu.budget import INDEX_BYTES, Budget, TableSize
+from baco_gpu.budget import INDEX_BYTES, SIDES, Budget, SideBudgets, TableSize, budget_of
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.precision import CODE_BITS, ProductFormat
@@ -54,18 +54,20 @@ class ProductPlan(NamedTuple):
 
     def tables(self, table: TableSize, **options: Any) -> tuple[ProductCodebookEmbedding, ProductCodebookEmbedding]:
         """Tables of users and items, of the same centroids, with these options of `CodebookEmbedding`."""
-        cut = self._asdict()
-        users, items = (
-            ProductCodebookEmbedding(np.arange(size), table.embedding_dim, **cut, lengths=lengths, **options)
-            for size, lengths in ((table.num_users, False), (table.num_items, True))
-        )
+        users, items = (self.table(side, table, **options) for side in SIDES)
         items.centroids = users.centroids
         return users, items
+
+    def table(self, side: str, table: TableSize, **options: Any) -> ProductCodebookEmbedding:
+        """The table of users or of items, of centroids of its own."""
+        size, lengths = (table.num_users, False) if side == "users" else (table.num_items, True)
+        cut = self._asdict()
+        return ProductCodebookEmbedding(np.arange(size), table.embedding_dim, **cut, lengths=lengths, **options)
 
 
 @torch.no_grad()
 def encode_pretrained(
-    users: Tensor, items: Tensor, budget: float | int = 0.25, *, budget_measure: str = "parameters", seed: int = 0
+    users: Tensor, items: Tensor, budget: Any = 0.25, *, budget_measure: str = "parameters", seed: int = 0
 ) -> tuple[ProductCodebookEmbedding, ProductCodebookEmbedding]:
     """Product codes of a trained pair of tables whose scores are inner products, as fine as a budget has room for.
 
@@ -97,11 +99,20 @@ def encode_pretrained(
         if not table.isfinite().all():
             raise InputError(f"{name} must be finite, got NaN or infinity")
     size = TableSize(len(users), len(items), users.shape[1], users.element_size())
-    modules = plan_product(Budget.of(budget, budget_measure), size).tables(size, dtype=users.dtype, device=users.device)
+    options = dict[str, Any](dtype=users.dtype, device=users.device)
+    given, modules = budget_of(budget, budget_measure), []
+    if isinstance(given, SideBudgets):
+        for side, part in zip(SIDES, given.pair, strict=True):
+            if part is None:
+                raise InputError(f"budget of {side} must be a number, got None")
+            table_size = size.of_side(side)
+            modules.append(plan_product(part, table_size).table(side, table_size, **options))
+    else:
+        modules += plan_product(given, size).tables(size, **options)
     for module, table in zip(modules, (users, items), strict=True):
         module.codebook.copy_(table)
     encode(modules, seed)
-    return modules
+    return modules[0], modules[1]
 
 
 def plan_product(budget: Budget, table: TableSize) -> ProductPlan:

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse
 
 from baco_gpu.clustering.result import Assignment
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common.kmeans import k_means
 from baco_gpu.methods.common.sides import Sides, deal_rows
@@ -19,7 +20,7 @@ _BISTOCHASTIC_CHANGE = 1e-5
 _BEST_VECTORS = 3
 
 
-def spectral_biclustering(graph: BipartiteGraph, seed: int) -> Callable[[int], Sides]:
+def spectral_biclustering(graph: BipartiteGraph, seed: int) -> Callable[[Target], Sides]:
     """Kluger et al. (Genome Research 13, 2003): users and items clustered apart, in a bistochastic checkerboard.
 
     Of several singular vectors scikit-learn picks those nearest to piecewise constant ones; with thousands of pieces
@@ -29,7 +30,7 @@ def spectral_biclustering(graph: BipartiteGraph, seed: int) -> Callable[[int], S
     left, right = singular_vectors(_bistochastic(matrix), 1 + _BEST_VECTORS, seed)
     points = (matrix @ right[:, 1:], matrix.T @ left[:, 1:])
 
-    def solve(rows: int) -> Sides:
+    def solve(rows: Target) -> Sides:
         shares = deal_rows((graph.num_users, graph.num_items), rows)
         users, items = (
             Assignment(k_means(side, share, seed).astype(np.int32)) for side, share in zip(points, shares, strict=True)
@@ -55,5 +56,6 @@ METHOD = Labelled(
     family="spectral",
     shared="clusters of k-means on singular vectors, users and items apart",
     source="Kluger et al., Genome Research 13, 2003",
+    by_side=True,
     solver=spectral_biclustering,
 )

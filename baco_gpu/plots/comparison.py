@@ -162,8 +162,8 @@ def _measure(rows: Sequence[dict[str, Any]]) -> str:
     return next((str(row["measure"]) for row in rows), "parameters")
 
 
-def _budgets(rows: Sequence[dict[str, Any]]) -> set[float | int]:
-    return {row["budget"] for row in rows if row["budget"] is not None}
+def _budgets(rows: Sequence[dict[str, Any]]) -> set[str]:
+    return {str(row["budget"]) for row in rows if row["budget"] is not None}
 
 
 def _panels(rows: Sequence[dict[str, Any]], title: str) -> tuple[Figure, dict[str, Axes]]:

@@ -21,8 +21,8 @@ from baco_gpu.clustering.solve.multilevel import Descent, Observer, Schedule
 from baco_gpu.clustering.solve.objective import objective
 from baco_gpu.clustering.solve.paper import search_gamma, sweeps_only
 from baco_gpu.clustering.solve.partners import one_sided_partners
-from baco_gpu.clustering.solve.sweeps import count_rows, rows_by_side
-from baco_gpu.clustering.solve.targets import Target
+from baco_gpu.clustering.solve.sweeps import rows_by_side
+from baco_gpu.clustering.solve.targets import Target, excesses
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.progress import Progress
@@ -155,7 +155,8 @@ class _Run:
         def rows_at(gamma: float) -> int:
             partition = self._sweeps_only(gamma, lambda stage, partition: None)
             self.progress("searching gamma", 0, 0, f"gamma {gamma:.4g}")
-            return count_rows(settings.backend, partition, shared=settings.shared)
+            counts = rows_by_side(settings.backend, partition, shared=settings.shared)
+            return sum(each.rows for each in excesses(counts, target)) + rows
 
         with timed(self.seconds, "search"):
             return search_gamma(rows_at, rows)

@@ -92,7 +92,7 @@ class SolverParameters:
                 f"and no gamma, got gamma={self.gamma!r} and budget={self.budget!r}"
             )
         if isinstance(settings.budget, SideBudgets):
-            if self.solver == "paper":
+            if self.solver == "paper" and None not in settings.budget.pair:
                 raise InputError(
                     "budget must be one number for solver='paper', whose gamma meets one number of rows, "
                     f"got {self.budget!r}: solver='multilevel' meets one a side"
