@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -130,6 +131,7 @@ def _main(arguments: list[str], debug: bool, written: list[Path]) -> int:
         return code if isinstance(code, int) else 0
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
+        message = _no_number(error, message, arguments) or message
         # Without any argument the help has been printed, and there is nothing to add.
         return _fail(message, USER_ERROR, error, debug) if message else USER_ERROR
     except (KeyboardInterrupt, typer.Abort, SystemError) as error:
@@ -149,6 +151,18 @@ def _main(arguments: list[str], debug: bool, written: list[Path]) -> int:
         if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, of a GPU; PyTorch itself need not be loaded
             return _fail(f"not enough memory, a smaller --batch-size may fit: {error}", FAILURE, error, debug)
         return _fail_by_fault(error, debug)
+
+
+def _no_number(error: Exception, message: str, arguments: list[str]) -> str | None:
+    """What is said of a value that is no number: versions of Typer and Click differ, and leave it out."""
+    kind = re.search(r"valid (integer|number|float)", message)
+    options: list[str] = getattr(getattr(error, "param", None), "opts", [])
+    for first, second in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = first.partition("=")
+        if kind is not None and name in options:
+            expected = "an integer" if kind[1] == "integer" else "a number"
+            return f"{name} must be {expected}, got {(value if equals else second)!r}"
+    return None
 
 
 def _left(written: list[Path]) -> str:

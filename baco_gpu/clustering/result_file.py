@@ -93,8 +93,10 @@ def load_result(path: str | os.PathLike[str]) -> ResultData:
     )
     try:
         if checksum(tensors, metadata["result"]) != metadata["sha256"]:
-            raise ValueError("its contents do not match their checksum")
+            raise InputError(f"{source}: damaged co-clustering (its contents do not match their checksum)")
         return _assemble(tensors, json.loads(metadata["result"]))
+    except InputError:
+        raise
     except DAMAGE as error:
         raise InputError(f"{source}: damaged co-clustering ({type(error).__name__}: {error})") from error
 

@@ -282,6 +282,12 @@ def _identify(source: Any, format: str | None) -> tuple[Path, str]:
     suffix = file.suffix.lower()
     if suffix in COMPRESSED and Path(file.stem).suffix.lower() in _COMPRESSIBLE:
         suffix = Path(file.stem).suffix.lower()
+    inner = Path(file.stem).suffix.lower()
+    if suffix in COMPRESSED and inner in SUFFIXES and format not in ("csv", "tsv", "recbole"):
+        raise InputError(
+            f"{file}: expected a {inner} file as it is (of compressed ones {', '.join(_COMPRESSIBLE)} are read), "
+            f"got {file.suffix!r}: decompress it"
+        )
     kind = format or SUFFIXES.get(suffix)
     if kind is None:
         raise InputError(

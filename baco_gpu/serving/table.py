@@ -302,7 +302,7 @@ def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
             raise ValueError(f"it has a {min(unknown)!r}")
         # Files written before there was a checksum lack it.
         if "sha256" in metadata and metadata["sha256"] != _checksum(tensors, metadata):
-            raise ValueError("its contents do not match their checksum")
+            raise InputError(f"{path}: damaged codebooks (its contents do not match their checksum)")
         facts_of = json.loads(metadata["tables"])
         parts = {f"{name}.{part}" for name in facts_of for part in ARRAYS}
         if not parts.issuperset(tensors):
@@ -316,6 +316,8 @@ def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
             )
             for name, facts in facts_of.items()
         }
+    except InputError:
+        raise
     except DAMAGE as error:
         raise InputError(f"{path}: damaged codebooks ({type(error).__name__}: {error})") from error
 

@@ -415,3 +415,10 @@ def test_negative_ids_in_parquet_are_refused(tmp_path):
     pq.write_table(pa.table({"user": [3, -4], "item": [1, 2]}), path)
     with pytest.raises(InputError, match="data row 2 has -4"):
         load_interactions(path)
+
+
+@pytest.mark.parametrize("name", ["x.txt.gz", "x.dat.bz2", "x.npz.gz", "x.parquet.zst"])
+def test_compressed_files_that_are_not_read_are_refused_by_what_is(tmp_path, name):
+    (tmp_path / name).write_bytes(b"0 1 2\n")
+    with pytest.raises(InputError, match=r"of compressed ones \.csv, \.tsv, \.inter are read.*decompress it"):
+        load_interactions(tmp_path / name)
