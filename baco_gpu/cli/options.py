@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -28,7 +28,7 @@ def choice(text: str, choices: str, **more: Any) -> Any:
 
 
 def by_side(kind: type[float] | type[int]) -> Callable[[Any], Any]:
-    """What reads a number, or one each for users and items: "users=0.2,items=0.5", or a mapping of a settings file."""
+    """What reads a number, or one each for users and items: "users=0.2,items=0.5"."""
 
     def number(text: Any) -> Any:
         try:
@@ -38,18 +38,16 @@ def by_side(kind: type[float] | type[int]) -> Callable[[Any], Any]:
             raise typer.BadParameter(f"{text!r} is no {noun}, and not one each as in users=1,items=1.") from None
 
     def read(value: Any) -> Any:
-        if isinstance(value, str) and "=" in value:
-            pairs = [word.partition("=")[::2] for word in words(value)]
-            value = {name.strip(): part for name, part in pairs}
-            if len(value) < len(pairs):
-                raise typer.BadParameter("a side is given twice.")
-        if not isinstance(value, Mapping):
+        if isinstance(value, dict):  # read before, from a file of settings
+            return value
+        if "=" not in str(value):
             return number(value)
-        if set(value) != set(SIDES):
-            raise typer.BadParameter(f"expected users=..,items=.., got {', '.join(map(str, value)) or 'nothing'}.")
-        return {side: number(value[side]) for side in SIDES}
+        pairs = [[part.strip() for part in word.partition("=")[::2]] for word in words(value)]
+        if sorted(name for name, _ in pairs) != sorted(SIDES):
+            raise typer.BadParameter(f"expected users=..,items=.., got {value!r}.")
+        given = dict(pairs)
+        return {side: number(given[side]) for side in SIDES}
 
-    read.takes_mapping = True  # type: ignore[attr-defined]  # in a file of settings
     return read
 
 

@@ -24,6 +24,7 @@ _MOST_DIGITS = 100
 # Anything that YAML takes for a number: with points, exponents, underscores, or in base 2, 8, 16 or 60.
 _LONG_NUMBER = re.compile(rf"[-+]?[.0-9][0-9a-fA-FxobXOB_:.+-]{{{_MOST_DIGITS},}}")
 # What says where to and how to print, and not what comes out.
+_BY_SIDE = ("budget", "budget-rows")  # a mapping of users and items is one value
 _NOT_OF_THE_RESULT = ("config", "help", "out", "labels", "plot", "quiet", "json")
 
 
@@ -150,12 +151,9 @@ def _value(context: typer.Context, path: Path, key: str, parameter: Any, value: 
     """The value as the option takes it; InputError where the option does not."""
     if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
         value = ",".join(value)
-    takes_mapping = getattr(getattr(parameter.type, "func", None), "takes_mapping", False)
-    if (
-        isinstance(value, list)
-        or (isinstance(value, dict) and not takes_mapping)
-        or isinstance(value, bool) != bool(getattr(parameter, "is_flag", False))
-    ):
+    if isinstance(value, dict) and _plain(parameter.opts[0]) in _BY_SIDE:
+        value = ",".join(f"{name}={part}" for name, part in value.items())
+    if isinstance(value, (dict, list)) or isinstance(value, bool) != bool(getattr(parameter, "is_flag", False)):
         expected = "true or false" if getattr(parameter, "is_flag", False) else "one value"
         raise InputError(f"{path}: {key} must be {expected}, got {shown(value)}")
     try:

@@ -352,9 +352,9 @@ def test_a_comparison_at_a_budget_each(baco, clicks, tmp_path):
 @pytest.mark.parametrize(
     ("budget", "message"),
     [
-        ("users=0.5", "expected users=..,items=.., got users"),
+        ("users=0.5", "expected users=..,items=.., got 'users=0.5'"),
         ("users=0.5,items=x", "'x' is no number"),
-        ("users=0.5,items=0.1,users=0.2", "a side is given twice"),
+        ("users=0.5,items=0.1,users=0.2", "expected users=..,items=.., got"),
     ],
 )
 def test_budgets_by_side_that_are_none(baco, clicks, budget, message):

@@ -47,7 +47,7 @@ def test_help_shows_the_options_of_models(baco):
         (("--model", "sasrec", "--method", "cce"), "has one of items alone: it takes full, "),
         (
             (*SEQUENCES, "--method", "baco-multilevel", "--codebooks", "shared"),
-            "codebooks must be 'separate' for model",
+            "codebooks must be 'separate' for a model with one table",
         ),
     ],
 )
