@@ -27,7 +27,8 @@ class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
         A float in (0, 1] is a share of the full table; an integer is a number of codebook rows, which the result has
         (one less where only merges that save two are left; fewer where the graph has no more, since all users
         without an edge share one row, and so do all items). A mapping has one of these for "users" and one for "items",
-        each of its own table and met exactly; None in it leaves the rows of that side open. None lets Q alone decide (for solver="paper": gamma).
+        each of its own table and met exactly; None in it leaves the rows of that side open. None lets Q alone decide
+        (for solver="paper": gamma).
     gamma : float, optional
         The resolution: higher means smaller, more even clusters. By default `default_gamma` of the graph and budget
         for solver="multilevel"; for solver="paper" it is searched to meet the budget.

@@ -129,7 +129,7 @@ def compress(
     chosen.check_installed()
     if result is not None and not chosen.takes_result:
         takers = ", ".join(repr(other.name) for other in METHODS if other.takes_result)
-        raise InputError(f"a finished clustering serves method {takers} alone, got method {chosen.name!r}")
+        raise InputError(f"a finished clustering serves method {takers} alone, got method {chosen.said}")
     graph = BipartiteGraph.from_interactions(split.train)
     if result is not None and result.graph_checksum != graph.checksum():
         raise InputError(

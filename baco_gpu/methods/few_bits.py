@@ -58,15 +58,14 @@ class FewBits(Clustered):
                 check_choice("codebook_dtype", dtype, _TRAINED)
         elif not self._may_share and dtype not in (None, FLOAT):
             raise InputError(
-                f"codebook_dtype must be {FLOAT!r} for method {self.name!r}, which stores rows its own way, "
-                f"got {dtype!r}"
+                f"codebook_dtype must be {FLOAT!r} for method {self.said}, which stores rows its own way, got {dtype!r}"
             )
         if self.stored == INTEGERS and (alike or dtype is None):
             budget = self.given(budget)
             if not budget.is_share_of_bytes:
                 got = _kind_of(budget)
                 raise InputError(
-                    f"budget must be a share of the bytes for method {self.name!r} to choose how wide its values are, "
+                    f"budget must be a share of the bytes for method {self.said} to choose how wide its values are, "
                     f"got {got}" + ("" if alike else " (or give codebook_dtype)")
                 )
 

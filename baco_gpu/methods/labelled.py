@@ -34,7 +34,7 @@ def check_sides(method: Method, setting: str) -> None:
     """Raise InputError unless the setting names sides."""
     if setting not in SECONDARY:
         raise InputError(
-            f"method {method.name!r} must be followed by one of :{', :'.join(SECONDARY)}, "
+            f"method {method.said} must be followed by one of :{', :'.join(SECONDARY)}, "
             f"got {f'{method.name}:{setting}'!r}"
         )
 

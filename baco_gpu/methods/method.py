@@ -134,6 +134,8 @@ class Method(ABC):
         Whether it can have one of these alone, and leave the rows of the other table open.
     requires : Package or None
         What it needs of an extra.
+    asked : str
+        The former name that it was asked for by, if that is so.
     """
 
     name: str
@@ -151,6 +153,12 @@ class Method(ABC):
     by_side: bool = False
     leaves_open: bool = False
     requires: Package | None = None
+    asked: str = field(default="", compare=False)
+
+    @property
+    def said(self) -> str:
+        """The name in a message, with the one that whoever reads it has written."""
+        return f"{self.name!r} (asked for as {self.asked!r})" if self.asked else repr(self.name)
 
     @abstractmethod
     def build(self, graph: BipartiteGraph, spec: Spec, budget: AnyBudget | None, seed: int) -> Built:
@@ -170,12 +178,12 @@ class Method(ABC):
             )
         if len(spec.sides) == 1 and self.joint:
             raise InputError(
-                f"method {self.name!r} makes tables of users and of items that need one another, and there is one of "
+                f"method {self.said} makes tables of users and of items that need one another, and there is one of "
                 f"{spec.sides[0]} alone"
             )
         if isinstance(budget, SideBudgets) and len(spec.sides) > 1 and not self.by_side:
             raise InputError(
-                f"budget must be one number for method {self.name!r}, which is brought to one number of rows in all, "
+                f"budget must be one number for method {self.said}, which is brought to one number of rows in all, "
                 f"got {as_written(budget)}"
             )
         if isinstance(budget, SideBudgets) and not self.leaves_open:
@@ -188,14 +196,14 @@ class Method(ABC):
     def with_setting(self, setting: str) -> Self:
         """The method with the setting that a suffix names; InputError where it has none of that name."""
         raise InputError(
-            f"method {self.name!r} has no secondary clusters: users and items share no labels, "
+            f"method {self.said} has no secondary clusters: users and items share no labels, "
             f"got {f'{self.name}:{setting}'!r}"
         )
 
     def given(self, budget: AnyBudget | None) -> AnyBudget:
         """The budget; InputError where there is none."""
         if budget is None:
-            raise InputError(f"budget must be given for method {self.name!r}, got None")
+            raise InputError(f"budget must be given for method {self.said}, got None")
         return budget
 
     def parts(self, spec: Spec, budget: AnyBudget | None) -> dict[str, Budget]:
@@ -205,7 +213,7 @@ class Method(ABC):
         parts = {side: part for side, part in zip(SIDES, budget.pair, strict=True) if side in spec.sides}
         for side, part in parts.items():
             if part is None:
-                raise InputError(f"budget of {side} must be a number for method {self.name!r}, got None")
+                raise InputError(f"budget of {side} must be a number for method {self.said}, got None")
         return {side: part for side, part in parts.items() if part is not None}
 
     @property
@@ -221,4 +229,4 @@ class Method(ABC):
     def check_installed(self) -> None:
         """Raise MissingExtraError unless the package that the method needs is there."""
         if self.requires is not None and not self.installed:
-            raise missing(self.requires.distribution, f"method {self.name!r}")
+            raise missing(self.requires.distribution, f"method {self.said}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+
 from baco_gpu.errors import InputError
 from baco_gpu.methods import (
     baco,
@@ -93,12 +96,13 @@ def find_method(name: str) -> Method:
     if current != name:
         warn_renamed(f"method {name!r}", repr(current))
     known = dict(zip(NAMES, METHODS, strict=True))
-    if current in known:
-        return known[current]
     base, _, setting = str(current).partition(":")
+    asked = "" if current == name else name
+    if current in known:
+        return replace(known[current], asked=asked) if asked else known[current]
     if base not in known:
         raise InputError(f"method must be one of {', '.join(NAMES)} (baco methods describes them), got {name!r}")
-    return known[base].with_setting(setting)
+    return replace(known[base], asked=asked).with_setting(setting)
 
 
 def current_name(name: str) -> str:

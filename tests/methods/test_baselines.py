@@ -238,6 +238,14 @@ def test_unknown_methods_are_told_the_known_ones():
         find_method("random:users")
 
 
+def test_a_former_name_is_said_beside_the_present_one():
+    with pytest.warns(FutureWarning, match="method 'narrow' is called 'low-dim' now"):
+        method = find_method("narrow")
+    assert method == find_method("low-dim")
+    with pytest.raises(InputError, match=r"for method 'low-dim' \(asked for as 'narrow'\), got None"):
+        method.given(None)
+
+
 def test_a_suffix_names_the_sides_of_secondary_clusters():
     assert sides_of(find_method("louvain").secondary) == (False, False)
     assert sides_of(find_method("louvain:users").secondary) == (True, False)
