@@ -114,14 +114,18 @@ def test_one_partition_for_both_sides_stays_as_it_is():
     assert joined(backend, problem, (partition, partition), (None, None)) == (partition, (None, None))
 
 
-def test_a_result_is_saved_and_goes_on(tmp_path):
+def test_a_result_is_saved_and_takes_new_nodes_but_no_sweeps(tmp_path):
     graph = random_graph(120, 90, 700, seed=3)
     result = solve(graph, 60, 20, secondary="both")
     loaded = CoclusteringResult.load(result.save(tmp_path / "codes.safetensors"))
     assert loaded.settings["budget"] == {"users": 60, "items": 20}
     assert loaded.labels_sha256 == result.labels_sha256
-    updated = loaded.update(graph).result
-    assert (updated.users.rows, updated.items.rows) == (60, 20)
+    edges = graph.to_scipy().tocoo()
+    grown = (np.append(edges.row, 120), np.append(edges.col, edges.col[0]))
+    assigned = loaded.assign(grown)
+    assert assigned.users.labels[120] in result.users.labels
+    with pytest.raises(InputError, match=r"^result must be of a budget that is one number to be updated"):
+        loaded.update(grown)
     assert result.objective == pytest.approx(result.objective_trace[-1])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple
 
+from baco_gpu.budget import SideBudgets, as_written
 from baco_gpu.checks import check_integer
 from baco_gpu.clustering.backends.backend import ITEMS, USERS, Array, Backend, Partition, Problem
 from baco_gpu.clustering.extend.assign import largest_label, placed, unplaced_labels
@@ -15,6 +16,7 @@ from baco_gpu.clustering.solve.objective import objective
 from baco_gpu.clustering.solve.parameters import SolverParameters
 from baco_gpu.clustering.solve.sweeps import sweep
 from baco_gpu.clustering.solve.weights import integer_weights
+from baco_gpu.errors import InputError
 
 
 class Update(NamedTuple, Generic[Result]):
@@ -61,12 +63,19 @@ def update(result: Result, interactions: Any, *, sweeps: int = 3, backend: str =
     Raises
     ------
     InputError
-        If the interactions are not what they must be, or the settings of the result are not those of an estimator.
+        If the interactions are not what they must be, the settings of the result are not those of an estimator, or its
+        budget is one for each side.
     BackendUnavailableError
         If the backend asked for cannot run here.
     """
     check_integer("sweeps", sweeps, minimum=0)
     settings = SolverParameters(**{**result.settings, "backend": backend}).check_parameters()
+    if isinstance(settings.budget, SideBudgets):
+        # Sweeps know one partition, and would move nearly all of the side with more rows to labels that the other has.
+        raise InputError(
+            f"result must be of a budget that is one number to be updated, got one of {as_written(settings.budget)}: "
+            "cluster the grown graph anew, or `assign` new nodes"
+        )
     device, seconds = settings.backend, dict[str, float]()
     with timed(seconds, "load"):
         grown = grow(result, interactions)
