@@ -48,3 +48,8 @@ def is_interrupt(error: BaseException | None) -> bool:
     while isinstance(error, SystemError):
         error = error.__cause__
     return isinstance(error, KeyboardInterrupt)
+
+
+def damage(error: BaseException) -> str:
+    """What is wrong with a file; the kind of the error is told where its text says little, as a KeyError's does."""
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

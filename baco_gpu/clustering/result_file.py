@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from baco_gpu.checks import check_integer, check_number
 from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData, WeightScale
 from baco_gpu.data.vocabulary import Vocabulary
-from baco_gpu.errors import DAMAGE, InputError
+from baco_gpu.errors import DAMAGE, InputError, damage
 from baco_gpu.tensor_file import checksum, load_tensors, save_tensors
 
 FORMAT = "baco_gpu.coclustering"
@@ -93,12 +93,10 @@ def load_result(path: str | os.PathLike[str]) -> ResultData:
     )
     try:
         if checksum(tensors, metadata["result"]) != metadata["sha256"]:
-            raise InputError(f"{source}: damaged co-clustering (its contents do not match their checksum)")
+            raise ValueError("its contents do not match their checksum")
         return _assemble(tensors, json.loads(metadata["result"]))
-    except InputError:
-        raise
     except DAMAGE as error:
-        raise InputError(f"{source}: damaged co-clustering ({type(error).__name__}: {error})") from error
+        raise InputError(f"{source}: damaged co-clustering ({damage(error)})") from error
 
 
 def _plain(value: object) -> int | float:

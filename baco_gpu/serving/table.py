@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from baco_gpu.checks import check_integer, check_number
-from baco_gpu.errors import DAMAGE, InputError
+from baco_gpu.errors import DAMAGE, InputError, damage
 from baco_gpu.precision import BITS, ProductFormat, length_values, midpoint, packed_width, scale_values, unpack
 from baco_gpu.tensor_file import checksum, load_tensors, save_tensors
 
@@ -302,7 +302,7 @@ def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
             raise ValueError(f"it has a {min(unknown)!r}")
         # Files written before there was a checksum lack it.
         if "sha256" in metadata and metadata["sha256"] != _checksum(tensors, metadata):
-            raise InputError(f"{path}: damaged codebooks (its contents do not match their checksum)")
+            raise ValueError("its contents do not match their checksum")
         facts_of = json.loads(metadata["tables"])
         parts = {f"{name}.{part}" for name in facts_of for part in ARRAYS}
         if not parts.issuperset(tensors):
@@ -316,10 +316,8 @@ def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
             )
             for name, facts in facts_of.items()
         }
-    except InputError:
-        raise
     except DAMAGE as error:
-        raise InputError(f"{path}: damaged codebooks ({type(error).__name__}: {error})") from error
+        raise InputError(f"{path}: damaged codebooks ({damage(error)})") from error
 
 
 def load_codebook(path: str | os.PathLike[str], name: str | None = None) -> ServedTable:
