@@ -11,8 +11,8 @@ from baco_gpu.clustering.solve.parameters import SECONDARY
 from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.method import Built, Method, Spec
 from baco_gpu.methods.common.sides import Sides
+from baco_gpu.methods.method import Built, Method, Spec
 from baco_gpu.methods.reassign import Reassign, ReassignCallback
 from baco_gpu.methods.residual_plan import NOBODY
 from baco_gpu.precision import bits_of

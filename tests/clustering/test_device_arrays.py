@@ -123,13 +123,14 @@ class TestWholeSolves:
         assert self.solve(strict, graph, problem, rows) == expected
 
     @pytest.mark.parametrize(
-        ("solver", "budget"), [
+        ("solver", "budget"),
+        [
             ("multilevel", 0.4),
             ("multilevel", 0.8),
             ("paper", 0.4),
             ("paper", 0.8),
             ("multilevel", {"users": 60, "items": 12}),
-        ]
+        ],
     )
     def test_results_and_updates_are_those_of_the_cpu(self, monkeypatch, solver, budget):
         graph = random_graph(90, 70, 500, seed=8)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, Partition, Problem
+from baco_gpu.clustering.backends.backend import ITEMS, USERS, Backend, Partition, Problem
 from baco_gpu.clustering.result import NO_LABEL
 from baco_gpu.clustering.solve.multilevel import Descent
 from baco_gpu.clustering.solve.targets import excesses

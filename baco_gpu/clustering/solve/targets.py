@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from baco_gpu.clustering.backends.base import ITEMS, USERS
+from baco_gpu.clustering.backends.backend import ITEMS, USERS
 
 # One number for both sides, or a pair of them, for users and for items; None for a side, or for all, that Q decides.
 Target = int | tuple[int | None, int | None] | None
