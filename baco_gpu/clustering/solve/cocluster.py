@@ -25,6 +25,7 @@ from baco_gpu.clustering.solve.sweeps import rows_by_side
 from baco_gpu.clustering.solve.targets import Target, excesses
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.graph.twins import first_twins
 from baco_gpu.progress import Progress
 
 GAMMA_PER_ROOTS = 1.77e-3
@@ -142,6 +143,10 @@ class _Run:
         self.settings = settings
         self.seconds = seconds
         self.progress = progress
+        self.twins: tuple[np.ndarray, np.ndarray] | None = None
+        if settings.solver == "multilevel":
+            with timed(seconds, "load"):
+                self.twins = first_twins(graph.csr), first_twins(graph.csc)
 
     def gamma(self, target: Target) -> float:
         """The gamma given, or the one searched (solver="paper"), or the default one."""
@@ -199,6 +204,7 @@ class _Run:
             schedule=settings.schedule,
             observe=observe,
             shared=settings.shared,
+            twins=self.twins,
         )
         if not isinstance(target, tuple):
             partition = compact(backend, descent.to(target))

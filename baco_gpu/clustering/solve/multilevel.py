@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from baco_gpu.clustering.backends.backend import Backend, Partition, Problem
+from baco_gpu.clustering.backends.backend import Array, Backend, Partition, Problem
 from baco_gpu.clustering.solve.merging import merge_to
 from baco_gpu.clustering.solve.sweeps import rows_by_side, singletons, sweep
 from baco_gpu.clustering.solve.targets import Target, excesses, steps
@@ -46,13 +46,17 @@ def multilevel(
     schedule: Schedule,
     observe: Observer,
     shared: bool = False,
+    twins: tuple[Array, Array] | None = None,
 ) -> Partition:
     """Cluster into at most `target` codebook rows (one less in rare cases); without a target, for the best Q.
 
-    A co-cluster has a row for each side or, with `shared`, one for both. With a target a side, it ends as `merge_to`
-    does. `observe(stage, partition)` is called after every sweep and every merging step.
+    A co-cluster has a row for each side or, with `shared`, one for both. `twins` start together (see `singletons`). With
+    a target a side, it ends as `merge_to` does. `observe(stage, partition)` is called after every sweep and every
+    merging step.
     """
-    descent = Descent(backend, problem, penalty, seed=seed, schedule=schedule, observe=observe, shared=shared)
+    descent = Descent(
+        backend, problem, penalty, seed=seed, schedule=schedule, observe=observe, shared=shared, twins=twins
+    )
     return descent.to(target)
 
 
@@ -74,10 +78,11 @@ class Descent:
         schedule: Schedule,
         observe: Observer,
         shared: bool = False,
+        twins: tuple[Array, Array] | None = None,
     ) -> None:
         self.backend, self.problem, self.penalty = backend, problem, penalty
         self.seed, self.schedule, self.observe, self.shared = seed, schedule, observe, shared
-        self.partition = singletons(backend, problem)
+        self.partition = singletons(backend, problem, twins)
         self._sweeps_left = schedule.sweeps
         self._number = 0
 
