@@ -32,12 +32,12 @@ from baco_gpu.tables.assignments import (
     secondary_rows,
     trained_table,
 )
-from baco_gpu.tables.embedding_table import Derived, Device, Size, Stored, numpy_of
+from baco_gpu.tables.embedding_table import Derived, Device, Size, State, Stored, numpy_of
 from baco_gpu.tables.former_states import rename_table
 from baco_gpu.tables.ids import ResizableTable
 
 
-class CodebookEmbedding(ResizableTable):
+class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
     """A table of `num_embeddings` rows, each of which is a row of a smaller codebook, or the mean of two.
 
     Row `i` of the expanded table is `codebook[assignment_i]`, or `(codebook[assignment_i] + codebook[secondary_i]) / 2`
@@ -147,6 +147,18 @@ class CodebookEmbedding(ResizableTable):
         )
         self.register_buffer("labels", torch.as_tensor(labels, dtype=torch.int64, device=device))
         self._kept = Derived()
+
+    @classmethod
+    def from_state(cls, state: State, dim: int, **options: Any) -> Self:
+        labels, codebook, second = state["labels"].cpu().numpy(), state["codebook"], state.get("secondary")
+        return cls(
+            labels[state["assignments"].cpu().numpy()],
+            codebook.shape[1],
+            None if second is None else labels[second.cpu().numpy()],
+            labels=labels,
+            dtype=codebook.dtype,
+            **options,
+        )
 
     @classmethod
     @renamed_arguments(codes="assignments")

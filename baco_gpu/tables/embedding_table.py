@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from baco_gpu.errors import InputError
 from baco_gpu.renaming import RenamedAttributes
 
+State = Mapping[str, Tensor]
 Device = torch.device | str | int | None
 _Made = TypeVar("_Made")
 
@@ -64,6 +66,9 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
     padding_idx : int or None
     weight : floating tensor of shape (num_embeddings, embedding_dim)
         The whole table, through which gradients reach what is trained.
+    known_by : dict of str to int
+        The tensors of a state, and their dimensions, by which it is known to be of this kind: those that a class gives,
+        beside those of its bases.
     """
 
     num_embeddings: int
@@ -71,6 +76,13 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
     padding_idx: int | None
 
     _renamed: ClassVar[Mapping[str, str]] = {"rounds": "is_quantized"}
+
+    known_by: ClassVar[Mapping[str, int]] = {}
+
+    def __init_subclass__(cls, *, known_by: Mapping[str, int] | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        inherited = (kind.__dict__.get("known_by", {}).items() for kind in reversed(cls.__mro__[1:]))
+        cls.known_by = dict(itertools.chain(*inherited, (known_by or {}).items()))
 
     if TYPE_CHECKING:
 
@@ -172,6 +184,25 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
 
     def finalize(self) -> None:
         """Let go of what only training reads, for good."""
+
+    @classmethod
+    def from_state(cls, state: State, dim: int, **options: Any) -> nn.Module:
+        """The table that a state is of, but for its values.
+
+        Parameters
+        ----------
+        state : mapping of str to Tensor
+        dim : int
+            The `embedding_dim`, where no tensor tells it.
+        options
+            `padding_idx`, `sparse`, `device`, and whatever else no tensor tells.
+
+        Raises
+        ------
+        InputError
+            When an option has to be given: "settings must give ...".
+        """
+        raise NotImplementedError
 
     def export_arrays(self) -> dict[str, Any]:
         """The arguments of the `baco_gpu.serving.ServedTable` of the table; InputError where there can be none."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from baco_gpu.errors import InputError
-from baco_gpu.ops.product_quantization import balanced_rotation, fit_centroids
+from baco_gpu.ops.product_quantization import Rows, balanced_rotation
 from baco_gpu.precision import ProductFormat
 
 
@@ -29,6 +29,7 @@ class Encodable(Protocol):
     def blocks(self) -> Iterable[Tensor]: ...
     def latent_rows(self, rows: Tensor) -> Tensor: ...
     def set_latent_rows(self, rows: Tensor, values: Tensor) -> None: ...
+    def fit(self, rows: Rows, seed: int) -> Tensor: ...
     def reassign(self) -> None: ...
     def check_latent_weight(self) -> None: ...
 
@@ -53,7 +54,7 @@ def encode_together(modules: Sequence[Encodable], seed: int = 0) -> None:
             raise InputError(f"modules must have the same form to be encoded together, got {form} and {module.form}")
         if not all(module.latent_rows(rows).isfinite().all() for rows in module.blocks()):
             raise InputError("rows must be finite to be encoded, got NaN or infinity")
-    centroids.copy_(fit_centroids(_Joined(modules), form, seed))
+    centroids.copy_(modules[0].fit(_Joined(modules), seed))
     for module in modules:
         module.reassign()
         module.fake_quantization = True

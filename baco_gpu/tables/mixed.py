@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -18,10 +18,10 @@ from baco_gpu.ops.sparse_product import SparseRows
 from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import Device
+from baco_gpu.tables.embedding_table import Device, State
 
 
-class MixedCodebookEmbedding(CodebookEmbedding):
+class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
     """A `CodebookEmbedding` whose ids may have many secondary rows, and a share of their own row to hold against them.
 
     Row `i` of the table is `own_share * codebook[assignment_i] + (1 - own_share) * mean_j codebook[secondary_ij]`.
@@ -70,6 +70,12 @@ class MixedCodebookEmbedding(CodebookEmbedding):
             raise InputError("secondary must be given, for there is nothing to mix without it, got None")
         super().__init__(assignments, embedding_dim, secondary, **options)
         self.own_share = own_share
+
+    @classmethod
+    def from_state(cls, state: State, dim: int, **options: Any) -> Self:
+        if "own_share" not in options:
+            raise InputError("settings must give own_share, which no tensor tells, for rows that ids mix")
+        return super().from_state(state, dim, **options)
 
     def _register_assignments(
         self, labels: np.ndarray, rows: np.ndarray, secondary: np.ndarray | None, device: Device

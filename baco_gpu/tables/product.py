@@ -13,7 +13,9 @@ from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.ops.lookup import NO_PADDING, codebook_expand, list_members, look_up
 from baco_gpu.ops.product_quantization import (
+    Rows,
     codewords,
+    fit_centroids,
     join_pieces,
     length_values,
     lengths_of,
@@ -28,15 +30,15 @@ from baco_gpu.precision import CODE_BITS, LEAST_LENGTH, LENGTH_PARTS, ProductFor
 from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import Device, Stored, numpy_of
+from baco_gpu.tables.embedding_table import Device, State, Stored, numpy_of
 from baco_gpu.tables.encoding import encode_together, rotate_together
 from baco_gpu.tables.former_states import rename_table
-from baco_gpu.tables.quantized import QuantizedEmbedding
+from baco_gpu.tables.quantized import QuantizedEmbedding, bits_of_packed
 
 _BLOCK = 1 << 16  # rows that are floats at a time where all are turned or encoded
 
 
-class ProductCodebookEmbedding(CodebookEmbedding):
+class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroids": 2}):
     """A `CodebookEmbedding` whose rows are stored as codes: the number of a centroid for each piece.
 
     Rows are floats at first. `encode` finds centroids and gives every row its nearest ones; from then on lookups see
@@ -137,6 +139,15 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         self.latent_weight = None if row_bits is None else self._rows_of_few_bits()
 
     @classmethod
+    def from_state(cls, state: State, dim: int, *, sparse: bool = False, **options: Any) -> Self:
+        codes, rows = state["codes"], state.get("latent_weight.integers")
+        told = {"subspaces": codes.shape[1], "centroids": len(state["centroids"]), "lengths": "scales" in state}
+        told["code_bits"] = 8 * codes.element_size()
+        if rows is not None:
+            told["row_bits"] = options.pop("row_bits", None) or bits_of_packed(rows, state["codebook"].shape[1])
+        return super().from_state(state, dim, **{**told, **options})
+
+    @classmethod
     def from_pretrained(cls, *arguments: Any, seed: int = 0, **options: Any) -> Self:
         """Compress a trained table: `CodebookEmbedding.from_pretrained`, and its rows encoded with that seed.
 
@@ -171,9 +182,17 @@ class ProductCodebookEmbedding(CodebookEmbedding):
         floats = self.latent_rows(rows)
         if not floats.isfinite().all():
             raise InputError("rows must be finite to be encoded, got NaN or infinity")
-        self.codes[rows] = nearest_codes(floats, self.centroids, self.form)
+        self.codes[rows] = self._nearest(floats)
         if self.scales is not None:
             self.scales[rows] = lengths_of(floats, self._directions(rows))
+
+    def fit(self, rows: Rows, seed: int) -> Tensor:
+        """Centroids for these rows, of the shape of `centroids`; the same for the same seed."""
+        return fit_centroids(rows, self.form, seed)
+
+    def _nearest(self, rows: Tensor) -> Tensor:
+        """The codes of these rows (n, dim), as `codes` has them."""
+        return nearest_codes(rows, self.centroids, self.form)
 
     def _set_rows(self, rows: Tensor, values: Tensor) -> None:
         distinct = rows.unique()

@@ -17,7 +17,7 @@ from baco_gpu.ops.segments import add_by_row_
 from baco_gpu.precision import BITS, SCALE_BYTES, packed_width
 from baco_gpu.renaming import renamed_attributes
 from baco_gpu.tables.assignments import embedding_options, freeze_like, padding_index, trained_table
-from baco_gpu.tables.embedding_table import Device, Stored, numpy_of
+from baco_gpu.tables.embedding_table import Device, State, Stored, numpy_of
 from baco_gpu.tables.rowwise import RowwiseRMSprop
 from baco_gpu.tables.weight import ExpandedTable
 
@@ -25,7 +25,7 @@ MOST_PASSES = 16  # backward passes whose gradients wait where nothing is there 
 _BLOCK = 1 << 13  # rows that are floats at a time where all are drawn or rounded
 
 
-class QuantizedEmbedding(ExpandedTable):
+class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
     """A table of `num_embeddings` rows, each stored as integers of few bits and a scale, in training as in serving.
 
     Called like `torch.nn.Embedding`: indices of any shape in, float32 of shape (*indices.shape, embedding_dim) out.
@@ -87,6 +87,12 @@ class QuantizedEmbedding(ExpandedTable):
         self.anchor = nn.Parameter(torch.empty(0, device=device))
         self._gradients: list[tuple[Tensor | None, Tensor]] = []
         self.reset_parameters()
+
+    @classmethod
+    def from_state(cls, state: State, dim: int, *, sparse: bool = False, **options: Any) -> Self:
+        integers = state["integers"]
+        bits = options.pop("bits", None) or bits_of_packed(integers, dim)
+        return cls(len(integers), dim, bits=bits, **options)
 
     @classmethod
     def from_pretrained(cls, table: Tensor | nn.Module, *, padding_idx: int | None = None, bits: int = 8) -> Self:
@@ -282,6 +288,17 @@ class QuantizedEmbedding(ExpandedTable):
             if isinstance(stored, Tensor) and stored.dtype != torch.uint8:
                 arguments[-1].append(f"{prefix}{name} must be torch.uint8, got {stored.dtype}")
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def bits_of_packed(integers: Tensor, dim: int) -> int:
+    """Of how many bits the values of packed rows are; InputError where their width does not tell."""
+    fitting = [bits for bits in BITS.values() if packed_width(dim, bits) == integers.shape[1]]
+    if len(fitting) != 1:
+        raise InputError(
+            f"settings must give its bits: {integers.shape[1]} bytes a row of {dim} values are of "
+            f"{' or '.join(map(str, fitting)) or 'no'} bits"
+        )
+    return fitting[0]
 
 
 def _words(rows: Tensor) -> Tensor:

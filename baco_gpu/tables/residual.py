@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,11 +15,11 @@ from baco_gpu.errors import InputError
 from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels, carried, label_array, trained_table
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import Stored, normal_tensors, numpy_of
+from baco_gpu.tables.embedding_table import State, Stored, normal_tensors, numpy_of
 from baco_gpu.tables.mixed import MixedCodebookEmbedding
 
 
-class ResidualCodebookEmbedding(CodebookEmbedding):
+class ResidualCodebookEmbedding(CodebookEmbedding, known_by={"residual": 2}):
     """A `CodebookEmbedding` in which some ids add a residual of low rank to the row that they share.
 
     Row `i` of the expanded table is  `shared_i + residual_i @ basis`,  where `shared_i` is what `CodebookEmbedding`
@@ -111,6 +111,13 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
         )
         module.fit_own(trained_table(table))
         return module
+
+    @classmethod
+    def from_state(cls, state: State, dim: int, **options: Any) -> Self:
+        rows, last = state["residual_rows"].cpu(), len(state["residual"]) - 1
+        ids = (rows < last).nonzero().squeeze(1)
+        told = {"residual_dim": len(state["basis"]), "residual_ids": ids[rows[ids].argsort()].numpy()}
+        return super().from_state(state, dim, **{**told, **options})
 
     @torch.no_grad()
     def fit_own(self, source: Tensor) -> None:

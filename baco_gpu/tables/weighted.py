@@ -16,7 +16,7 @@ from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import Device, Stored, normal_tensors
 
 
-class WeightedCodebookEmbedding(CodebookEmbedding):
+class WeightedCodebookEmbedding(CodebookEmbedding, known_by={"shares": 2}):
     """A `CodebookEmbedding` in which an id is a weighted sum of its two rows, in place of their mean.
 
     Row `i` of the expanded table is `shares[i, 0] * codebook[assignment_i] + shares[i, 1] * codebook[secondary_i]`. No
