@@ -24,8 +24,8 @@ class FullTable(nn.Embedding, EmbeddingTable, known_by={"weight": 2}):
 
     @classmethod
     def from_state(cls, state: State, dim: int, **options: Any) -> nn.Module:
-        weight = state["weight"]
-        return nn.Embedding(*weight.shape, dtype=weight.dtype, **options)
+        count, dim = state["weight"].shape
+        return nn.Embedding(count, dim, dtype=state["weight"].dtype, **options)
 
     def stored(self) -> list[Stored]:
         return [Stored(self.weight, self.weight.numel(), self.weight.nbytes, self.num_embeddings)]

@@ -123,8 +123,8 @@ def _module_of(state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
     if inner:
         return TableBag(kind.from_state(inner, old.embedding_dim, **options), **pooling)  # type: ignore[arg-type]
     if pooled and kind is FullTable:
-        weight = state["weight"]
-        return nn.EmbeddingBag(*weight.shape, dtype=weight.dtype, **options, **pooling)
+        count, dim = state["weight"].shape
+        return nn.EmbeddingBag(count, dim, dtype=state["weight"].dtype, **options, **pooling)
     if pooled and kind is CodebookEmbedding:
         return CodebookEmbeddingBag.from_state(state, old.embedding_dim, **pooling, **options)
     return kind.from_state(state, old.embedding_dim, **options)
