@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from baco_gpu.ops.lookup import NO_PADDING, look_up
 from baco_gpu.ops.segments import add_by_row_
 from baco_gpu.precision import LEAST_LENGTH, LENGTH_PARTS, ProductFormat, piece_widths
 
@@ -96,6 +97,14 @@ def nearest_codes(rows: Tensor, centroids: Tensor, form: ProductFormat) -> Tenso
         signs = sum(turned[:, place].long() << place for place in range(min(form.signs, cut.shape[2])))
         parts.append(((owners << form.signs) + signs).view(cut.shape[:2]))
     return store(torch.cat(parts, dim=1), form)
+
+
+def rows_of(codes: Tensor, centroids: Tensor, form: ProductFormat) -> Tensor:
+    """Rows (n, dim) that stored codes (n, subspaces) stand for; the gradient of centroids is always the same."""
+    flat = read(codes).view(-1)
+    every = torch.arange(form.centroids, dtype=torch.int32, device=flat.device)
+    pieces = look_up(centroids, every, None, flat >> form.signs, NO_PADDING) * signs_of(flat, form).to(centroids)
+    return join_pieces(pieces.view(*codes.shape, form.width), form)
 
 
 def store(codes: Tensor, form: ProductFormat) -> Tensor:

@@ -21,7 +21,7 @@ from baco_gpu.ops.product_quantization import (
     lengths_of,
     nearest_codes,
     read,
-    signs_of,
+    rows_of,
     store,
 )
 from baco_gpu.ops.quantization import as_if_unrounded
@@ -182,15 +182,15 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         floats = self.latent_rows(rows)
         if not floats.isfinite().all():
             raise InputError("rows must be finite to be encoded, got NaN or infinity")
-        self.codes[rows] = self._nearest(floats)
+        self.codes[rows] = self.nearest(floats)
         if self.scales is not None:
-            self.scales[rows] = lengths_of(floats, self._directions(rows))
+            self.scales[rows] = lengths_of(floats, self.directions(rows))
 
     def fit(self, rows: Rows, seed: int) -> Tensor:
         """Centroids for these rows, of the shape of `centroids`; the same for the same seed."""
         return fit_centroids(rows, self.form, seed)
 
-    def _nearest(self, rows: Tensor) -> Tensor:
+    def nearest(self, rows: Tensor) -> Tensor:
         """The codes of these rows (n, dim), as `codes` has them."""
         return nearest_codes(rows, self.centroids, self.form)
 
@@ -384,26 +384,20 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
 
     def _stored(self, rows: Tensor | None) -> Tensor:
         """These rows, or all, put together of their centroids and as long as they are to be."""
-        directions = self._directions(rows)
+        directions = self.directions(rows)
         if self.scales is None:
             return directions
         scales = self.scales if rows is None else self.scales.index_select(0, rows)
         return directions * length_values(scales).to(directions)
 
-    def _directions(self, rows: Tensor | None) -> Tensor:
+    def directions(self, rows: Tensor | None) -> Tensor:
         """These rows, as long as rounding makes them."""
-        form = self.form
-        codes = read(self.codes if rows is None else self.codes.index_select(0, rows))
-        flat = codes.view(-1)
-        plain = torch.compiler.is_compiling() or decomposed()
-        if rows is None and len(flat) >= form.codewords and not plain:
-            table = codewords(self.centroids, form)
-            members = self._kept.of("pieces", [self.codes], lambda: list_members(flat, None, NO_PADDING, len(table)))
-            pieces = codebook_expand(table, flat, None, NO_PADDING, *members)
-        else:
-            every = torch.arange(form.centroids, dtype=torch.int32, device=flat.device)
-            pieces = look_up(self.centroids, every, None, flat >> form.signs, NO_PADDING)
-            pieces = pieces * signs_of(flat, form).to(pieces)
+        form, codes = self.form, self.codes if rows is None else self.codes.index_select(0, rows)
+        if rows is not None or codes.numel() < form.codewords or torch.compiler.is_compiling() or decomposed():
+            return rows_of(codes, self.centroids, form)
+        flat, table = read(codes).view(-1), codewords(self.centroids, form)
+        members = self._kept.of("pieces", [self.codes], lambda: list_members(flat, None, NO_PADDING, len(table)))
+        pieces = codebook_expand(table, flat, None, NO_PADDING, *members)
         return join_pieces(pieces.view(*codes.shape, form.width), form)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
