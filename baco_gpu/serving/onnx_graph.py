@@ -82,7 +82,7 @@ def _model(table: ServedTable) -> Any:
         "codebook_lookup",
         [helper.make_tensor_value_info(INPUT, TensorProto.INT64, ["n"])],
         [helper.make_tensor_value_info(OUTPUT, helper.np_dtype_to_tensor_dtype(value), ["n", table.embedding_dim])],
-        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in graph.constants.items()],
+        [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in graph.constants.items()],
     )
     # The oldest format that has the operators, so that older runtimes read it too.
     model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)

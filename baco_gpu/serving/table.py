@@ -228,8 +228,9 @@ def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[st
     """Write tables to one safetensors file, whole or not at all; returns the path.
 
     The tensors are NAME.codebook, NAME.codes and so on, as in `ServedTable`; the metadata has format, format_version,
-    tables, a JSON object of the names and their padding_idx, own_share, bits and dim, and sha256, the checksum of all.
-    A codebook that several tables have is there once, and `same` in the metadata names it for the others.
+    tables, a JSON object of the names and their padding_idx, own_share, bits, dim and encoding (where there is one),
+    and sha256, the checksum of all. A codebook that several tables have is there once, and `same` in the metadata
+    names it for the others.
 
     Raises
     ------

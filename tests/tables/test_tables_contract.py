@@ -33,6 +33,7 @@ from baco_gpu.tables import (
     ResidualMixedCodebookEmbedding,
     ServedEmbedding,
     export_codebook,
+    export_onnx,
     rebuild_module,
 )
 from baco_gpu.tables.embedding_table import encode, own_optimizers
@@ -406,6 +407,14 @@ def test_the_kind_of_contributing_is_one(tmp_path, monkeypatch):
         rebuild_module(fresh, torch.nn.ModuleDict({"item": table}).state_dict())
         assert type(fresh["item"]) is kind
         assert torch.equal(fresh["item"].weight, table.weight)
+        from onnx.reference import ReferenceEvaluator
+
+        (found,) = ReferenceEvaluator(str(export_onnx(table, tmp_path / "table.onnx"))).run(None, {"ids": OWN})
+        assert np.array_equal(found, ServedEmbedding.of(table)(torch.from_numpy(OWN)).numpy())
+        path = export_codebook(table, tmp_path / "table.safetensors")
+        monkeypatch.delitem(Decoder.named, "residual codes")
+        with pytest.raises(InputError, match="encoding must be one that is known here"):
+            load_codebook(path)
         graph, budget = random_graph(800, 400, 4000, seed=0), Budget.of(0.3, "bytes")
         built = method.build(graph, Spec(embedding_dim=16), budget, 0)
         assert 0.2 < size_of(*built.tables.values()).nbytes / (1200 * 16 * 4) <= 0.3
