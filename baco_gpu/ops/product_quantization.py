@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from baco_gpu.ops.lookup import NO_PADDING, look_up
+from baco_gpu.ops.lookup import NO_PADDING, codebook_expand, list_members, look_up
 from baco_gpu.ops.segments import add_by_row_
 from baco_gpu.precision import LEAST_LENGTH, LENGTH_PARTS, ProductFormat, piece_widths
 
@@ -99,9 +99,20 @@ def nearest_codes(rows: Tensor, centroids: Tensor, form: ProductFormat) -> Tenso
     return store(torch.cat(parts, dim=1), form)
 
 
-def rows_of(codes: Tensor, centroids: Tensor, form: ProductFormat) -> Tensor:
-    """Rows (n, dim) that stored codes (n, subspaces) stand for; the gradient of centroids is always the same."""
+def members_of(codes: Tensor, form: ProductFormat) -> tuple[Tensor, ...]:
+    """The pieces of stored codes by the codeword that they have."""
+    return list_members(read(codes).view(-1), None, NO_PADDING, form.codewords)
+
+
+def rows_of(codes: Tensor, centroids: Tensor, form: ProductFormat, members: tuple[Tensor, ...] | None = None) -> Tensor:
+    """Rows (n, dim) that stored codes (n, subspaces) stand for; the gradient of centroids is always the same.
+
+    Those of more codes than there are codewords take less time with `members_of` them.
+    """
     flat = read(codes).view(-1)
+    if members is not None:
+        pieces = codebook_expand(codewords(centroids, form), flat, None, NO_PADDING, *members)
+        return join_pieces(pieces.view(*codes.shape, form.width), form)
     every = torch.arange(form.centroids, dtype=torch.int32, device=flat.device)
     pieces = look_up(centroids, every, None, flat >> form.signs, NO_PADDING) * signs_of(flat, form).to(centroids)
     return join_pieces(pieces.view(*codes.shape, form.width), form)

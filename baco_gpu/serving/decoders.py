@@ -5,15 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
 from baco_gpu.errors import InputError
 from baco_gpu.precision import BITS, ProductFormat, packed_width
-
-if TYPE_CHECKING:
-    from baco_gpu.serving.table import ServedTable
 
 
 class Lookup(Protocol):
@@ -63,7 +60,7 @@ class Decoder(ABC):
             Decoder.named[name] = cls
 
     @staticmethod
-    def kind_of(table: ServedTable) -> type[Decoder]:
+    def kind_of(table: Any) -> type[Decoder]:
         """The decoder of the table's name, or, where it has none, the one that its arrays are for."""
         if table.encoding is not None:
             if table.encoding not in Decoder.named:
@@ -76,7 +73,7 @@ class Decoder(ABC):
 
     @classmethod
     @abstractmethod
-    def of(cls, table: ServedTable) -> Self:
+    def of(cls, table: Any) -> Self:
         """The decoder of a table; InputError where its arrays do not fit together."""
 
     @abstractmethod
@@ -89,7 +86,7 @@ class FloatRows(Decoder):
     """Floats, as they are."""
 
     @classmethod
-    def of(cls, table: ServedTable) -> Self:
+    def of(cls, table: Any) -> Self:
         return cls(table.dtype, table.codebook.shape[1])
 
     def read(self, lookup: Lookup) -> Any:
@@ -106,7 +103,7 @@ class PackedRows(Decoder):
     bits: int
 
     @classmethod
-    def of(cls, table: ServedTable) -> Self:
+    def of(cls, table: Any) -> Self:
         if table.bits is None or table.dim is None or table.scales is None:
             raise InputError("bits, dim and scales must be given together, got some of them")
         if table.bits not in BITS.values():
@@ -134,7 +131,7 @@ class ProductRows(Decoder):
     has_lengths: bool
 
     @classmethod
-    def of(cls, table: ServedTable) -> Self:
+    def of(cls, table: Any) -> Self:
         if table.bits is not None or table.dim is None or table.centroids is None:
             raise InputError("centroids must be given with dim, and without bits")
         *_, count, width = table.centroids.shape
@@ -150,7 +147,7 @@ class ProductRows(Decoder):
         return cls(table.dtype, form.dim, form, table.scales is not None)
 
     @classmethod
-    def subspaces_of(cls, table: ServedTable) -> int:
+    def subspaces_of(cls, table: Any) -> int:
         return table.codebook.shape[1]
 
     def read(self, lookup: Lookup) -> Any:

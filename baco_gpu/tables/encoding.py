@@ -26,6 +26,8 @@ class Encodable(Protocol):
 
     @property
     def num_rows(self) -> int: ...
+    @property
+    def encoded(self) -> bool: ...
     def blocks(self) -> Iterable[Tensor]: ...
     def latent_rows(self, rows: Tensor) -> Tensor: ...
     def set_latent_rows(self, rows: Tensor, values: Tensor) -> None: ...
@@ -58,6 +60,19 @@ def encode_together(modules: Sequence[Encodable], seed: int = 0) -> None:
     for module in modules:
         module.reassign()
         module.fake_quantization = True
+
+
+def encode_all(modules: Sequence[Encodable], seed: int) -> None:
+    """Encode those that are floats as yet, each with those of its centroids.
+
+    Two of one form are rotated first, both alike, so that subspaces are balanced: no inner product of rows changes,
+    nor of what LightGCN propagates, and so nothing need be rotated back, or stored.
+    """
+    left = [module for module in modules if not module.encoded]
+    if len(left) == 2 and left[0].form[:2] == left[1].form[:2]:
+        rotate_together(left)
+    for centroids in dict.fromkeys(module.centroids for module in left):
+        encode_together([module for module in left if module.centroids is centroids], seed)
 
 
 @torch.no_grad()

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError
-from baco_gpu.ops.lookup import NO_PADDING, codebook_expand, list_members, look_up
+from baco_gpu.ops.lookup import rows_at
 from baco_gpu.ops.product_quantization import (
     Rows,
-    codewords,
     fit_centroids,
-    join_pieces,
     length_values,
     lengths_of,
+    members_of,
     nearest_codes,
     read,
     rows_of,
@@ -31,7 +30,7 @@ from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import Device, State, Stored, numpy_of
-from baco_gpu.tables.encoding import encode_together, rotate_together
+from baco_gpu.tables.encoding import encode_all, encode_together
 from baco_gpu.tables.former_states import rename_table
 from baco_gpu.tables.quantized import QuantizedEmbedding, bits_of_packed
 
@@ -163,8 +162,7 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
     def encode(self, seed: int = 0) -> None:
         """Find centroids for the rows as they are, and store these by them; the same for the same seed.
 
-        See `encode_together`, also for modules that share their centroids. Raises InputError when the floats have been
-        dropped, or are not finite.
+        Raises InputError as `encode_together` does, which is for modules that share their centroids, too.
         """
         encode_together([self], seed)
 
@@ -274,10 +272,8 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         return self.latent_rows()
 
     def write_rows(self, values: Tensor) -> None:
-        if self.latent_weight is None:
-            super().write_rows(values)
-        else:
-            self.latent_weight.write_rows(values)
+        holder: Any = super() if self.latent_weight is None else self.latent_weight
+        holder.write_rows(values)
 
     @property
     def keeps_rows(self) -> bool:
@@ -309,16 +305,7 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
 
     @classmethod
     def encode_all(cls, tables: Sequence[Self], seed: int) -> None:
-        """Encode the tables that are floats as yet.
-
-        Two of one form are rotated first, both alike, so that subspaces are balanced: no inner product of rows changes,
-        nor of what LightGCN propagates, and so nothing need be rotated back, or stored.
-        """
-        left = [table for table in tables if not table.encoded]
-        if len(left) == 2 and left[0].form[:2] == left[1].form[:2]:
-            rotate_together(left)
-        for centroids in dict.fromkeys(table.centroids for table in left):
-            encode_together([table for table in left if table.centroids is centroids], seed)
+        encode_all(tables, seed)
 
     def finalize(self) -> None:
         """Drop the floats, where rows are encoded."""
@@ -358,13 +345,11 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         if self.latent_weight is not None:
             floats = self.latent_weight.weight if rows is None else self.latent_weight(rows)
         elif self.has_latent_weight:
-            floats = self.codebook if rows is None else _rows_of(self.codebook, rows)
+            floats = self.codebook if rows is None else rows_at(self.codebook, rows)
         if floats is not None and not self._seen_stored:
             return floats
         stored = self._stored(rows)
-        if floats is not None:
-            stored = as_if_unrounded(floats, stored)
-        return stored
+        return stored if floats is None else as_if_unrounded(floats, stored)
 
     def _new_codebook(self, rows: int, dtype: torch.dtype | None, device: Device) -> Tensor:
         return super()._new_codebook(rows if self.row_bits is None else 0, dtype, device)
@@ -392,23 +377,19 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
 
     def directions(self, rows: Tensor | None) -> Tensor:
         """These rows, as long as rounding makes them."""
-        form, codes = self.form, self.codes if rows is None else self.codes.index_select(0, rows)
-        if rows is not None or codes.numel() < form.codewords or torch.compiler.is_compiling() or decomposed():
-            return rows_of(codes, self.centroids, form)
-        flat, table = read(codes).view(-1), codewords(self.centroids, form)
-        members = self._kept.of("pieces", [self.codes], lambda: list_members(flat, None, NO_PADDING, len(table)))
-        pieces = codebook_expand(table, flat, None, NO_PADDING, *members)
-        return join_pieces(pieces.view(*codes.shape, form.width), form)
+        codes, members = self.codes if rows is None else self.codes.index_select(0, rows), None
+        many = rows is None and codes.numel() >= self.form.codewords
+        if many and not (torch.compiler.is_compiling() or decomposed()):
+            members = self._kept.of("pieces", [self.codes], lambda: members_of(codes, self.form))
+        return rows_of(codes, self.centroids, self.form, members)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         rename_table(state_dict, prefix)
-        codes, error_msgs = state_dict.get(f"{prefix}codes"), arguments[-1]
+        codes, last = state_dict.get(f"{prefix}codes"), self.form.codewords - 1
         if isinstance(codes, Tensor) and codes.dtype != self.codes.dtype:
-            error_msgs.append(f"{prefix}codes must be {self.codes.dtype}, got {codes.dtype}")
-        elif isinstance(codes, Tensor) and codes.numel():
-            last, most = self.form.codewords - 1, int(read(codes).max())
-            if most > last:
-                error_msgs.append(f"{prefix}codes must be from 0 to {last}, got up to {most}")
+            arguments[-1].append(f"{prefix}codes must be {self.codes.dtype}, got {codes.dtype}")
+        elif isinstance(codes, Tensor) and codes.numel() and (most := int(read(codes).max())) > last:
+            arguments[-1].append(f"{prefix}codes must be from 0 to {last}, got up to {most}")
         floats = state_dict.get(f"{prefix}codebook")
         if isinstance(floats, Tensor) and len(floats) in (0, self.num_rows) and len(floats) != len(self.codebook):
             self.codebook = nn.Parameter(self.codebook.detach().new_empty(floats.shape), self.codebook.requires_grad)
@@ -417,8 +398,3 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
             self.latent_weight = self._rows_of_few_bits() if kept else None
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         self.fake_quantization = self.encoded
-
-
-def _rows_of(table: Tensor, rows: Tensor) -> Tensor:
-    """`table[rows]`, whose gradient is always the same."""
-    return look_up(table, rows, None, torch.arange(len(rows), device=rows.device), NO_PADDING)
