@@ -50,8 +50,8 @@ def multilevel(
 ) -> Partition:
     """Cluster into at most `target` codebook rows (one less in rare cases); without a target, for the best Q.
 
-    A co-cluster has a row for each side or, with `shared`, one for both. `twins` start together (see `singletons`). With
-    a target a side, it ends as `merge_to` does. `observe(stage, partition)` is called after every sweep and every
+    A co-cluster has a row for each side or, with `shared`, one for both. `twins` start together (see `singletons`).
+    With a target a side, it ends as `merge_to` does. `observe(stage, partition)` is called after every sweep and every
     merging step.
     """
     descent = Descent(
