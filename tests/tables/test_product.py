@@ -191,7 +191,7 @@ def test_encoding_has_parts_of_the_table_as_floats_at_a_time(monkeypatch, row_bi
         sizes = []
         read = ProductCodebookEmbedding.latent_rows
         monkeypatch.setattr(
-            ProductCodebookEmbedding, "floats", lambda self, rows=None: (sizes.append(rows), read(self, rows))[1]
+            ProductCodebookEmbedding, "latent_rows", lambda self, rows=None: (sizes.append(rows), read(self, rows))[1]
         )
         rotate_together(tables)
         encode_together(tables, 1)

@@ -228,7 +228,7 @@ def test_files_that_are_no_whole_checkpoint_are_refused(tmp_path):
     with pytest.raises(InputError, match="got another safetensors file"):
         resume()
     save_file({"x": torch.zeros(1)}, path, {"format": "baco_gpu.checkpoint", "format_version": "9"})
-    with pytest.raises(InputError, match="expected format version 2, got 9"):
+    with pytest.raises(InputError, match="expected format version 3, got 9"):
         resume()
     path.unlink()
     with pytest.raises(InputError, match="no such file; expected a checkpoint"):

@@ -83,6 +83,7 @@ class Descent:
         self.backend, self.problem, self.penalty = backend, problem, penalty
         self.seed, self.schedule, self.observe, self.shared = seed, schedule, observe, shared
         self.partition = singletons(backend, problem, twins)
+        self._twins_together = twins is not None
         self._sweeps_left = schedule.sweeps
         self._number = 0
 
@@ -93,6 +94,9 @@ class Descent:
 
     def to(self, target: Target) -> Partition:
         """Go on to a target; returns the partition, which a further call changes."""
+        if self._twins_together and self._falls_below(target):  # so many rows that twins may have some each
+            self.partition = singletons(self.backend, self.problem)
+        self._twins_together = False
         self._sweep_to(target)
         for step in steps(self.rows, target, self.schedule.levels):
             self.partition = merge_to(
@@ -110,12 +114,15 @@ class Descent:
         while self._sweeps_left:
             before = self.partition.copy()
             moved = self._sweep()
-            if any(each.rows < 0 for each in excesses(self.rows, target)):
+            if self._falls_below(target):
                 self.partition = before
                 return
             self._number += 1
             self.observe("sweep", self.partition)
             self._sweeps_left = self._sweeps_left - 1 if moved else 0
+
+    def _falls_below(self, target: Target) -> bool:
+        return any(each.rows < 0 for each in excesses(self.rows, target))
 
     def _sweep(self, *, hold_rows: bool = False) -> int:
         """One sweep, in place; returns how many nodes moved."""
