@@ -84,7 +84,8 @@ def _parts(graph: BipartiteGraph, count: int, seed: int) -> Sides:
     if count > 1 and both.nnz:
         options = pymetis.Options(seed=seed % 2**31)
         adjacency = pymetis.CSRAdjacency(both.indptr.astype(np.int64), both.indices.astype(np.int64))
-        labels = np.array(pymetis.part_graph(count, adjacency, options=options).vertex_part)
+        # Not in `count` parts at once, as by default: of many parts that leaves up to half without a node.
+        labels = np.array(pymetis.part_graph(count, adjacency, recursive=True, options=options).vertex_part)
     return coclusters(graph, (labels[: graph.num_users], labels[graph.num_users :]))
 
 

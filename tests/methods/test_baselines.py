@@ -215,6 +215,27 @@ def test_an_emptied_cluster_of_itcc_gets_the_node_that_fits_worst():
     assert labels.tolist() == [0, 1, 0, 3, 2]
 
 
+def test_infomap_tells_sparse_blocks_apart():
+    """A walk of which only the visits to users are described hardly sees them."""
+    generator = np.random.default_rng(0)
+    users = np.repeat(np.arange(150), 6)
+    within = users // 5 * 5 + generator.integers(0, 5, len(users))
+    items = np.where(np.arange(len(users)) % 6 < 4, within, generator.integers(0, 150, len(users)))
+    found = assign("infomap", BipartiteGraph.from_edges(users, items), 60)
+    for side in found:
+        assert adjusted_rand_score(np.arange(150) // 5, side.labels) > 0.9
+
+
+@pytest.mark.parametrize("parts", [40, 200, 340])
+def test_metis_uses_every_part_it_is_asked_for(parts):
+    pytest.importorskip("pymetis")
+    from baco_gpu.methods.legcf import _parts
+
+    users, items = _parts(random_graph(390, 290, 3000, seed=2), parts, seed=0)
+    # Nodes without an edge have a part of their own.
+    assert len(np.union1d(users.labels, items.labels)) in (parts, parts + 1)
+
+
 def test_legcf_draws_no_second_row_where_a_side_has_one(blocks):
     for side in assign("legcf", blocks, 2):
         assert side.rows == 1
