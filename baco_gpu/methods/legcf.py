@@ -50,7 +50,7 @@ def metis_pairs(graph: BipartiteGraph, seed: int) -> Callable[[Target], Sides]:
         If pymetis is not installed.
     """
     parts = KnobSearch(
-        "legcf", lambda knob: _parts(graph, round(knob), seed), 1, max(graph.num_users + graph.num_items, 1)
+        "legcf", lambda knob: metis_parts(graph, round(knob), seed), 1, max(graph.num_users + graph.num_items, 1)
     )
 
     def solve(rows: Target) -> Sides:
@@ -75,7 +75,8 @@ def solve_assignments(
     ]
 
 
-def _parts(graph: BipartiteGraph, count: int, seed: int) -> Sides:
+def metis_parts(graph: BipartiteGraph, count: int, seed: int) -> Sides:
+    """Users and items as METIS cuts the graph into so many parts; nodes without an edge are one part more."""
     with needing("pymetis", "legcf"):
         import pymetis
     edges = graph.to_scipy()
