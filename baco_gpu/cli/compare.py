@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from baco_gpu.progress import Progress
 
 PRESETS = ("published",)
-METHODS = ("full", "random", "baco-multilevel", "affinity")
+METHODS = ("full", "random", "baco-multilevel", "bisecting", "affinity")
 PRODUCT, QUANTIZED = "product", "quantized"
 
 
@@ -52,7 +52,7 @@ def compare(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Methods, comma-separated: full, product, affinity, baco-multilevel and others of `baco methods`.",
+            help="Methods, comma-separated: full, product, affinity, bisecting and others of `baco methods`.",
             autocompletion=completion.several_of("baco_gpu.methods.registry:NAMES"),
             show_default=f"{','.join(METHODS)},{PRODUCT}; {QUANTIZED} too where budgets are of bytes",
         ),

@@ -216,9 +216,9 @@ def test_compare_prints_a_table_and_draws_a_picture(baco, clicks, tmp_path):
     assert {path.name for path in out.iterdir()} == {*files, "comparison.settings.yml"}
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
     table = json.loads((out / "comparison.json").read_text())["table"]
-    assert [row["method"] for row in table] == ["full", "random", "baco-multilevel", "affinity", "product"]
+    assert [row["method"] for row in table] == ["full", "random", "baco-multilevel", "bisecting", "affinity", "product"]
     before = {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
-    assert len(before) == 5
+    assert len(before) == 6
     assert baco(*words)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()} == before, "nothing is run twice"
 
@@ -232,8 +232,16 @@ def test_compare_of_budgets_in_bytes_has_the_method_that_spends_them_on_bits(bac
             for run in json.loads(stdout)["runs"]
         ]
 
-    assert planned("--budgets", "0.25") == ["full", "random", "baco-multilevel", "affinity", "product", "quantized"]
-    assert planned("--budgets", "30") == ["full", "random", "baco-multilevel", "affinity", "product"]
+    assert planned("--budgets", "0.25") == [
+        "full",
+        "random",
+        "baco-multilevel",
+        "bisecting",
+        "affinity",
+        "product",
+        "quantized",
+    ]
+    assert planned("--budgets", "30") == ["full", "random", "baco-multilevel", "bisecting", "affinity", "product"]
 
 
 @pytest.mark.parametrize("command", [("train", "--method"), ("compare", "--methods")])

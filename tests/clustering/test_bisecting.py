@@ -11,7 +11,7 @@ from baco_gpu.budget import Budget, TableSize
 from baco_gpu.clustering.bisecting.row_pairs import paired_rows
 from baco_gpu.clustering.bisecting.row_tree import RowTree
 from baco_gpu.clustering.bisecting.spectral_loops import eigenvectors, orthonormalising
-from baco_gpu.clustering.bisecting.spectral_rows import DIMENSIONS, SpectralRows, spectral_rows
+from baco_gpu.clustering.bisecting.spectral_rows import DIMENSIONS, LARGEST, SpectralRows, spectral_rows
 from baco_gpu.clustering.result import NO_LABEL
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
@@ -29,12 +29,21 @@ def normalised(graph):
     return matrix / np.sqrt(users[:, None] * items[None, :])
 
 
+def brought_back(side, square):
+    """Rows as they were before a power of two made whole numbers of them, given about the sum of their squares."""
+    assert np.array_equal(side.rows, np.rint(side.rows))
+    assert np.abs(side.rows).max() <= LARGEST
+    rows = side.rows.astype(float)
+    return rows * 2.0 ** np.rint(np.log2(square / (rows**2).sum()) / 2)
+
+
 def random_sides(users, items, seed, dim=8):
-    """Rows in general position and weights, of both sides."""
+    """Rows of whole numbers in general position and weights, of both sides."""
     generator = np.random.default_rng(seed)
     return [
         SpectralRows(
-            generator.standard_normal((size, dim)).astype(np.float32), generator.integers(1, 20, size).astype(float)
+            np.rint(2**18 * generator.standard_normal((size, dim))).astype(np.float32),
+            generator.integers(1, 20, size).astype(float),
         )
         for size in (users, items)
     ]
@@ -52,8 +61,9 @@ def test_rows_are_singular_vectors_times_singular_values(sizes, weighted):
     graph = random_graph(*sizes, 300, seed=1, weighted=weighted)
     expected = normalised(graph)
     users, items = spectral_rows(graph, seed=0)
-    np.testing.assert_allclose(users.rows @ users.rows.T, expected @ expected.T, atol=1e-5)
-    np.testing.assert_allclose(items.rows @ items.rows.T, expected.T @ expected, atol=1e-5)
+    for side, product in ((users, expected @ expected.T), (items, expected.T @ expected)):
+        rows = brought_back(side, np.trace(product))
+        np.testing.assert_allclose(rows @ rows.T, product, atol=1e-5)
     degrees = graph.to_scipy().sum(axis=1)
     np.testing.assert_allclose(users.weights / users.weights.sum(), degrees / degrees.sum())
 
@@ -64,11 +74,12 @@ def test_the_leading_dimensions_of_a_large_graph_are_found():
     users, items = generator.integers(0, 600, 9000), generator.integers(0, 20, 9000)
     graph = BipartiteGraph.from_edges(users, items * 20 + users % 20, num_users=600, num_items=400)
     found, _ = spectral_rows(graph, seed=0)
-    values = np.linalg.svd(normalised(graph), compute_uv=False)[:DIMENSIONS]
-    assert (found.rows.astype(float) ** 2).sum() >= 0.98 * (values**2).sum()
+    square = (np.linalg.svd(normalised(graph), compute_uv=False)[:DIMENSIONS] ** 2).sum()
+    rows = brought_back(found, square)
+    assert (rows**2).sum() >= 0.98 * square
     # Every block has a singular value of 1, and the roots of the degrees are a singular vector of that value.
     roots = np.sqrt(found.weights / found.weights.sum())
-    np.testing.assert_allclose(np.linalg.norm(found.rows[:, :20].T @ roots), 1, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(rows[:, :20].T @ roots), 1, atol=1e-4)
 
 
 def test_small_factors_are_those_of_numpy():
@@ -160,7 +171,7 @@ def test_a_side_of_more_variance_gets_more_clusters():
     generator = np.random.default_rng(0)
     users = generator.standard_normal((3, 8))[generator.integers(0, 3, 100)]
     sides = [
-        SpectralRows(rows.astype(np.float32), np.ones(len(rows)))
+        SpectralRows(np.rint(2**18 * rows).astype(np.float32), np.ones(len(rows)))
         for rows in (users, generator.standard_normal((100, 8)))
     ]
     trees = RowTree(sides, 30).cut(30)

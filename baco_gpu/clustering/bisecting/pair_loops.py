@@ -1,6 +1,7 @@
 """The compiled loops that choose rows of a codebook for nodes, and set the rows (Numba, parallel over nodes or rows).
 
-A codebook row is summed over the nodes that have it, in the order of their ids.
+A codebook row is summed over the nodes that have it, in the order of their ids. Where distances are compared, all are
+whole numbers, of at most 2**24.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from numba import njit, prange
 
 from baco_gpu.compiling import compiled
 
-_LANES = 8
 _BEAM = 12  # branches of the tree that a search follows; a few of thousands of searches miss the nearest row
 
 
 @compiled(parallel=True)
-def nearest_rows(targets, weights, present, children, centres, out):
+def nearest_rows(order, targets, weights, present, children, centres, out):
     """The codebook row nearest to every target, of those that a search down a tree comes by and the present one.
 
     Parameters
     ----------
+    order : int64 array of shape (nodes,), the nodes such that alike ones follow each other: they need the same memory
     targets : float32 array of shape (nodes, dim)
     weights : float64 array of shape (nodes,); a node that weighs nothing keeps its row
     present : int64 array of shape (nodes,), the tree's leaves that they have
@@ -27,10 +28,11 @@ def nearest_rows(targets, weights, present, children, centres, out):
     centres : float32 array of shape (tree nodes, dim); the root is node 0
     out : int64 array of shape (nodes,), leaves
     """
-    halves = np.empty(len(centres), np.float32)
+    halves = np.empty(len(centres))
     for node in prange(len(centres)):
-        halves[node] = _dot(centres[node], centres[node]) / np.float32(2)
-    for x in prange(len(targets)):
+        halves[node] = _dot(centres[node], centres[node]) / 2
+    for k in prange(len(targets)):
+        x = order[k]
         if weights[x] > 0:
             out[x] = _search(targets[x], present[x], children, centres, halves)
         else:
@@ -43,7 +45,7 @@ def _search(target, present, children, centres, halves):
     if children[0] < 0:
         return np.int64(0)
     beam, wider = np.empty(_BEAM, np.int64), np.empty(_BEAM, np.int64)
-    scores, count = np.empty(_BEAM, np.float32), 1
+    scores, count = np.empty(_BEAM), 1
     beam[0] = 0
     while count:
         found = 0
@@ -117,13 +119,10 @@ def means(rows, weights, starts, nodes, out):
             total /= mass
 
 
-@njit
+@njit(fastmath={"reassoc", "contract"})
 def _dot(row, other):
-    lanes = np.zeros(_LANES, np.float32)
-    for begin in range(0, len(row), _LANES):
-        for lane in range(_LANES):
-            lanes[lane] += row[begin + lane] * other[begin + lane]
-    total = np.float32(0)
-    for lane in range(_LANES):
-        total += lanes[lane]
+    """The inner product of whole numbers: exact, since no sum reaches 2**53, in whatever order it is added up."""
+    total = 0.0
+    for j in range(len(row)):
+        total += np.float64(row[j]) * np.float64(other[j])
     return total

@@ -6,6 +6,7 @@ import numpy as np
 
 from baco_gpu.clustering.bisecting.pair_loops import descend, fill_centres, means, nearest_rows
 from baco_gpu.clustering.bisecting.row_tree import SideTree
+from baco_gpu.clustering.bisecting.spectral_rows import LARGEST
 from baco_gpu.clustering.result import NO_LABEL, Assignment
 
 # Rounds of k-means, and then rounds in which nodes choose both rows anew and rows follow.
@@ -47,13 +48,19 @@ def _nearest(tree: SideTree, targets: np.ndarray, present: np.ndarray, codebook:
     centres[leaves] = codebook
     fill_centres(tree.children, tree.masses, centres)
     out = np.empty(len(targets), dtype=np.int64)
-    nearest_rows(targets, tree.weights, leaves[present], tree.children, centres.astype(np.float32), out)
+    order = np.argsort(present, kind="stable")
+    nearest_rows(order, targets, tree.weights, leaves[present], tree.children, _whole(centres), out)
     return np.searchsorted(leaves, out)
 
 
 def _missing(rows: np.ndarray, codebook: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """What has to be added to the codebook row of every node, for the mean of the two to be the node's own row."""
-    return (2 * rows - codebook[labels]).astype(np.float32)
+    return 2 * rows - _whole(codebook)[labels]
+
+
+def _whole(rows: np.ndarray) -> np.ndarray:
+    """Whole numbers, whose products with the rows of nodes, or with what is missing to them, have exact sums."""
+    return np.clip(np.rint(rows), -2 * LARGEST, 2 * LARGEST).astype(np.float32)
 
 
 def _each_row_kept(chosen: np.ndarray, before: np.ndarray, weights: np.ndarray) -> np.ndarray:

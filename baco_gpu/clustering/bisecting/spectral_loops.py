@@ -49,19 +49,16 @@ def gram(rows):
     blocks = (len(rows) + _BLOCK - 1) // _BLOCK
     parts = np.zeros((blocks, columns, columns))
     for block in prange(blocks):
-        part = parts[block]
+        part, row = parts[block], np.empty(columns)
         for x in range(block * _BLOCK, min((block + 1) * _BLOCK, len(rows))):
-            row = rows[x]
+            row[:] = rows[x]
             for i in range(columns):
-                value = np.float64(row[i])
-                for j in range(i, columns):
+                value = row[i]
+                for j in range(columns):
                     part[i, j] += value * row[j]
     total = np.zeros((columns, columns))
     for block in range(blocks):
         total += parts[block]
-    for i in range(columns):
-        for j in range(i):
-            total[i, j] = total[j, i]
     return total
 
 

@@ -18,6 +18,7 @@ from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.graph.bipartite import Adjacency, BipartiteGraph
 
 DIMENSIONS = 64
+LARGEST = 2.0**22  # sums of 64 products of numbers of 24 and of 23 bits are exact in float64
 # More columns than are kept, and rounds: fewer lose recall on sparse graphs, whose singular values lie close together.
 _COLUMNS = 96
 _ROUNDS = 4
@@ -30,7 +31,8 @@ class SpectralRows(NamedTuple):
 
     Attributes
     ----------
-    rows : float32 array of shape (nodes, DIMENSIONS), zero where a node has no edge, and beyond the rank of the graph
+    rows : float32 array of shape (nodes, DIMENSIONS), whole numbers of at most `LARGEST`; zero where a node has no
+        edge, and beyond the rank of the graph
     weights : float64 array of shape (nodes,), the weighted degrees, whole numbers
     """
 
@@ -43,7 +45,7 @@ def spectral_rows(graph: BipartiteGraph, seed: int) -> tuple[SpectralRows, Spect
 
     Found by subspace iteration (Halko, Martinsson and Tropp, SIAM Review 53, 2011) from random signs, the same bit for
     bit for any number of threads. Scaled so, the rows of two users are as far apart as the rows of N are, within the
-    leading `DIMENSIONS` dimensions.
+    leading `DIMENSIONS` dimensions. Each side is brought to whole numbers by a power of two.
     """
     check_threads()
     graph = graph.to("cpu")
@@ -61,7 +63,8 @@ def spectral_rows(graph: BipartiteGraph, seed: int) -> tuple[SpectralRows, Spect
     short = int(len(degrees[1]) <= len(degrees[0]))
     rows = _embedded(matrices[1 - short], matrices[short], seed)
     pair = rows if short else rows[::-1]
-    return SpectralRows(pair[0], degrees[0]), SpectralRows(pair[1], degrees[1])
+    users, items = (SpectralRows(_whole_numbers(part), own) for part, own in zip(pair, degrees, strict=True))
+    return users, items
 
 
 class _Matrix(NamedTuple):
@@ -101,6 +104,11 @@ def _embedded(matrix: _Matrix, transposed: _Matrix, seed: int) -> tuple[np.ndarr
     for out, source, turn in zip(rows, (image, basis), (vectors, vectors * roots), strict=True):
         out[:, :kept] = _times(source, turn)
     return rows[0], rows[1]
+
+
+def _whole_numbers(rows: np.ndarray) -> np.ndarray:
+    _, exponent = np.frexp(np.abs(rows).max())
+    return np.rint(np.ldexp(rows, int(np.log2(LARGEST)) - exponent))
 
 
 def _times(rows: np.ndarray, square: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The compiled loops that divide clusters in two (Numba, parallel over clusters).
 
-One thread has a cluster, and adds up its members in the order of their ids, so that no sum depends on the threads.
+One thread has a cluster, and adds up its members in the order of their ids, so that no sum depends on the threads. Rows
+are whole numbers of at most 2**22.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from numba import njit, prange
 
 from baco_gpu.compiling import compiled
 
-_LANES = 8  # sums side by side, which fit the vector registers; of rows whose length is a multiple of it
+_UNIT = 2.0**22  # whole numbers for a direction, whose products with rows are then exact
 _POWER_STEPS = 4
 _MEANS_STEPS = 2
 
@@ -76,8 +77,8 @@ def _two_parts(rows, weights, members, second):
         across = np.empty(dim)
         for j in range(dim):
             one, two = sums[0, j] / masses[0], sums[1, j] / masses[1]
-            across[j] = two - one
-            border += (two - one) * (two + one) / 2
+            across[j] = np.rint(two - one)
+            border += across[j] * (two + one) / 2
         changed = False
         for k in range(len(members)):
             moved[k] = _dot(rows[members[k]], across) > border
@@ -103,9 +104,9 @@ def _principal(rows, weights, members, mean):
             apart = row[j] - mean[j]
             spread[j] += weight * apart * apart
     direction = np.zeros(dim)
-    direction[np.argmax(spread)] = 1.0
+    direction[np.argmax(spread)] = _UNIT
     for _ in range(_POWER_STEPS):
-        turned, total, middle = np.zeros(dim), 0.0, _dot(mean, direction)
+        turned, total, middle = np.zeros(dim), 0.0, _in_order(mean, direction)
         for x in members:
             row = rows[x]
             place = weights[x] * (_dot(row, direction) - middle)
@@ -118,13 +119,13 @@ def _principal(rows, weights, members, mean):
             length += turned[j] * turned[j]
         if not length > 0:
             break
-        direction = turned / np.sqrt(length)
+        direction = np.rint(turned * (_UNIT / np.sqrt(length)))
     return direction
 
 
 @njit
 def _places_along(rows, weights, members, mean, direction):
-    places, middle = np.empty(len(members)), _dot(mean, direction)
+    places, middle = np.empty(len(members)), _in_order(mean, direction)
     for k in range(len(members)):
         places[k] = _dot(rows[members[k]], direction) - middle
     return places
@@ -189,13 +190,18 @@ def _apart(members, second):
     return before
 
 
-@njit
+@njit(fastmath={"reassoc", "contract"})
 def _dot(row, other):
-    lanes = np.zeros(_LANES)
-    for begin in range(0, len(row), _LANES):
-        for lane in range(_LANES):
-            lanes[lane] += row[begin + lane] * other[begin + lane]
+    """The inner product of whole numbers: exact, since no sum reaches 2**53, in whatever order it is added up."""
     total = 0.0
-    for lane in range(_LANES):
-        total += lanes[lane]
+    for j in range(len(row)):
+        total += np.float64(row[j]) * np.float64(other[j])
+    return total
+
+
+@njit
+def _in_order(one, other):
+    total = 0.0
+    for j in range(len(one)):
+        total += one[j] * other[j]
     return total
