@@ -21,6 +21,10 @@ class BackendUnavailableError(BacoError, RuntimeError):
     """The backend that was asked for cannot run on this machine."""
 
 
+class RankError(BacoError, RuntimeError):
+    """Another of the processes that work together has failed; the message says which, and why."""
+
+
 class MissingExtraError(BacoError, ImportError):
     """A package of an optional extra is needed and not installed."""
 

@@ -23,14 +23,18 @@ from baco_gpu.cli.data_describe import describe
 from baco_gpu.cli.data_fetch import fetch
 from baco_gpu.cli.env import env
 from baco_gpu.cli.inspect import inspect
+from baco_gpu.cli.launched import check_alone
 from baco_gpu.cli.methods import methods
 from baco_gpu.cli.model_options import ModelCommand
 from baco_gpu.cli.report import report
 from baco_gpu.cli.train import train
-from baco_gpu.errors import BacoError, Interrupted, is_interrupt
+from baco_gpu.errors import BacoError, Interrupted, RankError, is_interrupt
 from baco_gpu.visible import visible
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+
+# Commands that share their work where several processes are launched together.
+_SHARED = ("compress",)
 
 app = typer.Typer(
     name="baco",
@@ -65,6 +69,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -87,6 +92,8 @@ def _options(
       2    a mistake in the command line or in the data
       130  interrupted by Ctrl-C
     """
+    if context.invoked_subcommand not in _SHARED:
+        check_alone(str(context.invoked_subcommand))
 
 
 def run() -> None:
@@ -140,6 +147,8 @@ def _main(arguments: list[str], debug: bool, written: list[Path]) -> int:
         return _fail(f"interrupted; {_left(written)}", INTERRUPTED, error, debug)
     except Interrupted as error:
         return _fail(str(error), INTERRUPTED, error, debug)
+    except RankError as error:
+        return _fail(f"{error}; {_left(written)}", FAILURE, error, debug)
     except BacoError as error:
         return _fail(str(error), USER_ERROR, error, debug)
     except OSError as error:

@@ -14,6 +14,7 @@ from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError
 from baco_gpu.graph import building, cugraph
 from baco_gpu.graph.arrays import Adjacency, add_to_digest, as_ids, as_matrix, as_weights, import_cupy
+from baco_gpu.graph.twins import first_twins
 from baco_gpu.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -249,6 +250,11 @@ class BipartiteGraph:
         return len(self.csr.neighbors)
 
     @property
+    def total_weight(self) -> float:
+        """The summed weight of all edges."""
+        return float(self.num_edges if self.csr.weights is None else self.csr.weights.sum())
+
+    @property
     def user_degrees(self) -> Any:
         """Number of edges of every user: int64 array of shape (num_users,), on the graph's device."""
         return self.csr.degrees
@@ -325,6 +331,10 @@ class BipartiteGraph:
             If CuPy or a CUDA device is missing.
         """
         return cugraph.to_pylibcugraph(self.csr, self.num_items, resource_handle)
+
+    def first_twins(self) -> tuple[np.ndarray, np.ndarray]:
+        """The first user of the same edges as each user, and the first such item: int64; on the CPU."""
+        return first_twins(self.csr), first_twins(self.csc)
 
     def checksum(self) -> str:
         """SHA-256, in hexadecimal, of the sizes and edges; the same on any device, for any order and dtype they had.

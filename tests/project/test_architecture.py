@@ -39,7 +39,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "clustering": ("compiling", "precision", "tensor_file", "data", "graph", "cuda", "budget"),
     "benchmarking": ("data", "graph", "clustering"),
     "plots": ("graph", "clustering"),
-    "estimator": ("graph", "clustering", "plots"),
+    "distributed": ("graph", "clustering"),
+    "estimator": ("graph", "clustering", "plots", "distributed"),
     "serving": ("precision", "tensor_file"),
     "ops": ("precision", "cuda"),
     "tables": ("compiling", "precision", "cuda", "serving", "ops"),
@@ -55,7 +56,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "report": ("graph", "clustering", "plots", "estimator"),
     "cli": (
-        *("precision", "data", "graph", "budget", "clustering", "plots", "estimator", "ops", "tables"),
+        *("precision", "data", "graph", "budget", "clustering", "plots", "distributed", "estimator", "ops", "tables"),
         *("models", "evaluation", "training", "methods", "experiment", "report", "benchmarking"),
     ),
     "__main__": ("cli",),
@@ -78,7 +79,7 @@ ONLY_IN = {
     "numba": ("compiling", "graph", "clustering", "benchmarking", "methods", "tables", "cli"),
     "rich": ("cli",),
     "sknetwork": ("methods",),
-    "torch": ("ops", "tables", "models", "evaluation", "training", "methods", "experiment", "cli"),
+    "torch": ("distributed", "ops", "tables", "models", "evaluation", "training", "methods", "experiment", "cli"),
     "typer": ("cli",),
     "yaml": ("cli",),
 }

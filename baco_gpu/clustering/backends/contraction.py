@@ -8,8 +8,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from baco_gpu.clustering.backends.backend import ITEMS, USERS, Array, ClusterGraph, Partition, Problem, read
-from baco_gpu.clustering.backends.pieces import PairSums, Room, Rows, both_ways, pieces_of, rows_of
+from baco_gpu.clustering.backends.backend import (
+    ITEMS,
+    USERS,
+    Array,
+    ArrivedRows,
+    ClusterGraph,
+    Partition,
+    Problem,
+    read,
+)
+from baco_gpu.clustering.backends.pieces import PairSums, Room, Rows, both_ways, entries, pieces_of, rows_of
 from baco_gpu.cuda.launch import Launcher
 from baco_gpu.cuda.plan import SidePlan, blocks_for, shared_grid
 from baco_gpu.errors import InputError
@@ -61,7 +70,9 @@ class Contraction:
         rows, *held = self._rows(edges, size, room, *map(self.xp.count_nonzero, occupied))
         return _clusters(rows, partition.volumes, occupied, (held[USERS], held[ITEMS]), room)
 
-    def contract_again(self, clusters: ClusterGraph, relabel: Array) -> ClusterGraph:
+    def contract_again(
+        self, clusters: ClusterGraph, relabel: Array, arrived: ArrivedRows | None = None
+    ) -> ClusterGraph:
         xp, size = self.xp, clusters.num_clusters
         ends = clusters.rows + clusters.counts
         edges = _Edges((clusters.rows, ends), clusters.neighbors, clusters.weights, (relabel, relabel), True)
@@ -70,7 +81,10 @@ class Contraction:
         has_users, has_items = (self._sums(relabel, has.astype(xp.int64), size) > 0 for has in clusters.occupied)
         numbers = (relabel.max().astype(xp.int64), xp.count_nonzero(has_users), xp.count_nonzero(has_items))
         room = clusters.room if isinstance(clusters, DeviceClusters) else None
-        rows, last, *held = self._rows(edges, size, room, *numbers)
+        if arrived is None:
+            rows, last, *held = self._rows(edges, size, room, *numbers)
+        else:
+            rows, last, *held = self._joined(clusters, relabel, arrived, *numbers)
         here = slice(last + 1)
         rows = rows._replace(begins=rows.begins[here], counts=rows.counts[here])
         return _clusters(
@@ -102,10 +116,23 @@ class Contraction:
             sums.add(self._pairs(piece, size), weights)
         return sums.rows(dtype), *values
 
+    def _joined(self, clusters: ClusterGraph, relabel: Array, arrived: ArrivedRows, *numbers: Array) -> tuple[Any, ...]:
+        """The rows of groups from the rows here and those that arrived, and numbers that the host is to have."""
+        xp, size = self.xp, clusters.num_clusters
+        _check_clusters(size)
+        kept = ArrivedRows(xp.arange(size), *clusters[:4])
+        keys, weights = [], []
+        for ids, begins, counts, neighbors, sums in (kept, arrived):
+            which, places = entries(self, begins, counts)
+            ends = relabel[ids][which].astype(xp.int64), relabel[neighbors[places]]
+            keys.append(xp.where(ends[0] == ends[1], _NO_PAIR, ends[0] * size + ends[1]))
+            weights.append(sums[places])
+        kinds, sums, *values = self._summed(xp.concatenate(keys), xp.concatenate(weights), *numbers)
+        return rows_of(xp, kinds, sums, size, clusters.neighbors.dtype), *values
+
     def _pairs(self, edges: _Edges, num_clusters: int) -> Array:
         """For every place the clusters a < b that its edge joins, as a * num_clusters + b; `_NO_PAIR` for none."""
-        if num_clusters > _MOST_CLUSTERS:
-            raise InputError(f"the graph of clusters must have at most {_MOST_CLUSTERS} clusters, got {num_clusters}")
+        _check_clusters(num_clusters)
         pairs = self.xp.full(len(edges.neighbors), _NO_PAIR, dtype=self.xp.int64)
         begins, ends = edges.rows
         self._launch(
@@ -153,6 +180,11 @@ class Contraction:
 
     def _warps_grid(self, count: int) -> int:
         return shared_grid(count, self._launch.limits.warps, self._launch.processors)
+
+
+def _check_clusters(num_clusters: int) -> None:
+    if num_clusters > _MOST_CLUSTERS:
+        raise InputError(f"the graph of clusters must have at most {_MOST_CLUSTERS} clusters, got {num_clusters}")
 
 
 def _clusters(

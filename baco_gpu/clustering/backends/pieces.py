@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baco_gpu.clustering.backends.backend import Array
+from baco_gpu.clustering.backends.backend import Array, read
 from baco_gpu.cuda.pinned import HostArray, HostMemory
 
 
@@ -65,6 +65,19 @@ def _counts(xp: Any, keys: Array, size: int) -> Array:
     if not len(keys):
         return xp.zeros(size, dtype=xp.int64)
     return xp.diff(xp.searchsorted(keys, xp.arange(size + 1, dtype=xp.int64) * size))
+
+
+def entries(backend: Any, begins: Array, counts: Array) -> tuple[Array, Array]:
+    """The entries of lists, list after list: the number of the list of each, and the place where it lies."""
+    xp = backend.xp
+    total, num_lists = read(backend, counts.sum(), xp.count_nonzero(counts))
+    filled = backend.places(counts > 0, num_lists)
+    starts = (xp.cumsum(counts) - counts)[filled]
+    # One more from the start of every list on but the first.
+    steps = xp.zeros(total, dtype=xp.int64)
+    steps[starts[1:]] = 1
+    order = xp.cumsum(steps)
+    return filled[order], xp.arange(total) + (begins[filled] - starts)[order]
 
 
 def pieces_of(

@@ -14,6 +14,7 @@ import numpy as np
 
 from baco_gpu.budget import AnyBudget, Reach, SideBudgets, TableSize, solve_within, solve_within_sides
 from baco_gpu.clustering.backends.backend import ITEMS, USERS, Backend, NodeWeights, Partition, Problem
+from baco_gpu.clustering.backends.share import GraphShare
 from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData, WeightScale
 from baco_gpu.clustering.solve.by_side import joined, partitions_by_side
 from baco_gpu.clustering.solve.merging import compact
@@ -25,7 +26,6 @@ from baco_gpu.clustering.solve.sweeps import rows_by_side
 from baco_gpu.clustering.solve.targets import Target, excesses
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.graph.twins import first_twins
 from baco_gpu.progress import Progress
 
 GAMMA_PER_ROOTS = 1.77e-3
@@ -58,8 +58,12 @@ class Solution(NamedTuple):
     trace: list[float]
 
 
-def cocluster(graph: BipartiteGraph, settings: Settings, parameters: dict[str, Any], progress: Progress) -> ResultData:
-    """Co-cluster `graph`; `parameters` are kept in the result as they were given.
+def cocluster(
+    graph: BipartiteGraph | GraphShare, settings: Settings, parameters: dict[str, Any], progress: Progress
+) -> ResultData:
+    """Co-cluster `graph`, or with other processes a graph of which this one has a share.
+
+    `parameters` are kept in the result as they were given.
 
     Raises
     ------
@@ -96,7 +100,7 @@ def cocluster(graph: BipartiteGraph, settings: Settings, parameters: dict[str, A
     return accounted(host, weights, problem, settings, parameters, solution, seconds)
 
 
-def reach_of(graph: BipartiteGraph, secondary: tuple[int, int], *, shared: bool) -> Reach:
+def reach_of(graph: BipartiteGraph | GraphShare, secondary: tuple[int, int], *, shared: bool) -> Reach:
     """What clusterings of a graph can cost, with so many secondary clusters for a user and for an item.
 
     Nodes without an edge share one row on each side or, where the sides share rows, one in all; they have no secondary
@@ -130,7 +134,7 @@ class _Run:
 
     def __init__(
         self,
-        graph: BipartiteGraph,
+        graph: BipartiteGraph | GraphShare,
         problem: Problem,
         weights: NodeWeights,
         settings: Settings,
@@ -146,7 +150,7 @@ class _Run:
         self.twins: tuple[np.ndarray, np.ndarray] | None = None
         if settings.solver == "multilevel":
             with timed(seconds, "load"):
-                self.twins = first_twins(graph.csr), first_twins(graph.csc)
+                self.twins = graph.first_twins()
 
     def gamma(self, target: Target) -> float:
         """The gamma given, or the one searched (solver="paper"), or the default one."""
@@ -228,7 +232,7 @@ class _Run:
         )
 
 
-def default_gamma(graph: BipartiteGraph, rows: int | None, scheme: str) -> float:
+def default_gamma(graph: BipartiteGraph | GraphShare, rows: int | None, scheme: str) -> float:
     """The resolution used where none is given: modularity's 1, raised with the edges and rows there are to share.
 
     gamma = max(1, 1.77e-3 * edges^(1/2) * rows^(1/3)), a rule fitted on validation recall: near the best gamma tried on
@@ -238,13 +242,12 @@ def default_gamma(graph: BipartiteGraph, rows: int | None, scheme: str) -> float
     """
     gamma = 1.0 if rows is None else max(1.0, GAMMA_PER_ROOTS * math.sqrt(graph.num_edges) * rows ** (1 / 3))
     if scheme == "paper" and graph.num_edges:
-        total = graph.num_edges if graph.csr.weights is None else float(graph.csr.weights.sum())
-        gamma *= math.sqrt(graph.num_items / total)
+        gamma *= math.sqrt(graph.num_items / graph.total_weight)
     return gamma
 
 
 def accounted(
-    graph: BipartiteGraph,
+    graph: BipartiteGraph | GraphShare,
     weights: NodeWeights,
     problem: Problem,
     settings: Settings,

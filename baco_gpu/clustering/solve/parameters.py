@@ -40,6 +40,7 @@ class SolverParameters:
         sweeps: int = PUBLISHED_SWEEPS,
         levels: int = 4,
         refinements: int = 2,
+        process_group: Any = None,
     ) -> None:
         self.budget = budget
         self.gamma = gamma
@@ -56,6 +57,7 @@ class SolverParameters:
         self.sweeps = sweeps
         self.levels = levels
         self.refinements = refinements
+        self.process_group = process_group
 
     def check_parameters(self) -> Settings:
         """The parameters, checked; InputError or BackendUnavailableError for the first that is not right."""

@@ -35,8 +35,8 @@ def singletons(backend: Backend, problem: Problem, twins: tuple[Array, Array] | 
     else:
         users, items = twins
         labels = xp.asarray(np.concatenate([users, problem.num_users + items]), dtype=dtype)
-    degrees = xp.concatenate([xp.diff(side.offsets) for side in problem.sides])
-    isolated = xp.flatnonzero(degrees == 0)
+    connected = xp.concatenate([problem.connected(side) for side in (USERS, ITEMS)])
+    isolated = xp.flatnonzero(~connected)
     if len(isolated):
         labels[isolated] = isolated[0]
     sides = (labels[: problem.num_users].copy(), labels[problem.num_users :].copy())
