@@ -115,12 +115,13 @@ class DistributedBackend:
         before, own_totals = labels[here].copy(), xp.zeros_like(totals)
         self.own.move(problem.own, partition, side, block, penalty, anchors, own_totals)
         changed = labels[here] != before
-        count, *found = read(self.own, xp.count_nonzero(changed), *own_totals)
+        count, *found = read(self.own, xp.count_nonzero(changed), own_totals[0], own_totals[1])
         nodes = self.own.places(changed, count) + here.start
         table = self.ranks.table(count, *found)
         moved = xp.stack([nodes.astype(labels.dtype), labels[nodes]], axis=1)
         arrived = self._all(moved, table[:, 0])
-        others = xp.concatenate([part for rank, part in enumerate(arrived) if rank != self.ranks.rank])
+        arrived[self.ranks.rank] = moved[:0]
+        others = xp.concatenate(arrived)
         if len(others):
             self.own.adopt(problem.own, partition, side, others[:, 0].astype(xp.int64), others[:, 1])
         totals += xp.asarray(table[:, 1:].sum(axis=0))
@@ -133,6 +134,8 @@ class DistributedBackend:
 
     def contract(self, problem: Any, partition: Partition, *, shared: bool = False) -> SharedClusters:
         clusters = self.own.contract(problem.own, partition, shared=shared)
+        if not clusters.num_clusters:
+            return _shared(clusters, np.zeros(self.ranks.size + 1, np.int64))
         relabel = self.xp.arange(clusters.num_clusters, dtype=clusters.neighbors.dtype)
         return self._dealt(clusters, relabel, self._even_bounds(clusters.counts))
 
@@ -197,7 +200,10 @@ class DistributedBackend:
         ids, counts = heads[:, 0].copy(), heads[:, 1].copy()
         arrived = ArrivedRows(ids, xp.cumsum(counts) - counts, counts, neighbors, weights)
         kept = clusters._replace(counts=xp.where(leaves, 0, clusters.counts))
-        own = self.own.contract_again(kept, relabel, arrived)
-        dealt = SharedClusters(*own)
-        dealt.own, dealt.bounds = own, bounds
-        return dealt
+        return _shared(self.own.contract_again(kept, relabel, arrived), bounds)
+
+
+def _shared(own: ClusterGraph, bounds: np.ndarray) -> SharedClusters:
+    shared = SharedClusters(*own)
+    shared.own, shared.bounds = own, bounds
+    return shared
