@@ -114,9 +114,10 @@ def run() -> None:
         if debug:
             raise
         code = INTERRUPTED
-    if code == INTERRUPTED:
+    if code == INTERRUPTED or (code and os.environ.get("WORLD_SIZE", "1") != "1"):
         # An interrupt amid an exec of a string (as in the imports of PyTorch) is remembered by Python as unhandled, no
-        # matter who has caught it since, and an ordinary exit would then end by SIGINT instead of with the code.
+        # matter who has caught it since, and an ordinary exit would then end by SIGINT instead of with the code. And a
+        # process group that has failed waits, as it is torn down, for ranks that are no more.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

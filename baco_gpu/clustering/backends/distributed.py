@@ -189,15 +189,20 @@ class DistributedBackend:
             ids = ids[xp.argsort(owner[ids], kind="stable")]
         counts = clusters.counts[ids]
         _, places = entries(self.own, clusters.rows[ids], counts)
-        heads = xp.stack([ids, counts], axis=1)
+        heads = xp.stack([ids, counts], axis=1).astype(clusters.neighbors.dtype)
         sent = self.own.to_host(xp.searchsorted(owner[ids], xp.arange(self.ranks.size + 1)))
         volume = self.own.to_host(xp.concatenate([xp.zeros(1, dtype=xp.int64), xp.cumsum(counts)])[xp.asarray(sent)])
-        table = self.ranks.table(*np.diff(sent).tolist(), *np.diff(volume).tolist())
-        num_rows, num_entries = np.hsplit(table, 2)
+        weights = clusters.weights[places]
+        (greatest,) = read(self.own, weights.max()) if len(weights) else (0,)
+        table = self.ranks.table(greatest, *np.diff(sent).tolist(), *np.diff(volume).tolist())
+        num_rows, num_entries = np.hsplit(table[:, 1:], 2)
         heads = xp.asarray(self.ranks.exchange(heads, num_rows))
         neighbors = xp.asarray(self.ranks.exchange(clusters.neighbors[places], num_entries))
-        weights = xp.asarray(self.ranks.exchange(clusters.weights[places], num_entries))
-        ids, counts = heads[:, 0].copy(), heads[:, 1].copy()
+        # As bytes, of which most weights need but one: not all transports know all integers.
+        kind = np.min_scalar_type(-int(table[:, 0].max()) - 1)
+        octets = self.ranks.exchange(weights.astype(kind).view(np.uint8), num_entries * kind.itemsize)
+        weights = xp.asarray(octets).view(kind).astype(xp.int64)
+        ids, counts = (part.astype(xp.int64) for part in (heads[:, 0], heads[:, 1]))
         arrived = ArrivedRows(ids, xp.cumsum(counts) - counts, counts, neighbors, weights)
         kept = clusters._replace(counts=xp.where(leaves, 0, clusters.counts))
         return _shared(self.own.contract_again(kept, relabel, arrived), bounds)
