@@ -18,7 +18,7 @@ from baco_gpu.clustering.backends.backend import (
     Problem,
     read,
 )
-from baco_gpu.clustering.backends.pieces import PairSums, Room, Rows, both_ways, entries, pieces_of, rows_of
+from baco_gpu.clustering.backends.pieces import PairSums, Room, Rows, both_ways, pieces_of, places_of, rows_of
 from baco_gpu.cuda.launch import Launcher
 from baco_gpu.cuda.plan import SidePlan, blocks_for, shared_grid
 from baco_gpu.errors import InputError
@@ -123,9 +123,12 @@ class Contraction:
         kept = ArrivedRows(xp.arange(size), *clusters[:4])
         keys, weights = [], []
         for ids, begins, counts, neighbors, sums in (kept, arrived):
-            which, places = entries(self, begins, counts)
-            ends = relabel[ids][which].astype(xp.int64), relabel[neighbors[places]]
-            keys.append(xp.where(ends[0] == ends[1], _NO_PAIR, ends[0] * size + ends[1]))
+            places = places_of(self, begins, counts)
+            # Every entry's row: that many times as it has entries.
+            ends = xp.cumsum(counts)
+            rows = xp.searchsorted(ends, xp.arange(len(places)), side="right")
+            pair = relabel[ids][rows].astype(xp.int64), relabel[neighbors[places]]
+            keys.append(xp.where(pair[0] == pair[1], _NO_PAIR, pair[0] * size + pair[1]))
             weights.append(sums[places])
         kinds, sums, *values = self._summed(xp.concatenate(keys), xp.concatenate(weights), *numbers)
         return rows_of(xp, kinds, sums, size, clusters.neighbors.dtype), *values

@@ -34,7 +34,7 @@ from baco_gpu.clustering.backends.backend import (
     Problem,
     read,
 )
-from baco_gpu.clustering.backends.pieces import entries
+from baco_gpu.clustering.backends.pieces import places_of
 from baco_gpu.clustering.backends.ranks import Ranks
 from baco_gpu.clustering.backends.share import GraphShare, cuts
 
@@ -136,8 +136,16 @@ class DistributedBackend:
         clusters = self.own.contract(problem.own, partition, shared=shared)
         if not clusters.num_clusters:
             return _shared(clusters, np.zeros(self.ranks.size + 1, np.int64))
+        bounds = self._even_bounds(clusters.counts)
         relabel = self.xp.arange(clusters.num_clusters, dtype=clusters.neighbors.dtype)
-        return self._dealt(clusters, relabel, self._even_bounds(clusters.counts))
+        # All rows are sent, those of this rank to itself, so that the parts are let go before there are whole ones.
+        arrived = self._exchanged(clusters, self._owners(relabel, bounds), clusters.counts > 0)
+        clusters = clusters._replace(
+            counts=self.xp.zeros_like(clusters.counts),
+            neighbors=clusters.neighbors[:0].copy(),
+            weights=clusters.weights[:0].copy(),
+        )
+        return _shared(self.own.contract_again(clusters, relabel, arrived), bounds)
 
     def contract_again(self, clusters: Any, relabel: Array, arrived: ArrivedRows | None = None) -> SharedClusters:
         # A group goes where the smallest of its clusters is, so that most rows stay.
@@ -146,7 +154,12 @@ class DistributedBackend:
         for first, last in pairwise(bounds):
             seen[relabel[first:last]] = True
             ends.append(xp.count_nonzero(seen))
-        return self._dealt(clusters.own, relabel, np.array([0, *read(self.own, *ends)]))
+        bounds = np.array([0, *read(self.own, *ends)])
+        owners = self._owners(relabel, bounds)
+        leaves = (clusters.counts > 0) & (owners != self.ranks.rank)
+        found = self._exchanged(clusters, owners, leaves)
+        kept = clusters.own._replace(counts=xp.where(leaves, 0, clusters.counts))
+        return _shared(self.own.contract_again(kept, relabel, found), bounds)
 
     def best_partners(self, clusters: Any, penalty: float) -> Partners:
         cluster, gain = self.own.best_partners(clusters.own, penalty)
@@ -178,34 +191,36 @@ class DistributedBackend:
         costs = self.ranks.table(*sums.tolist()).sum(axis=0) + _ROW_COST * np.diff(slots)
         return slots[cuts(costs, self.ranks.size)]
 
-    def _dealt(self, clusters: ClusterGraph, relabel: Array, bounds: np.ndarray) -> SharedClusters:
-        """The graph of groups of clusters, every row on the rank that owns its group, from rows that are on any."""
-        xp, rank = self.xp, self.ranks.rank
-        owner = xp.searchsorted(xp.asarray(bounds[1:]), relabel.astype(xp.int64), side="right")
-        leaves = (clusters.counts > 0) & (owner != rank)
+    def _owners(self, relabel: Array, bounds: np.ndarray) -> Array:
+        """For every cluster the rank that owns its group."""
+        xp = self.xp
+        return xp.searchsorted(xp.asarray(bounds[1:]), relabel.astype(xp.int64), side="right")
+
+    def _exchanged(self, clusters: ClusterGraph, owners: Array, leaves: Array) -> ArrivedRows:
+        """Send the rows that leave to the owners of their groups; returns what other ranks have sent here."""
+        xp = self.xp
         (num_leaving,) = read(self.own, xp.count_nonzero(leaves))
         ids = self.own.places(leaves, num_leaving)
         if num_leaving:
-            ids = ids[xp.argsort(owner[ids], kind="stable")]
+            ids = ids[xp.argsort(owners[ids], kind="stable")]
         counts = clusters.counts[ids]
-        _, places = entries(self.own, clusters.rows[ids], counts)
-        heads = xp.stack([ids, counts], axis=1).astype(clusters.neighbors.dtype)
-        sent = self.own.to_host(xp.searchsorted(owner[ids], xp.arange(self.ranks.size + 1)))
-        volume = self.own.to_host(xp.concatenate([xp.zeros(1, dtype=xp.int64), xp.cumsum(counts)])[xp.asarray(sent)])
+        rows_to = self.own.to_host(xp.searchsorted(owners[ids], xp.arange(self.ranks.size + 1)))
+        running = xp.concatenate([xp.zeros(1, dtype=xp.int64), xp.cumsum(counts)])
+        entries_to = self.own.to_host(running[xp.asarray(rows_to)])
+        places = places_of(self.own, clusters.rows[ids], counts)
         weights = clusters.weights[places]
         (greatest,) = read(self.own, weights.max()) if len(weights) else (0,)
-        table = self.ranks.table(greatest, *np.diff(sent).tolist(), *np.diff(volume).tolist())
+        table = self.ranks.table(greatest, *np.diff(rows_to).tolist(), *np.diff(entries_to).tolist())
         num_rows, num_entries = np.hsplit(table[:, 1:], 2)
-        heads = xp.asarray(self.ranks.exchange(heads, num_rows))
-        neighbors = xp.asarray(self.ranks.exchange(clusters.neighbors[places], num_entries))
         # As bytes, of which most weights need but one: not all transports know all integers.
         kind = np.min_scalar_type(-int(table[:, 0].max()) - 1)
         octets = self.ranks.exchange(weights.astype(kind).view(np.uint8), num_entries * kind.itemsize)
         weights = xp.asarray(octets).view(kind).astype(xp.int64)
-        ids, counts = (part.astype(xp.int64) for part in (heads[:, 0], heads[:, 1]))
-        arrived = ArrivedRows(ids, xp.cumsum(counts) - counts, counts, neighbors, weights)
-        kept = clusters._replace(counts=xp.where(leaves, 0, clusters.counts))
-        return _shared(self.own.contract_again(kept, relabel, arrived), bounds)
+        neighbors = xp.asarray(self.ranks.exchange(clusters.neighbors[places], num_entries))
+        heads = xp.stack([ids, counts], axis=1).astype(neighbors.dtype)
+        heads = xp.asarray(self.ranks.exchange(heads, num_rows)).astype(xp.int64)
+        ids, counts = heads[:, 0].copy(), heads[:, 1].copy()
+        return ArrivedRows(ids, xp.cumsum(counts) - counts, counts, neighbors, weights)
 
 
 def _shared(own: ClusterGraph, bounds: np.ndarray) -> SharedClusters:

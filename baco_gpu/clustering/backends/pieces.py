@@ -67,17 +67,17 @@ def _counts(xp: Any, keys: Array, size: int) -> Array:
     return xp.diff(xp.searchsorted(keys, xp.arange(size + 1, dtype=xp.int64) * size))
 
 
-def entries(backend: Any, begins: Array, counts: Array) -> tuple[Array, Array]:
-    """The entries of lists, list after list: the number of the list of each, and the place where it lies."""
+def places_of(backend: Any, begins: Array, counts: Array) -> Array:
+    """The places of lists that each begin somewhere, list after list: int64 array of as many as `counts` add up to."""
     xp = backend.xp
     total, num_lists = read(backend, counts.sum(), xp.count_nonzero(counts))
     filled = backend.places(counts > 0, num_lists)
-    starts = (xp.cumsum(counts) - counts)[filled]
-    # One more from the start of every list on but the first.
-    steps = xp.zeros(total, dtype=xp.int64)
-    steps[starts[1:]] = 1
-    order = xp.cumsum(steps)
-    return filled[order], xp.arange(total) + (begins[filled] - starts)[order]
+    begins, counts = begins[filled], counts[filled]
+    # One further at a time, and from the end of a list to where the next one begins.
+    steps = xp.ones(total, dtype=xp.int64)
+    steps[(xp.cumsum(counts) - counts)[1:]] = begins[1:] - (begins + counts)[:-1] + 1
+    steps[:1] = begins[:1]
+    return xp.cumsum(steps)
 
 
 def pieces_of(
