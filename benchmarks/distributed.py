@@ -6,8 +6,7 @@
 A planted graph is written to a file of arrays, from which every rank maps it and takes its share. Ranks are processes
 of this machine over gloo, with one thread each. Memory is what a process had at most during the solve, less what it had
 before its share, when a small graph had loaded all code. On a machine with other work to do, the seconds of processors
-say more than those of the clock. Bytes are those that come to a rank from others, the mean of
-the ranks.
+say more than those of the clock. Bytes are those that come to a rank from others, the mean of the ranks.
 """
 
 from __future__ import annotations

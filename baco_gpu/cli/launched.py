@@ -61,11 +61,10 @@ def launched(backend: str, timeout: float) -> Iterator[TorchRanks | None]:
     assert dist.group.WORLD is not None
     ranks = TorchRanks(dist.group.WORLD)
     before = signal.signal(signal.SIGTERM, lambda *_: ranks.stop())
-    try:
-        with ranks.telling():
-            yield ranks
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with ranks.telling():
+        yield ranks
+    # After an error the handler stays: torchrun sends the signal again to one that is about to say what happened.
+    signal.signal(signal.SIGTERM, before)
     dist.destroy_process_group()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,22 +19,33 @@ from graphs import random_graph
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def clicks(tmp_path):
-    """A table of interactions."""
-    graph = random_graph(120, 90, 700, seed=1)
+def write_clicks(file, graph):
     users = np.repeat(np.arange(graph.num_users), graph.user_degrees)
     lines = [f"u{user},i{item}" for user, item in zip(users, graph.csr.neighbors, strict=True)]
-    file = tmp_path / "clicks.csv"
     file.write_text("\n".join(["user,item", *lines]))
     return file
 
 
-def torchrun(*arguments, processes=2):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+@pytest.fixture
+def clicks(tmp_path):
+    """A table of interactions."""
+    return write_clicks(tmp_path / "clicks.csv", random_graph(120, 90, 700, seed=1))
+
+
+def torchrun(*arguments, **options):
+    """The launch of two processes, which has begun."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "1"}
     command = [*launcher, "-m", "baco_gpu", *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def ended(launch):
+    """Exit code, stdout and stderr."""
+    out, errors = launch.communicate(timeout=300)
+    return launch.returncode, out, errors
 
 
 @pytest.mark.parametrize("command", [("train", "movielens-100k"), ("methods",), ("data", "describe", "x.csv")])
@@ -61,9 +74,9 @@ class TestTorchrun:
         alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
         code, out, _ = baco("compress", clicks, "--out", alone, "--json")
         assert code == 0
-        done = torchrun("compress", clicks, "--out", together, "--json")
-        assert done.returncode == 0, done.stderr
-        one, several = json.loads(out), json.loads(done.stdout)
+        code, printed, errors = ended(torchrun("compress", clicks, "--out", together, "--json"))
+        assert code == 0, errors
+        one, several = json.loads(out), json.loads(printed)
         for summary in (one, several):
             summary.pop("seconds")
         assert several == one
@@ -72,13 +85,42 @@ class TestTorchrun:
         assert found.settings == expected.settings
 
     @pytest.mark.nightly("starts processes for each fault")
-    def test_a_full_disk_ends_all_and_is_told_by_all(self, clicks):
-        done = torchrun("compress", clicks, "--out", "/dev/full.safetensors", "--quiet")
-        assert done.returncode == 1
-        assert not Path("/dev/full.safetensors").exists()
+    def test_a_full_disk_ends_all_and_is_told_by_all(self, tmp_path):
+        clicks = write_clicks(tmp_path / "clicks.csv", random_graph(3000, 2000, 12_000, seed=1))
+        out = tmp_path / "codes.safetensors"
+
+        def little_room():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+        code, _, errors = ended(torchrun("compress", clicks, "--out", out, "--quiet", preexec_fn=little_room))
+        assert code == 1
+        assert errors.count(f"baco: error: rank 0: {out}: cannot be written") == 2
+        assert not out.exists()
 
     @pytest.mark.nightly("starts processes for each fault")
     def test_a_missing_file_is_told_in_a_line_a_rank(self, tmp_path):
-        done = torchrun("compress", tmp_path / "none.csv")
-        assert done.returncode == 1
-        assert done.stderr.count(f"baco: error: {tmp_path / 'none.csv'}") == 2
+        code, _, errors = ended(torchrun("compress", tmp_path / "none.csv"))
+        assert code == 1
+        assert errors.count(f"baco: error: {tmp_path / 'none.csv'}") == 2
+
+    @pytest.mark.nightly("starts processes for each fault")
+    def test_a_killed_rank_is_named_by_the_other(self, tmp_path):
+        clicks = write_clicks(tmp_path / "clicks.csv", random_graph(30_000, 20_000, 300_000, seed=1))
+        out = tmp_path / "codes.safetensors"
+        launch = torchrun("compress", clicks, "--out", out, "--gamma", "50", "--budget-rows", "100")
+        before = ""
+        while "clustering" not in before:
+            line = launch.stderr.readline()
+            assert line, before
+            before += line
+        children = Path(f"/proc/{launch.pid}/task/{launch.pid}/children").read_text().split()
+        ranks = {dict(_environment(child))["RANK"]: int(child) for child in children}
+        os.kill(ranks["1"], signal.SIGKILL)
+        code, _, errors = ended(launch)
+        assert code == 1
+        assert f"baco: error: rank 1 (process {ranks['1']} on " in errors
+        assert not out.exists()
+
+
+def _environment(process):
+    return (entry.split("=", 1) for entry in Path(f"/proc/{process}/environ").read_text().split("\0") if entry)

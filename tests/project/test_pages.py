@@ -24,6 +24,7 @@ from tiers import full
 NOT_RUN = {
     r"pip install": "fetches packages, and would change the environment that runs the tests",
     r"--backend cuda": "needs a GPU",
+    r"^torchrun": "starts processes; tests/cli/test_launched.py starts them",
     r"--preset published": "its budget is a number of rows of the authors' set, and its thousand epochs take hours",
     r"\$ALL": "every method there is takes minutes; test_baselines.py runs each",
 }

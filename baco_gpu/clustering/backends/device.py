@@ -87,7 +87,7 @@ class DeviceBackend(Contraction):
         return solve_bytes(
             graph.num_users,
             graph.num_items,
-            graph.num_edges,
+            max(len(side.neighbors) for side in (graph.csr, graph.csc)),  # of a share, one has more
             weighted=weights.edges[0] is not None,
             id_bytes=id_bytes,
             merging=merging,
