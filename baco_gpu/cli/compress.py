@@ -103,8 +103,9 @@ def _clustered(
         if ranks is None:
             graph: BipartiteGraph | GraphShare = read()
         else:
-            from baco_gpu.distributed.coclustering import share_graph
+            from baco_gpu.distributed.coclustering import agree_on, share_graph
 
+            agree_on(estimator.get_params(), ranks)
             graph = share_graph(ranks.together(read), ranks.group)
             estimator.set_params(process_group=ranks.group)
         reading = time.perf_counter() - started

@@ -33,7 +33,7 @@ def share_graph(source: Any, process_group: dist.ProcessGroup) -> GraphShare:
     Raises
     ------
     InputError
-        If the graphs, or the versions of baco_gpu, differ, or all processes find the same fault in theirs.
+        If the graphs differ, or all processes find the same fault in theirs.
     RankError
         If another process has failed.
     """
@@ -41,11 +41,19 @@ def share_graph(source: Any, process_group: dist.ProcessGroup) -> GraphShare:
 
 
 def _shared(source: Any, ranks: TorchRanks) -> GraphShare:
-    ranks.agree(version_of_baco_gpu=version("baco_gpu"))
     graph = ranks.together(lambda: as_graph(source).to("cpu"))
     ranks.agree(checksum_of_the_graph=graph.checksum())
     bounds = even_bounds(graph, ranks.size)
     return ranks.together(lambda: share_of(graph, integer_edges(graph), ranks.rank, bounds))
+
+
+def agree_on(parameters: dict[str, Any], ranks: TorchRanks) -> None:
+    """Raise InputError on all ranks unless they have the same version of baco_gpu and the same parameters.
+
+    The backend, on which labels do not depend, is each rank's own affair.
+    """
+    said = {name: value for name, value in parameters.items() if name not in ("backend", "process_group")}
+    ranks.agree(version_of_baco_gpu=version("baco_gpu"), settings=json.dumps(said, default=repr, sort_keys=True))
 
 
 def cocluster_over(
@@ -63,9 +71,7 @@ def cocluster_over(
         If another process has failed.
     """
     ranks = TorchRanks(process_group)
-    # The backend is each rank's own affair: labels do not depend on it.
-    said = {name: value for name, value in parameters.items() if name != "backend"}
-    ranks.agree(settings=json.dumps(said, default=repr, sort_keys=True))
+    agree_on(parameters, ranks)
     share = source if isinstance(source, GraphShare) else _shared(source, ranks)
     settings = replace(settings, backend=DistributedBackend(settings.backend, ranks))
     with ranks.telling():
