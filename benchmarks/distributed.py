@@ -42,6 +42,7 @@ from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.progress import silent
 from benchmarks.machine import describe_machine, write_rows
 
+_PAUSE = 0.05  # seconds between looks at the memory
 EDGES_A_NODE = 8  # of the planted graph, counted over both sides
 ARRAYS = ("csr_offsets", "csr_neighbors", "csc_offsets", "csc_neighbors")
 
@@ -147,7 +148,7 @@ class Peak:
         return self
 
     def _sample(self) -> None:
-        while not self._over.wait(0.01):
+        while not self._over.wait(_PAUSE):
             self.most = max(self.most, held())
 
     def __exit__(self, *error: object) -> None:
