@@ -36,7 +36,7 @@ from baco_gpu.clustering.solve.parameters import SolverParameters
 from baco_gpu.clustering.solve.sweeps import NUM_BLOCKS
 from baco_gpu.clustering.solve.weights import integer_edges
 from baco_gpu.data.synthetic import planted_coclusters
-from baco_gpu.distributed.ranks import TorchRanks
+from baco_gpu.distributed.torch_ranks import TorchRanks
 from baco_gpu.graph.arrays import Adjacency
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.progress import silent

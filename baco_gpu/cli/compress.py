@@ -17,7 +17,7 @@ from baco_gpu.cli.settings_file import write_settings
 
 if TYPE_CHECKING:
     from baco_gpu.clustering.backends.share import GraphShare
-    from baco_gpu.distributed.ranks import TorchRanks
+    from baco_gpu.distributed.torch_ranks import TorchRanks
     from baco_gpu.estimator.coclustering_result import CoclusteringResult
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from baco_gpu.errors import InputError, RankError
 
 if TYPE_CHECKING:
-    from baco_gpu.distributed.ranks import TorchRanks
+    from baco_gpu.distributed.torch_ranks import TorchRanks
 
 
 def world_size() -> int:
@@ -41,7 +41,7 @@ def launched(backend: str, timeout: float) -> Iterator[TorchRanks | None]:
         return
     import torch.distributed as dist
 
-    from baco_gpu.distributed.ranks import TorchRanks
+    from baco_gpu.distributed.torch_ranks import TorchRanks
 
     local = int(os.environ.get("LOCAL_RANK", 0))
     if backend == "cuda":

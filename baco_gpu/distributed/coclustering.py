@@ -14,7 +14,7 @@ from baco_gpu.clustering.backends.share import GraphShare, even_bounds, share_of
 from baco_gpu.clustering.result import ResultData
 from baco_gpu.clustering.solve.cocluster import Settings, cocluster
 from baco_gpu.clustering.solve.weights import integer_edges
-from baco_gpu.distributed.ranks import TorchRanks
+from baco_gpu.distributed.torch_ranks import TorchRanks
 from baco_gpu.graph.bipartite import as_graph
 from baco_gpu.progress import Progress
 

@@ -16,7 +16,7 @@ from sklearn.base import clone
 
 from baco_gpu import BalancedCoclustering, BipartiteGraph
 from baco_gpu.distributed.coclustering import share_graph
-from baco_gpu.distributed.ranks import TorchRanks
+from baco_gpu.distributed.torch_ranks import TorchRanks
 from baco_gpu.errors import BacoError
 from graphs import random_graph
 

@@ -128,9 +128,9 @@ class ClusterGraph(NamedTuple):
 
 
 class ArrivedRows(NamedTuple):
-    """Rows of a graph of clusters that other processes had; a cluster may have several, each with its own neighbours.
+    """Rows of a graph of clusters that other processes had; a cluster may have several, each with its own neighbors.
 
-    The neighbours of cluster `clusters[k]` are `neighbors[begins[k] : begins[k] + counts[k]]`; `weights` as in
+    The neighbors of cluster `clusters[k]` are `neighbors[begins[k] : begins[k] + counts[k]]`; `weights` as in
     `ClusterGraph`.
     """
 

@@ -1,6 +1,6 @@
 """What a backend asks of the processes that solve with it, its ranks: numbers and arrays that go between them.
 
-`baco_gpu.distributed.ranks` has it over torch.distributed.
+`baco_gpu.distributed.torch_ranks` has it over torch.distributed.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def reach_of(graph: BipartiteGraph | GraphShare, secondary: tuple[int, int], *, 
     return whole._replace(fewest=min(whole.fewest, 1), most=whole.most - both_lone)
 
 
-def reaches_of(graph: BipartiteGraph, secondary: tuple[int, int]) -> tuple[Reach, Reach]:
+def reaches_of(graph: BipartiteGraph | GraphShare, secondary: tuple[int, int]) -> tuple[Reach, Reach]:
     """The same of users and of items apart."""
     sides = zip((graph.num_users, graph.num_items), (graph.user_degrees, graph.item_degrees), secondary, strict=True)
     users, items = (_side_reach(size, int((degrees > 0).sum()), wanted) for size, degrees, wanted in sides)
