@@ -12,9 +12,8 @@ import numpy as np
 
 from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError
-from baco_gpu.graph import building, cugraph
+from baco_gpu.graph import building, cugraph, twins
 from baco_gpu.graph.arrays import Adjacency, add_to_digest, as_ids, as_matrix, as_weights, import_cupy
-from baco_gpu.graph.twins import first_twins
 from baco_gpu.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -334,7 +333,7 @@ class BipartiteGraph:
 
     def first_twins(self) -> tuple[np.ndarray, np.ndarray]:
         """The first user of the same edges as each user, and the first such item: int64; on the CPU."""
-        return first_twins(self.csr), first_twins(self.csc)
+        return twins.first_twins(self.csr), twins.first_twins(self.csc)
 
     def checksum(self) -> str:
         """SHA-256, in hexadecimal, of the sizes and edges; the same on any device, for any order and dtype they had.
@@ -357,10 +356,8 @@ class BipartiteGraph:
 
     def __repr__(self) -> str:
         weighted = "" if self.csr.weights is None else ", weighted"
-        return (
-            f"BipartiteGraph({self.num_users} users, {self.num_items} items, {self.num_edges} edges{weighted}, "
-            f"{self.device})"
-        )
+        sizes = f"{self.num_users} users, {self.num_items} items, {self.num_edges} edges{weighted}"
+        return f"BipartiteGraph({sizes}, {self.device})"
 
 
 def as_graph(source: Any) -> BipartiteGraph:
