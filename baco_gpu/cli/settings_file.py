@@ -23,9 +23,9 @@ _DEEPEST = 8
 _MOST_DIGITS = 100
 # Anything that YAML takes for a number: with points, exponents, underscores, or in base 2, 8, 16 or 60.
 _LONG_NUMBER = re.compile(rf"[-+]?[.0-9][0-9a-fA-FxobXOB_:.+-]{{{_MOST_DIGITS},}}")
-# What says where to and how to print, and not what comes out.
 _BY_SIDE = ("budget", "budget-rows")  # a mapping of users and items is one value
-_NOT_OF_THE_RESULT = ("config", "help", "out", "labels", "plot", "quiet", "json")
+# What says where to and how to print or wait, and not what comes out.
+_NOT_OF_THE_RESULT = ("config", "help", "out", "labels", "plot", "quiet", "json", "rank-timeout")
 
 
 def load_settings(context: typer.Context, path: Path | None) -> Path | None:

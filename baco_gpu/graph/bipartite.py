@@ -12,7 +12,7 @@ import numpy as np
 
 from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError
-from baco_gpu.graph import building, cugraph, twins
+from baco_gpu.graph import building, cugraph
 from baco_gpu.graph.arrays import Adjacency, add_to_digest, as_ids, as_matrix, as_weights, import_cupy
 from baco_gpu.progress import Progress, silent
 
@@ -333,13 +333,15 @@ class BipartiteGraph:
 
     def first_twins(self) -> tuple[np.ndarray, np.ndarray]:
         """The first user of the same edges as each user, and the first such item: int64; on the CPU."""
+        from baco_gpu.graph import twins
+
         return twins.first_twins(self.csr), twins.first_twins(self.csc)
 
     def checksum(self) -> str:
         """SHA-256, in hexadecimal, of the sizes and edges; the same on any device, for any order and dtype they had.
 
         The stream is made of little-endian 64-bit values: num_users, num_items, num_edges, the offsets of the users'
-        rows, their neighbors, and the weights unless every one is 1. Vocabularies do not count. It is computed once.
+        rows, their neighbors, and the weights unless every one is 1. Vocabularies do not count. Computed once.
         """
         return self._checksum
 
@@ -355,9 +357,8 @@ class BipartiteGraph:
         return digest.hexdigest()
 
     def __repr__(self) -> str:
-        weighted = "" if self.csr.weights is None else ", weighted"
-        sizes = f"{self.num_users} users, {self.num_items} items, {self.num_edges} edges{weighted}"
-        return f"BipartiteGraph({sizes}, {self.device})"
+        edges = f"{self.num_edges} edges" + ("" if self.csr.weights is None else ", weighted")
+        return f"BipartiteGraph({self.num_users} users, {self.num_items} items, {edges}, {self.device})"
 
 
 def as_graph(source: Any) -> BipartiteGraph:

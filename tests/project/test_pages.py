@@ -45,7 +45,7 @@ ONE_EPOCH = r"^baco (train|compare) (?!.*--epochs)", r"baco \1 --epochs 1 "
 RECORDS = [page for page in TEXTS if page.startswith("docs/quality")]
 
 # The data sets that the pages name beside those they make or that are installed. DATA is a folder as LightGCN has it.
-DATA_SETS = ("DATA", "beauty.npz", "gowalla.npz", "movielens-100k")
+DATA_SETS = ("DATA", "amz_items.npz", "beauty.npz", "gowalla.npz", "movielens-100k")
 
 
 def runnable(page: str) -> list[Block]:

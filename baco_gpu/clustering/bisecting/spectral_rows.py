@@ -40,6 +40,9 @@ class SpectralRows(NamedTuple):
     weights: np.ndarray
 
 
+NOBODY = SpectralRows(np.empty((0, DIMENSIONS), np.float32), np.empty(0))  # a side without nodes
+
+
 def spectral_rows(graph: BipartiteGraph, seed: int) -> tuple[SpectralRows, SpectralRows]:
     """The left and the right singular vectors of N = D_users^-1/2 B D_items^-1/2, times their singular values.
 
