@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-DEMO = compare movielens-100k --budget 0.25 --methods full,random,baco-multilevel,affinity,product --epochs 40 --out demo
+DEMO = compare movielens-100k --budget 0.25 --methods full,random,baco-multilevel,bisecting,affinity,product --epochs 40 --out demo
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from baco_gpu.graph.bipartite import BipartiteGraph
     from baco_gpu.tables.bag import CodebookEmbeddingBag
     from baco_gpu.tables.codebook import CodebookEmbedding
-    from baco_gpu.tables.compress import compress_module
     from baco_gpu.tables.export import export_codebook
     from baco_gpu.tables.mixed import MixedCodebookEmbedding
+    from baco_gpu.tables.module_compression import compress_module
     from baco_gpu.tables.product import ProductCodebookEmbedding
-    from baco_gpu.tables.quantized import LowPrecisionEmbedding
+    from baco_gpu.tables.quantized import QuantizedEmbedding
     from baco_gpu.tables.rebuild import rebuild_module
     from baco_gpu.tables.residual import ResidualCodebookEmbedding
     from baco_gpu.tables.rowwise import RowwiseRMSprop
@@ -36,19 +36,21 @@ _HOMES = {
     "CodebookEmbeddingBag": "baco_gpu.tables.bag",
     "CoclusteringResult": "baco_gpu.estimator.coclustering_result",
     "Interactions": "baco_gpu.data.interactions",
-    "LowPrecisionEmbedding": "baco_gpu.tables.quantized",
+    "QuantizedEmbedding": "baco_gpu.tables.quantized",
     "MixedCodebookEmbedding": "baco_gpu.tables.mixed",
     "ProductCodebookEmbedding": "baco_gpu.tables.product",
     "ResidualCodebookEmbedding": "baco_gpu.tables.residual",
     "RowwiseRMSprop": "baco_gpu.tables.rowwise",
     "ServedEmbedding": "baco_gpu.tables.served",
     "SplitInteractions": "baco_gpu.data.interactions",
-    "compress_module": "baco_gpu.tables.compress",
+    "compress_module": "baco_gpu.tables.module_compression",
     "export_codebook": "baco_gpu.tables.export",
     "load_interactions": "baco_gpu.data.readers",
     "load_split": "baco_gpu.data.readers",
     "rebuild_module": "baco_gpu.tables.rebuild",
 }
+
+_RENAMED = {"LowPrecisionEmbedding": "QuantizedEmbedding"}  # before: now
 
 __all__ = [
     "BalancedCoclustering",
@@ -57,9 +59,9 @@ __all__ = [
     "CodebookEmbedding",
     "CodebookEmbeddingBag",
     "Interactions",
-    "LowPrecisionEmbedding",
     "MixedCodebookEmbedding",
     "ProductCodebookEmbedding",
+    "QuantizedEmbedding",
     "ResidualCodebookEmbedding",
     "RowwiseRMSprop",
     "ServedEmbedding",
@@ -74,6 +76,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        from baco_gpu.renaming import warn_renamed
+
+        warn_renamed(name, _RENAMED[name])
+        return __getattr__(_RENAMED[name])
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'baco_gpu' has no attribute {name!r}")

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from baco_gpu.checks import check_choice, check_integer, check_number
-from baco_gpu.errors import UnreachableBudgetError
+from baco_gpu.checks import check_choice, check_integer, check_number, shown
+from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.precision import BITS, FLOAT, bits_of, row_bytes
 
 MEASURES = ("parameters", "bytes")
+SIDES = ("users", "items")
 INDEX_BYTES = 4
 
 # A result further below its budget has left rows to secondary indices that turned out not to exist.
@@ -61,6 +62,10 @@ class TableSize:
 
     def compressed_bytes(self, rows: int, secondary_slots: int) -> int:
         return rows * self.row_bytes + (self.full_rows + secondary_slots) * INDEX_BYTES
+
+    def of_side(self, side: str) -> TableSize:
+        """The table of "users", or of "items", alone."""
+        return replace(self, num_items=0) if side == "users" else replace(self, num_users=0)
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,59 @@ class Budget:
         return math.floor(self.ratio * table.full_parameters - secondary_indices) // table.embedding_dim
 
 
+@dataclass(frozen=True)
+class SideBudgets:
+    """A budget of the users' table and one of the items'; None for a side whose rows are as they come."""
+
+    users: Budget | None
+    items: Budget | None
+
+    @property
+    def pair(self) -> tuple[Budget | None, Budget | None]:
+        return self.users, self.items
+
+    @property
+    def is_share_of_bytes(self) -> bool:
+        return all(budget is None or budget.is_share_of_bytes for budget in self.pair)
+
+
+AnyBudget = Budget | SideBudgets
+
+
+def budget_of(value: object, measure: str = "parameters") -> AnyBudget:
+    """A budget as users write it: a number as of `Budget.of`, or one each for "users" and "items", of their own table.
+
+    None leaves the rows of a side open, where the other one has a number.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    if not isinstance(value, Mapping):
+        return Budget.of(value, measure)
+    if set(value) != set(SIDES) or all(part is None for part in value.values()):
+        raise InputError(f"budget by side must have a number for 'users' and one for 'items', got {shown(value)}")
+    users, items = (None if value[side] is None else _of_side(side, value[side], measure) for side in SIDES)
+    return SideBudgets(users, items)
+
+
+def _of_side(side: str, value: object, measure: str) -> Budget:
+    try:
+        return Budget.of(value, measure)
+    except InputError as error:
+        raise InputError(f"budget of {side}: {error}") from error
+
+
+def as_written(budget: AnyBudget | None) -> Any:
+    """A budget as `budget_of` takes it, beside its measure."""
+    if budget is None:
+        return None
+    if isinstance(budget, SideBudgets):
+        return {side: as_written(part) for side, part in zip(SIDES, budget.pair, strict=True)}
+    return budget.ratio if budget.rows is None else budget.rows
+
+
 class Reach(NamedTuple):
     """What solutions of one graph can cost.
 
@@ -153,35 +211,89 @@ def solve_within(
         If the budget buys fewer rows than any solution has, naming what can be reached.
     """
 
-    def affordable(indices: int) -> int:
-        return min(budget.rows_for(table, secondary_indices=indices, secondary_slots=reach.slots), reach.most)
+    def solve_one(wanted: Sequence[int]) -> tuple[Solution, Sequence[int], Sequence[int]]:
+        solution, rows, indices = solve(wanted[0])
+        return solution, (rows,), (indices,)
 
-    if affordable(0) < reach.fewest:
-        raise _unreachable(budget, table, reach)
+    return _solve((_Account(budget, table, reach, ""),), solve_one)
+
+
+def solve_within_sides(
+    budgets: SideBudgets,
+    table: TableSize,
+    reaches: tuple[Reach, Reach],
+    solve: Callable[[tuple[int | None, int | None]], tuple[Solution, tuple[int, int], tuple[int, int]]],
+) -> Solution:
+    """The same for a budget of each side's own table; rows and secondary indices come in pairs.
+
+    A side without a budget has None for its number of rows.
+    """
+    places = [place for place, budget in enumerate(budgets.pair) if budget is not None]
+    accounts = [
+        _Account(budget, table.of_side(side), reach, f" of {side}")
+        for side, budget, reach in zip(SIDES, budgets.pair, reaches, strict=True)
+        if budget is not None
+    ]
+
+    def solve_sides(wanted: Sequence[int]) -> tuple[Solution, Sequence[int], Sequence[int]]:
+        by_place = dict(zip(places, wanted, strict=True))
+        solution, rows, indices = solve((by_place.get(0), by_place.get(1)))
+        return solution, [rows[place] for place in places], [indices[place] for place in places]
+
+    return _solve(accounts, solve_sides)
+
+
+class _Account(NamedTuple):
+    """A budget, the table that it is of, what can be reached there, and what a message calls it."""
+
+    budget: Budget
+    table: TableSize
+    reach: Reach
+    whose: str
+
+    def affordable(self, indices: int) -> int:
+        rows = self.budget.rows_for(self.table, secondary_indices=indices, secondary_slots=self.reach.slots)
+        return min(rows, self.reach.most)
+
+
+def _solve(
+    accounts: Sequence[_Account],
+    solve: Callable[[Sequence[int]], tuple[Solution, Sequence[int], Sequence[int]]],
+) -> Solution:
+    """The search of `solve_within`, in as many numbers of rows as there are accounts."""
+    for account in accounts:
+        if account.affordable(0) < account.reach.fewest:
+            raise _unreachable(account)
     best, best_rows = None, -1
-    met, exceeded = reach.fewest - 1, affordable(0) + 1
-    wanted = max(affordable(reach.indices), reach.fewest)
+    met = [account.reach.fewest - 1 for account in accounts]
+    exceeded = [account.affordable(0) + 1 for account in accounts]
+    wanted = [max(account.affordable(account.reach.indices), account.reach.fewest) for account in accounts]
     for _ in range(_ATTEMPTS):
         solution, rows, indices = solve(wanted)
-        limit = affordable(indices)
-        if rows > limit:
-            exceeded = wanted
-        elif rows > best_rows:
-            best, best_rows, met = solution, rows, wanted
+        limits = [account.affordable(count) for account, count in zip(accounts, indices, strict=True)]
+        over = [count > limit for count, limit in zip(rows, limits, strict=True)]
+        if any(over):
+            exceeded = [now if is_over else top for now, is_over, top in zip(wanted, over, exceeded, strict=True)]
+        elif sum(rows) > best_rows:
+            best, best_rows, met = solution, sum(rows), wanted
         else:
             break  # there is nothing between these rows and those that were too many
-        if limit * _SLACK <= rows <= limit or exceeded - met <= 1:
+        ranges = list(zip(rows, limits, met, exceeded, strict=True))
+        settled = [limit * _SLACK <= count <= limit or top - low <= 1 for count, limit, low, top in ranges]
+        if all(settled):
             break
         # A near number of rows has about as many secondary indices.
-        wanted = limit if met < limit < exceeded else (met + exceeded) // 2
+        nearer = [limit if low < limit < top else (low + top) // 2 for _, limit, low, top in ranges]
+        wanted = [now if done else new for now, new, done in zip(wanted, nearer, settled, strict=True)]
     assert best is not None
     return best
 
 
-def _unreachable(budget: Budget, table: TableSize, reach: Reach) -> UnreachableBudgetError:
+def _unreachable(account: _Account) -> UnreachableBudgetError:
+    budget, table, reach, whose = account
     if budget.rows is not None:
         return UnreachableBudgetError(
-            f"budget of {budget.rows} codebook rows is below what this graph can reach: "
+            f"budget{whose} of {budget.rows} codebook rows is below what this graph can reach: "
             f"{reach.fewest} to {reach.most} rows"
         )
     if budget.measure == "bytes":
@@ -194,6 +306,6 @@ def _unreachable(budget: Budget, table: TableSize, reach: Reach) -> UnreachableB
         )
     low = math.ceil(low * 1e6) / 1e6  # so that the number as shown can be met
     return UnreachableBudgetError(
-        f"budget of {budget.ratio:g} of the full table's {budget.measure} is below what this graph can reach: "
+        f"budget{whose} of {budget.ratio:g} of the full table's {budget.measure} is below what this graph can reach: "
         f"{low:g} ({reach.fewest} codebook rows) to {high:g} ({reach.most} rows)"
     )

@@ -21,6 +21,10 @@ class BackendUnavailableError(BacoError, RuntimeError):
     """The backend that was asked for cannot run on this machine."""
 
 
+class RankError(BacoError, RuntimeError):
+    """Another of the processes that work together has failed; the message says which, and why."""
+
+
 class MissingExtraError(BacoError, ImportError):
     """A package of an optional extra is needed and not installed."""
 
@@ -48,3 +52,8 @@ def is_interrupt(error: BaseException | None) -> bool:
     while isinstance(error, SystemError):
         error = error.__cause__
     return isinstance(error, KeyboardInterrupt)
+
+
+def damage(error: BaseException) -> str:
+    """What is wrong with a file; the kind of the error is told where its text says little, as a KeyError's does."""
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 # What figures depend on: the same release gives the same numbers, another one may not.
-_PACKAGES = ("baco_gpu", "numpy", "scipy", "torch", "scikit-learn", "scikit-network", "infomap")
+_PACKAGES = ("baco_gpu", "numpy", "scipy", "torch", "scikit-learn", "scikit-network", "infomap", "pymetis")
 
 
 def describe_machine() -> dict[str, str]:

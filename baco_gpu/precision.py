@@ -1,7 +1,7 @@
-"""How rows of a codebook are stored: as floats, as integers of few bits and a scale, or as numbers of centroids.
+"""How rows of a codebook are stored: as floats, as integers of few bits and a scale, or as codes of centroids.
 
 Integers are packed: the bits of a row follow one another from the lowest of its first byte on, across bytes. A scale is
-a byte, too: a float without sign, of 5 bits of exponent and 3 of mantissa. For numbers of
+a byte, too: a float without sign, of 5 bits of exponent and 3 of mantissa. For codes of
 centroids see `ProductFormat`.
 
 What reads them is here in NumPy, for who serves has no PyTorch. `baco_gpu.ops.quantization` and
@@ -22,7 +22,7 @@ SCALE_BYTES = 1
 
 SCALE_PLACE = 20  # in a float32, of the last bit that a scale has
 
-NUMBER_BITS = (8, 16)  # of product codes
+CODE_BITS = (8, 16)  # of product codes
 # The length of a row of these is a byte and this, in as many parts: one is as long as rounding made it.
 LEAST_LENGTH, LENGTH_PARTS = 128, 256
 
@@ -95,10 +95,10 @@ def piece_widths(dim: int, subspaces: int) -> list[int]:
 
 
 class ProductFormat(NamedTuple):
-    """How rows are put together of pieces, each of which a number says.
+    """How rows are put together of pieces, each of which a code says.
 
     Pieces are as even as can be, those first that are as wide as a centroid; of others, its last value does not count.
-    The high bits of a number are that of a centroid. The low ones say, from the lowest on, which of the first values
+    The high bits of a code number a centroid. The low ones say, from the lowest on, which of the first values
     of the piece are those of the centroid with the sign turned: whatever bits the centroids leave, up to one a value.
     So as many centroids make up `codewords` pieces, and these are what a table has, whose values are as often above as
     below zero.
@@ -107,7 +107,7 @@ class ProductFormat(NamedTuple):
     dim: int
     subspaces: int
     centroids: int
-    number_bits: int
+    code_bits: int
 
     @property
     def width(self) -> int:
@@ -121,12 +121,12 @@ class ProductFormat(NamedTuple):
 
     @property
     def signs(self) -> int:
-        """Bits of a number that are signs."""
-        return min(self.width, self.number_bits - (self.centroids - 1).bit_length())
+        """Bits of a code that are signs."""
+        return min(self.width, self.code_bits - (self.centroids - 1).bit_length())
 
     @property
     def codewords(self) -> int:
-        """Pieces that there are numbers for."""
+        """Pieces that there are codes for."""
         return self.centroids << self.signs
 
     @property
@@ -151,5 +151,5 @@ class ProductFormat(NamedTuple):
 
     @property
     def dtype(self) -> np.dtype:
-        """Of numbers."""
-        return np.dtype(f"uint{self.number_bits}")
+        """Of codes."""
+        return np.dtype(f"uint{self.code_bits}")

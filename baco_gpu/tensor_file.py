@@ -15,6 +15,14 @@ from safetensors import SafetensorError
 from baco_gpu.atomic import replacing
 from baco_gpu.errors import DAMAGE, InputError
 
+# What a file is that another one was expected for, by its format.
+KINDS = {
+    "baco_gpu.coclustering": "a co-clustering (of `baco compress --out`)",
+    "baco_gpu.codebook": "tables to serve (of `baco train --export`; baco_gpu.serving.load_codebooks reads them)",
+    "baco_gpu.model": "a trained model (of `baco train --out`)",
+    "baco_gpu.checkpoint": "a checkpoint (of `baco train --checkpoint`, which --resume goes on from)",
+}
+
 
 def save_tensors(
     save_file: Callable[..., None], tensors: dict[str, Any], path: str | os.PathLike[str], metadata: dict[str, str]
@@ -64,7 +72,8 @@ def load_tensors(
         with safetensors.safe_open(source, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != form:
-                raise InputError(f"{source}: expected {what}, got another safetensors file")
+                got = KINDS.get(metadata.get("format", ""), "another safetensors file")
+                raise InputError(f"{source}: expected {what}, got {got}")
             if metadata.get("format_version") != str(version):
                 raise InputError(f"{source}: expected format version {version}, got {metadata.get('format_version')}")
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (no mapping)

@@ -5,7 +5,7 @@
 Louvain is tuned to the budget first (untimed). Then both solvers run in turns at that resolution, so that a busy moment
 of the machine meets both; medians of the repeats count, after one warm-up each. Both objectives are Barber's bipartite
 modularity at Louvain's resolution, computed by the same code. The traffic floor of our solver is what one visit to
-every edge must move (4 bytes of neighbour id, 4 of label, in both directions) for every sweep, over the measured
+every edge must move (4 bytes of neighbor id, 4 of label, in both directions) for every sweep, over the measured
 bandwidth of a copy on one core.
 """
 

@@ -43,7 +43,7 @@ class Bag(nn.Module):
         super().__init__()
         self.bag = nn.EmbeddingBag(1, 1, mode="mean")
         self.bag.weight = codebook.codebook
-        self.register_buffer("codes", torch.stack((codebook.codes, codebook.secondary), dim=1).long())
+        self.register_buffer("codes", torch.stack((codebook.assignments, codebook.secondary), dim=1).long())
 
     def forward(self, indices: Tensor) -> Tensor:
         return self.bag(self.codes[indices])

@@ -195,7 +195,7 @@ def modules() -> Iterator[Job]:
         "bag": lambda: [baco_gpu.CodebookEmbeddingBag(codes, 16, **two, mode="sum")],
         "mixed": lambda: [baco_gpu.MixedCodebookEmbedding(codes, 16, np.stack((second, codes), 1), own_share=0.4)],
         "residual": lambda: [baco_gpu.ResidualCodebookEmbedding(codes, 16, **two, residual_dim=4, residual_ids=own)],
-        "low-precision": lambda: [baco_gpu.LowPrecisionEmbedding(200, 16, 3, bits=bits) for bits in (16, 8, 5)],
+        "low-precision": lambda: [baco_gpu.QuantizedEmbedding(200, 16, 3, bits=bits) for bits in (16, 8, 5)],
         "encode_pretrained": lambda: experiment.encode_pretrained(torch.randn(200, 16), torch.randn(150, 16), 0.2),
         "compress_module": lambda: compressed(nn.Embedding(200, 16), nn.Embedding(200, 16, padding_idx=3)),
     }

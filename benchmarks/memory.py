@@ -7,7 +7,7 @@ Every candidate looks a batch of random ids up, takes the gradient of the sum of
 of its own, so that memory is its own too: the most that the process (or the GPU) ever held, less what it held after a
 step of a table of eight rows, when all libraries are there. Candidates are `nn.Embedding` with Adam and with
 SparseAdam, FBGEMM's table in float32 and float16 with row-wise Adagrad where that is installed (on a CPU it trains no
-other), a codebook of a quarter of the rows with Adam, and tables of `LowPrecisionEmbedding`. Beside the time stands the
+other), a codebook of a quarter of the rows with Adam, and tables of `QuantizedEmbedding`. Beside the time stands the
 least that a step must read and write.
 """
 
@@ -28,7 +28,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from baco_gpu import CodebookEmbedding, LowPrecisionEmbedding, RowwiseRMSprop
+from baco_gpu import CodebookEmbedding, QuantizedEmbedding, RowwiseRMSprop
 from benchmarks.machine import describe_machine, device_name, write_rows
 
 Work = Callable[[torch.Tensor], None]
@@ -60,7 +60,7 @@ def codebook(size: Size, device: torch.device) -> Work:
 
 def low_precision(bits: int) -> Callable[[Size, torch.device], Work]:
     def made(size: Size, device: torch.device) -> Work:
-        table = LowPrecisionEmbedding(size.ids, size.dim, bits=bits, device=device)
+        table = QuantizedEmbedding(size.ids, size.dim, bits=bits, device=device)
         return _step(table, RowwiseRMSprop(table))
 
     return made

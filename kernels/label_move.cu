@@ -83,7 +83,7 @@ __device__ Int64 visit_alone(Visit<Id>& visit, Int64 place, Int64 node) {
     return visit.template finish<task>(place, node, best, own_strength);
 }
 
-// Adds the labels of a node's neighbours to a table; false in a thread that found it full.
+// Adds the labels of a node's neighbors to a table; false in a thread that found it full.
 template <class Id, bool Weighted, class Team>
 __device__ bool count_labels(
     const Visit<Id>& visit, Int64 node, const Team& team, Table<Id>& table, Int64 probes, const int* overflow

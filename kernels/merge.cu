@@ -22,8 +22,8 @@ __global__ void __launch_bounds__(THREADS) pairs_of_edges(
     }
 }
 
-// For every cluster the neighbour whose merge gains most (ties to the smallest id), and the gain; -1 and
-// minus infinity for a cluster without neighbours. A warp a cluster.
+// For every cluster the neighbor whose merge gains most (ties to the smallest id), and the gain; -1 and
+// minus infinity for a cluster without neighbors. A warp a cluster.
 template <class Id>
 __global__ void __launch_bounds__(THREADS) best_partners(
     const Int64* rows, const Int64* counts, Int64 num_clusters, const Id* neighbors, const Int64* weights,

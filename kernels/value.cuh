@@ -66,7 +66,7 @@ __device__ __forceinline__ BFloat16 narrowed<BFloat16>(float value) {
     return BFloat16{(unsigned short)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 
-// Neighbouring values that are read and written at once.
+// Neighboring values that are read and written at once.
 template <class Value, int count>
 struct Pack {
     static constexpr int size = count;

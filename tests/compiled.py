@@ -10,7 +10,7 @@ import sys
 
 import torch
 
-from baco_gpu import BalancedCoclustering, BipartiteGraph, LowPrecisionEmbedding, RowwiseRMSprop
+from baco_gpu import BalancedCoclustering, BipartiteGraph, QuantizedEmbedding, RowwiseRMSprop
 from baco_gpu.budget import Budget, TableSize
 from baco_gpu.methods.registry import find_method
 from cuda_host.host import compiler, full_libraries, small_libraries
@@ -24,10 +24,10 @@ def loops() -> None:
     edges = graph.to_scipy().tocoo()
     for dtype in ("int32", "int64"):
         BipartiteGraph.from_edges(edges.row.astype(dtype)[::-1], edges.col.astype(dtype)[::-1])
-    for name in ("propagation", "ebmd"):
+    for name in ("propagation", "ebmd", "bisecting"):
         find_method(name).assign(graph, Budget.of(0.5), TableSize(graph.num_users, graph.num_items, 8), 0)
     for bits in (16, 8, 5):
-        table = LowPrecisionEmbedding(4, 3, bits=bits)
+        table = QuantizedEmbedding(4, 3, bits=bits)
         table(torch.arange(4)).sum().backward()
         RowwiseRMSprop(table).step()
 

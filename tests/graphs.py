@@ -32,6 +32,15 @@ def bipartite_graphs(draw, max_side=14, max_edges=50, weighted=None):
     return BipartiteGraph.from_edges(users, items, weights, num_users=num_users, num_items=num_items)
 
 
+# Rows to merge down to: of both sides together, of one, or of each.
+targets = st.one_of(
+    st.none(),
+    st.integers(1, 30),
+    st.tuples(st.integers(1, 14), st.integers(1, 14) | st.none()),
+    st.tuples(st.none(), st.integers(1, 14)),
+)
+
+
 def random_graph(num_users, num_items, num_edges, seed, weighted=False):
     """A graph of random edges whose degrees are uneven on both sides."""
     rng = np.random.default_rng(seed)

@@ -7,7 +7,7 @@ import torch
 
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.models import build_model, full_table
-from baco_gpu.tables import CodebookEmbedding, LowPrecisionEmbedding, ProductCodebookEmbedding
+from baco_gpu.tables import CodebookEmbedding, ProductCodebookEmbedding, QuantizedEmbedding
 
 USERS, ITEMS, GROUPS = 60, 40, 4
 
@@ -38,7 +38,7 @@ def make(
             for size in (USERS, ITEMS)
         ]
     elif low_precision is not None:
-        tables = [LowPrecisionEmbedding(size, 8, bits=low_precision) for size in (USERS, ITEMS)]
+        tables = [QuantizedEmbedding(size, 8, bits=low_precision) for size in (USERS, ITEMS)]
     elif compressed:
         # Two rows a group: users of one group share them.
         codes = np.arange(USERS) % (2 * GROUPS)

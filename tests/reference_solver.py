@@ -70,7 +70,7 @@ def singletons(graph):
 
 
 def scores(graph, labels, side, node, penalty):
-    """Score of every candidate label of a node: its neighbours' labels and its own."""
+    """Score of every candidate label of a node: its neighbors' labels and its own."""
     towards = defaultdict(int)
     for other, weight in graph.neighbors[side][node]:
         towards[labels[1 - side][other]] += weight
@@ -142,6 +142,17 @@ def merge_gains(graph, labels, penalty):
     return gains
 
 
+def one_sided_partners(graph, labels, penalty):
+    """For every label that lacks users or items: the one whose merge with it gains most, the smallest such."""
+    found = []
+    gains = merge_gains(graph, labels, penalty)
+    for label in range(max([*labels[0], *labels[1]], default=-1) + 1):
+        near = {sum(pair) - label: gain for pair, gain in gains.items() if label in pair}
+        lacking = [side for side in labels if label not in side]
+        found.append(best(near) if lacking and near else -1)
+    return found
+
+
 def followers(pairs, partner, penalty, both_volumes):
     """Clusters whose best partner is in a merging pair, and who surely gain by joining: (gain, kept, absorbed)."""
     users, items = both_volumes
@@ -166,10 +177,19 @@ def followers(pairs, partner, penalty, both_volumes):
     return joining
 
 
+def excesses(labels, target, shared):
+    """Pairs of sides and the rows that they have beyond the target: of both sides together, or of each."""
+    if target is None:
+        return []
+    if isinstance(target, int):
+        return [((0, 1), rows(labels, shared) - target)]
+    return [((side,), len(set(labels[side])) - wanted) for side, wanted in enumerate(target) if wanted is not None]
+
+
 def merge_to(graph, labels, penalty, target, shared=False):
-    """Rounds of mutual best merges down to `target` rows (None: while Q rises)."""
+    """Rounds of mutual best merges down to `target` rows (None: while Q rises); a pair of targets: of the first met."""
     labels = compacted(labels)
-    while target is None or rows(labels, shared) > target:
+    while all(excess > 0 for _, excess in excesses(labels, target, shared)):
         gains = merge_gains(graph, labels, penalty)
         partner = {}
         for (a, b), gain in gains.items():
@@ -196,23 +216,26 @@ def merge_to(graph, labels, penalty, target, shared=False):
         if pairs[0][0] > 0:
             merges = followers(pairs, partner, penalty, volumes(graph, labels))
 
-        def saved(pair, labels=labels):
-            return 1 if shared else sum(pair[1] in side and pair[2] in side for side in labels)
+        def saved(pair, sides, labels=labels):
+            return 1 if shared else sum(pair[1] in labels[side] and pair[2] in labels[side] for side in sides)
 
         chosen = pairs
-        if target is not None:
-            excess = rows(labels, shared) - target
-            total = sum(map(saved, pairs))
+        left = dict(excesses(labels, target, shared))
+        if left:
+            spare = {sides: excess - sum(saved(pair, sides) for pair in pairs) for sides, excess in left.items()}
             merges.sort(key=lambda merge: (-merge[0], merge[2]))
-            merges = merges[: max(excess - total, 0) // 2]
-            if total > excess:
-                left, chosen = excess, []
-                rest = list(pairs)
-                while rest and saved(rest[0]) <= left:
-                    left -= saved(rest[0])
+            merges = merges[: min(max(excess, 0) // len(sides) for sides, excess in spare.items())]
+            if min(spare.values()) < 0:
+
+                def fits(pair, left=left):
+                    return all(saved(pair, sides) <= excess for sides, excess in left.items())
+
+                chosen, rest = [], list(pairs)
+                while rest and fits(rest[0]):
+                    left.update({sides: excess - saved(rest[0], sides) for sides, excess in left.items()})
                     chosen.append(rest.pop(0))
-                if left:
-                    chosen += [pair for pair in rest if saved(pair) == 1][:1]
+                single = [pair for pair in rest if sum(saved(pair, sides) for sides in left) == 1]
+                chosen += [pair for pair in single if fits(pair)][:1]
                 chosen = chosen or pairs[:1]
         absorbed_by = {absorbed: kept for _, kept, absorbed in chosen + merges}
         kept = sorted({*labels[0], *labels[1]} - set(absorbed_by))

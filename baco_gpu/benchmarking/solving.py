@@ -13,7 +13,7 @@ import baco_gpu
 from baco_gpu.benchmarking.meter import CudaMeter, HostMeter, Meter
 from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.backends.base import USERS, Backend, NodeWeights, Partition
+from baco_gpu.clustering.backends.backend import USERS, Backend, NodeWeights, Partition
 from baco_gpu.clustering.solve.cocluster import default_gamma
 from baco_gpu.clustering.solve.merging import compact
 from baco_gpu.clustering.solve.multilevel import Schedule, multilevel
@@ -72,7 +72,7 @@ def measure_solver(
         to make integer weights and put the graph on the device. `seconds_merge` includes the last sweep where that is
         undone because it falls below the budget. `edge_visits_a_second` counts two visits an edge and sweep, over the
         time of the sweeps alone; `bytes_of_visits` is what these visits move at least, the id and the label of a
-        neighbour each, `floor_seconds` what that takes at the bandwidth of a copy, and `share_of_copy` how near the
+        neighbor each, `floor_seconds` what that takes at the bandwidth of a copy, and `share_of_copy` how near the
         sweeps come to it. `streamed` says that the edges were read from the host, where the device's memory is too
         small for them. `peak_gib` is the peak of the device's memory pool, or of the process on a CPU.
 
@@ -188,7 +188,7 @@ def summarize(graph: BipartiteGraph, runs: Sequence[Run], bandwidth: float, peak
     totals = [run.total for run in runs]
     seconds = statistics.median(totals)
     visits = 2 * graph.num_edges * runs[0].sweeps
-    moved = visits * 2 * graph.csr.neighbors.dtype.itemsize  # a neighbour's id, and its label
+    moved = visits * 2 * graph.csr.neighbors.dtype.itemsize  # a neighbor's id, and its label
     sweeping = statistics.median(run.sweeping for run in runs)
     phases = {
         f"seconds_{phase}": statistics.median(run.seconds[phase] for run in runs) if phase in runs[0].seconds else None

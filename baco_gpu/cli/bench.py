@@ -32,7 +32,7 @@ def bench(
 ) -> None:
     """Measure the solver on planted graphs with power-law degrees: seconds by phase, throughput, memory.
 
-    Its sweeps are held against the bandwidth of a copy: each visit to an edge has to read a neighbour's id and label.
+    Its sweeps are held against the bandwidth of a copy: each visit to an edge has to read a neighbor's id and label.
 
     \b
     Examples:

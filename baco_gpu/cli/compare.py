@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from baco_gpu.progress import Progress
 
 PRESETS = ("published",)
-METHODS = ("full", "random", "baco-multilevel", "affinity")
+METHODS = ("full", "random", "baco-multilevel", "bisecting", "affinity")
 PRODUCT, QUANTIZED = "product", "quantized"
 
 
@@ -52,7 +52,7 @@ def compare(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Methods, comma-separated: full, product, affinity, baco-multilevel and others of `baco methods`.",
+            help="Methods, comma-separated: full, product, affinity, bisecting and others of `baco methods`.",
             autocompletion=completion.several_of("baco_gpu.methods.registry:NAMES"),
             show_default=f"{','.join(METHODS)},{PRODUCT}; {QUANTIZED} too where budgets are of bytes",
         ),
@@ -111,23 +111,27 @@ def compare(
 
     from sklearn.base import clone
 
-    from baco_gpu.budget import Budget
+    from baco_gpu.budget import SideBudgets, budget_of
     from baco_gpu.experiment.compression import check_budget
-    from baco_gpu.experiment.report import write_report
+    from baco_gpu.experiment.report_files import write_report
     from baco_gpu.experiment.trial_store import TrialStore
     from baco_gpu.experiment.trials import check_grid, plan
+    from baco_gpu.methods.registry import find_method
     from baco_gpu.models import find_model
     from baco_gpu.precision import FLOAT
 
-    of_bytes = all(Budget.of(share, clustering.budget_measure).is_share_of_bytes for share in shares)
+    spent = [budget_of(share, clustering.budget_measure) for share in shares]
+    of_bytes = all(budget.is_share_of_bytes for budget in spent)
     floats = estimator.codebook_dtype in (None, FLOAT)  # product codes are another way to store rows
     default = [*METHODS, *[PRODUCT] * floats, *[QUANTIZED] * of_bytes]
+    if any(isinstance(budget, SideBudgets) for budget in spent):
+        default = [name for name in default if find_method(name).by_side or not find_method(name).takes_budget]
     names = default if methods is None else current_names(options.words(methods))
     check_grid(names, shares, recommenders, chosen_seeds)
     check_heeded(context, names, training.loss)
     own = own_options(context, recommenders)
-    for name, share in itertools.product(names, shares):
-        check_budget(name, clone(estimator).set_params(budget=share))
+    for name, share, model in itertools.product(names, shares, recommenders):
+        check_budget(name, clone(estimator).set_params(budget=share), find_model(model).table_names)
     if out is not None and not dry_run:
         try:
             out.mkdir(parents=True, exist_ok=True)

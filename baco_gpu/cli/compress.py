@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from baco_gpu.cli import options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_pairs
 from baco_gpu.cli.groups import expanded
+from baco_gpu.cli.launched import launched
 from baco_gpu.cli.settings_file import write_settings
+
+if TYPE_CHECKING:
+    from baco_gpu.clustering.backends.share import GraphShare
+    from baco_gpu.distributed.torch_ranks import TorchRanks
+    from baco_gpu.estimator.coclustering_result import CoclusteringResult
 
 
 @expanded
@@ -26,36 +33,33 @@ def compress(
         Path | None,
         typer.Option(help="Write the labels by raw id to this .parquet or .csv file (columns side, id, cluster, ...)."),
     ] = None,
+    rank_timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Under torchrun, give up where another process keeps us waiting.")
+    ] = 1800.0,
 ) -> None:
     """Co-cluster interactions so that a codebook within the budget can stand for the embedding tables.
 
-    Of data that comes with a split, the training part is clustered.
+    Of data that comes with a split, the training part is clustered. Where torchrun starts several processes, they
+    cluster together, each with its share of the edges; the labels are the same, and the first one writes them.
 
     \b
     Examples:
       baco compress clicks.parquet --budget 0.25 --out codes.safetensors
       baco compress movielens-100k --budget-rows 500 --json
+      torchrun --nproc-per-node 4 -m baco_gpu compress clicks.parquet --out codes.safetensors
     """
-    estimator = clustering.estimator(run)
     options.check_output(out, ".safetensors")
     options.check_labels_output(labels)
-
-    from baco_gpu.data.labels import write_labels
-    from baco_gpu.graph.bipartite import BipartiteGraph
-
-    with ProgressDisplay(hidden=run.silent) as display:
-        started = time.perf_counter()
-        graph = BipartiteGraph.from_interactions(source.interactions(data, run.seed, display.report))
-        reading = time.perf_counter() - started
-        result = estimator.fit(graph, progress=display.report).result_
-    result.seconds["read"] = reading
-    if out is not None:
-        result.save(out)
-    if labels is not None:
-        write_labels(labels, {"user": result.users.to_frame(), "item": result.items.to_frame()})
-    written = [file for file in (out, labels) if file is not None]
-    if written:
-        written.append(write_settings(context, written[0]))
+    with launched(run.backend, rank_timeout) as ranks:
+        if ranks is None:
+            result = _clustered(data, source, clustering, run, None)
+            written = _write(context, result, out, labels)
+        else:
+            first = ranks.rank == 0
+            result = _clustered(data, source, clustering, run if first else replace(run, quiet=True), ranks)
+            written = ranks.together(lambda: _write(context, result, out, labels) if first else [])
+            if not first:
+                return
 
     summary = result.summary()
     if run.json:
@@ -80,6 +84,48 @@ def compress(
         },
         title=f"co-clustering of {data}",
     )
+
+
+def _clustered(
+    data: str, source: options.Source, clustering: options.Clustering, run: options.Run, ranks: TorchRanks | None
+) -> CoclusteringResult:
+    """The result, of this process alone or of all of them, each of which reads all of the data."""
+    estimator = clustering.estimator(run)
+
+    from baco_gpu.graph.bipartite import BipartiteGraph
+
+    with ProgressDisplay(hidden=run.silent) as display:
+        started = time.perf_counter()
+
+        def read() -> BipartiteGraph:
+            return BipartiteGraph.from_interactions(source.interactions(data, run.seed, display.report))
+
+        if ranks is None:
+            graph: BipartiteGraph | GraphShare = read()
+        else:
+            from baco_gpu.distributed.coclustering import agree_on, share_graph
+
+            agree_on(estimator.get_params(), ranks)
+            graph = share_graph(ranks.together(read), ranks.group)
+            estimator.set_params(process_group=ranks.group)
+        reading = time.perf_counter() - started
+        result: CoclusteringResult = estimator.fit(graph, progress=display.report).result_
+    result.seconds["read"] = reading
+    return result
+
+
+def _write(context: typer.Context, result: CoclusteringResult, out: Path | None, labels: Path | None) -> list[Path]:
+    """Write what was asked for, and the settings beside it; returns the files."""
+    from baco_gpu.data.labels import write_labels
+
+    if out is not None:
+        result.save(out)
+    if labels is not None:
+        write_labels(labels, {"user": result.users.to_frame(), "item": result.items.to_frame()})
+    written = [file for file in (out, labels) if file is not None]
+    if written:
+        written.append(write_settings(context, written[0]))
+    return written
 
 
 def _share(part: int, whole: int) -> str:

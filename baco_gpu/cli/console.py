@@ -42,27 +42,31 @@ def print_pairs(pairs: dict[str, Any], title: str) -> None:
     _print(table)
 
 
-def print_table(columns: list[str], rows: list[list[str]], title: str, *, numbers: bool = True) -> None:
+def print_table(
+    columns: list[str], rows: list[list[str]], title: str, *, numbers: bool = True, width: int | None = None
+) -> None:
     """Print a table whose first column is text and whose others are numbers, or text too.
+
+    Where there is no terminal, lines are of `width` letters, or as long as their text.
 
     Numbers and names are never cut: where a table is too wide for its terminal, columns come closer, and one that is
     still too wide becomes a list, a column a line.
     """
-    console = _console()
+    console = _console(width)
     rows = [[visible(cell) for cell in row] for row in rows]
     for gap in (1, 0):
         table = Table(title=Text(visible(title)), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0))
         table.pad_edge = False
         for index, column in enumerate(columns):
             cells = [*column.split("\n"), *(row[index] for row in rows)]
-            least = max(map(len, cells)) if numbers or index == 0 else None
-            table.add_column(column, justify="right" if index and numbers else "left", min_width=least)
+            longest = max(map(len, cells)) if numbers or index == 0 else None
+            table.add_column(column, justify="right" if index and numbers else "left", min_width=longest)
         for row in rows:
             table.add_row(*map(Text, row))
-        width = console.measure(table, options=console.options.update(width=_UNBOUNDED)).minimum
-        if width <= console.width:
-            return _print(table)
-    return _print(_listed(columns, rows, title))
+        least = console.measure(table, options=console.options.update(width=_UNBOUNDED)).minimum
+        if least <= console.width:
+            return _print(table, width)
+    return _print(_listed(columns, rows, title), width)
 
 
 def _listed(columns: list[str], rows: list[list[str]], title: str) -> Table:
@@ -85,15 +89,15 @@ def _two_columns(names: Iterable[str], title: str) -> Table:
     return table
 
 
-def _console() -> Console:
+def _console(width: int | None = None) -> Console:
     """The terminal at its width; in a pipe or a file, where nothing has a width, lines are as long as their text."""
     if sys.stdout.isatty() or "COLUMNS" in os.environ:
         return Console()
-    return Console(width=_UNBOUNDED)
+    return Console(width=width or _UNBOUNDED)
 
 
-def _print(table: Table) -> None:
-    console = _console()
+def _print(table: Table, width: int | None = None) -> None:
+    console = _console(width)
     if sys.stdout.isatty():
         console.print(table)
         return

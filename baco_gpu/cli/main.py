@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -22,14 +23,18 @@ from baco_gpu.cli.data_describe import describe
 from baco_gpu.cli.data_fetch import fetch
 from baco_gpu.cli.env import env
 from baco_gpu.cli.inspect import inspect
+from baco_gpu.cli.launched import check_alone
 from baco_gpu.cli.methods import methods
 from baco_gpu.cli.model_options import ModelCommand
 from baco_gpu.cli.report import report
 from baco_gpu.cli.train import train
-from baco_gpu.errors import BacoError, Interrupted, is_interrupt
+from baco_gpu.errors import BacoError, Interrupted, RankError, is_interrupt
 from baco_gpu.visible import visible
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+
+# Commands that share their work where several processes are launched together.
+_SHARED = ("compress",)
 
 app = typer.Typer(
     name="baco",
@@ -64,6 +69,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -86,6 +92,8 @@ def _options(
       2    a mistake in the command line or in the data
       130  interrupted by Ctrl-C
     """
+    if context.invoked_subcommand not in _SHARED:
+        check_alone(str(context.invoked_subcommand))
 
 
 def run() -> None:
@@ -106,9 +114,10 @@ def run() -> None:
         if debug:
             raise
         code = INTERRUPTED
-    if code == INTERRUPTED:
+    if code == INTERRUPTED or (code and os.environ.get("WORLD_SIZE", "1") != "1"):
         # An interrupt amid an exec of a string (as in the imports of PyTorch) is remembered by Python as unhandled, no
-        # matter who has caught it since, and an ordinary exit would then end by SIGINT instead of with the code.
+        # matter who has caught it since, and an ordinary exit would then end by SIGINT instead of with the code. And a
+        # process group that has failed waits, as it is torn down, for ranks that are no more.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -130,6 +139,7 @@ def _main(arguments: list[str], debug: bool, written: list[Path]) -> int:
         return code if isinstance(code, int) else 0
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
+        message = _no_number(error, message, arguments) or message
         # Without any argument the help has been printed, and there is nothing to add.
         return _fail(message, USER_ERROR, error, debug) if message else USER_ERROR
     except (KeyboardInterrupt, typer.Abort, SystemError) as error:
@@ -138,6 +148,8 @@ def _main(arguments: list[str], debug: bool, written: list[Path]) -> int:
         return _fail(f"interrupted; {_left(written)}", INTERRUPTED, error, debug)
     except Interrupted as error:
         return _fail(str(error), INTERRUPTED, error, debug)
+    except RankError as error:
+        return _fail(f"{error}; {_left(written)}", FAILURE, error, debug)
     except BacoError as error:
         return _fail(str(error), USER_ERROR, error, debug)
     except OSError as error:
@@ -149,6 +161,18 @@ def _main(arguments: list[str], debug: bool, written: list[Path]) -> int:
         if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, of a GPU; PyTorch itself need not be loaded
             return _fail(f"not enough memory, a smaller --batch-size may fit: {error}", FAILURE, error, debug)
         return _fail_by_fault(error, debug)
+
+
+def _no_number(error: Exception, message: str, arguments: list[str]) -> str | None:
+    """What is said of a value that is no number: versions of Typer and Click differ, and leave it out."""
+    kind = re.search(r"valid (integer|number|float)", message)
+    options: list[str] = getattr(getattr(error, "param", None), "opts", [])
+    for first, second in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = first.partition("=")
+        if kind is not None and name in options:
+            expected = "an integer" if kind[1] == "integer" else "a number"
+            return f"{name} must be {expected}, got {(value if equals else second)!r}"
+    return None
 
 
 def _left(written: list[Path]) -> str:

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from baco_gpu.cli.console import print_json, print_table
+from baco_gpu.cli.console import print_json, print_line, print_table
 
-_SIZES = {"budget": "", "own": "its own", "full": "full"}
+_WIDTH = 100  # where there is no terminal
+_SIZES = {"budget": "", "own": "; it chooses its own size", "full": ""}
 
 
 def methods(
@@ -16,12 +17,14 @@ def methods(
 ) -> None:
     """List the methods of `train` and `compare`: who shares rows, how rows are stored and trained, when to use which.
 
-    A method marked with :SIDES can have secondary clusters, as in louvain:users or baco-multilevel:none.
+    A method marked with :SIDES can have secondary clusters, of users, items, both or none: louvain:users. --json has
+    their sources, too.
 
     \b
     Example:
       baco methods --json
     """
+    from baco_gpu.clustering.solve.parameters import SECONDARY
     from baco_gpu.methods.registry import METHODS
 
     if json:
@@ -49,12 +52,12 @@ def methods(
             method.shared,
             method.stored,
             method.trained,
-            method.when,
-            _SIZES[method.size],
-            "" if method.installed or method.requires is None else f"{method.requires.distribution} (not installed)",
-            method.source,
+            method.when
+            + _SIZES[method.size]
+            + ("" if method.installed or method.requires is None else f"; needs {method.requires.distribution}"),
         ]
         for method in METHODS
     ]
-    columns = ["method", "who shares a row", "stored as", "trained as", "when to use it", "size", "needs", "source"]
-    print_table(columns, rows, title="methods", numbers=False)
+    columns = ["method", "who shares a row", "stored as", "trained as", "when to use it"]
+    print_table(columns, rows, title="methods", numbers=False, width=_WIDTH)
+    print_line(f"SIDES: {', '.join(SECONDARY)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from baco_gpu.atomic import check_writable
+from baco_gpu.budget import SIDES
 from baco_gpu.cli import completion
 from baco_gpu.cli.settings_file import load_settings
 from baco_gpu.errors import InputError
@@ -23,6 +25,30 @@ if TYPE_CHECKING:
 def choice(text: str, choices: str, **more: Any) -> Any:
     """An option that takes one of `choices`, "module:NAME", and completes to them."""
     return typer.Option(help=text, autocompletion=completion.one_of(choices), **more)
+
+
+def by_side(kind: type[float] | type[int]) -> Callable[[Any], Any]:
+    """What reads a number, or one each for users and items: "users=0.2,items=0.5"."""
+
+    def number(text: Any) -> Any:
+        try:
+            return kind(str(text))
+        except ValueError:
+            noun = "number" if kind is float else "whole number"
+            raise typer.BadParameter(f"{text!r} is no {noun}, and not one each as in users=1,items=1.") from None
+
+    def read(value: Any) -> Any:
+        if isinstance(value, dict):  # read before, from a file of settings
+            return value
+        if "=" not in str(value):
+            return number(value)
+        pairs = [[part.strip() for part in word.partition("=")[::2]] for word in words(value)]
+        if sorted(name for name, _ in pairs) != sorted(SIDES):
+            raise typer.BadParameter(f"expected users=..,items=.., got {value!r}.")
+        given = dict(pairs)
+        return {side: number(given[side]) for side in SIDES}
+
+    return read
 
 
 Data = Annotated[
@@ -149,11 +175,23 @@ class Clustering:
     panel: ClassVar[str] = "Clustering"
 
     budget: Annotated[
-        float | None,
-        typer.Option("--budget", metavar="RATIO", help="Share of the full table, in (0, 1].", show_default="0.25"),
+        Any,
+        typer.Option(
+            "--budget",
+            metavar="RATIO",
+            parser=by_side(float),
+            help="Share of the full table, in (0, 1]; or of each: users=0.2,items=0.5.",
+            show_default="0.25",
+        ),
     ] = None
     budget_rows: Annotated[
-        int | None, typer.Option("--budget-rows", metavar="N", help="Number of codebook rows, instead of --budget.")
+        Any,
+        typer.Option(
+            "--budget-rows",
+            metavar="N",
+            parser=by_side(int),
+            help="Number of codebook rows, instead of --budget; or of each: users=900,items=300.",
+        ),
     ] = None
     budget_measure: Annotated[
         str,
@@ -212,7 +250,7 @@ class Clustering:
         from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 
         if self.budget is not None and self.budget_rows is not None:
-            raise InputError(f"give --budget or --budget-rows, got both ({self.budget:g} and {self.budget_rows})")
+            raise InputError(f"give --budget or --budget-rows, got both ({self.budget} and {self.budget_rows})")
         budget = self.budget if self.budget_rows is None else self.budget_rows
         if budget is None and not (self.solver == "paper" and self.gamma is not None):
             budget = 0.25

@@ -14,7 +14,7 @@ import yaml
 import baco_gpu
 from baco_gpu.atomic import replacing
 from baco_gpu.checks import shown
-from baco_gpu.data.tables import brief
+from baco_gpu.data.raw_columns import brief
 from baco_gpu.errors import DAMAGE, InputError
 from baco_gpu.visible import visible
 
@@ -23,8 +23,9 @@ _DEEPEST = 8
 _MOST_DIGITS = 100
 # Anything that YAML takes for a number: with points, exponents, underscores, or in base 2, 8, 16 or 60.
 _LONG_NUMBER = re.compile(rf"[-+]?[.0-9][0-9a-fA-FxobXOB_:.+-]{{{_MOST_DIGITS},}}")
-# What says where to and how to print, and not what comes out.
-_NOT_OF_THE_RESULT = ("config", "help", "out", "labels", "plot", "quiet", "json")
+_BY_SIDE = ("budget", "budget-rows")  # a mapping of users and items is one value
+# What says where to and how to print or wait, and not what comes out.
+_NOT_OF_THE_RESULT = ("config", "help", "out", "labels", "plot", "quiet", "json", "rank-timeout")
 
 
 def load_settings(context: typer.Context, path: Path | None) -> Path | None:
@@ -150,6 +151,8 @@ def _value(context: typer.Context, path: Path, key: str, parameter: Any, value: 
     """The value as the option takes it; InputError where the option does not."""
     if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
         value = ",".join(value)
+    if isinstance(value, dict) and _plain(parameter.opts[0]) in _BY_SIDE:
+        value = ",".join(f"{name}={part}" for name, part in value.items())
     if isinstance(value, (dict, list)) or isinstance(value, bool) != bool(getattr(parameter, "is_flag", False)):
         expected = "true or false" if getattr(parameter, "is_flag", False) else "one value"
         raise InputError(f"{path}: {key} must be {expected}, got {shown(value)}")

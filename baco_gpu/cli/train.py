@@ -87,14 +87,15 @@ def train(
     experiment.check_names(method=method, model=training.model)
     check_heeded(context, [method], training.loss, clustered=codes is not None)
     own = own_options(context, [training.model])
-    experiment.check_budget(method, estimator)
+    sides = find_model(training.model).table_names
+    experiment.check_budget(method, estimator, sides)
     if export is not None and not find_method(method).served:
         raise InputError(f"--export writes codebooks, and method {method!r} has none to serve")
     result = None if codes is None else CoclusteringResult.load(codes)
     with ProgressDisplay(hidden=run.silent) as display:
         split = source.parts(data, run.seed, display.report)
         find_model(training.model).check_data(split)
-        compression = experiment.compress(split, method, estimator, result=result, progress=display.report)
+        compression = experiment.compress(split, method, estimator, result=result, sides=sides, progress=display.report)
         outcome = experiment.run(
             split,
             compression,
@@ -110,13 +111,13 @@ def train(
     if export is not None:
         written.append(experiment.export_tables(outcome, export))
 
-    summary = outcome.summary()
+    summary, full = outcome.summary(), compression.full
     if run.json:
         print_json(summary)
         return
     print_pairs(
         {
-            "rows": f"{summary['codebook_rows']:,} of {split.num_users + split.num_items:,}",
+            "rows": f"{summary['codebook_rows']:,} of {full.full_rows:,}",
             "parameters": f"{summary['parameters']:,} of {summary['parameters_full']:,} "
             f"({1 - summary['compression']:.2%})",
             "bytes": f"{summary['bytes']:,} of {summary['bytes_full']:,} "
@@ -132,10 +133,12 @@ def train(
 
 
 def _default_method(clustering: BalancedCoclustering) -> str:
-    from baco_gpu.budget import Budget
+    from baco_gpu.budget import SideBudgets, budget_of
     from baco_gpu.precision import FLOAT
 
     if clustering.codebook_dtype in (None, FLOAT):
         return "product"
-    budget = None if clustering.budget is None else Budget.of(clustering.budget, clustering.budget_measure)
-    return "quantized" if budget is not None and budget.is_share_of_bytes else "affinity"
+    budget = None if clustering.budget is None else budget_of(clustering.budget, clustering.budget_measure)
+    if budget is not None and budget.is_share_of_bytes:
+        return "quantized"
+    return "baco-multilevel" if isinstance(budget, SideBudgets) else "affinity"

@@ -19,7 +19,7 @@ def nearby_coclusters(adjacency: Adjacency, labels: np.ndarray, num_labels: int,
     """Fill every node's slots with co-clusters that it has edges to; the nearest of them have several slots.
 
     A co-cluster has slots in proportion to the node's edges to its members, by weight, so that the mean of the slots
-    stands for the mean over the node's neighbours without a weight being stored. Slots are dealt out as seats are among
+    stands for the mean over the node's neighbors without a weight being stored. Slots are dealt out as seats are among
     parties, by the greatest quotients (D'Hondt); of equal ones that of more edges comes first, then that of the lower
     label.
 
@@ -27,7 +27,7 @@ def nearby_coclusters(adjacency: Adjacency, labels: np.ndarray, num_labels: int,
     ----------
     adjacency : Adjacency
         The edges of the nodes, on the host.
-    labels : integer array, the co-cluster of every neighbour
+    labels : integer array, the co-cluster of every neighbor
     num_labels : int
         All labels are below it.
     slots : int

@@ -34,7 +34,7 @@ class Assignment:
     vocabulary : Vocabulary or None
         The raw id of every node.
     degrees : integer array of the same shape, or None
-        The number of edges of every node in the graph that was clustered (of an assigned node: its known neighbours);
+        The number of edges of every node in the graph that was clustered (of an assigned node: its known neighbors);
         None where it is not known.
     """
 
@@ -55,6 +55,12 @@ class Assignment:
     def secondary_indices(self) -> int:
         """How many nodes have a secondary cluster."""
         return 0 if self.secondary is None else int((self.secondary != NO_LABEL).sum())
+
+    def take(self, nodes: np.ndarray) -> Assignment:
+        """The assignment of some nodes alone, by strictly increasing index."""
+        secondary, degrees = (None if part is None else part[nodes] for part in (self.secondary, self.degrees))
+        vocabulary = None if self.vocabulary is None else self.vocabulary.take(nodes)
+        return Assignment(self.labels[nodes], secondary, vocabulary, degrees)
 
     def sizes(self, num_clusters: int) -> np.ndarray:
         """How many nodes of this side every co-cluster has, int64 of shape (num_clusters,)."""
@@ -124,7 +130,7 @@ class WeightScale(NamedTuple):
     Attributes
     ----------
     scheme : str, one of `baco_gpu.clustering.solve.weights.SCHEMES`
-    unit, node_unit, penalty_per_gamma : as of `baco_gpu.clustering.backends.base.NodeWeights`
+    unit, node_unit, penalty_per_gamma : as of `baco_gpu.clustering.backends.backend.NodeWeights`
     """
 
     scheme: str
@@ -163,6 +169,10 @@ class ResultData:
         The version of baco_gpu that made it.
     scale : WeightScale or None
         How nodes were weighed, by which further ones can be assigned; None where it is not known.
+    partners : integer array of shape (num_clusters,), of the dtype of the labels, or None
+        For every co-cluster that lacks users or items the one that it would merge with first, to which it sends new
+        nodes of the side that it lacks; -1 for co-clusters of both sides, and for those without an edge. None in files
+        from before there were any.
     """
 
     users: Assignment
@@ -180,6 +190,7 @@ class ResultData:
     version: str
     seconds: dict[str, float] = field(default_factory=dict)
     scale: WeightScale | None = None
+    partners: np.ndarray | None = None
 
     @property
     def num_clusters(self) -> int:

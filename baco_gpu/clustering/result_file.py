@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from baco_gpu.checks import check_integer, check_number
 from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData, WeightScale
 from baco_gpu.data.vocabulary import Vocabulary
-from baco_gpu.errors import DAMAGE, InputError
+from baco_gpu.errors import DAMAGE, InputError, damage
 from baco_gpu.tensor_file import checksum, load_tensors, save_tensors
 
 FORMAT = "baco_gpu.coclustering"
@@ -39,7 +39,8 @@ def save_result(result: ResultData, path: str | os.PathLike[str]) -> Path:
     """Write `result` under `path`, which is replaced only once the new file is complete; returns the path.
 
     Tensors: {users,items}.labels, {users,items}.secondary, {users,items}.degrees, {users,items}.volumes,
-    {users,items}.vocabulary.*, and objective_trace; secondary, degrees and vocabulary only where there are any.
+    {users,items}.vocabulary.*, objective_trace, and partners; secondary, degrees, vocabulary and partners only where
+    there are any.
     Metadata: format, format_version, result (the scalars as one JSON object), and sha256 (the checksum of the tensors
     and the scalars).
 
@@ -61,6 +62,8 @@ def save_result(result: ResultData, path: str | os.PathLike[str]) -> Path:
         if side.vocabulary is not None:
             for part, array in side.vocabulary.to_arrays().items():
                 tensors[f"{name}.vocabulary.{part}"] = array
+    if result.partners is not None:
+        tensors["partners"] = result.partners
     tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     scalars = json.dumps({name: getattr(result, name) for name in _SCALARS}, default=_plain)
     metadata = {
@@ -93,7 +96,7 @@ def load_result(path: str | os.PathLike[str]) -> ResultData:
             raise ValueError("its contents do not match their checksum")
         return _assemble(tensors, json.loads(metadata["result"]))
     except DAMAGE as error:
-        raise InputError(f"{source}: damaged co-clustering ({type(error).__name__}: {error})") from error
+        raise InputError(f"{source}: damaged co-clustering ({damage(error)})") from error
 
 
 def _plain(value: object) -> int | float:
@@ -127,13 +130,17 @@ def _assemble(tensors: dict[str, np.ndarray], scalars: dict[str, Any]) -> Result
     for name, figures in zip(("users", "items"), volumes, strict=True):
         _check_figures(f"{name}.volumes", figures, lowest=0)
     _check_scalars(scalars)
-    scale = scalars.get("scale")  # files written before there was one lack it; `assign` then says so
+    # Files written before there were these lack them; `assign` then says so.
+    scale, partners = scalars.get("scale"), tensors.get("partners")
+    if partners is not None:
+        _check_labels("partners", partners, len(volumes[0]), NO_LABEL, len(volumes[0]))
     return ResultData(
         users=sides[0],
         items=sides[1],
         objective_trace=tensors["objective_trace"],
         volumes=(volumes[0], volumes[1]),
         scale=None if scale is None else WeightScale(*scale),
+        partners=partners,
         **{name: scalars[name] for name in _SCALARS if name != "scale"},
     )
 
@@ -164,14 +171,17 @@ def _check_figures(name: str, figures: np.ndarray, lowest: float = -np.inf) -> N
         raise ValueError(f"{name} holds what is no finite number of at least {lowest:g}")
 
 
+def _check_labels(name: str, labels: np.ndarray, count: int, lowest: int, num_clusters: int) -> None:
+    if labels.dtype.kind != "i" or labels.shape != (count,):
+        raise ValueError(f"{name} has dtype {labels.dtype} and shape {labels.shape}")
+    if count and not lowest <= labels.min() <= labels.max() < num_clusters:
+        raise ValueError(f"{name} holds labels outside {lowest}..{num_clusters - 1}")
+
+
 def _check_side(name: str, side: Assignment, num_clusters: int) -> None:
     for what, labels, lowest in (("labels", side.labels, 0), ("secondary", side.secondary, NO_LABEL)):
-        if labels is None:
-            continue
-        if labels.dtype.kind != "i" or labels.shape != (len(side),):
-            raise ValueError(f"{name}.{what} has dtype {labels.dtype} and shape {labels.shape}")
-        if len(labels) and not lowest <= labels.min() <= labels.max() < num_clusters:
-            raise ValueError(f"{name}.{what} holds labels outside {lowest}..{num_clusters - 1}")
+        if labels is not None:
+            _check_labels(f"{name}.{what}", labels, len(side), lowest, num_clusters)
     degrees = side.degrees
     if degrees is not None and (degrees.dtype.kind not in "iu" or degrees.shape != (len(side),)):
         raise ValueError(f"{name}.degrees has dtype {degrees.dtype} and shape {degrees.shape}")

@@ -24,7 +24,7 @@ class Limits:
     Attributes
     ----------
     tiny_degree : int
-        The longest neighbour list that a single thread takes; its labels are kept in registers.
+        The longest neighbor list that a single thread takes; its labels are kept in registers.
     warp_slots, block_slots : int
         Slots of the shared hash tables of a warp and of a thread block, powers of two. A table takes every list of
         half as many edges; a longer one may overflow the table of a thread block, and then goes to global memory.

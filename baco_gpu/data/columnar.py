@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from baco_gpu.data.cells import decoded
 from baco_gpu.data.headers import ColumnNames, positions_of
-from baco_gpu.data.tables import RawColumns, brief, raw_columns
+from baco_gpu.data.raw_columns import RawColumns, brief, raw_columns
 from baco_gpu.errors import DAMAGE, InputError
 
 if TYPE_CHECKING:

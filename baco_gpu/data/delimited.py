@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from baco_gpu.data import headers
 from baco_gpu.data.headers import ColumnNames, positions_of
 from baco_gpu.data.quoting import quoted_lines
-from baco_gpu.data.tables import RawColumns, brief, raw_columns
+from baco_gpu.data.raw_columns import RawColumns, brief, raw_columns
 from baco_gpu.data.text_ids import INTEGER, is_number, settled
 from baco_gpu.errors import InputError
 

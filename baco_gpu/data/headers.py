@@ -180,7 +180,11 @@ def _left_over(source: object, header: list[str], found: dict[str, int], aside: 
         for at, name in enumerate(header)
         if at not in found.values() and name not in aside and not other.fullmatch(_key(name))
     ]
-    if len(left) != len(missing):
+    # Names such as 17 and 42 are ids of items, in a matrix of two. Frames made of arrays have 0 and 1.
+    numbered = (
+        len(left) == 2 and all(header[at].isdecimal() for at in left) and [header[at] for at in left] != ["0", "1"]
+    )
+    if len(left) != len(missing) or numbered:
         sides = " and ".join(f"a column of {role}s" for role in missing)
         raise InputError(
             f"{source}: expected {sides}, and no name says which of {_listed(header)} it is "

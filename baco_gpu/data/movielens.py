@@ -8,8 +8,8 @@ from pathlib import Path
 from baco_gpu.data.delimited import read_delimited
 from baco_gpu.data.headers import ColumnNames
 from baco_gpu.data.interactions import Interactions
+from baco_gpu.data.raw_columns import RawColumns, interactions_of
 from baco_gpu.data.recbole import read_inter
-from baco_gpu.data.tables import RawColumns, interactions_of
 from baco_gpu.errors import InputError, MissingExtraError
 
 NAME = "movielens-100k"

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from baco_gpu.data.interactions import Interactions, SplitInteractions
-from baco_gpu.data.tables import brief
+from baco_gpu.data.raw_columns import brief
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import DAMAGE, InputError
 

@@ -10,17 +10,17 @@ from typing import Any
 
 from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.data import movielens
+from baco_gpu.data.adjacency_lists import read_lightgcn
 from baco_gpu.data.columnar import is_frame, read_feather, read_frame, read_parquet
 from baco_gpu.data.delimited import COMPRESSED, read_delimited
 from baco_gpu.data.fetch import SETS, fetched
 from baco_gpu.data.filtering import k_core
 from baco_gpu.data.headers import ColumnNames, Usual
 from baco_gpu.data.interactions import Interactions, SplitInteractions
-from baco_gpu.data.lightgcn import read_lightgcn
 from baco_gpu.data.npz import read_npz
+from baco_gpu.data.raw_columns import RawColumns, interactions_of
 from baco_gpu.data.recbole import read_inter
 from baco_gpu.data.splits import check_fractions, check_seed, merge_repeated, random_split
-from baco_gpu.data.tables import RawColumns, interactions_of
 from baco_gpu.data.temporal import leave_last_out, temporal_split
 from baco_gpu.data.weighting import check_weighting, weighted
 from baco_gpu.errors import InputError
@@ -282,6 +282,12 @@ def _identify(source: Any, format: str | None) -> tuple[Path, str]:
     suffix = file.suffix.lower()
     if suffix in COMPRESSED and Path(file.stem).suffix.lower() in _COMPRESSIBLE:
         suffix = Path(file.stem).suffix.lower()
+    inner = Path(file.stem).suffix.lower()
+    if suffix in COMPRESSED and inner in SUFFIXES and format not in ("csv", "tsv", "recbole"):
+        raise InputError(
+            f"{file}: expected a {inner} file as it is (of compressed ones {', '.join(_COMPRESSIBLE)} are read), "
+            f"got {file.suffix!r}: decompress it"
+        )
     kind = format or SUFFIXES.get(suffix)
     if kind is None:
         raise InputError(

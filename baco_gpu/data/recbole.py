@@ -6,7 +6,7 @@ from pathlib import Path
 
 from baco_gpu.data.delimited import first_rows, read_delimited
 from baco_gpu.data.headers import ColumnNames, positions_of
-from baco_gpu.data.tables import RawColumns
+from baco_gpu.data.raw_columns import RawColumns
 from baco_gpu.errors import InputError
 
 _TYPES = ("token", "float", "token_seq", "float_seq")

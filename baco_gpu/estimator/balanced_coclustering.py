@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,12 @@ class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
 
     Parameters
     ----------
-    budget : float, int or None
+    budget : float, int, mapping or None
         A float in (0, 1] is a share of the full table; an integer is a number of codebook rows, which the result has
         (one less where only merges that save two are left; fewer where the graph has no more, since all users
-        without an edge share one row, and so do all items). None lets Q alone decide (for solver="paper": gamma).
+        without an edge share one row, and so do all items). A mapping has one of these for "users" and one for "items",
+        each of its own table and met exactly; None in it leaves the rows of that side open. None lets Q alone decide
+        (for solver="paper": gamma).
     gamma : float, optional
         The resolution: higher means smaller, more even clusters. By default `default_gamma` of the graph and budget
         for solver="multilevel"; for solver="paper" it is searched to meet the budget.
@@ -56,6 +59,10 @@ class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
         bits a value and a scale of one byte for every row.
     sweeps, levels, refinements : int
         The solver's schedule; see `baco_gpu.clustering.solve.multilevel.Schedule`. solver="paper" uses `sweeps` alone.
+    process_group : torch.distributed.ProcessGroup, optional
+        All processes of the group cluster together, each with a share of the edges: the labels are the same, bit for
+        bit, as one process's. Every one makes the same calls, and has the whole result. See
+        `baco_gpu.distributed.coclustering`.
 
     Attributes
     ----------
@@ -76,7 +83,8 @@ class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
         Parameters
         ----------
         X : BipartiteGraph, Interactions, SciPy sparse matrix, pair of arrays, dense array, data frame or path
-            Anything that `baco_gpu.graph.bipartite.as_graph` makes a graph of. A data frame is a table with one
+            Anything that `baco_gpu.graph.bipartite.as_graph` makes a graph of, or, with a process group, this process's
+            share of one (`baco_gpu.distributed.coclustering.share_graph`). A data frame is a table with one
             interaction a row, not a matrix of features, so that there are no feature names to keep.
         y : ignored
         progress : function
@@ -88,9 +96,18 @@ class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
             If a parameter or the input is not what it must be, or the budget cannot be met.
         BackendUnavailableError
             If the backend asked for cannot run here.
+        RankError
+            If another process of the group has failed.
         """
-        settings = self.check_parameters()
-        self.result_ = CoclusteringResult(**vars(cocluster(as_graph(X), settings, self.get_params(), progress)))
+        settings, parameters = self.check_parameters(), self.get_params()
+        group = parameters.pop("process_group")  # no part of the result, which does not depend on it
+        if group is None:
+            data = cocluster(as_graph(X), settings, parameters, progress)
+        else:
+            from baco_gpu.distributed.coclustering import cocluster_over  # PyTorch loads here
+
+            data = cocluster_over(group, X, settings, parameters, progress)
+        self.result_ = CoclusteringResult(**vars(data))
         self.row_labels_, self.column_labels_ = self.result_.users.labels, self.result_.items.labels
         self.secondary_row_labels_ = self.result_.users.secondary
         self.secondary_column_labels_ = self.result_.items.secondary
@@ -99,6 +116,12 @@ class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
         self.gamma_ = self.result_.gamma
         self.n_features_in_ = len(self.column_labels_)
         return self
+
+    def __sklearn_clone__(self) -> BalancedCoclustering:
+        """A new one with the same parameters, of the same process group: groups cannot be copied."""
+        parameters = self.get_params()
+        group = parameters.pop("process_group")
+        return type(self)(**copy.deepcopy(parameters), process_group=group)
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn may hand over: non-negative numbers, dense or sparse."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from baco_gpu.budget import Budget
+from baco_gpu.budget import SIDES, AnyBudget, SideBudgets, TableSize, budget_of
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Method, Spec
+from baco_gpu.methods.method import Method, Spec
 from baco_gpu.methods.registry import METHODS, find_method
-from baco_gpu.models.base import Table
+from baco_gpu.models.recommender import Table
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tables.full import size_of
 from baco_gpu.training.callbacks import Callback
@@ -21,25 +21,42 @@ from baco_gpu.training.callbacks import Callback
 
 @dataclass(frozen=True)
 class Compression:
-    """A pair of tables, what they cost, and how long their assignment took."""
+    """The tables that a model has, what they cost, and how long their assignment took.
+
+    Attributes
+    ----------
+    tables : dict
+        Of "users" and of "items", or of one of them.
+    full : TableSize
+        Of full ones of the same.
+    """
 
     method: str
-    user_table: Table
-    item_table: Table
-    full_parameters: int  # of the full table
-    full_bytes: int
+    tables: dict[str, Table]
+    full: TableSize
     seconds: float = 0.0
     result: CoclusteringResult | None = None
     callbacks: tuple[Callback, ...] = ()  # what the method does between epochs
 
     @property
-    def ids(self) -> int:
-        """Users and items."""
-        return self.user_table.num_embeddings + self.item_table.num_embeddings
+    def full_parameters(self) -> int:
+        return self.full.full_parameters
+
+    @property
+    def full_bytes(self) -> int:
+        return self.full.full_bytes
+
+    @property
+    def user_table(self) -> Table:
+        return self.tables["users"]
+
+    @property
+    def item_table(self) -> Table:
+        return self.tables["items"]
 
     @property
     def rows(self) -> int:
-        return size_of(self.user_table, self.item_table).rows
+        return size_of(*self.tables.values()).rows
 
     @property
     def parameters(self) -> int:
@@ -47,16 +64,18 @@ class Compression:
 
         And one for every 4 bytes of product codes.
         """
-        return size_of(self.user_table, self.item_table).parameters
+        return size_of(*self.tables.values()).parameters
 
     @property
     def bytes(self) -> int:
         """Tables or codebooks at their dtype, and index arrays."""
-        return size_of(self.user_table, self.item_table).nbytes
+        return size_of(*self.tables.values()).nbytes
 
     @property
     def common(self) -> list[str]:
         """Names of the parameters that are those of both tables."""
+        if len(self.tables) < 2:
+            return []
         users = dict(self.user_table.named_parameters())
         return [name for name, parameter in self.item_table.named_parameters() if users.get(name) is parameter]
 
@@ -66,10 +85,10 @@ class Compression:
         return "codebook" in self.common
 
 
-def check_budget(method: str, clustering: BalancedCoclustering) -> None:
+def check_budget(method: str, clustering: BalancedCoclustering, sides: tuple[str, ...] = SIDES) -> None:
     """Raise what `compress` would for a budget of the wrong kind, or for rows stored twice, before there are data."""
     chosen = find_method(method)
-    chosen.check(Spec.of(clustering), _budget_of(clustering, chosen))
+    chosen.check(Spec.of(clustering, sides=sides), _budget_of(clustering, chosen, sides))
 
 
 def compress(
@@ -78,6 +97,7 @@ def compress(
     clustering: BalancedCoclustering,
     *,
     result: CoclusteringResult | None = None,
+    sides: tuple[str, ...] = SIDES,
     progress: Progress = silent,
 ) -> Compression:
     """Make the user and item tables of a method, from the training part alone.
@@ -92,6 +112,8 @@ def compress(
         work for those of co-clusters.
     result : CoclusteringResult, optional
         A finished clustering to use instead, for the methods that take one.
+    sides : tuple of str
+        What there are to be tables of: the `table_names` of the model. A budget is that of these tables.
 
     Raises
     ------
@@ -101,12 +123,13 @@ def compress(
         If the method needs a package that is not installed.
     """
     chosen = find_method(method)
-    spec, budget = Spec.of(clustering, result=result, progress=progress), _budget_of(clustering, chosen)
+    spec = Spec.of(clustering, result=result, progress=progress, sides=sides)
+    budget = _budget_of(clustering, chosen, sides)
     chosen.check(spec, budget)
     chosen.check_installed()
     if result is not None and not chosen.takes_result:
         takers = ", ".join(repr(other.name) for other in METHODS if other.takes_result)
-        raise InputError(f"a finished clustering serves method {takers} alone, got method {chosen.name!r}")
+        raise InputError(f"a finished clustering serves method {takers} alone, got method {chosen.said}")
     graph = BipartiteGraph.from_interactions(split.train)
     if result is not None and result.graph_checksum != graph.checksum():
         raise InputError(
@@ -117,22 +140,25 @@ def compress(
     started = time.perf_counter()
     built = chosen.build(graph, spec, budget, clustering.random_state or 0)
     seconds = time.perf_counter() - started if built.clustered else 0.0
-    users, items = built.tables.values()
     full = spec.size_for(graph)
+    if len(sides) == 1:
+        full = full.of_side(sides[0])
     return Compression(
         chosen.name,
-        users,
-        items,
-        full.full_parameters,
-        full.full_bytes,
+        {side: built.tables[side] for side in sides},
+        full,
         seconds,
         built.result,
         built.callbacks,
     )
 
 
-def _budget_of(clustering: BalancedCoclustering, method: Method) -> Budget | None:
-    """The budget, of a method that takes one."""
+def _budget_of(clustering: BalancedCoclustering, method: Method, sides: tuple[str, ...]) -> AnyBudget | None:
+    """The budget, of a method that takes one; where there is one table, of that one alone."""
     if clustering.budget is None or not method.takes_budget:
         return None
-    return Budget.of(clustering.budget, clustering.budget_measure)
+    budget = budget_of(clustering.budget, clustering.budget_measure)
+    if len(sides) > 1:
+        return budget
+    own = {side: getattr(budget, side) if isinstance(budget, SideBudgets) else budget for side in sides}
+    return SideBudgets(**{**dict.fromkeys(SIDES), **own})

@@ -14,6 +14,7 @@ from baco_gpu.experiment.run import run
 from baco_gpu.experiment.trial_store import DONE, FAILED, TrialStore
 from baco_gpu.experiment.trials import Trial
 from baco_gpu.machine import describe_machine, describe_versions
+from baco_gpu.models.recommender import find_model
 from baco_gpu.progress import Progress, silent
 from baco_gpu.training.trainer import DivergenceError
 
@@ -65,7 +66,8 @@ def _do(trial: Trial, split: SplitInteractions, progress: Progress) -> dict[str,
     started = time.perf_counter()
     content: dict[str, Any] = {"machine": describe_machine(), "versions": describe_versions()}
     try:
-        compression = compress(split, trial.method, trial.estimator(), progress=progress)
+        sides = find_model(trial.model).table_names
+        compression = compress(split, trial.method, trial.estimator(), sides=sides, progress=progress)
         outcome = run(
             split, compression, trial.model, trial.training_settings(), options=trial.options, progress=progress
         )

@@ -13,7 +13,7 @@ from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.experiment.compression import Compression
 from baco_gpu.methods.registry import METHODS, find_method
-from baco_gpu.models.base import ITEMS, USERS, Recommender, build_model, find_model
+from baco_gpu.models.recommender import USERS, Recommender, build_model, find_model
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tables.export import export_codebook
 from baco_gpu.tables.full import as_table, size_of
@@ -45,9 +45,8 @@ class Outcome:
         compression, training = self.compression, self.training
         tables = self.model.tables.values()
         size, own = size_of(*tables), sum(table.num_embeddings for table in tables)
-        full, full_bytes = (
-            total * own // compression.ids for total in (compression.full_parameters, compression.full_bytes)
-        )
+        whole = compression.full
+        full, full_bytes = (total * own // whole.full_rows for total in (whole.full_parameters, whole.full_bytes))
         return {
             "method": compression.method,
             "model": self.model_name,
@@ -105,8 +104,7 @@ def run(
     """
     if compression.shared and USERS not in find_model(model).table_names:
         raise InputError(f"codebooks must be 'separate' for model {model!r}, which has no table of users, got 'shared'")
-    tables = {USERS: compression.user_table, ITEMS: compression.item_table}
-    recommender = build_model(model, tables, split, **options or {})
+    recommender = build_model(model, compression.tables, split, **options or {})
     training = train(recommender, split, settings, (ReportProgress(progress), *compression.callbacks, *callbacks))
     for table in recommender.tables.values():
         as_table(table).finalize()
@@ -127,8 +125,8 @@ def export_tables(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
 def save_model(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
     """Write the trained model of `outcome` to one safetensors file, whole or not at all; returns the path.
 
-    The tensors are the `state_dict` of the tables under the prefixes "users." and "items." (codebook, codes and
-    secondary codes, or the full weight), and under "model." what else the model has. A codebook or centroids of both
+    The tensors are the `state_dict` of the tables under the prefixes "users." and "items." (codebook and
+    assignments, or the full weight), and under "model." what else the model has. A codebook or centroids of both
     tables are there as those of users, and the metadata names them under "items.codebook" and so on, as
     `safetensors.torch.load_model` expects; the summary is there, too, as JSON.
     """
@@ -145,7 +143,7 @@ def save_model(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
         for part, state in states.items()
         for name, tensor in state.items()
     }
-    metadata = {"format": "baco_gpu.model", "format_version": "1", "summary": json.dumps(outcome.summary())}
+    metadata = {"format": "baco_gpu.model", "format_version": "2", "summary": json.dumps(outcome.summary())}
     for name in outcome.compression.common if len(tables) > 1 else ():
         del tensors[f"items.{name}"]
         metadata[f"items.{name}"] = f"users.{name}"

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from baco_gpu.budget import Budget
+from baco_gpu.budget import SIDES, budget_of
 from baco_gpu.checks import check_integer
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.experiment.run import check_names
 from baco_gpu.methods.registry import find_method, former_names
-from baco_gpu.models.base import find_model, model_options
+from baco_gpu.models.recommender import find_model, model_options
 from baco_gpu.training.settings import TrainingSettings
 
 _LARGEST_SEED = 2**63 - 2
@@ -33,7 +33,8 @@ class Trial:
     data : str, how tables call the interaction set
     data_checksum : str, of its three parts
     method, model : str
-    budget : float (a share of the full table), int (codebook rows), or None for methods that take none
+    budget : float (a share of the full table), int (codebook rows), dict (one of these for "users" and one for
+        "items"), or None for methods that take none
     seed : int, of clustering and training
     options : dict, those of the model
     clustering : dict, the parameters of the estimator that do not change over the grid
@@ -44,7 +45,7 @@ class Trial:
     data_checksum: str
     method: str
     model: str
-    budget: float | int | None
+    budget: Any
     seed: int
     options: dict[str, Any]
     clustering: dict[str, Any]
@@ -83,10 +84,12 @@ class Trial:
         return TrainingSettings(**{**self.training, "ks": tuple(self.training["ks"])}, seed=self.seed)
 
 
-def budget_label(budget: float | int | None) -> str:
-    """A budget in a few characters: "25%", "7980 rows", or nothing."""
+def budget_label(budget: Any) -> str:
+    """A budget in a few characters: "25%", "7980 rows", "users 20%, items 50%", or nothing."""
     if budget is None:
         return ""
+    if isinstance(budget, Mapping):
+        return ", ".join(f"{side} {budget_label(budget[side]) or 'as they come'}" for side in SIDES)
     return f"{budget} rows" if isinstance(budget, int) else f"{100 * budget:.4g}%"
 
 
@@ -95,7 +98,7 @@ def plan(
     split: SplitInteractions,
     *,
     methods: Sequence[str],
-    budgets: Sequence[float | int],
+    budgets: Sequence[Any],
     models: Sequence[str],
     seeds: Sequence[int],
     clustering: BalancedCoclustering,
@@ -135,14 +138,12 @@ def plan(
     return list(trials.values())
 
 
-def check_grid(
-    methods: Sequence[str], budgets: Sequence[float | int], models: Sequence[str], seeds: Sequence[int]
-) -> None:
+def check_grid(methods: Sequence[str], budgets: Sequence[Any], models: Sequence[str], seeds: Sequence[int]) -> None:
     """Raise what `plan` would for these names and numbers, before any data is read."""
     chosen = [find_method(method) for method in methods]
     names = [method.name for method in chosen]
     for what, values in (("methods", names), ("budgets", budgets), ("models", models), ("seeds", seeds)):
-        if not values or len(set(values)) < len(values):
+        if not values or len(set(map(str, values))) < len(values):
             raise InputError(
                 f"{what} must be different values, at least one, got {', '.join(map(str, values)) or 'none'}"
             )
@@ -151,7 +152,7 @@ def check_grid(
         for method in methods:
             check_names(method=method, model=model)
     for budget in budgets:
-        Budget.of(budget)
+        budget_of(budget)
     for seed in seeds:
         check_integer("seed", seed, minimum=0, maximum=_LARGEST_SEED)
 

@@ -144,7 +144,7 @@ def as_matrix(name: str, value: Any) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Adjacency:
-    """Compressed rows: the neighbours of every node of one side.
+    """Compressed rows: the neighbors of every node of one side.
 
     Attributes
     ----------

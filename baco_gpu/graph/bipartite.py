@@ -249,6 +249,11 @@ class BipartiteGraph:
         return len(self.csr.neighbors)
 
     @property
+    def total_weight(self) -> float:
+        """The summed weight of all edges."""
+        return float(self.num_edges if self.csr.weights is None else self.csr.weights.sum())
+
+    @property
     def user_degrees(self) -> Any:
         """Number of edges of every user: int64 array of shape (num_users,), on the graph's device."""
         return self.csr.degrees
@@ -326,11 +331,17 @@ class BipartiteGraph:
         """
         return cugraph.to_pylibcugraph(self.csr, self.num_items, resource_handle)
 
+    def first_twins(self) -> tuple[np.ndarray, np.ndarray]:
+        """The first user of the same edges as each user, and the first such item: int64; on the CPU."""
+        from baco_gpu.graph import twins
+
+        return twins.first_twins(self.csr), twins.first_twins(self.csc)
+
     def checksum(self) -> str:
         """SHA-256, in hexadecimal, of the sizes and edges; the same on any device, for any order and dtype they had.
 
         The stream is made of little-endian 64-bit values: num_users, num_items, num_edges, the offsets of the users'
-        rows, their neighbours, and the weights unless every one is 1. Vocabularies do not count. It is computed once.
+        rows, their neighbors, and the weights unless every one is 1. Vocabularies do not count. Computed once.
         """
         return self._checksum
 
@@ -346,11 +357,8 @@ class BipartiteGraph:
         return digest.hexdigest()
 
     def __repr__(self) -> str:
-        weighted = "" if self.csr.weights is None else ", weighted"
-        return (
-            f"BipartiteGraph({self.num_users} users, {self.num_items} items, {self.num_edges} edges{weighted}, "
-            f"{self.device})"
-        )
+        edges = f"{self.num_edges} edges" + ("" if self.csr.weights is None else ", weighted")
+        return f"BipartiteGraph({self.num_users} users, {self.num_items} items, {edges}, {self.device})"
 
 
 def as_graph(source: Any) -> BipartiteGraph:

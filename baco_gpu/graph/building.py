@@ -69,7 +69,7 @@ def side_size(side: str, ids: np.ndarray, declared: int | None, vocabulary: Voca
 
 
 def id_dtype(num_users: int, num_items: int) -> type[np.signedinteger]:
-    """The dtype of neighbour ids: int32 while users and items, numbered together, fit into it."""
+    """The dtype of neighbor ids: int32 while users and items, numbered together, fit into it."""
     return np.int32 if num_users + num_items < 2**31 else np.int64
 
 

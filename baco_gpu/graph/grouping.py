@@ -36,7 +36,7 @@ def group_by_row(rows: np.ndarray, values: np.ndarray, offsets: np.ndarray) -> n
 
 @compiled(nogil=True)
 def transpose(offsets: np.ndarray, neighbors: np.ndarray, transposed_offsets: np.ndarray) -> np.ndarray:
-    """Neighbours of the transposed rows, ascending within each, because the rows are walked in ascending order."""
+    """Neighbors of the transposed rows, ascending within each, because the rows are walked in ascending order."""
     cursor = transposed_offsets[:-1].copy()
     transposed = np.empty_like(neighbors)
     for row in range(len(offsets) - 1):
@@ -49,7 +49,7 @@ def transpose(offsets: np.ndarray, neighbors: np.ndarray, transposed_offsets: np
 
 @compiled(nogil=True)
 def is_sorted(rows: np.ndarray, neighbors: np.ndarray) -> bool:
-    """Whether the pairs ascend by row and then by neighbour (equal pairs may follow one another)."""
+    """Whether the pairs ascend by row and then by neighbor (equal pairs may follow one another)."""
     for entry in range(1, len(rows)):
         before, row = rows[entry - 1], rows[entry]
         if before > row or (before == row and neighbors[entry - 1] > neighbors[entry]):

@@ -12,15 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.base import clone
 
-from baco_gpu.budget import INDEX_BYTES, Budget, TableSize, solve_within
+from baco_gpu.budget import INDEX_BYTES, AnyBudget, Budget, TableSize, solve_within
 from baco_gpu.clustering.affinity import nearby_coclusters
 from baco_gpu.clustering.result import NO_LABEL
 from baco_gpu.clustering.solve.cocluster import reach_of
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Built, Spec
 from baco_gpu.methods.clustered import Clustered
+from baco_gpu.methods.method import Built, Spec
 from baco_gpu.methods.residual_plan import ResidualPlan, budget_beside, plan_residuals
 from baco_gpu.precision import bits_of
 from baco_gpu.progress import Progress, silent
@@ -103,8 +103,9 @@ def _slots_within(budget: Budget, table: TableSize) -> tuple[int, int] | None:
 class Affinity(Clustered):
     """Mixed rows for what of the budget residuals leave."""
 
-    def build(self, graph: BipartiteGraph, spec: Spec, budget: Budget | None, seed: int) -> Built:
+    def build(self, graph: BipartiteGraph, spec: Spec, budget: AnyBudget | None, seed: int) -> Built:
         size, whole = spec.size_for(graph), self.given(budget)
+        assert isinstance(whole, Budget)  # users and items share one codebook
         residuals = plan_residuals(graph, size, whole)
         left = budget_beside(residuals, size, whole)
         estimator = spec.estimator(left, seed, self.fixed)

@@ -10,4 +10,6 @@ METHOD = Clustered(
     source="this project",
     secondary="users",
     takes_result=True,
+    by_side=True,
+    leaves_open=True,
 )

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from baco_gpu.clustering.result import NO_LABEL, Assignment
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common.kmeans import k_means
 from baco_gpu.methods.common.sides import Sides, deal_rows
@@ -20,7 +21,7 @@ from baco_gpu.methods.labelled import Labelled
 from baco_gpu.methods.reassign import SharedRows
 
 
-def hashed_pairs(graph: BipartiteGraph, rows: int, seed: int) -> Sides:
+def hashed_pairs(graph: BipartiteGraph, rows: Target, seed: int) -> Sides:
     """Before any epoch: every node has one row of either half, and every row is used."""
     generator = np.random.default_rng(seed)
     sizes = (graph.num_users, graph.num_items)
@@ -72,6 +73,7 @@ METHOD = Labelled(
     family="learned",
     shared="clusters of k-means of the embeddings between epochs, and a row drawn (one column)",
     source="CCE, arXiv 2210.05974",
+    by_side=True,
     solver=lambda graph, seed: lambda rows: hashed_pairs(graph, rows, seed),
     second_rows=True,
     reassign=cluster_embeddings,

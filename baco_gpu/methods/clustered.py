@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from baco_gpu.budget import Budget
+from baco_gpu.budget import AnyBudget
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Built, Method, Spec
 from baco_gpu.methods.labelled import check_sides
+from baco_gpu.methods.method import Built, Method, Spec
 from baco_gpu.methods.residual_plan import NOBODY
 from baco_gpu.precision import bits_of
 
@@ -37,13 +37,13 @@ class Clustered(Method):
         fixed = {**self.fixed, "secondary": setting}
         return replace(self, name=f"{self.name}:{setting}", secondary=setting, fixed=fixed, takes_result=False)
 
-    def cluster(self, graph: BipartiteGraph, spec: Spec, budget: Budget | None, seed: int) -> CoclusteringResult:
+    def cluster(self, graph: BipartiteGraph, spec: Spec, budget: AnyBudget | None, seed: int) -> CoclusteringResult:
         """The clustering that is there already, or that the budget buys."""
         if spec.result is not None:
             return spec.result
         return spec.estimator(budget, seed, self.fixed).fit(graph, progress=spec.progress).result_
 
-    def build(self, graph: BipartiteGraph, spec: Spec, budget: Budget | None, seed: int) -> Built:
+    def build(self, graph: BipartiteGraph, spec: Spec, budget: AnyBudget | None, seed: int) -> Built:
         size, result = spec.size_for(graph), self.cluster(graph, spec, budget, seed)
         bits = bits_of(size.codebook_dtype)
         return Built.of(

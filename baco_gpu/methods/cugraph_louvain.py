@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Package
 from baco_gpu.methods.common.extras import needing
 from baco_gpu.methods.common.gpu_modularity import MAX_LEVEL, THRESHOLD, search
 from baco_gpu.methods.common.search import KnobSearch
 from baco_gpu.methods.common.sides import NEITHER
 from baco_gpu.methods.labelled import Labelled
+from baco_gpu.methods.method import Package
 
 
 def louvain_search(graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool] = NEITHER) -> KnobSearch:

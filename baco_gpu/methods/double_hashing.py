@@ -8,6 +8,7 @@ METHOD = Labelled(
     family="hashing",
     shared="every node draws two rows, and is their mean",
     source="GraphHash, arXiv 2412.17245",
+    by_side=True,
     solver=lambda graph, seed: lambda rows: hashed(graph, rows, seed, double=True),
     second_rows=True,
 )

@@ -7,19 +7,20 @@ from collections.abc import Callable
 import numpy as np
 
 from baco_gpu.clustering.result import NO_LABEL, Assignment
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Package
 from baco_gpu.methods.common.hashing import hashed_secondary
 from baco_gpu.methods.common.sides import Sides
 from baco_gpu.methods.labelled import Labelled
 from baco_gpu.methods.louvain import louvain_search
+from baco_gpu.methods.method import Package
 
 
-def double_graph_hash(graph: BipartiteGraph, seed: int) -> Callable[[int], Sides]:
+def double_graph_hash(graph: BipartiteGraph, seed: int) -> Callable[[Target], Sides]:
     """DoubleGraphHash: Louvain's label and a row drawn by chance; the embedding is the mean of the two."""
     search = louvain_search(graph, seed)
 
-    def solve(rows: int) -> Sides:
+    def solve(rows: Target) -> Sides:
         generator = np.random.default_rng(seed)
         users, items = (_doubled(side.labels, generator) for side in search(rows))
         return users, items

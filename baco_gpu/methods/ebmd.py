@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common import propagation_kernels as kernels
 from baco_gpu.methods.common.passes import State, stopped_at_rows
@@ -13,7 +14,7 @@ from baco_gpu.methods.common.sides import NEITHER, Sides
 from baco_gpu.methods.labelled import Labelled
 
 
-def ebmd(graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool] = NEITHER) -> Callable[[int], Sides]:
+def ebmd(graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool] = NEITHER) -> Callable[[Target], Sides]:
     """Bipartite modularity density (Xu et al., Information Sciences 317, 2015), ascended as BACO's authors do.
 
     A node's links to a cluster count by the excess `delta` of the cluster's density over the graph's:

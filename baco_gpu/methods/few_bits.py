@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from baco_gpu.budget import Budget, TableSize, widest_integers
+from baco_gpu.budget import SIDES, AnyBudget, Budget, SideBudgets, TableSize, widest_integers
 from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Built, Spec
 from baco_gpu.methods.clustered import Clustered
+from baco_gpu.methods.method import Built, Spec
 from baco_gpu.methods.product_plan import plan_product
 from baco_gpu.precision import BITS, FLOAT, bits_of
-from baco_gpu.tables.base import EmbeddingTable
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.quantized import LowPrecisionEmbedding
+from baco_gpu.tables.embedding_table import EmbeddingTable
+from baco_gpu.tables.quantized import QuantizedEmbedding
 
 INTEGERS, PRODUCT_CODES, FLOATS = "integers", "product codes", "floats"
 # With fewer bits, rounding at random is noise that costs recall: of matrix factorisation on Beauty, 8 keep all of it,
@@ -50,30 +50,32 @@ class FewBits(Clustered):
     def heeds(self, parameter: str) -> bool:
         return self._may_share and super().heeds(parameter)
 
-    def check(self, spec: Spec, budget: Budget | None) -> None:
+    def check(self, spec: Spec, budget: AnyBudget | None) -> None:
+        super().check(spec, budget)
         dtype, alike = spec.codebook_dtype, self.stored == self.trained
         if (self.stored, self.trained) == (PRODUCT_CODES, INTEGERS):
             if dtype is not None:
                 check_choice("codebook_dtype", dtype, _TRAINED)
         elif not self._may_share and dtype not in (None, FLOAT):
             raise InputError(
-                f"codebook_dtype must be {FLOAT!r} for method {self.name!r}, which stores rows its own way, "
-                f"got {dtype!r}"
+                f"codebook_dtype must be {FLOAT!r} for method {self.said}, which stores rows its own way, got {dtype!r}"
             )
         if self.stored == INTEGERS and (alike or dtype is None):
             budget = self.given(budget)
             if not budget.is_share_of_bytes:
-                got = f"{budget.rows} rows" if budget.ratio is None else f"a share of the {budget.measure}"
+                got = _kind_of(budget)
                 raise InputError(
-                    f"budget must be a share of the bytes for method {self.name!r} to choose how wide its values are, "
+                    f"budget must be a share of the bytes for method {self.said} to choose how wide its values are, "
                     f"got {got}" + ("" if alike else " (or give codebook_dtype)")
                 )
 
-    def build(self, graph: BipartiteGraph, spec: Spec, budget: Budget | None, seed: int) -> Built:
+    def build(self, graph: BipartiteGraph, spec: Spec, budget: AnyBudget | None, seed: int) -> Built:
         budget, size = self.given(budget), spec.size_for(graph)
+        if isinstance(budget, SideBudgets):
+            return self._by_side(graph, spec, budget, seed)
         if self.stored == PRODUCT_CODES:
-            row_bits = bits_of(spec.codebook_dtype or _TRAINED_DTYPE) if self.trained == INTEGERS else None
-            return Built.of(plan_product(budget, size).tables(size, row_bits=row_bits), clustered=False)
+            tables = plan_product(budget, size).tables(size, row_bits=self._row_bits(spec))
+            return Built.of(tables, clustered=False)
         if self.trained == INTEGERS:
             return Built.of(_integers(budget, size), clustered=False)
         if spec.codebook_dtype is None:
@@ -83,6 +85,39 @@ class FewBits(Clustered):
         dim, bits = size.embedding_dim, bits_of(size.codebook_dtype)
         counts = (size.num_users, size.num_items)
         return Built.of([CodebookEmbedding(np.arange(count), dim, bits=bits) for count in counts], clustered=False)
+
+    def _row_bits(self, spec: Spec) -> int | None:
+        return bits_of(spec.codebook_dtype or _TRAINED_DTYPE) if self.trained == INTEGERS else None
+
+    def _by_side(self, graph: BipartiteGraph, spec: Spec, budget: SideBudgets, seed: int) -> Built:
+        """Each table as its own budget buys it: with centroids of its own, or integers of its own width."""
+        whole = spec.size_for(graph)
+        tables: dict[str, EmbeddingTable] = {}
+        left: dict[str, Budget | None] = {}
+        for side, part in self.parts(spec, budget).items():
+            size = whole.of_side(side)
+            if self.stored == PRODUCT_CODES:
+                tables[side] = plan_product(part, size).table(side, size, row_bits=self._row_bits(spec))
+            elif self.trained == INTEGERS:
+                tables[side] = _integers(part, size)[SIDES.index(side)]
+            else:
+                stored = widest_integers(part, size) if spec.codebook_dtype is None else size
+                if part.buys_own_rows(stored):
+                    own, bits = np.arange(stored.full_rows), bits_of(stored.codebook_dtype)
+                    tables[side] = CodebookEmbedding(own, stored.embedding_dim, bits=bits)
+                else:
+                    left[side], shared = part, stored.codebook_dtype  # the narrowest, on either side
+        if not left:
+            return Built({side: tables[side] for side in spec.sides}, clustered=False)
+        of_shared = SideBudgets(**{**dict.fromkeys(SIDES), **left})
+        built = super().build(graph, replace(spec, codebook_dtype=shared), of_shared, seed)
+        return built._replace(tables={side: tables.get(side, built.tables[side]) for side in spec.sides})
+
+
+def _kind_of(budget: AnyBudget) -> str:
+    if isinstance(budget, SideBudgets):
+        return " and ".join(dict.fromkeys(_kind_of(part) for part in budget.pair if part is not None))
+    return f"{budget.rows} rows" if budget.ratio is None else f"a share of the {budget.measure}"
 
 
 def _integers(budget: Budget, table: TableSize) -> Sequence[EmbeddingTable]:
@@ -97,7 +132,7 @@ def _integers(budget: Budget, table: TableSize) -> Sequence[EmbeddingTable]:
             f"{budget.ratio:g}; fewer bits are too noisy to train with, and method {COMPACT.name!r} stores less in the "
             "end"
         )
-    return [LowPrecisionEmbedding(size, table.embedding_dim, bits=bits) for size in (table.num_users, table.num_items)]
+    return [QuantizedEmbedding(size, table.embedding_dim, bits=bits) for size in (table.num_users, table.num_items)]
 
 
 QUANTIZED = FewBits(
@@ -108,6 +143,7 @@ QUANTIZED = FewBits(
     when="budgets of bytes, where integers of 16 or 8 to 2 bits are to be looked up",
     source="this project",
     fixed={"secondary": "none"},
+    by_side=True,
 )
 LOW_PRECISION = replace(
     QUANTIZED,

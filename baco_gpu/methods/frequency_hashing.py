@@ -8,5 +8,6 @@ METHOD = Labelled(
     family="hashing",
     shared="frequent nodes alone, the others draw a row",
     source="GraphHash, arXiv 2412.17245",
+    by_side=True,
     solver=lambda graph, seed: lambda rows: hashed(graph, rows, seed, frequent=FREQUENT),
 )

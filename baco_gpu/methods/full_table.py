@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from baco_gpu.budget import Budget
+from baco_gpu.budget import AnyBudget
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Built, Method, Spec
+from baco_gpu.methods.method import Built, Method, Spec
 from baco_gpu.tables.full import FullTable
 
 
@@ -14,7 +14,7 @@ from baco_gpu.tables.full import FullTable
 class Full(Method):
     """A row of floats for every user and item."""
 
-    def build(self, graph: BipartiteGraph, spec: Spec, budget: Budget | None, seed: int) -> Built:
+    def build(self, graph: BipartiteGraph, spec: Spec, budget: AnyBudget | None, seed: int) -> Built:
         size = spec.size_for(graph)
         return Built.of(
             [FullTable(count, size.embedding_dim) for count in (size.num_users, size.num_items)], clustered=False

@@ -8,6 +8,7 @@ METHOD = Labelled(
     family="hashing",
     shared="frequent nodes alone, the others draw two rows",
     source="Zhang et al., arXiv 2007.14523",
+    by_side=True,
     solver=lambda graph, seed: lambda rows: hashed(graph, rows, seed, frequent=FREQUENT, double=True),
     second_rows=True,
 )

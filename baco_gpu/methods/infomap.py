@@ -7,24 +7,30 @@ from collections.abc import Callable
 import numpy as np
 
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Package
 from baco_gpu.methods.common.extras import needing
 from baco_gpu.methods.common.sides import NEITHER, Sides, coclusters
 from baco_gpu.methods.labelled import Labelled
+from baco_gpu.methods.method import Package
+
+# What infomap's documentation advises for most analyses; the shortest description of them is taken.
+_TRIALS = 10
 
 
 def infomap_communities(
     graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool] = NEITHER
 ) -> Callable[[int], Sides]:
-    """Two-level infomap on the bipartite graph; its size is its own, and the rows asked for play no part."""
+    """Two-level infomap on the graph of users and items; its size is its own, and the rows asked for play no part.
+
+    Which nodes are items is not declared (`bipartite_start_id`): infomap would then describe the walk's visits to users
+    alone, in steps of two edges, and items, which need rows as users do, would follow.
+    """
 
     def solve(rows: int) -> Sides:
         with needing("infomap", "infomap"):
             from infomap import Infomap
         edges = graph.to_scipy().tocoo()
         # Its seed starts at 1.
-        network = Infomap(two_level=True, silent=True, seed=seed % (2**31 - 1) + 1, num_trials=1)
-        network.bipartite_start_id = graph.num_users
+        network = Infomap(two_level=True, silent=True, seed=seed % (2**31 - 1) + 1, num_trials=_TRIALS)
         network.add_links(
             list(zip(edges.row.tolist(), (edges.col + graph.num_users).tolist(), edges.data, strict=True))
         )

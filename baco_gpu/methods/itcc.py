@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse
 
 from baco_gpu.clustering.result import Assignment
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common.sides import Sides, deal_rows
 from baco_gpu.methods.common.sparse import one_hot, row_best
@@ -20,7 +21,7 @@ _TURNS = 20
 _FLOOR = 1e-6
 
 
-def information_theoretic(graph: BipartiteGraph, rows: int, seed: int) -> Sides:
+def information_theoretic(graph: BipartiteGraph, rows: Target, seed: int) -> Sides:
     """Users and items in turns take the cluster whose distribution over the other side's clusters is nearest.
 
     Clusters start at random. One that loses all members gets a node that fits its own worst.
@@ -77,5 +78,6 @@ METHOD = Labelled(
     family="information",
     shared="clusters that lose least mutual information, users and items apart",
     source="Dhillon et al., KDD 2003",
+    by_side=True,
     solver=lambda graph, seed: lambda rows: information_theoretic(graph, rows, seed),
 )

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
-from baco_gpu.budget import Budget, Reach, TableSize, solve_within
+from baco_gpu.budget import AnyBudget, Reach, SideBudgets, TableSize, solve_within, solve_within_sides
 from baco_gpu.clustering.solve.parameters import SECONDARY
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Built, Method, Spec
-from baco_gpu.methods.common.sides import Sides, rows_of, secondary_indices_of
+from baco_gpu.methods.common.sides import Sides
+from baco_gpu.methods.method import Built, Method, Spec
 from baco_gpu.methods.reassign import Reassign, ReassignCallback
 from baco_gpu.methods.residual_plan import NOBODY
 from baco_gpu.precision import bits_of
-from baco_gpu.tables.base import EmbeddingTable
+from baco_gpu.tables.embedding_table import EmbeddingTable
 
 # From a graph, a seed and, where users and items share labels, the sides that shall have secondary clusters, to a
-# function of the codebook rows. What does not depend on the rows is done once: a budget with secondary clusters takes
-# several numbers of rows.
-Solver = Callable[..., Callable[[int], Sides]]
+# function of the codebook rows, a `Target`: of all; of one side, for a model that has one table; or, where the method
+# is `by_side`, of each. What does not depend on the rows is done once: a budget with secondary clusters takes several
+# numbers of rows.
+Solver = Callable[..., Callable[[Any], Sides]]
 
 
 def sides_of(secondary: str | None) -> tuple[bool, bool]:
@@ -32,7 +34,7 @@ def check_sides(method: Method, setting: str) -> None:
     """Raise InputError unless the setting names sides."""
     if setting not in SECONDARY:
         raise InputError(
-            f"method {method.name!r} must be followed by one of :{', :'.join(SECONDARY)}, "
+            f"method {method.said} must be followed by one of :{', :'.join(SECONDARY)}, "
             f"got {f'{method.name}:{setting}'!r}"
         )
 
@@ -67,8 +69,10 @@ class Labelled(Method):
         check_sides(self, setting)
         return replace(self, name=f"{self.name}:{setting}", secondary=setting)
 
-    def build(self, graph: BipartiteGraph, spec: Spec, budget: Budget | None, seed: int) -> Built:
+    def build(self, graph: BipartiteGraph, spec: Spec, budget: AnyBudget | None, seed: int) -> Built:
         size = spec.size_for(graph)
+        if isinstance(budget, SideBudgets):
+            budget = SideBudgets(**{"users": None, "items": None, **self.parts(spec, budget)})
         made = self.tables(self.assign(graph, budget, size, seed), size)
         if self.reassign is None:
             return Built.of(made)
@@ -78,7 +82,7 @@ class Labelled(Method):
         """The tables of users and items with these labels."""
         return NOBODY.tables(sides, size.embedding_dim, bits=bits_of(size.codebook_dtype))
 
-    def assign(self, graph: BipartiteGraph, budget: Budget | None, table: TableSize, seed: int) -> Sides:
+    def assign(self, graph: BipartiteGraph, budget: AnyBudget | None, table: TableSize, seed: int) -> Sides:
         """The labels that meet the budget; a method that chooses its own size takes none.
 
         Raises
@@ -93,13 +97,22 @@ class Labelled(Method):
         solve = self.solver(graph, seed) if self.secondary is None else self.solver(graph, seed, wanted)
 
         sizes = (graph.num_users, graph.num_items)
-        weights = self.weights * sum(sizes)
-
-        def counted(rows: int) -> tuple[Sides, int, int]:
-            sides = solve(rows)
-            return sides, rows_of(sides), secondary_indices_of(sides) + weights
-
+        weights = [self.weights * size for size in sizes]
         second = (True, True) if self.second_rows else wanted
-        slots = sum(size for size, side in zip(sizes, second, strict=True) if side) + weights
-        reach = Reach(sum(size > 0 for size in sizes), table.full_rows, slots, slots)
-        return solve_within(budget, table, reach, counted)
+        slots = [size * side + extra for size, side, extra in zip(sizes, second, weights, strict=True)]
+        users, items = (Reach(min(size, 1), size, slot, slot) for size, slot in zip(sizes, slots, strict=True))
+
+        def counted(rows: Target) -> tuple[Sides, tuple[int, int], tuple[int, int]]:
+            sides = solve(rows)
+            indices = [side.secondary_indices + extra for side, extra in zip(sides, weights, strict=True)]
+            return sides, (sides[0].rows, sides[1].rows), (indices[0], indices[1])
+
+        if isinstance(budget, SideBudgets):
+            return solve_within_sides(budget, table, (users, items), counted)
+
+        def counted_in_all(rows: int) -> tuple[Sides, int, int]:
+            sides, counts, indices = counted(rows)
+            return sides, sum(counts), sum(indices)
+
+        reach = Reach(*map(sum, zip(users, items, strict=True)))
+        return solve_within(budget, table, reach, counted_in_all)

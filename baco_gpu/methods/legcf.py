@@ -22,16 +22,17 @@ import scipy.sparse
 
 from baco_gpu.budget import TableSize
 from baco_gpu.clustering.result import NO_LABEL, Assignment
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.data.normalised import inverse_root, normalised
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Package
 from baco_gpu.methods.common.extras import needing
 from baco_gpu.methods.common.search import KnobSearch
 from baco_gpu.methods.common.sides import Sides, coclusters
 from baco_gpu.methods.labelled import Labelled
+from baco_gpu.methods.method import Package
 from baco_gpu.methods.reassign import SharedRows
 from baco_gpu.precision import bits_of
-from baco_gpu.tables.base import EmbeddingTable
+from baco_gpu.tables.embedding_table import EmbeddingTable
 from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 
 # The authors' weight of a part's row, the rest being that of the one drawn, and their layers on Gowalla.
@@ -40,7 +41,7 @@ _LAYERS = 3
 _BLOCK = 1 << 23  # weights that are there at a time
 
 
-def metis_pairs(graph: BipartiteGraph, seed: int) -> Callable[[int], Sides]:
+def metis_pairs(graph: BipartiteGraph, seed: int) -> Callable[[Target], Sides]:
     """METIS at the number of parts that a number of rows asks for, and a second row drawn for every node.
 
     Raises
@@ -49,10 +50,10 @@ def metis_pairs(graph: BipartiteGraph, seed: int) -> Callable[[int], Sides]:
         If pymetis is not installed.
     """
     parts = KnobSearch(
-        "legcf", lambda knob: _parts(graph, round(knob), seed), 1, max(graph.num_users + graph.num_items, 1)
+        "legcf", lambda knob: metis_parts(graph, round(knob), seed), 1, max(graph.num_users + graph.num_items, 1)
     )
 
-    def solve(rows: int) -> Sides:
+    def solve(rows: Target) -> Sides:
         generator = np.random.default_rng(seed)
         users, items = (_with_another(side.labels, generator) for side in parts(rows))
         return users, items
@@ -74,7 +75,8 @@ def solve_assignments(
     ]
 
 
-def _parts(graph: BipartiteGraph, count: int, seed: int) -> Sides:
+def metis_parts(graph: BipartiteGraph, count: int, seed: int) -> Sides:
+    """Users and items as METIS cuts the graph into so many parts; nodes without an edge are one part more."""
     with needing("pymetis", "legcf"):
         import pymetis
     edges = graph.to_scipy()
@@ -83,7 +85,8 @@ def _parts(graph: BipartiteGraph, count: int, seed: int) -> Sides:
     if count > 1 and both.nnz:
         options = pymetis.Options(seed=seed % 2**31)
         adjacency = pymetis.CSRAdjacency(both.indptr.astype(np.int64), both.indices.astype(np.int64))
-        labels = np.array(pymetis.part_graph(count, adjacency, options=options).vertex_part)
+        # Not in `count` parts at once, as by default: of many parts that leaves up to half without a node.
+        labels = np.array(pymetis.part_graph(count, adjacency, recursive=True, options=options).vertex_part)
     return coclusters(graph, (labels[: graph.num_users], labels[graph.num_users :]))
 
 
@@ -122,16 +125,18 @@ def _propagated(graph: BipartiteGraph, sides: Sequence[SharedRows]) -> tuple[lis
         layer = whole @ layer
         mean += layer
     mean /= _LAYERS + 1
-    ends = np.cumsum([*(len(side.codes) for side in sides), *(len(side.codebook) for side in sides)])
+    ends = np.cumsum([*(len(side.assignments) for side in sides), *(len(side.codebook) for side in sides)])
     parts = np.split(mean, ends[:-1])
     return parts[:2], parts[2:]
 
 
 def _assignment(side: SharedRows) -> scipy.sparse.coo_array:
     """The weights as a matrix of ids by rows."""
-    ids = np.tile(np.arange(len(side.codes)), 2)
-    rows = np.concatenate([side.codes, side.secondary])
-    return scipy.sparse.coo_array((side.shares.T.ravel(), (ids, rows)), shape=(len(side.codes), len(side.codebook)))
+    ids = np.tile(np.arange(len(side.assignments)), 2)
+    rows = np.concatenate([side.assignments, side.secondary])
+    return scipy.sparse.coo_array(
+        (side.shares.T.ravel(), (ids, rows)), shape=(len(side.assignments), len(side.codebook))
+    )
 
 
 def _two_greatest(ids: np.ndarray, inverse: np.ndarray) -> dict[str, np.ndarray]:
@@ -147,7 +152,7 @@ def _two_greatest(ids: np.ndarray, inverse: np.ndarray) -> dict[str, np.ndarray]
             places[start : start + step, rank] = best
             values[start : start + step, rank] = weights[every, best]
             weights[every, best] = -np.inf
-    return {"codes": places[:, 0], "secondary": places[:, 1], "shares": np.maximum(values, 0.0)}
+    return {"assignments": places[:, 0], "secondary": places[:, 1], "shares": np.maximum(values, 0.0)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Package
 from baco_gpu.methods.common.extras import needing
 from baco_gpu.methods.common.modularity import ModularityClustering, run, search
 from baco_gpu.methods.common.search import KnobSearch
 from baco_gpu.methods.common.sides import NEITHER
 from baco_gpu.methods.labelled import Labelled
+from baco_gpu.methods.method import Package
 
 
 def leiden(graph: BipartiteGraph, resolution: float, seed: int) -> ModularityClustering:

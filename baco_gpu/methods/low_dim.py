@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from baco_gpu.budget import Budget, TableSize
+from baco_gpu.budget import AnyBudget, Budget, SideBudgets, TableSize
 from baco_gpu.errors import UnreachableBudgetError
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.base import Built, Method, Spec
+from baco_gpu.methods.method import Built, Method, Spec
 from baco_gpu.tables.full import FullTable
 
 
@@ -16,9 +16,13 @@ from baco_gpu.tables.full import FullTable
 class LowDim(Method):
     """A row for every user and item, of as many dimensions as the budget allows."""
 
-    def build(self, graph: BipartiteGraph, spec: Spec, budget: Budget | None, seed: int) -> Built:
-        size = spec.size_for(graph)
-        width = _width_within(self.given(budget), size)
+    def build(self, graph: BipartiteGraph, spec: Spec, budget: AnyBudget | None, seed: int) -> Built:
+        size, given = spec.size_for(graph), self.given(budget)
+        if isinstance(given, SideBudgets):  # of the one table that there is
+            ((side, part),) = self.parts(spec, budget).items()
+            width = _width_within(part, size.of_side(side))
+        else:
+            width = _width_within(given, size)
         return Built.of([FullTable(count, width) for count in (size.num_users, size.num_items)], clustered=False)
 
 

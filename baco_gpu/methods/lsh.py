@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse
 
 from baco_gpu.clustering.result import Assignment
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common.sides import Sides, deal_rows
 from baco_gpu.methods.labelled import Labelled
@@ -16,7 +17,7 @@ from baco_gpu.methods.labelled import Labelled
 _HYPERPLANES = 64
 
 
-def locality_sensitive_hashing(graph: BipartiteGraph, rows: int, seed: int) -> Sides:
+def locality_sensitive_hashing(graph: BipartiteGraph, rows: Target, seed: int) -> Sides:
     """Buckets of each side: as many as its share of the rows, fewer where that many nodes do not differ."""
     matrix = graph.to_scipy()
     shares = deal_rows((graph.num_users, graph.num_items), rows)
@@ -50,5 +51,6 @@ METHOD = Labelled(
     family="hashing",
     shared="nodes on the same side of random hyperplanes",
     source="GraphHash, arXiv 2412.17245",
+    by_side=True,
     solver=lambda graph, seed: lambda rows: locality_sensitive_hashing(graph, rows, seed),
 )

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baco_gpu.budget import INDEX_BYTES, Budget, TableSize
+from baco_gpu.budget import INDEX_BYTES, SIDES, Budget, SideBudgets, TableSize, budget_of
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError, UnreachableBudgetError
-from baco_gpu.precision import NUMBER_BITS, ProductFormat
-from baco_gpu.tables.base import encode
+from baco_gpu.precision import CODE_BITS, ProductFormat
+from baco_gpu.tables.embedding_table import encode
 from baco_gpu.tables.product import ProductCodebookEmbedding
 
 # With four dimensions and more, numbers of 16 bits are used up by these and signs; more take longer to find.
@@ -31,7 +31,7 @@ class ProductPlan(NamedTuple):
 
     subspaces: int
     centroids: int
-    number_bits: int
+    code_bits: int
 
     def form(self, table: TableSize) -> ProductFormat:
         return ProductFormat(table.embedding_dim, *self)
@@ -49,28 +49,30 @@ class ProductPlan(NamedTuple):
 
     def _code_bytes(self, table: TableSize) -> tuple[int, int]:
         """Of users and of items."""
-        row = self.subspaces * self.number_bits // 8
+        row = self.subspaces * self.code_bits // 8
         return table.num_users * row, table.num_items * (row + 1)
 
     def tables(self, table: TableSize, **options: Any) -> tuple[ProductCodebookEmbedding, ProductCodebookEmbedding]:
         """Tables of users and items, of the same centroids, with these options of `CodebookEmbedding`."""
-        cut = self._asdict()
-        users, items = (
-            ProductCodebookEmbedding(np.arange(size), table.embedding_dim, **cut, lengths=lengths, **options)
-            for size, lengths in ((table.num_users, False), (table.num_items, True))
-        )
+        users, items = (self.table(side, table, **options) for side in SIDES)
         items.centroids = users.centroids
         return users, items
+
+    def table(self, side: str, table: TableSize, **options: Any) -> ProductCodebookEmbedding:
+        """The table of users or of items, of centroids of its own."""
+        size, lengths = (table.num_users, False) if side == "users" else (table.num_items, True)
+        cut = self._asdict()
+        return ProductCodebookEmbedding(np.arange(size), table.embedding_dim, **cut, lengths=lengths, **options)
 
 
 @torch.no_grad()
 def encode_pretrained(
-    users: Tensor, items: Tensor, budget: float | int = 0.25, *, budget_measure: str = "parameters", seed: int = 0
+    users: Tensor, items: Tensor, budget: Any = 0.25, *, budget_measure: str = "parameters", seed: int = 0
 ) -> tuple[ProductCodebookEmbedding, ProductCodebookEmbedding]:
     """Product codes of a trained pair of tables whose scores are inner products, as fine as a budget has room for.
 
     Both are turned alike first, so that rows are others and their inner products about the same. Train them on if you
-    can, with `reassign` before every epoch, and then let go of the floats behind the codes: `drop_floats`.
+    can, with `reassign` before every epoch, and then let go of the floats that codes stand for: `drop_latent_weight`.
 
     Parameters
     ----------
@@ -97,11 +99,20 @@ def encode_pretrained(
         if not table.isfinite().all():
             raise InputError(f"{name} must be finite, got NaN or infinity")
     size = TableSize(len(users), len(items), users.shape[1], users.element_size())
-    modules = plan_product(Budget.of(budget, budget_measure), size).tables(size, dtype=users.dtype, device=users.device)
+    options = dict[str, Any](dtype=users.dtype, device=users.device)
+    given, modules = budget_of(budget, budget_measure), []
+    if isinstance(given, SideBudgets):
+        for side, part in zip(SIDES, given.pair, strict=True):
+            if part is None:
+                raise InputError(f"budget of {side} must be a number, got None")
+            table_size = size.of_side(side)
+            modules.append(plan_product(part, table_size).table(side, table_size, **options))
+    else:
+        modules += plan_product(given, size).tables(size, **options)
     for module, table in zip(modules, (users, items), strict=True):
         module.codebook.copy_(table)
     encode(modules, seed)
-    return modules
+    return modules[0], modules[1]
 
 
 def plan_product(budget: Budget, table: TableSize) -> ProductPlan:
@@ -125,26 +136,26 @@ def plan_product(budget: Budget, table: TableSize) -> ProductPlan:
     def cost(plan: ProductPlan) -> int:
         return plan.bytes(table) if of_bytes else plan.parameters(table)
 
-    def affordable(subspaces: int, number_bits: int) -> list[ProductPlan]:
+    def affordable(subspaces: int, code_bits: int) -> list[ProductPlan]:
         pieces = table.full_rows * subspaces
-        counts = range(2, min(MOST_PLANNED, 1 << number_bits, pieces) + 1)
+        counts = range(2, min(MOST_PLANNED, 1 << code_bits, pieces) + 1)
         most_centroids = 1 + bisect.bisect_right(
-            counts, most, key=lambda count: cost(ProductPlan(subspaces, count, number_bits))
+            counts, most, key=lambda count: cost(ProductPlan(subspaces, count, code_bits))
         )
         # Fewer than that are worth more where they leave a bit for one more sign.
         powers = (1 << power for power in range(1, most_centroids.bit_length()))
-        return [ProductPlan(subspaces, count, number_bits) for count in (*powers, most_centroids) if count >= 2]
+        return [ProductPlan(subspaces, count, code_bits) for count in (*powers, most_centroids) if count >= 2]
 
     plans = [
         plan
-        for number_bits in NUMBER_BITS
-        for subspaces in range(1, max(1, ENOUGH_BITS * table.embedding_dim // number_bits) + 1)
-        for plan in affordable(subspaces, number_bits)
+        for code_bits in CODE_BITS
+        for subspaces in range(1, max(1, ENOUGH_BITS * table.embedding_dim // code_bits) + 1)
+        for plan in affordable(subspaces, code_bits)
     ]
     if not plans:
-        least = cost(ProductPlan(1, 2, NUMBER_BITS[0]))
+        least = cost(ProductPlan(1, 2, CODE_BITS[0]))
         raise UnreachableBudgetError(
             f"budget must buy two centroids, a number for every row and the lengths of items, at least {least} "
             f"{budget.measure}, got {math.floor(most)}"
         )
-    return min(plans, key=lambda plan: (plan.form(table).error, -plan.centroids, plan.number_bits))
+    return min(plans, key=lambda plan: (plan.form(table).error, -plan.centroids, plan.code_bits))

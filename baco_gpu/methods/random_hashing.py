@@ -9,5 +9,6 @@ METHOD = Labelled(
     shared="nodes that draw the same row",
     when="as the floor that sharing by data has to beat",
     source="GraphHash, arXiv 2412.17245",
+    by_side=True,
     solver=lambda graph, seed: lambda rows: hashed(graph, rows, seed),
 )

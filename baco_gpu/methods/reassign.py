@@ -1,4 +1,4 @@
-"""Methods that learn their groups: new codes and codebooks between epochs, in place."""
+"""Methods that learn their groups: new assignments and codebooks between epochs, in place."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.training.callbacks import Callback
-from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.settings import EpochRecord
+from baco_gpu.training.training_run import TrainingRun
 
 # Further and further apart: groups must settle for long trainings, and short ones must see some.
 EPOCHS = (1, 2, 4, 8, 16, 32)
@@ -26,19 +26,19 @@ class SharedRows(NamedTuple):
     Attributes
     ----------
     codebook : floats of shape (rows, dim)
-    codes, secondary : integers of shape (ids,), rows of the codebook; the two of an id differ
+    assignments, secondary : integers of shape (ids,), rows of the codebook; the two of an id differ
     shares : floats of shape (ids, 2), the weights of the two
     """
 
     codebook: np.ndarray
-    codes: np.ndarray
+    assignments: np.ndarray
     secondary: np.ndarray
     shares: np.ndarray
 
     @property
     def table(self) -> np.ndarray:
         """The expanded table, (ids, dim)."""
-        return self.shares[:, :1] * self.codebook[self.codes] + self.shares[:, 1:] * self.codebook[self.secondary]
+        return self.shares[:, :1] * self.codebook[self.assignments] + self.shares[:, 1:] * self.codebook[self.secondary]
 
 
 # What both sides become, of the same shapes; a codebook that is handed on as it came keeps its optimiser's state.
@@ -46,7 +46,7 @@ Reassign = Callable[[BipartiteGraph, Sequence[SharedRows], np.random.Generator],
 
 
 class ReassignCallback(Callback):
-    """Gives both tables new codes between epochs and, where the method makes new rows too, Adam a new start.
+    """Gives both tables new assignments between epochs and, where the method makes new rows too, Adam a new start.
 
     A run's last epoch is left as it was trained. What is drawn depends on the seed and the epoch alone.
 
@@ -89,7 +89,7 @@ def _has_converged(run: TrainingRun) -> bool:
 
 def _read(table: CodebookEmbedding) -> SharedRows:
     assert table.secondary is not None
-    parts = (table.codebook, table.codes, table.secondary, table.pair_shares())
+    parts = (table.codebook, table.assignments, table.secondary, table.pair_shares())
     return SharedRows(*(part.detach().cpu().numpy() for part in parts))
 
 
@@ -97,6 +97,6 @@ def _read(table: CodebookEmbedding) -> SharedRows:
 def _write(table: CodebookEmbedding, made: SharedRows) -> None:
     assert table.secondary is not None
     table.codebook.copy_(torch.as_tensor(made.codebook))
-    table.codes.copy_(torch.as_tensor(made.codes))
+    table.assignments.copy_(torch.as_tensor(made.assignments))
     table.secondary.copy_(torch.as_tensor(made.secondary))
     table.set_pair_shares(torch.as_tensor(made.shares))

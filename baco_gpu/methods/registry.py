@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import replace
 
 from baco_gpu.errors import InputError
 from baco_gpu.methods import (
@@ -11,6 +11,7 @@ from baco_gpu.methods import (
     baco_multilevel,
     baco_residual,
     bimlpa,
+    bisecting,
     brim,
     cce,
     cugraph_leiden,
@@ -34,7 +35,8 @@ from baco_gpu.methods import (
     spectral_bi,
     spectral_co,
 )
-from baco_gpu.methods.base import Method
+from baco_gpu.methods.method import Method
+from baco_gpu.renaming import warn_renamed
 
 METHODS: tuple[Method, ...] = (
     full_table.METHOD,
@@ -46,6 +48,7 @@ METHODS: tuple[Method, ...] = (
     baco_residual.METHOD,
     baco_multilevel.METHOD,
     baco.METHOD,
+    bisecting.METHOD,
     low_dim.METHOD,
     random_hashing.METHOD,
     frequency_hashing.METHOD,
@@ -92,14 +95,15 @@ def find_method(name: str) -> Method:
     """
     current = current_name(name)
     if current != name:
-        warnings.warn(f"method {name!r} is called {current!r} now: write that", FutureWarning, stacklevel=2)
+        warn_renamed(f"method {name!r}", repr(current))
     known = dict(zip(NAMES, METHODS, strict=True))
-    if current in known:
-        return known[current]
     base, _, setting = str(current).partition(":")
+    asked = "" if current == name else name
+    if current in known:
+        return replace(known[current], asked=asked) if asked else known[current]
     if base not in known:
         raise InputError(f"method must be one of {', '.join(NAMES)} (baco methods describes them), got {name!r}")
-    return known[base].with_setting(setting)
+    return replace(known[base], asked=asked).with_setting(setting)
 
 
 def current_name(name: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from baco_gpu.budget import INDEX_BYTES, Budget, TableSize
+from baco_gpu.budget import INDEX_BYTES, SIDES, Budget, TableSize
 from baco_gpu.clustering.result import Assignment
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.tables.codebook import CodebookEmbedding
@@ -81,10 +82,18 @@ class ResidualPlan(NamedTuple):
 NOBODY = ResidualPlan(0, np.empty(0, np.int64), np.empty(0, np.int64))
 
 
-def plan_residuals(graph: BipartiteGraph, table: TableSize, budget: Budget) -> ResidualPlan:
-    """Residuals for every id of `MIN_INTERACTIONS` or more: of an eighth of the width or, where these would take more
-    than half of the budget, of the greatest rank that does not."""
-    users, items = (np.flatnonzero(degrees >= MIN_INTERACTIONS) for degrees in (graph.user_degrees, graph.item_degrees))
+def plan_residuals(
+    graph: BipartiteGraph, table: TableSize, budget: Budget, sides: Sequence[str] = SIDES
+) -> ResidualPlan:
+    """Residuals for every id of `MIN_INTERACTIONS` or more, of these sides.
+
+    They are of an eighth of the width or, where these would take more than half of the budget, of the greatest rank
+    that does not.
+    """
+    users, items = (
+        np.flatnonzero(degrees >= MIN_INTERACTIONS) if side in sides else np.empty(0, np.int64)
+        for side, degrees in zip(SIDES, (graph.user_degrees, graph.item_degrees), strict=True)
+    )
     for rank in range(max(1, int(table.embedding_dim * RANK_SHARE)), 0, -1):
         plan = ResidualPlan(rank, users, items)
         cost, most = _cost_and_most(plan, table, budget)

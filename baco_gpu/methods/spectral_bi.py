@@ -5,31 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import scipy.sparse
 
 from baco_gpu.clustering.result import Assignment
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common.kmeans import k_means
 from baco_gpu.methods.common.sides import Sides, deal_rows
-from baco_gpu.methods.common.spectral import inverse_roots, scaled_by, singular_vectors
+from baco_gpu.methods.common.singular_vectors import inverse_roots, scaled_by, singular_vectors
 from baco_gpu.methods.labelled import Labelled
 
-_BISTOCHASTIC_STEPS = 100
-_BISTOCHASTIC_CHANGE = 1e-5
-_BEST_VECTORS = 3
+_VECTORS = 3
 
 
-def spectral_biclustering(graph: BipartiteGraph, seed: int) -> Callable[[int], Sides]:
-    """Kluger et al. (Genome Research 13, 2003): users and items clustered apart, in a bistochastic checkerboard.
+def spectral_biclustering(graph: BipartiteGraph, seed: int) -> Callable[[Target], Sides]:
+    """Kluger et al. (Genome Research 13, 2003): users and items clustered apart, in a checkerboard.
+
+    Rows and columns are scaled once by the roots of their sums, the first of the normalisations of the paper. That is
+    what scikit-learn's class does to every sparse matrix, by its default too, which is called bistochastic: scaling on
+    until all sums are equal leaves singular vectors of few users and items, and clusters that say much less.
 
     Of several singular vectors scikit-learn picks those nearest to piecewise constant ones; with thousands of pieces
     every vector is, so the leading ones are taken.
     """
     matrix = graph.to_scipy()
-    left, right = singular_vectors(_bistochastic(matrix), 1 + _BEST_VECTORS, seed)
+    scaled = scaled_by(matrix, *(inverse_roots(matrix.sum(axis=axis)) for axis in (1, 0)))
+    left, right = singular_vectors(scaled, 1 + _VECTORS, seed)
     points = (matrix @ right[:, 1:], matrix.T @ left[:, 1:])
 
-    def solve(rows: int) -> Sides:
+    def solve(rows: Target) -> Sides:
         shares = deal_rows((graph.num_users, graph.num_items), rows)
         users, items = (
             Assignment(k_means(side, share, seed).astype(np.int32)) for side, share in zip(points, shares, strict=True)
@@ -39,21 +42,11 @@ def spectral_biclustering(graph: BipartiteGraph, seed: int) -> Callable[[int], S
     return solve
 
 
-def _bistochastic(matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
-    """The matrix with rows, and columns, scaled until all of a side have the same sum."""
-    scaled = matrix
-    for _ in range(_BISTOCHASTIC_STEPS):
-        before = scaled.data
-        scaled = scaled_by(scaled, *(inverse_roots(scaled.sum(axis=axis)) for axis in (1, 0)))
-        if np.linalg.norm(scaled.data - before) < _BISTOCHASTIC_CHANGE:
-            break
-    return scaled
-
-
 METHOD = Labelled(
     name="spectral-bi",
     family="spectral",
     shared="clusters of k-means on singular vectors, users and items apart",
     source="Kluger et al., Genome Research 13, 2003",
+    by_side=True,
     solver=spectral_biclustering,
 )

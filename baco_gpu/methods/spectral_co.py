@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common.kmeans import k_means
-from baco_gpu.methods.common.sides import NEITHER, Sides, coclusters, rows_of
-from baco_gpu.methods.common.spectral import inverse_roots, scaled_by, singular_vectors
+from baco_gpu.methods.common.sides import NEITHER, Sides, coclusters, number_of, rows_of
+from baco_gpu.methods.common.singular_vectors import inverse_roots, scaled_by, singular_vectors
 from baco_gpu.methods.labelled import Labelled
 
 _ATTEMPTS = 6
@@ -19,7 +20,7 @@ _TOLERANCE = 0.01
 
 def spectral_coclustering(
     graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool] = NEITHER
-) -> Callable[[int], Sides]:
+) -> Callable[[Target], Sides]:
     """Dhillon (KDD 2001): users and items clustered together, by the singular vectors of D_U^-1/2 B D_I^-1/2."""
     matrix = graph.to_scipy()
     scales = [inverse_roots(matrix.sum(axis=axis)) for axis in (1, 0)]
@@ -37,15 +38,17 @@ def spectral_coclustering(
             known[clusters] = coclusters(graph, (labels[: graph.num_users], labels[graph.num_users :]), secondary)
         return known[clusters]
 
-    def solve(rows: int) -> Sides:
+    def solve(target: Target) -> Sides:
         """A cluster has users, items or both: from rows / 2 clusters upward, until the rows are met from below."""
+        rows = number_of(target)
         clusters, tried = max(rows // 2, 1), {}
         for _ in range(_ATTEMPTS):
             sides = clustered(clusters)
-            tried[rows_of(sides)] = sides
-            if rows * (1 - _TOLERANCE) <= rows_of(sides) <= rows:
+            count = rows_of(sides, target)
+            tried[count] = sides
+            if rows * (1 - _TOLERANCE) <= count <= rows:
                 break
-            clusters = max(int(clusters * rows * (1 - _TOLERANCE / 2) / rows_of(sides)), 1)
+            clusters = max(int(clusters * rows * (1 - _TOLERANCE / 2) / count), 1)
         return tried[max((used for used in tried if used <= rows), default=min(tried))]
 
     return solve

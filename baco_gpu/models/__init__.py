@@ -7,7 +7,10 @@ import importlib
 import pkgutil
 
 from baco_gpu.models.adjacency import BipartiteAdjacency
-from baco_gpu.models.base import (
+from baco_gpu.models.lightgcn import LightGCN
+from baco_gpu.models.losses import BatchRows, Objective
+from baco_gpu.models.matrix_factorization import MatrixFactorization
+from baco_gpu.models.recommender import (
     MODELS,
     NoOptions,
     Recommender,
@@ -19,9 +22,6 @@ from baco_gpu.models.base import (
     model_options,
     option,
 )
-from baco_gpu.models.lightgcn import LightGCN
-from baco_gpu.models.losses import BatchRows, Objective
-from baco_gpu.models.matrix_factorization import MatrixFactorization
 from baco_gpu.models.sampling import TripleSampler
 
 for _file in pkgutil.iter_modules(__path__):

@@ -18,7 +18,7 @@ from baco_gpu.ops.segments import add_by_row_
 from baco_gpu.ops.sparse_product import SparseRows
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """The adjacency of both sides: `R` by users, and its transpose by items.
 
     Means over layers are taken by Horner's rule, `S = E + A S`, so that no layer is kept. The mean's factor goes into
@@ -107,7 +107,7 @@ class BipartiteAdjacency(nn.Module):
         users, items : floating tensors of shape (num_users, dim) and (num_items, dim)
         num_layers : int, at least 0
         """
-        averaged: tuple[Tensor, Tensor] = _AveragedPropagation.apply(users, items, self._neighbours(), num_layers)
+        averaged: tuple[Tensor, Tensor] = _AveragedPropagation.apply(users, items, self._neighbors(), num_layers)
         return averaged
 
     def propagate_rows(
@@ -129,13 +129,13 @@ class BipartiteAdjacency(nn.Module):
         (*item_rows.shape, dim). Differentiable once.
         """
         rows: tuple[Tensor, Tensor, Tensor, Tensor] = _PropagatedRows.apply(
-            users, items, self._neighbours(), num_layers, user_rows, item_rows
+            users, items, self._neighbors(), num_layers, user_rows, item_rows
         )
         return rows
 
-    def _neighbours(self) -> Neighbours:
+    def _neighbors(self) -> Neighbors:
         sides = ([self.get_buffer(f"{side}_{part}") for part in SparseRows._fields] for side in ("user", "item"))
-        return Neighbours(*(SparseRows(*parts) for parts in sides))
+        return Neighbors(*(SparseRows(*parts) for parts in sides))
 
     def extra_repr(self) -> str:
         return f"{self.num_users} users, {self.num_items} items, {self.get_buffer('user_values').numel()} entries"
@@ -145,15 +145,13 @@ class _AveragedPropagation(torch.autograd.Function):
     """The polynomial of a symmetric matrix is symmetric: its backward is itself, applied to the gradients."""
 
     @staticmethod
-    def forward(
-        ctx: Any, users: Tensor, items: Tensor, neighbours: Neighbours, num_layers: int
-    ) -> tuple[Tensor, Tensor]:
-        ctx.neighbours, ctx.num_layers = neighbours, num_layers
-        return neighbours.averaged(users, items, num_layers)
+    def forward(ctx: Any, users: Tensor, items: Tensor, neighbors: Neighbors, num_layers: int) -> tuple[Tensor, Tensor]:
+        ctx.neighbors, ctx.num_layers = neighbors, num_layers
+        return neighbors.averaged(users, items, num_layers)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        users, items = _AveragedPropagation.apply(grads[0], grads[1], ctx.neighbours, ctx.num_layers)
+        users, items = _AveragedPropagation.apply(grads[0], grads[1], ctx.neighbors, ctx.num_layers)
         return users, items, None, None
 
 
@@ -163,14 +161,14 @@ class _PropagatedRows(torch.autograd.Function):
         ctx: Any,
         users: Tensor,
         items: Tensor,
-        neighbours: Neighbours,
+        neighbors: Neighbors,
         num_layers: int,
         user_rows: Tensor,
         item_rows: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ctx.save_for_backward(user_rows, item_rows)
-        ctx.neighbours, ctx.num_layers, ctx.sizes = neighbours, num_layers, (users.shape, items.shape)
-        return neighbours.averaged_at(users, items, num_layers, user_rows, item_rows)
+        ctx.neighbors, ctx.num_layers, ctx.sizes = neighbors, num_layers, (users.shape, items.shape)
+        return neighbors.averaged_at(users, items, num_layers, user_rows, item_rows)
 
     @staticmethod
     @once_differentiable
@@ -179,7 +177,7 @@ class _PropagatedRows(torch.autograd.Function):
         terms = [grad.reshape(-1, grad.shape[-1]) for grad in grads]
         sides = range(2)
         scattered = [add_by_row_(terms[side].new_zeros(ctx.sizes[side]), terms[side], rows[side]) for side in sides]
-        tables = ctx.neighbours.averaged(scattered[0], scattered[1], ctx.num_layers)
+        tables = ctx.neighbors.averaged(scattered[0], scattered[1], ctx.num_layers)
         users, items = (add_by_row_(tables[side], terms[2 + side], rows[side]) for side in sides)
         return users, items, None, None, None, None
 

@@ -12,9 +12,9 @@ from baco_gpu.checks import check_integer
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.models.adjacency import BipartiteAdjacency
-from baco_gpu.models.base import ITEMS, USERS, Table, option
 from baco_gpu.models.losses import BatchRows
 from baco_gpu.models.pairs import PairModel
+from baco_gpu.models.recommender import ITEMS, USERS, Table, option
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class LightGCN(PairModel, name="lightgcn"):
         return BatchRows(*self.adjacency.propagate_rows(*tables, self.num_layers, users, items))
 
     def softmax_decay(self, density: float) -> float:
-        """High where interactions are few, as rows are taken from the neighbours, too.
+        """High where interactions are few, as rows are taken from the neighbors, too.
 
         Of full tables validation recall on Beauty, Gowalla and MovieLens-100K (9, 23 and 61 interactions an id) is best
         near 0.2, 0.015 and 0.002; a power of the density comes near to that.

@@ -8,9 +8,9 @@ from typing import Any, Self
 from torch import Tensor
 
 from baco_gpu.data.interactions import SplitInteractions
-from baco_gpu.models.base import ITEMS, USERS, Table
 from baco_gpu.models.losses import BatchRows
 from baco_gpu.models.pairs import PairModel
+from baco_gpu.models.recommender import ITEMS, USERS, Table
 
 
 class MatrixFactorization(PairModel, name="mf"):

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
-from baco_gpu.models.base import ITEMS, USERS, Recommender, Table
 from baco_gpu.models.losses import BPR, BatchRows, Objective
+from baco_gpu.models.recommender import ITEMS, USERS, Recommender, Table
 from baco_gpu.models.sampling import TripleSampler
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from baco_gpu.checks import check_integer, check_number
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
-from baco_gpu.models.base import ITEMS, Recommender, Table, option
 from baco_gpu.models.losses import BatchRows, Objective
+from baco_gpu.models.recommender import ITEMS, Recommender, Table, option
 from baco_gpu.models.sampling import UnseenItems
 from baco_gpu.ops.counters import DROPOUT, chances_of, odd_words, permuted, random_words
 

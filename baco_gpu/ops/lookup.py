@@ -325,3 +325,8 @@ codebook_lookup.register_autograd(_differentiate_lookup, setup_context=_save_loo
 codebook_lookup_gradient.register_autograd(_differentiate_lookup_gradient, setup_context=_save_lookup)
 codebook_expand.register_autograd(_differentiate_expand, setup_context=_save_expand)
 codebook_collapse.register_autograd(_differentiate_collapse, setup_context=_save_expand)
+
+
+def rows_at(table: Tensor, rows: Tensor) -> Tensor:
+    """`table[rows]`, whose gradient is always the same."""
+    return look_up(table, rows, None, torch.arange(len(rows), device=rows.device), NO_PADDING)

@@ -1,8 +1,8 @@
-"""Product quantisation of rows: each is cut into pieces, and a piece is stored as the number of one near it.
+"""Product quantization of rows: each is cut into pieces, and a piece is stored as a code, the number of one near it.
 
 Jégou, Douze and Schmid, "Product quantization for nearest neighbor search" (IEEE TPAMI 33, 2011, section 2), but for
 two things. Pieces of all places share their centroids: these are floats, and dear, and at the same cost there are more
-of them by as many times as a row has pieces. And a number says the signs of values too, as far as it has bits for that,
+of them by as many times as a row has pieces. And a code says the signs of values too, as far as it has bits for that,
 so that a centroid stands for many; see `ProductFormat`. Results are on the device of the arguments; on a GPU, all of
 the work is.
 """
@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from baco_gpu.ops.lookup import NO_PADDING, codebook_expand, list_members, look_up
 from baco_gpu.ops.segments import add_by_row_
 from baco_gpu.precision import LEAST_LENGTH, LENGTH_PARTS, ProductFormat, piece_widths
 
@@ -36,7 +37,7 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, numbers: Tensor, /) -> Tensor: ...
+    def __getitem__(self, places: Tensor, /) -> Tensor: ...
 
     @property
     def device(self) -> torch.device: ...
@@ -85,8 +86,8 @@ def fit_centroids(rows: Rows, form: ProductFormat, seed: int) -> Tensor:
     return centroids
 
 
-def nearest_numbers(rows: Tensor, centroids: Tensor, form: ProductFormat) -> Tensor:
-    """The numbers of what is nearest to the pieces of `rows` (n, dim): (n, subspaces), stored as `store` does."""
+def nearest_codes(rows: Tensor, centroids: Tensor, form: ProductFormat) -> Tensor:
+    """The codes of what is nearest to the pieces of `rows` (n, dim): (n, subspaces), stored as `store` does."""
     rows, centroids = rows.to(_wide(rows)), centroids.to(_wide(rows))
     parts = []
     for cut in _cut(rows, form):
@@ -98,13 +99,32 @@ def nearest_numbers(rows: Tensor, centroids: Tensor, form: ProductFormat) -> Ten
     return store(torch.cat(parts, dim=1), form)
 
 
-def store(numbers: Tensor, form: ProductFormat) -> Tensor:
+def members_of(codes: Tensor, form: ProductFormat) -> tuple[Tensor, ...]:
+    """The pieces of stored codes by the codeword that they have."""
+    return list_members(read(codes).view(-1), None, NO_PADDING, form.codewords)
+
+
+def rows_of(codes: Tensor, centroids: Tensor, form: ProductFormat, members: tuple[Tensor, ...] | None = None) -> Tensor:
+    """Rows (n, dim) that stored codes (n, subspaces) stand for; the gradient of centroids is always the same.
+
+    Those of more codes than there are codewords take less time with `members_of` them.
+    """
+    flat = read(codes).view(-1)
+    if members is not None:
+        pieces = codebook_expand(codewords(centroids, form), flat, None, NO_PADDING, *members)
+        return join_pieces(pieces.view(*codes.shape, form.width), form)
+    every = torch.arange(form.centroids, dtype=torch.int32, device=flat.device)
+    pieces = look_up(centroids, every, None, flat >> form.signs, NO_PADDING) * signs_of(flat, form).to(centroids)
+    return join_pieces(pieces.view(*codes.shape, form.width), form)
+
+
+def store(codes: Tensor, form: ProductFormat) -> Tensor:
     """Numbers as uint8, or in int16 as their 16 bits: of PyTorch's unsigned integers, few operators take wider ones."""
-    return numbers.to(torch.uint8) if form.number_bits == 8 else numbers.to(torch.uint16).view(torch.int16)
+    return codes.to(torch.uint8) if form.code_bits == 8 else codes.to(torch.uint16).view(torch.int16)
 
 
 def read(stored: Tensor) -> Tensor:
-    """The numbers of `store`, int32."""
+    """The codes of `store`, int32."""
     return stored.int() & 0xFFFF
 
 
@@ -124,15 +144,15 @@ def length_values(lengths: Tensor) -> Tensor:
 
 
 def codewords(centroids: Tensor, form: ProductFormat) -> Tensor:
-    """The pieces of all numbers, in order: (form.codewords, form.width)."""
+    """The pieces of all codes, in order: (form.codewords, form.width)."""
     every = torch.arange(1 << form.signs, dtype=torch.int32, device=centroids.device)
     return (centroids.unsqueeze(1) * signs_of(every, form).to(centroids)).flatten(0, 1)
 
 
-def signs_of(numbers: Tensor, form: ProductFormat) -> Tensor:
-    """1 or -1 for every value of the pieces of `numbers`, int32 of any shape: int32 of shape (*shape, width)."""
-    places = torch.arange(form.width, dtype=torch.int32, device=numbers.device).clamp(max=form.number_bits)
-    low = numbers & ((1 << form.signs) - 1)
+def signs_of(codes: Tensor, form: ProductFormat) -> Tensor:
+    """1 or -1 for every value of the pieces of `codes`, int32 of any shape: int32 of shape (*shape, width)."""
+    places = torch.arange(form.width, dtype=torch.int32, device=codes.device).clamp(max=form.code_bits)
+    low = codes & ((1 << form.signs) - 1)
     return 1 - 2 * ((low.unsqueeze(-1) >> places) & 1)
 
 
@@ -189,7 +209,7 @@ def _cut(rows: Tensor, form: ProductFormat) -> tuple[Tensor, Tensor]:
 
 
 def _turned(pieces: Tensor, form: ProductFormat) -> Tensor:
-    """Pieces without the signs that a number says."""
+    """Pieces without the signs that a code says."""
     return torch.cat([pieces[:, : form.signs].abs(), pieces[:, form.signs :]], dim=1)
 
 

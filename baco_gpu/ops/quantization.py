@@ -10,7 +10,7 @@ greatest value; but with 2 to 4 bits levels are no further apart than errs least
 (Max, IRE Transactions on Information Theory 6, 1960, table II), since a greatest value that few levels had to reach
 would leave most of them unused. Scales are rounded to a byte themselves, upwards where levels reach the greatest value.
 
-Rows without floats behind them (`LowPrecisionEmbedding`) are rounded at random, up or down as near as a level is, so
+Rows without floats behind them (`QuantizedEmbedding`) are rounded at random, up or down as near as a level is, so
 that a value is what it should be on average, and many steps that are less than a level add up (Gupta et al., arXiv
 1502.02551, section 3). No value may be beyond the outermost levels then.
 
@@ -31,7 +31,7 @@ from torch.nn import functional
 from baco_gpu.errors import InputError
 from baco_gpu.precision import SCALE_PLACE, least_scale, midpoint, packed_width
 
-_STEPS = {4: 0.3352, 3: 0.5860, 2: 0.9957}  # of the uniform quantiser of least error, in standard deviations
+_STEPS = {4: 0.3352, 3: 0.5860, 2: 0.9957}  # of the uniform quantizer of least error, in standard deviations
 _GROUP = 8  # integers, and bytes of an int64
 _WIDE = 16  # bits
 

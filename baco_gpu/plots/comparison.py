@@ -1,6 +1,6 @@
 """Pictures of a comparison: what each method keeps of the full table's recall, and what it costs.
 
-All take the rows of `baco_gpu.experiment.tables.aggregate`. Lines and points are named where they are, so that no
+All take the rows of `baco_gpu.experiment.summary.aggregate`. Lines and points are named where they are, so that no
 colour has to be matched with a legend; colours are those that colour-blind readers can tell apart.
 """
 
@@ -162,8 +162,8 @@ def _measure(rows: Sequence[dict[str, Any]]) -> str:
     return next((str(row["measure"]) for row in rows), "parameters")
 
 
-def _budgets(rows: Sequence[dict[str, Any]]) -> set[float | int]:
-    return {row["budget"] for row in rows if row["budget"] is not None}
+def _budgets(rows: Sequence[dict[str, Any]]) -> set[str]:
+    return {str(row["budget"]) for row in rows if row["budget"] is not None}
 
 
 def _panels(rows: Sequence[dict[str, Any]], title: str) -> tuple[Figure, dict[str, Axes]]:
@@ -259,7 +259,7 @@ def _leader(colour: str, width: float) -> dict[str, Any]:
 
 
 def _spread(wanted: list[float], gap: float) -> list[float]:
-    """Ascending places nearest to the wanted ones, at least `gap` apart: neighbours that meet share a block."""
+    """Ascending places nearest to the wanted ones, at least `gap` apart: neighbors that meet share a block."""
     blocks: list[tuple[float, int]] = []  # centre and number of places
     for place in wanted:
         centre, count = place, 1

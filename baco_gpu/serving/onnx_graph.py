@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +15,7 @@ from baco_gpu.serving.table import ServedTable
 
 OPSET = 17
 INPUT, OUTPUT = "ids", "embeddings"
+_BYTES = np.arange(256, dtype=np.uint8)
 
 
 def save_onnx(table: ServedTable, path: str | os.PathLike[str]) -> Path:
@@ -45,59 +44,12 @@ def _model(table: ServedTable) -> Any:
     except ImportError as error:
         raise MissingExtraError("a graph of ONNX needs onnx: pip install 'baco_gpu[onnx]'") from error
 
-    constants = dict(table.arrays())
-    nodes: list[Any] = []
-
-    def node(kind: str, *inputs: str, **attributes: Any) -> str:
-        output = f"{kind.lower()}_{len(nodes)}"
-        nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
-        return output
-
-    def constant(name: str, value: Any, dtype: Any) -> str:
-        constants[name] = np.array(value, dtype=dtype)
-        return name
+    graph = _Graph(helper, dict(table.arrays()))
+    node, constant = graph.node, graph.constant
 
     def rows(index: str) -> str:
-        values = node("Gather", "codebook", index)
-        if table.form is not None:
-            out = put_together(node("Cast", values, to=TensorProto.INT64), table.form)
-            return out if table.scales is None else node("Mul", out, scales_of(index, length_values, value))
-        if table.bits is None or table.dim is None:
-            return values
-        values = node("Cast", unpacked(values, table.bits, table.dim), to=TensorProto.FLOAT)
-        values = node("Sub", values, constant("midpoint", midpoint(table.bits), np.float32))
-        return node("Mul", values, scales_of(index, partial(scale_values, bits=table.bits), np.dtype(np.float32)))
-
-    def scales_of(index: str, values_of: Callable[[np.ndarray], np.ndarray], dtype: np.dtype) -> str:
-        scales = node("Cast", node("Gather", "scales", index), to=TensorProto.INT32)
-        return node("Gather", constant("scale_values", values_of(np.arange(256, dtype=np.uint8)), dtype), scales)
-
-    def put_together(numbers: str, form: ProductFormat) -> str:
-        """Rows of the numbers of centroids and signs."""
-        low = constant("codewords_of_one", 1 << form.signs, np.int64)
-        pieces = node("Gather", "centroids", node("Div", numbers, low))  # (..., pieces, width)
-        if form.signs:
-            bits = node("Unsqueeze", node("Mod", numbers, low), constant("last_axis_of_numbers", [-1], np.int64))
-            # Beyond the signs, zeros: the remainder is less than what it is divided by.
-            powers = constant("powers", 1 << np.minimum(np.arange(form.width), form.signs), np.int64)
-            turned = node("Mod", node("Div", bits, powers), constant("two", 2, np.int64))
-            pieces = node("Mul", pieces, node("Gather", constant("signs", [1, -1], value), turned))
-        joined = node("Reshape", pieces, joined_shape(numbers, form.subspaces * form.width))
-        return node("Gather", joined, constant("places", form.places, np.int64), axis=-1)
-
-    def joined_shape(numbers: str, width: int) -> str:
-        leading = node("Slice", node("Shape", numbers), constant("from", [0], np.int64), constant("to", [-1], np.int64))
-        return node("Concat", leading, constant("joined", [width], np.int64), axis=0)
-
-    def unpacked(values: str, bits: int, dim: int) -> str:
-        """The integers of packed bytes, by division: there is no operator before a later opset that masks bits."""
-        low, high, place = places(dim, bits)
-        values = node("Cast", values, to=TensorProto.INT32)
-        low_bits = node("Gather", values, constant("low", low, np.int64), axis=-1)
-        high_bits = node("Gather", values, constant("high", high, np.int64), axis=-1)
-        pairs = node("Add", low_bits, node("Mul", high_bits, constant("byte", 256, np.int32)))
-        shifted = node("Div", pairs, constant("divisor", 1 << place, np.int32))
-        return node("Mod", shifted, constant("modulus", 1 << bits, np.int32))
+        name: str = table.decoder.read(_Lookup(graph, table, index)).name
+        return name
 
     value = table.dtype
     wide = np.result_type(value, np.float32)
@@ -124,16 +76,112 @@ def _model(table: ServedTable) -> Any:
     if table.residual is not None:
         own = node("Gather", "residual", node("Gather", "residual_rows", INPUT))
         out = node("Add", out, node("MatMul", own, "basis"))
-    nodes.append(helper.make_node("Identity", [out], [OUTPUT]))
-    graph = helper.make_graph(
-        nodes,
+    graph.nodes.append(helper.make_node("Identity", [out], [OUTPUT]))
+    whole = helper.make_graph(
+        graph.nodes,
         "codebook_lookup",
         [helper.make_tensor_value_info(INPUT, TensorProto.INT64, ["n"])],
         [helper.make_tensor_value_info(OUTPUT, helper.np_dtype_to_tensor_dtype(value), ["n", table.embedding_dim])],
-        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()],
+        [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in graph.constants.items()],
     )
     # The oldest format that has the operators, so that older runtimes read it too.
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
     checker.check_model(model)
     assert isinstance(model, onnx.ModelProto)
     return model
+
+
+class _Graph:
+    """The nodes of a graph, each named as its output, and its constants."""
+
+    def __init__(self, helper: Any, constants: dict[str, np.ndarray]) -> None:
+        self.helper, self.constants = helper, constants
+        self.nodes: list[Any] = []
+
+    def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        output = f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(self.helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    def constant(self, name: str, value: Any, dtype: Any) -> str:
+        self.constants[name] = np.array(value, dtype=dtype)
+        return name
+
+
+class _Value(NamedTuple):
+    """What a node gives, for decoders to compute with."""
+
+    graph: _Graph
+    name: str
+
+    def __add__(self, other: _Value) -> _Value:  # type: ignore[override]
+        return _Value(self.graph, self.graph.node("Add", self.name, other.name))
+
+    def __mul__(self, other: _Value) -> _Value:  # type: ignore[override]
+        return _Value(self.graph, self.graph.node("Mul", self.name, other.name))
+
+
+class _Lookup(NamedTuple):
+    """A `baco_gpu.serving.decoders.Lookup` of the rows that `at` gives, by nodes."""
+
+    graph: _Graph
+    table: ServedTable
+    at: str
+
+    def rows(self, name: str) -> _Value:
+        return self._value("Gather", name, self.at)
+
+    def array(self, name: str, place: int | None = None) -> _Value:
+        if place is None:
+            return _Value(self.graph, name)
+        return self._value("Gather", name, self._constant(f"place_{place}", place, np.int64))
+
+    def columns(self, values: _Value, first: int, last: int) -> _Value:
+        columns = self._constant(f"columns_{first}_{last}", np.arange(first, last), np.int64)
+        return self._value("Gather", values.name, columns, axis=-1)
+
+    def unpacked(self, packed: _Value, scales: _Value, bits: int, dim: int) -> _Value:
+        """By division: there is no operator before a later opset that masks bits."""
+        node, constant = self.graph.node, self._constant
+        low, high, place = places(dim, bits)
+        values = self._cast(packed.name, np.int32)
+        low_bits = node("Gather", values, constant("low", low, np.int64), axis=-1)
+        high_bits = node("Gather", values, constant("high", high, np.int64), axis=-1)
+        pairs = node("Add", low_bits, node("Mul", high_bits, constant("byte", 256, np.int32)))
+        shifted = node("Div", pairs, constant("divisor", 1 << place, np.int32))
+        levels = self._cast(node("Mod", shifted, constant("modulus", 1 << bits, np.int32)), np.float32)
+        levels = node("Sub", levels, constant("midpoint", midpoint(bits), np.float32))
+        return self._value("Mul", levels, self._scales(scales, scale_values(_BYTES, bits)))
+
+    def joined(self, codes: _Value, centroids: _Value, form: ProductFormat) -> _Value:
+        node, constant = self.graph.node, self._constant
+        numbers = self._cast(codes.name, np.int64)
+        low = constant("codewords_of_one", 1 << form.signs, np.int64)
+        pieces = node("Gather", centroids.name, node("Div", numbers, low))  # (..., pieces, width)
+        if form.signs:
+            bits = node("Unsqueeze", node("Mod", numbers, low), constant("last_axis_of_numbers", [-1], np.int64))
+            # Beyond the signs, zeros: the remainder is less than what it is divided by.
+            powers = constant("powers", 1 << np.minimum(np.arange(form.width), form.signs), np.int64)
+            turned = node("Mod", node("Div", bits, powers), constant("two", 2, np.int64))
+            pieces = node("Mul", pieces, node("Gather", constant("signs", [1, -1], self.table.dtype), turned))
+        ends = constant("from", [0], np.int64), constant("to", [-1], np.int64)
+        width = constant("joined", [form.subspaces * form.width], np.int64)
+        shape = node("Concat", node("Slice", node("Shape", numbers), *ends), width, axis=0)
+        columns = constant("places", form.places, np.int64)
+        return self._value("Gather", node("Reshape", pieces, shape), columns, axis=-1)
+
+    def lengths(self, scales: _Value) -> _Value:
+        return _Value(self.graph, self._scales(scales, length_values(_BYTES).astype(self.table.dtype)))
+
+    def _scales(self, scales: _Value, values: np.ndarray) -> str:
+        of_bytes = self._constant("scale_values", values, values.dtype)
+        return self.graph.node("Gather", of_bytes, self._cast(scales.name, np.int32))
+
+    def _cast(self, name: str, dtype: Any) -> str:
+        return self.graph.node("Cast", name, to=self.graph.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def _constant(self, name: str, value: Any, dtype: Any) -> str:
+        return self.graph.constant(name, value, dtype)
+
+    def _value(self, kind: str, *inputs: str, **attributes: Any) -> _Value:
+        return _Value(self.graph, self.graph.node(kind, *inputs, **attributes))

@@ -6,22 +6,24 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from baco_gpu.checks import check_integer, check_number
-from baco_gpu.errors import DAMAGE, InputError
-from baco_gpu.precision import BITS, ProductFormat, length_values, midpoint, packed_width, scale_values, unpack
+from baco_gpu.errors import DAMAGE, InputError, damage
+from baco_gpu.precision import ProductFormat, length_values, midpoint, scale_values, unpack
+from baco_gpu.serving.decoders import Decoder
 from baco_gpu.tensor_file import checksum, load_tensors, save_tensors
 
 FORMAT = "baco_gpu.codebook"
 FORMAT_VERSION = 4
 
 _VALUES = ("codebook", "scales", "centroids", "residual", "basis")
-_FACTS = ("padding_idx", "own_share", "bits", "dim")
+_FACTS = ("padding_idx", "own_share", "bits", "dim", "encoding")
 _METADATA = {"format", "format_version", "tables", "same", "sha256"}
 _INDICES = {"codes": "codebook", "secondary": "codebook", "residual_rows": "residual"}
 ARRAYS = (*_VALUES, *_INDICES)
@@ -45,6 +47,7 @@ class ServedTable:
     scales : uint8 array of shape (rows, 1), what the integers of a row, or its pieces, are multiplied by, or None
     centroids : float array of shape (centroids, width), of which a row is put together, piece by piece, or None
     bits, dim : int or None, of packed integers how many bits each has; of these and of centroids, the embedding_dim
+    encoding : str or None, the name of the `Decoder` of rows that none of the above are for
     residual_rows : int32 array of shape (ids,), or None
         Where there are residuals, `residual[residual_rows[i]] @ basis` is added to the embedding of id i.
 
@@ -66,6 +69,7 @@ class ServedTable:
     own_share: float | None = None
     bits: int | None = None
     dim: int | None = None
+    encoding: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("padding_idx", 0), ("bits", 2), ("dim", 1)):
@@ -77,16 +81,19 @@ class ServedTable:
             raise InputError(
                 f"codebook must be a matrix of floats, or of integers with scales or centroids, got {self.dtype}"
             )
+        kind = Decoder.kind_of(self)
         for name in _VALUES:
             array = getattr(self, name)
             packed = name in ("codebook", "scales") and not (self.scales is None and self.centroids is None)
             numbered = name == "codebook" and self.centroids is not None and self.codebook.dtype == np.uint16
             wanted = np.dtype(np.uint16 if numbered else np.uint8) if packed else self.dtype
-            if array is not None and (array.ndim != 2 or array.dtype != wanted):
-                raise InputError(f"{name} must be a {wanted} matrix, got {array.dtype} of shape {array.shape}")
+            ndim = kind.ndims.get(name, 2)
+            if array is not None and (array.ndim != ndim or array.dtype != wanted):
+                what = "matrix" if ndim == 2 else f"array of {ndim} dimensions"
+                raise InputError(f"{name} must be a {wanted} {what}, got {array.dtype} of shape {array.shape}")
         if self.scales is not None and self.scales.shape != (len(self.codebook), 1):
             raise InputError(f"scales must have shape {(len(self.codebook), 1)}, got {self.scales.shape}")
-        self._check_packing()
+        _ = self.decoder
         if len({part is None for part in (self.residual, self.basis, self.residual_rows)}) > 1:
             raise InputError("residual, basis and residual_rows must be given together, got some of them")
         if self.residual is not None and self.basis is not None:
@@ -111,51 +118,18 @@ class ServedTable:
         if self.padding_idx is not None and not 0 <= self.padding_idx < self.num_embeddings:
             raise InputError(f"padding_idx must be from 0 to {self.num_embeddings - 1}, got {self.padding_idx}")
 
-    def _check_packing(self) -> None:
-        if self.centroids is not None:
-            self._check_centroids(self.centroids)
-            return
-        if self.bits is None and self.dim is None and self.scales is None:
-            return
-        if self.bits is None or self.dim is None or self.scales is None:
-            raise InputError("bits, dim and scales must be given together, got some of them")
-        if self.bits not in BITS.values():
-            raise InputError(f"bits must be 16, or from 8 to 2, got {self.bits}")
-        if self.codebook.shape[1] != packed_width(self.dim, self.bits):
-            raise InputError(
-                f"codebook must have {packed_width(self.dim, self.bits)} bytes a row for {self.dim} integers of "
-                f"{self.bits} bits, got {self.codebook.shape[1]}"
-            )
-
-    def _check_centroids(self, centroids: np.ndarray) -> None:
-        if self.bits is not None or self.dim is None:
-            raise InputError("centroids must be given with dim, and without bits")
-        form = self.form
-        assert form is not None
-        count, width = centroids.shape
-        if not 1 <= form.subspaces <= self.dim or width != form.width:
-            raise InputError(
-                f"centroids must have a width of which {form.subspaces} make up {self.dim} dimensions, got {width}"
-            )
-        if not 1 <= count <= 1 << form.number_bits:
-            raise InputError(f"centroids must be 1 to {1 << form.number_bits} for {self.codebook.dtype}, got {count}")
-        if self.codebook.size and self.codebook.max() >= form.codewords:
-            raise InputError(f"codebook must be from 0 to {form.codewords - 1}, got up to {self.codebook.max()}")
-
     @property
     def num_embeddings(self) -> int:
         return len(self.codebook if self.codes is None else self.codes)
 
     @property
     def embedding_dim(self) -> int:
-        return self.codebook.shape[1] if self.dim is None else self.dim
+        return self.decoder.dim
 
-    @property
-    def form(self) -> ProductFormat | None:
-        """How numbers of centroids stand for rows, where they do."""
-        if self.centroids is None or self.dim is None:
-            return None
-        return ProductFormat(self.dim, self.codebook.shape[1], len(self.centroids), 8 * self.codebook.itemsize)
+    @cached_property
+    def decoder(self) -> Decoder:
+        """How rows are made of what is stored."""
+        return Decoder.kind_of(self).of(self)
 
     @property
     def dtype(self) -> np.dtype:
@@ -173,6 +147,10 @@ class ServedTable:
         """The arrays that there are, by name."""
         parts = {name: getattr(self, name) for name in ARRAYS}
         return {name: array for name, array in parts.items() if array is not None}
+
+    def facts(self) -> dict[str, Any]:
+        """What no array says; nothing of an encoding where there is none, as files had it before there were any."""
+        return {fact: getattr(self, fact) for fact in _FACTS if fact != "encoding" or self.encoding is not None}
 
     def lookup(self, ids: Any) -> np.ndarray:
         """Embeddings of ids (integers of any shape): an array of shape (*ids.shape, embedding_dim).
@@ -211,27 +189,48 @@ class ServedTable:
 
     def _rows(self, rows: np.ndarray) -> np.ndarray:
         """Rows of the codebook, as floats."""
-        values = self.codebook[rows]
-        form = self.form
-        if self.centroids is not None and form is not None:
-            turned = (values[..., None] & (1 << np.arange(form.signs, dtype=values.dtype))) != 0
-            pieces = self.centroids[values >> form.signs]
-            signed = pieces[..., : form.signs]
-            np.negative(signed, out=signed, where=turned)
-            joined: np.ndarray = pieces.reshape(*rows.shape, form.subspaces * form.width)[..., form.places]
-            return joined if self.scales is None else joined * length_values(self.scales[rows]).astype(joined.dtype)
-        if self.scales is None or self.bits is None or self.dim is None:
-            return values
-        levels = unpack(values, self.bits, self.dim) - np.float32(midpoint(self.bits))
-        return levels * scale_values(self.scales[rows], self.bits)
+        out: np.ndarray = self.decoder.read(_Lookup(self, rows))
+        return out
+
+
+class _Lookup(NamedTuple):
+    """A `Lookup` of these rows, by NumPy."""
+
+    table: ServedTable
+    at: np.ndarray
+
+    def rows(self, name: str) -> np.ndarray:
+        out: np.ndarray = getattr(self.table, name)[self.at]
+        return out
+
+    def array(self, name: str, place: int | None = None) -> np.ndarray:
+        array: np.ndarray = getattr(self.table, name)
+        return array if place is None else array[place]
+
+    def columns(self, values: np.ndarray, first: int, last: int) -> np.ndarray:
+        return values[..., first:last]
+
+    def unpacked(self, packed: np.ndarray, scales: np.ndarray, bits: int, dim: int) -> np.ndarray:
+        return (unpack(packed, bits, dim) - np.float32(midpoint(bits))) * scale_values(scales, bits)
+
+    def joined(self, codes: np.ndarray, centroids: np.ndarray, form: ProductFormat) -> np.ndarray:
+        turned = (codes[..., None] & (1 << np.arange(form.signs, dtype=codes.dtype))) != 0
+        pieces = centroids[codes >> form.signs]
+        signed = pieces[..., : form.signs]
+        np.negative(signed, out=signed, where=turned)
+        return pieces.reshape(*codes.shape[:-1], form.subspaces * form.width)[..., form.places]
+
+    def lengths(self, scales: np.ndarray) -> np.ndarray:
+        return length_values(scales).astype(self.table.dtype)
 
 
 def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[str]) -> Path:
     """Write tables to one safetensors file, whole or not at all; returns the path.
 
     The tensors are NAME.codebook, NAME.codes and so on, as in `ServedTable`; the metadata has format, format_version,
-    tables, a JSON object of the names and their padding_idx, own_share, bits and dim, and sha256, the checksum of all.
-    A codebook that several tables have is there once, and `same` in the metadata names it for the others.
+    tables, a JSON object of the names and their padding_idx, own_share, bits, dim and encoding (where there is one),
+    and sha256, the checksum of all. A codebook that several tables have is there once, and `same` in the metadata
+    names it for the others.
 
     Raises
     ------
@@ -250,7 +249,7 @@ def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[st
     rows = (".codebook", ".scales", ".centroids")
     same = _equals({name: array for name, array in tensors.items() if name.endswith(rows)})
     tensors = {name: array for name, array in tensors.items() if name not in same}
-    facts = {name: {fact: getattr(table, fact) for fact in _FACTS} for name, table in tables.items()}
+    facts = {name: table.facts() for name, table in tables.items()}
     metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "tables": json.dumps(facts)}
     metadata["same"] = json.dumps(same)
     metadata["sha256"] = _checksum(tensors, metadata)
@@ -317,7 +316,7 @@ def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
             for name, facts in facts_of.items()
         }
     except DAMAGE as error:
-        raise InputError(f"{path}: damaged codebooks ({type(error).__name__}: {error})") from error
+        raise InputError(f"{path}: damaged codebooks ({damage(error)})") from error
 
 
 def load_codebook(path: str | os.PathLike[str], name: str | None = None) -> ServedTable:

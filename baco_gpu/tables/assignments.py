@@ -51,7 +51,7 @@ def secondary_rows(secondary: Labels, labels: np.ndarray, rows: np.ndarray, *, c
     """Rows of the secondary labels; where there is none, the row of the code itself, so that a mean needs no mask."""
     second = label_array("secondary", secondary, minimum=NO_SECONDARY, columns=columns)
     if len(second) != len(rows):
-        raise InputError(f"secondary must be as long as codes ({len(rows)}), got {len(second)}")
+        raise InputError(f"secondary must be as long as assignments ({len(rows)}), got {len(second)}")
     own = labels[rows].reshape(-1, *[1] * (second.ndim - 1))
     wanted = np.where(second == NO_SECONDARY, own, second)
     return rows_of_labels("secondary", wanted.reshape(-1), labels).reshape(second.shape)
@@ -119,7 +119,7 @@ def freeze_like(module: nn.Module, table: Tensor | nn.Module) -> None:
 
 def mean_rows(
     table: Tensor,
-    codes: Tensor,
+    assignments: Tensor,
     rows: int,
     weights: Tensor | np.ndarray | Sequence[float] | None,
     padding_idx: int | Tensor | None = None,
@@ -128,28 +128,33 @@ def mean_rows(
 
     The zeros of the padding index are in no mean.
     """
-    share = _mean_weights(weights, codes, rows, padding_idx).unsqueeze(1)
-    return table.new_zeros((rows, table.shape[1]), dtype=torch.float64).index_add_(0, codes, table.double() * share)
+    share = _mean_weights(weights, assignments, rows, padding_idx).unsqueeze(1)
+    return table.new_zeros((rows, table.shape[1]), dtype=torch.float64).index_add_(
+        0, assignments, table.double() * share
+    )
 
 
 def _mean_weights(
-    weights: Tensor | np.ndarray | Sequence[float] | None, codes: Tensor, rows: int, padding_idx: int | Tensor | None
+    weights: Tensor | np.ndarray | Sequence[float] | None,
+    assignments: Tensor,
+    rows: int,
+    padding_idx: int | Tensor | None,
 ) -> Tensor:
-    """Float64 weights of shape (len(codes),) that sum to 1 within every row, but for one of padding alone."""
-    ones = torch.ones(len(codes), dtype=torch.float64, device=codes.device)
+    """Float64 weights of shape (len(assignments),) that sum to 1 within every row, but for one of padding alone."""
+    ones = torch.ones(len(assignments), dtype=torch.float64, device=assignments.device)
     if weights is None:
         given = ones
     else:
-        given = torch.as_tensor(weights, dtype=torch.float64, device=codes.device)
+        given = torch.as_tensor(weights, dtype=torch.float64, device=assignments.device)
         if given.shape != ones.shape:
-            raise InputError(f"weights must have shape ({len(codes)},), got {tuple(given.shape)}")
+            raise InputError(f"weights must have shape ({len(assignments)},), got {tuple(given.shape)}")
         if not bool(torch.isfinite(given).all()) or bool((given < 0).any()):
             raise InputError("weights must be finite and non-negative")
     if padding_idx is not None:
         ones[padding_idx] = 0
         given = given * ones
-    sums = torch.zeros(rows, dtype=torch.float64, device=codes.device).index_add_(0, codes, given)
-    weightless = (sums == 0)[codes]
+    sums = torch.zeros(rows, dtype=torch.float64, device=assignments.device).index_add_(0, assignments, given)
+    weightless = (sums == 0)[assignments]
     given = torch.where(weightless, ones, given)
-    sums = torch.zeros_like(sums).index_add_(0, codes, given)
-    return given / sums[codes].masked_fill(given == 0, 1)
+    sums = torch.zeros_like(sums).index_add_(0, assignments, given)
+    return given / sums[assignments].masked_fill(given == 0, 1)

@@ -10,9 +10,10 @@ from torch.nn import functional
 
 from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError
+from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels
-from baco_gpu.tables.base import Device, EmbeddingTable
 from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.embedding_table import Device, EmbeddingTable
 
 MODES = ("sum", "mean", "max")
 
@@ -22,7 +23,7 @@ class CodebookEmbeddingBag(CodebookEmbedding):
 
     Parameters
     ----------
-    codes, embedding_dim, secondary, padding_idx, sparse, bits, dtype, device : as of `CodebookEmbedding`
+    assignments, embedding_dim, secondary, padding_idx, sparse, bits, dtype, device : as of `CodebookEmbedding`
         Ids equal to `padding_idx` are left out of their bag, and of its mean.
     mode : {"mean", "sum", "max"}
     include_last_offset : bool
@@ -34,9 +35,10 @@ class CodebookEmbeddingBag(CodebookEmbedding):
         As of `CodebookEmbedding`, and for an unknown mode.
     """
 
+    @renamed_arguments(codes="assignments")
     def __init__(
         self,
-        codes: Labels,
+        assignments: Labels,
         embedding_dim: int,
         secondary: Labels | None = None,
         *,
@@ -50,7 +52,7 @@ class CodebookEmbeddingBag(CodebookEmbedding):
     ) -> None:
         check_choice("mode", mode, MODES)
         super().__init__(
-            codes,
+            assignments,
             embedding_dim,
             secondary,
             padding_idx=padding_idx,

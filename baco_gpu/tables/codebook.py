@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from baco_gpu.ops.lookup import (
 from baco_gpu.ops.quantization import check_storable, pack, quantized_rows, rounded_rows
 from baco_gpu.ops.reference import check_indices, decomposed
 from baco_gpu.precision import BITS, row_bytes
+from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import (
     Labels,
     embedding_options,
@@ -31,31 +32,33 @@ from baco_gpu.tables.assignments import (
     secondary_rows,
     trained_table,
 )
-from baco_gpu.tables.base import Derived, Device, Size, Stored, numpy_of
+from baco_gpu.tables.embedding_table import Derived, Device, Size, State, Stored, numpy_of
+from baco_gpu.tables.former_states import rename_table
 from baco_gpu.tables.ids import ResizableTable
 
 
-class CodebookEmbedding(ResizableTable):
+class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
     """A table of `num_embeddings` rows, each of which is a row of a smaller codebook, or the mean of two.
 
-    Row `i` of the expanded table is `codebook[code_i]`, or `(codebook[code_i] + codebook[secondary_i]) / 2` where
-    secondary codes are given. Called like `torch.nn.Embedding`: indices of any shape in, (*shape, embedding_dim) out.
+    Row `i` of the expanded table is `codebook[assignment_i]`, or `(codebook[assignment_i] + codebook[secondary_i]) / 2`
+    where secondary assignments are given. Called like `torch.nn.Embedding`: indices of any shape in,
+    (*shape, embedding_dim) out.
     Source of the scheme: BACO, arXiv 2604.18351.
 
     Parameters
     ----------
-    codes : integers of shape (num_embeddings,)
+    assignments : integers of shape (num_embeddings,)
         The label of every id, in any non-negative label space: the rows of the codebook are the distinct labels, in
         ascending order.
     embedding_dim : int
     secondary : integers of shape (num_embeddings,), optional
-        A second label of every id, or -1 for none: the row is then that of its code alone. A label must be one that
-        `codes` holds.
+        A second label of every id, or -1 for none: the row is then that of its assignment alone. A label must be one
+        that `assignments` holds.
     padding_idx : int, optional
         The index whose embedding is zero and gets no gradient; counted from the end where negative.
     labels : integers, optional
-        The labels that have a row, where these are more than `codes` holds: those of a codebook that several modules
-        share, say. Sharing is PyTorch's own: `items.codebook = users.codebook`.
+        The labels that have a row, where these are more than `assignments` holds: those of a codebook that several
+        modules share, say. Sharing is PyTorch's own: `items.codebook = users.codebook`.
     sparse : bool
         Whether the gradient of the codebook is a sparse tensor of the rows touched (for `torch.optim.SparseAdam`).
     bits : int, 16 or from 8 to 2, optional
@@ -67,30 +70,37 @@ class CodebookEmbedding(ResizableTable):
     ----------
     codebook : nn.Parameter of shape (num_rows, embedding_dim)
         Drawn from N(0, 1), as in `torch.nn.Embedding`.
-    codes, secondary : int32 buffers of shape (num_embeddings,)
-        Row numbers of the codebook; `secondary` is None where none was given, and the code where it was -1.
+    assignments, secondary : int32 buffers of shape (num_embeddings,)
+        Row numbers of the codebook; `secondary` is None where none was given, and the assignment where it was -1.
     labels : int64 buffer of shape (num_rows,)
         The label that each row stands for, ascending. No lookup reads it; `with_new_ids` does.
-    rounding : bool
+    fake_quantization : bool
         Whether lookups see rows of few bits as they are stored; training on floats turns it off.
 
     Raises
     ------
     InputError
-        When codes are not non-negative integers, lengths differ, a secondary label is owned by no id, or a size is
-        not positive.
+        When assignments are not non-negative integers, lengths differ, a secondary label is owned by no id, or a size
+        is not positive.
     """
 
     codebook: nn.Parameter
-    codes: Tensor
+    assignments: Tensor
     secondary: Tensor | None
     labels: Tensor
 
-    rounding = True
+    fake_quantization = True
 
+    _renamed: ClassVar[Mapping[str, str]] = {
+        **ResizableTable._renamed,
+        "codes": "assignments",
+        "rounding": "fake_quantization",
+    }
+
+    @renamed_arguments(codes="assignments")
     def __init__(
         self,
-        codes: Labels,
+        assignments: Labels,
         embedding_dim: int,
         secondary: Labels | None = None,
         *,
@@ -103,12 +113,12 @@ class CodebookEmbedding(ResizableTable):
     ) -> None:
         super().__init__()
         self.embedding_dim = check_integer("embedding_dim", embedding_dim, minimum=1)
-        own = label_array("codes", codes, minimum=0)
+        own = label_array("assignments", assignments, minimum=0)
         if labels is None:
             distinct, rows = np.unique(own, return_inverse=True)
         else:
             distinct = np.unique(label_array("labels", labels, minimum=0))
-            rows = rows_of_labels("codes", own, distinct)
+            rows = rows_of_labels("assignments", own, distinct)
         second = None if secondary is None else secondary_rows(secondary, distinct, rows, columns=self._many)
         self.num_embeddings = len(own)
         self.padding_idx = padding_index(padding_idx, self.num_embeddings)
@@ -119,10 +129,10 @@ class CodebookEmbedding(ResizableTable):
         if dtype is not None and not dtype.is_floating_point:
             raise InputError(f"dtype must be a floating-point dtype, got {dtype}")
         self.codebook = nn.Parameter(self._new_codebook(len(distinct), dtype, device))
-        self._register_codes(distinct, rows, second, device)
+        self._register_assignments(distinct, rows, second, device)
         self.reset_parameters()
 
-    def _register_codes(
+    def _register_assignments(
         self,
         labels: np.ndarray,
         rows: np.ndarray,
@@ -131,7 +141,7 @@ class CodebookEmbedding(ResizableTable):
     ) -> None:
         # int32 is what the size is counted at, and index operations take it as it is; a codebook of 2^31 rows is
         # beyond any memory.
-        self.register_buffer("codes", torch.as_tensor(rows, dtype=torch.int32, device=device))
+        self.register_buffer("assignments", torch.as_tensor(rows, dtype=torch.int32, device=device))
         self.register_buffer(
             "secondary", None if secondary is None else torch.as_tensor(secondary, dtype=torch.int32, device=device)
         )
@@ -139,10 +149,23 @@ class CodebookEmbedding(ResizableTable):
         self._kept = Derived()
 
     @classmethod
+    def from_state(cls, state: State, dim: int, **options: Any) -> Self:
+        labels, codebook, second = state["labels"].cpu().numpy(), state["codebook"], state.get("secondary")
+        return cls(
+            labels[state["assignments"].cpu().numpy()],
+            codebook.shape[1],
+            None if second is None else labels[second.cpu().numpy()],
+            labels=labels,
+            dtype=codebook.dtype,
+            **options,
+        )
+
+    @classmethod
+    @renamed_arguments(codes="assignments")
     def from_pretrained(
         cls,
         table: Tensor | nn.Module,
-        codes: Labels,
+        assignments: Labels,
         secondary: Labels | None = None,
         weights: Tensor | np.ndarray | Sequence[float] | None = None,
         *,
@@ -156,8 +179,8 @@ class CodebookEmbedding(ResizableTable):
         ----------
         table : floating tensor of shape (num_embeddings, embedding_dim), `nn.Embedding`, `nn.EmbeddingBag` or a table
             The codebook takes its dtype and device, and is frozen where its weight is.
-        codes, secondary : as of `CodebookEmbedding`
-            Secondary codes do not enter the means, nor does the padding index.
+        assignments, secondary : as of `CodebookEmbedding`
+            Secondary assignments do not enter the means, nor does the padding index.
         padding_idx, sparse : as of `CodebookEmbedding`
             Those of `table`, where it is a module and they are not given.
         weights : non-negative numbers of shape (num_embeddings,), optional
@@ -174,7 +197,7 @@ class CodebookEmbedding(ResizableTable):
         """
         source = trained_table(table)
         module = cls(
-            codes,
+            assignments,
             source.shape[1],
             secondary,
             dtype=source.dtype,
@@ -183,8 +206,10 @@ class CodebookEmbedding(ResizableTable):
             **options,
         )
         if module.num_embeddings != len(source):
-            raise InputError(f"codes must have one entry a row of the table ({len(source)}), got {len(codes)}")
-        module.write_rows(mean_rows(source, module.codes, module.num_rows, weights, module.padding_idx))
+            raise InputError(
+                f"assignments must have one entry a row of the table ({len(source)}), got {len(assignments)}"
+            )
+        module.write_rows(mean_rows(source, module.assignments, module.num_rows, weights, module.padding_idx))
         freeze_like(module, table)
         return module
 
@@ -195,15 +220,15 @@ class CodebookEmbedding(ResizableTable):
 
     def _expanded(self) -> Tensor:
         if self.sparse or torch.compiler.is_compiling() or decomposed():
-            return self._lookup(torch.arange(self.num_embeddings, device=self.codes.device))
-        sources = [tensor for tensor in (self.codes, self.secondary) if tensor is not None]
+            return self._lookup(torch.arange(self.num_embeddings, device=self.assignments.device))
+        sources = [tensor for tensor in (self.assignments, self.secondary) if tensor is not None]
         members = self._kept.of(
-            "members", sources, lambda: list_members(self.codes, self.secondary, self._padding, self.num_rows)
+            "members", sources, lambda: list_members(self.assignments, self.secondary, self._padding, self.num_rows)
         )
-        return codebook_expand(self._rows(), self.codes, self.secondary, self._padding, *members)
+        return codebook_expand(self._rows(), self.assignments, self.secondary, self._padding, *members)
 
     @property
-    def rounds(self) -> bool:
+    def is_quantized(self) -> bool:
         return self.bits is not None
 
     @property
@@ -213,9 +238,9 @@ class CodebookEmbedding(ResizableTable):
 
     @property
     def own_rows(self) -> bool:
-        """Whether id i has row i and there are no other rows, so that nobody need store its code."""
-        in_order = torch.arange(self.num_rows, dtype=torch.int32, device=self.codes.device)
-        return torch.equal(self.codes, in_order)
+        """Whether id i has row i and there are no other rows, so that nobody need store it."""
+        in_order = torch.arange(self.num_rows, dtype=torch.int32, device=self.assignments.device)
+        return torch.equal(self.assignments, in_order)
 
     @property
     def codebook_bytes(self) -> int:
@@ -223,13 +248,13 @@ class CodebookEmbedding(ResizableTable):
         return Size.of(self._stored_rows()).nbytes
 
     def stored(self) -> list[Stored]:
-        """The codebook, codes but for `own_rows`, and secondary codes: one parameter each where they are others."""
+        """The codebook, assignments but for `own_rows`, and secondary ones: one parameter each where they differ."""
         parts = self._stored_rows()
         if not self.own_rows:
-            parts.append(Stored(self.codes, 0, self.codes.nbytes))
+            parts.append(Stored(self.assignments, 0, self.assignments.nbytes))
         if self.secondary is not None:
-            columns = self.secondary.reshape(len(self.codes), -1).T
-            real = sum(int((column != self.codes).sum()) for column in columns)
+            columns = self.secondary.reshape(len(self.assignments), -1).T
+            real = sum(int((column != self.assignments).sum()) for column in columns)
             parts.append(Stored(self.secondary, real, self.secondary.nbytes))
         return parts
 
@@ -247,16 +272,16 @@ class CodebookEmbedding(ResizableTable):
 
     def row_parts(self) -> list[tuple[Tensor, Tensor | float]]:
         if self.secondary is None:
-            return [(self.codes, 1.0)]
-        half = torch.where(self.secondary == self.codes, 1.0, 0.5).unsqueeze(1)
-        return [(self.codes, half), (self.secondary, torch.where(half == 1, 0.0, half))]
+            return [(self.assignments, 1.0)]
+        half = torch.where(self.secondary == self.assignments, 1.0, 0.5).unsqueeze(1)
+        return [(self.assignments, half), (self.secondary, torch.where(half == 1, 0.0, half))]
 
     def set_padding(self, padding_idx: int | None) -> None:
         super().set_padding(padding_idx)
         self._kept.clear()
 
     def row_numbers(self) -> Tensor:
-        return self.codes
+        return self.assignments
 
     def pair_shares(self) -> Tensor:
         """What the two rows of every id weigh, (num_embeddings, 2)."""
@@ -266,12 +291,12 @@ class CodebookEmbedding(ResizableTable):
         """Take other weights, where ids have some of their own."""
 
     def see_stored(self, stored: bool) -> None:
-        self.rounding = stored and self.encoded
+        self.fake_quantization = stored and self.encoded
 
     def export_arrays(self) -> dict[str, Any]:
         return {
             **self._export_rows(),
-            "codes": None if self.own_rows else numpy_of(self.codes),
+            "codes": None if self.own_rows else numpy_of(self.assignments),
             "secondary": None if self.secondary is None else numpy_of(self.secondary),
             "padding_idx": self.padding_idx,
         }
@@ -303,24 +328,28 @@ class CodebookEmbedding(ResizableTable):
     def _lookup(self, indices: Tensor) -> Tensor:
         # Of a large codebook, the rows of a batch alone are rounded; compiled lookups serve batches of any size.
         alone = self.secondary is None and not torch.compiler.is_compiling() and not decomposed()
-        if self.bits is not None and self.rounding and alone and indices.numel() < self.num_rows:
-            rows = look_up(self.codebook, self.codes, None, indices.reshape(-1), self._padding, sparse=self.sparse)
+        if self.bits is not None and self.fake_quantization and alone and indices.numel() < self.num_rows:
+            rows = look_up(
+                self.codebook, self.assignments, None, indices.reshape(-1), self._padding, sparse=self.sparse
+            )
             return rounded_rows(rows, self.bits).view(*indices.shape, self.embedding_dim)
-        return look_up(self._rows(), self.codes, self.secondary, indices, self._padding, sparse=self.sparse)
+        return look_up(self._rows(), self.assignments, self.secondary, indices, self._padding, sparse=self.sparse)
 
     def _rows(self) -> Tensor:
         """The codebook as lookups see it."""
-        return rounded_rows(self.codebook, self.bits) if self.bits is not None and self.rounding else self.codebook
+        if self.bits is None or not self.fake_quantization:
+            return self.codebook
+        return rounded_rows(self.codebook, self.bits)
 
     def _latent(self) -> Tensor:
-        seen, self.rounding = self.rounding, False
+        seen, self.fake_quantization = self.fake_quantization, False
         try:
             return self._expanded()
         finally:
-            self.rounding = seen
+            self.fake_quantization = seen
 
     def _try_rows(self, ids: Tensor, values: Tensor) -> None:
-        rows = self.codes[ids]
+        rows = self.assignments[ids]
         if self.secondary is not None:
             single = (self.secondary[ids].view(len(ids), -1) == rows.unsqueeze(1)).all(dim=1)
             rows, values = rows[single], values[single]
@@ -345,8 +374,9 @@ class CodebookEmbedding(ResizableTable):
         return ", ".join([f"{self.num_embeddings}, {self.embedding_dim}, num_rows={self.num_rows}", *parts])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # Codes from a file index the codebook unchecked ever after, so they are checked once, here.
-        for name in ("codes", "secondary"):
+        rename_table(state_dict, prefix)
+        # Assignments from a file index the codebook unchecked ever after, so they are checked once, here.
+        for name in ("assignments", "secondary"):
             stored = state_dict.get(prefix + name)
             if isinstance(stored, Tensor) and stored.numel():
                 low, high = (int(bound) for bound in torch.aminmax(stored))

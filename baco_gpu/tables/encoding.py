@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from baco_gpu.errors import InputError
-from baco_gpu.ops.product_quantization import balanced_rotation, fit_centroids
+from baco_gpu.ops.product_quantization import Rows, balanced_rotation
 from baco_gpu.precision import ProductFormat
 
 
@@ -19,18 +19,21 @@ class Encodable(Protocol):
     embedding_dim: int
     centroids: nn.Parameter
     codebook: nn.Parameter
-    behind: Any
-    numbers: Tensor
+    latent_weight: Any
+    codes: Tensor
     form: ProductFormat
-    rounding: bool
+    fake_quantization: bool
 
     @property
     def num_rows(self) -> int: ...
+    @property
+    def encoded(self) -> bool: ...
     def blocks(self) -> Iterable[Tensor]: ...
-    def floats(self, rows: Tensor) -> Tensor: ...
-    def set_floats(self, rows: Tensor, values: Tensor) -> None: ...
+    def latent_rows(self, rows: Tensor) -> Tensor: ...
+    def set_latent_rows(self, rows: Tensor, values: Tensor) -> None: ...
+    def fit(self, rows: Rows, seed: int) -> Tensor: ...
     def reassign(self) -> None: ...
-    def check_floats(self) -> None: ...
+    def check_latent_weight(self) -> None: ...
 
 
 @torch.no_grad()
@@ -46,17 +49,30 @@ def encode_together(modules: Sequence[Encodable], seed: int = 0) -> None:
     """
     centroids, form = modules[0].centroids, modules[0].form
     for module in modules:
-        module.check_floats()
+        module.check_latent_weight()
         if module.centroids is not centroids:
             raise InputError("modules must have the same centroids to be encoded together, got several")
         if module.form != form:
             raise InputError(f"modules must have the same form to be encoded together, got {form} and {module.form}")
-        if not all(module.floats(rows).isfinite().all() for rows in module.blocks()):
+        if not all(module.latent_rows(rows).isfinite().all() for rows in module.blocks()):
             raise InputError("rows must be finite to be encoded, got NaN or infinity")
-    centroids.copy_(fit_centroids(_Joined(modules), form, seed))
+    centroids.copy_(modules[0].fit(_Joined(modules), seed))
     for module in modules:
         module.reassign()
-        module.rounding = True
+        module.fake_quantization = True
+
+
+def encode_all(modules: Sequence[Encodable], seed: int) -> None:
+    """Encode those that are floats as yet, each with those of its centroids.
+
+    Two of one form are rotated first, both alike, so that subspaces are balanced: no inner product of rows changes,
+    nor of what LightGCN propagates, and so nothing need be rotated back, or stored.
+    """
+    left = [module for module in modules if not module.encoded]
+    if len(left) == 2 and left[0].form[:2] == left[1].form[:2]:
+        rotate_together(left)
+    for centroids in dict.fromkeys(module.centroids for module in left):
+        encode_together([module for module in left if module.centroids is centroids], seed)
 
 
 @torch.no_grad()
@@ -66,24 +82,26 @@ def rotate_together(modules: Sequence[Encodable]) -> None:
     No inner product of two rows changes. Raises InputError when forms differ, or floats have been dropped.
     """
     for module in modules:
-        module.check_floats()
+        module.check_latent_weight()
         if module.form[:2] != modules[0].form[:2]:
             raise InputError(
                 f"modules must have the same form to be rotated together, got {modules[0].form} and {module.form}"
             )
     rotation = balanced_rotation([_products(module) for module in modules], modules[0].form.subspaces)
-    holders = {module.codebook if module.behind is None else module.behind.anchor: module for module in modules}
+    holders = {
+        module.codebook if module.latent_weight is None else module.latent_weight.anchor: module for module in modules
+    }
     for module in holders.values():
         for rows in module.blocks():
-            floats = module.floats(rows)
-            module.set_floats(rows, floats @ rotation.to(floats))
+            floats = module.latent_rows(rows)
+            module.set_latent_rows(rows, floats @ rotation.to(floats))
 
 
 def _products(module: Encodable) -> Tensor:
     """The inner products of its columns, (dim, dim)."""
     total = torch.zeros((module.embedding_dim, module.embedding_dim), dtype=torch.float64)
     for rows in module.blocks():
-        floats = module.floats(rows)
+        floats = module.latent_rows(rows)
         total += (floats.T @ floats).cpu()
     return total
 
@@ -93,16 +111,16 @@ class _Joined:
 
     def __init__(self, modules: Sequence[Encodable]) -> None:
         self.modules = modules
-        self.device = modules[0].numbers.device
+        self.device = modules[0].codes.device
 
     def __len__(self) -> int:
         return sum(module.num_rows for module in self.modules)
 
-    def __getitem__(self, numbers: Tensor) -> Tensor:
-        out = self.modules[0].centroids.new_empty((len(numbers), self.modules[0].embedding_dim))
+    def __getitem__(self, places: Tensor) -> Tensor:
+        out = self.modules[0].centroids.new_empty((len(places), self.modules[0].embedding_dim))
         first = 0
         for module in self.modules:
-            here = ((numbers >= first) & (numbers < first + module.num_rows)).nonzero().squeeze(1)
-            out[here] = module.floats(numbers[here] - first).to(out)
+            here = ((places >= first) & (places < first + module.num_rows)).nonzero().squeeze(1)
+            out[here] = module.latent_rows(places[here] - first).to(out)
             first += module.num_rows
         return out

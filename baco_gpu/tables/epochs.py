@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from baco_gpu.tables.base import encode
+from baco_gpu.tables.embedding_table import encode
 from baco_gpu.tables.full import tables_in
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from baco_gpu.errors import InputError
 from baco_gpu.serving.onnx_graph import save_onnx
 from baco_gpu.serving.table import ServedTable, save_codebooks
-from baco_gpu.tables.base import EmbeddingTable
+from baco_gpu.tables.embedding_table import EmbeddingTable
 from baco_gpu.tables.full import as_table
 
 ONLY_TABLE = "table"
@@ -24,7 +24,7 @@ def export_codebook(tables: EmbeddingTable | Mapping[str, EmbeddingTable], path:
 
     Parameters
     ----------
-    tables : CodebookEmbedding or LowPrecisionEmbedding, or a mapping of names to such modules
+    tables : CodebookEmbedding or QuantizedEmbedding, or a mapping of names to such modules
         On any device. Values of bfloat16, which NumPy lacks, are written as float32.
     path : path
 

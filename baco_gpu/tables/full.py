@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from baco_gpu.tables.bag import TableBag
-from baco_gpu.tables.base import EmbeddingTable, Size, Stored, not_served
+from baco_gpu.tables.embedding_table import EmbeddingTable, Size, State, Stored, not_served
 
 
-class FullTable(nn.Embedding, EmbeddingTable):
+class FullTable(nn.Embedding, EmbeddingTable, known_by={"weight": 2}):
     """`torch.nn.Embedding`, with what every table answers."""
 
     @classmethod
@@ -21,6 +21,11 @@ class FullTable(nn.Embedding, EmbeddingTable):
         del table.weight  # which need be no parameter, where it is parametrized
         table.weight = embedding.weight
         return table
+
+    @classmethod
+    def from_state(cls, state: State, dim: int, **options: Any) -> nn.Module:
+        count, dim = state["weight"].shape
+        return nn.Embedding(count, dim, dtype=state["weight"].dtype, **options)
 
     def stored(self) -> list[Stored]:
         return [Stored(self.weight, self.weight.numel(), self.weight.nbytes, self.num_embeddings)]

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from baco_gpu.errors import InputError
+from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import (
     NO_SECONDARY,
     Labels,
@@ -18,13 +19,13 @@ from baco_gpu.tables.assignments import (
     rows_of_labels,
     secondary_rows,
 )
-from baco_gpu.tables.base import Device, normal_tensors
+from baco_gpu.tables.embedding_table import Device, normal_tensors
 from baco_gpu.tables.weight import ExpandedTable
 
 
 @runtime_checkable
 class Labelled(Protocol):
-    """Codes of one side, and second codes or None: `CoclusteringResult.users`, for instance."""
+    """Assignments of one side, and second ones or None: `CoclusteringResult.users`, for instance."""
 
     @property
     def labels(self) -> Any: ...
@@ -34,7 +35,7 @@ class Labelled(Protocol):
 
 
 class Codes(NamedTuple):
-    """Codes and second codes as plain arrays."""
+    """Assignments and second ones as plain arrays."""
 
     labels: Labels
     secondary: Labels | None = None
@@ -52,7 +53,7 @@ class Kind(NamedTuple):
 
 
 def joined(name: str, assigned: Assigned, known: Sequence[Kind] | None = None) -> tuple[Codes, tuple[Kind, ...] | None]:
-    """One array of codes and one of second codes, and the kinds where `assigned` is a list of some.
+    """One array of assignments and one of second ones, and the kinds where `assigned` is a list of some.
 
     Kinds never share a row: the labels of every part are shifted past the last's, or as those of the kinds `known`.
     """
@@ -61,19 +62,19 @@ def joined(name: str, assigned: Assigned, known: Sequence[Kind] | None = None) -
         return Codes(side.labels, side.secondary), None
     parts: Sequence[Any] = assigned  # type: ignore[assignment]
     if known is not None and len(known) != len(parts):
-        raise InputError(f"codes {name} must be a list of {len(known)} kinds of ids, got {len(parts)}")
+        raise InputError(f"assignments {name} must be a list of {len(known)} kinds of ids, got {len(parts)}")
     labels, secondary, kinds, shift = [], [], [], 0
     for place, part in enumerate(parts):
         side = part if isinstance(part, Labelled) else Codes(part)
-        own = label_array(f"codes {name}", side.labels, minimum=0)
+        own = label_array(f"assignments {name}", side.labels, minimum=0)
         shift, last = (shift, shift + int(own.max(initial=-1)) + 1) if known is None else known[place][1:]
         if own.max(initial=-1) >= last - shift:
-            raise InputError(f"codes {name} must be below {last - shift} in part {place}, got {own.max()}")
+            raise InputError(f"assignments {name} must be below {last - shift} in part {place}, got {own.max()}")
         labels.append(own + shift)
         if side.secondary is None:
             secondary.append(np.full(len(own), NO_SECONDARY))
         else:
-            second = label_array(f"secondary codes {name}", side.secondary, minimum=NO_SECONDARY)
+            second = label_array(f"secondary assignments {name}", side.secondary, minimum=NO_SECONDARY)
             secondary.append(np.where(second == NO_SECONDARY, NO_SECONDARY, second + shift))
         kinds.append(Kind(len(own), shift, last))
         shift = last
@@ -97,29 +98,30 @@ class ResizableTable(ExpandedTable):
     """
 
     codebook: nn.Parameter
-    codes: Tensor
+    assignments: Tensor
     secondary: Tensor | None
     labels: Tensor
 
     kinds: tuple[Kind, ...] | None = None
 
-    _many = False  # whether an id may have several secondary codes
+    _many = False  # whether an id may have several secondary assignments
 
-    def _register_codes(
+    def _register_assignments(
         self, labels: np.ndarray, rows: np.ndarray, secondary: np.ndarray | None, device: Device
     ) -> None:
         raise NotImplementedError
 
-    def resize(self, codes: Assigned, secondary: Labels | None = None, *, places: Any = None) -> None:
+    @renamed_arguments(codes="assignments")
+    def resize(self, assignments: Assigned, secondary: Labels | None = None, *, places: Any = None) -> None:
         """Give every id its label anew, in place: old ids may have moved, and there may be more of them.
 
         The codebook stays the parameter that it is, and its optimiser keeps its state. `secondary` of None means none.
 
         Parameters
         ----------
-        codes, secondary : integers of shape (number of ids, old and new,), in the label space of `labels`
+        assignments, secondary : integers of shape (number of ids, old and new,), in the label space of `labels`
             Or as `compress_module` takes them: one side of a result, or, for a table of several kinds, a list of a side
-            or codes for each, with the labels that each of them has by itself.
+            or assignments for each, with the labels that each of them has by itself.
         places : integers of shape (num_embeddings,), optional
             The number that every old id has now, such as `result.users.places_in(grown.users)`: what belongs to an id,
             as `padding_idx` does, goes with it. Old ids keep their numbers where it is not given. Of several kinds a
@@ -131,10 +133,12 @@ class ResizableTable(ExpandedTable):
             When a label is not one of the codebook, places are not distinct numbers of ids, there are too few ids for
             `padding_idx`, or a list is not of the kinds of the table.
         """
-        several = _has_kinds(codes)
+        several = _has_kinds(assignments)
         if several and self.kinds is None:
-            raise InputError("codes must be one array, for a table that was not made of a list of kinds, got a list")
-        given, kinds = joined("to resize", codes, self.kinds if several else None)
+            raise InputError(
+                "assignments must be one array, for a table that was not made of a list of kinds, got a list"
+            )
+        given, kinds = joined("to resize", assignments, self.kinds if several else None)
         second = given.secondary if secondary is None else secondary
         self._check_places(len(given.labels), places)
         if kinds is not None:
@@ -159,18 +163,19 @@ class ResizableTable(ExpandedTable):
     def _check_places(self, count: int, places: Any) -> None:
         """Raise InputError where places must be given, and are not."""
 
-    def _resize(self, codes: Labels, secondary: Labels | None, places: Labels | None) -> None:
+    def _resize(self, assignments: Labels, secondary: Labels | None, places: Labels | None) -> None:
         labels = self.labels.cpu().numpy()
-        rows = rows_of_labels("codes", label_array("codes", codes, minimum=0), labels)
+        rows = rows_of_labels("assignments", label_array("assignments", assignments, minimum=0), labels)
         second = None if secondary is None else secondary_rows(secondary, labels, rows, columns=self._many)
         now = None if places is None else moved_ids(places, self.num_embeddings, len(rows))
         if self.padding_idx is not None:
             self.padding_idx = padding_index(self.padding_idx if now is None else int(now[self.padding_idx]), len(rows))
         self.num_embeddings = len(rows)
         with normal_tensors():
-            self._register_codes(labels, rows, second, self.codebook.device)
+            self._register_assignments(labels, rows, second, self.codebook.device)
 
-    def with_new_ids(self, codes: Labels, secondary: Labels | None = None) -> Self:
+    @renamed_arguments(codes="assignments")
+    def with_new_ids(self, assignments: Labels, secondary: Labels | None = None) -> Self:
         """A module with further ids appended, whose labels the codebook already holds; nothing is retrained.
 
         The new ids are `num_embeddings`, `num_embeddings + 1`, ... The codebook parameter is shared with this module:
@@ -178,7 +183,7 @@ class ResizableTable(ExpandedTable):
 
         Parameters
         ----------
-        codes, secondary : integers of shape (number of new ids,), in the label space of `labels`
+        assignments, secondary : integers of shape (number of new ids,), in the label space of `labels`
             A `secondary` of -1 means none.
 
         Raises
@@ -187,9 +192,9 @@ class ResizableTable(ExpandedTable):
             When a label is not one of the codebook.
         """
         labels = self.labels.cpu().numpy()
-        rows = rows_of_labels("codes", label_array("codes", codes, minimum=0), labels)
+        rows = rows_of_labels("assignments", label_array("assignments", assignments, minimum=0), labels)
         second = rows if secondary is None else secondary_rows(secondary, labels, rows, columns=self._many)
-        old = self.codes.cpu().numpy()
+        old = self.assignments.cpu().numpy()
         merged = None
         if self.secondary is not None or secondary is not None:
             merged = labels[np.concatenate([old if self.secondary is None else self.secondary.cpu().numpy(), second])]

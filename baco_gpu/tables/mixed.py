@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -15,24 +15,25 @@ from baco_gpu.ops.lookup import NO_PADDING, look_up
 from baco_gpu.ops.reference import check_range, decomposed
 from baco_gpu.ops.segments import add_by_row_, widened
 from baco_gpu.ops.sparse_product import SparseRows
+from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels
-from baco_gpu.tables.base import Device
 from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.embedding_table import Device, State
 
 
-class MixedCodebookEmbedding(CodebookEmbedding):
+class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
     """A `CodebookEmbedding` whose ids may have many secondary rows, and a share of their own row to hold against them.
 
-    Row `i` of the expanded table is `own_share * codebook[code_i] + (1 - own_share) * mean_j codebook[secondary_ij]`.
+    Row `i` of the table is `own_share * codebook[assignment_i] + (1 - own_share) * mean_j codebook[secondary_ij]`.
     A row that is there several times among the secondary ones weighs as much, so that few rows stand for a weighted
     mean of many; `baco_gpu.clustering.affinity.nearby_coclusters` fills them like this. Of a codebook that users and
     items share, a user's secondary rows are those of the items that it chose.
 
     Parameters
     ----------
-    codes, embedding_dim : as of `CodebookEmbedding`
+    assignments, embedding_dim : as of `CodebookEmbedding`
     secondary : integers of shape (num_embeddings, secondary rows), or (num_embeddings,) for one
-        Further labels of every id, each as often as it weighs; -1 stands for the label of `codes`. Must be given.
+        Further labels of every id, each as often as it weighs; -1 stands for the label of `assignments`. Must be given.
     own_share : float
         From 0 to 1.
     options
@@ -42,38 +43,51 @@ class MixedCodebookEmbedding(CodebookEmbedding):
     ----------
     own_share : float
     secondary : int32 buffer of shape (num_embeddings, secondary rows)
-    codebook, codes, labels : as of `CodebookEmbedding`
+    codebook, assignments, labels : as of `CodebookEmbedding`
 
     Raises
     ------
     InputError
-        As `CodebookEmbedding` does, when there are no secondary codes, or the share is out of range.
+        As `CodebookEmbedding` does, when there are no secondary assignments, or the share is out of range.
     """
 
     secondary: Tensor
 
     _many = True
 
+    @renamed_arguments(codes="assignments")
     def __init__(
-        self, codes: Labels, embedding_dim: int, secondary: Labels | None, *, own_share: float = 0.5, **options: Any
+        self,
+        assignments: Labels,
+        embedding_dim: int,
+        secondary: Labels | None,
+        *,
+        own_share: float = 0.5,
+        **options: Any,
     ) -> None:
         own_share = check_number("own_share", own_share, minimum=0, maximum=1)
         if secondary is None:
             raise InputError("secondary must be given, for there is nothing to mix without it, got None")
-        super().__init__(codes, embedding_dim, secondary, **options)
+        super().__init__(assignments, embedding_dim, secondary, **options)
         self.own_share = own_share
 
-    def _register_codes(
+    @classmethod
+    def from_state(cls, state: State, dim: int, **options: Any) -> Self:
+        if "own_share" not in options:
+            raise InputError("settings must give own_share, which no tensor tells, for rows that ids mix")
+        return super().from_state(state, dim, **options)
+
+    def _register_assignments(
         self, labels: np.ndarray, rows: np.ndarray, secondary: np.ndarray | None, device: Device
     ) -> None:
         second = rows if secondary is None else secondary
-        super()._register_codes(labels, rows, second.reshape(len(rows), -1), device)
+        super()._register_assignments(labels, rows, second.reshape(len(rows), -1), device)
 
     def _expanded(self) -> Tensor:
         if self._in_parts:
-            return self._lookup(torch.arange(self.num_embeddings, device=self.codes.device))
+            return self._lookup(torch.arange(self.num_embeddings, device=self.assignments.device))
         table: Tensor = _MixedTable.apply(
-            self._rows(), self._kept.of("mixture", [self.codes, self.secondary], self._mixture)
+            self._rows(), self._kept.of("mixture", [self.assignments, self.secondary], self._mixture)
         )
         return table
 
@@ -93,7 +107,7 @@ class MixedCodebookEmbedding(CodebookEmbedding):
 
     def _columns(self) -> Tensor:
         """The rows of every id, its own first: (num_embeddings, 1 + secondary rows)."""
-        return torch.cat((self.codes.unsqueeze(1), self.secondary), dim=1)
+        return torch.cat((self.assignments.unsqueeze(1), self.secondary), dim=1)
 
     def _lookup(self, indices: Tensor) -> Tensor:
         rows, shares = self._rows(), self._shares()
@@ -106,7 +120,7 @@ class MixedCodebookEmbedding(CodebookEmbedding):
             return torch.stack(terms).sum(0)
         flat = indices.reshape(-1)
         check_range("indices", flat, self.num_embeddings)
-        lists = torch.cat((self.codes[flat].unsqueeze(1), self.secondary[flat]), dim=1)
+        lists = torch.cat((self.assignments[flat].unsqueeze(1), self.secondary[flat]), dim=1)
         mixed: Tensor = _MixedRows.apply(rows, lists, shares)
         if self.padding_idx is not None:
             mixed = mixed.masked_fill((flat == self.padding_idx).unsqueeze(1), 0)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from baco_gpu.errors import InputError
-from baco_gpu.tables.base import EmbeddingTable
+from baco_gpu.tables.embedding_table import EmbeddingTable
 
 # Which entries of an optimiser's state are first and which are second moments; the rest are step counts.
 _MOMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

@@ -15,8 +15,9 @@ from baco_gpu.ops.quantization import check_storable, pack, quantized_rows, stoc
 from baco_gpu.ops.reference import check_indices, check_range, in_several_processes, transformed
 from baco_gpu.ops.segments import add_by_row_
 from baco_gpu.precision import BITS, SCALE_BYTES, packed_width
+from baco_gpu.renaming import renamed_attributes
 from baco_gpu.tables.assignments import embedding_options, freeze_like, padding_index, trained_table
-from baco_gpu.tables.base import Device, Stored, numpy_of
+from baco_gpu.tables.embedding_table import Device, State, Stored, numpy_of
 from baco_gpu.tables.rowwise import RowwiseRMSprop
 from baco_gpu.tables.weight import ExpandedTable
 
@@ -24,7 +25,7 @@ MOST_PASSES = 16  # backward passes whose gradients wait where nothing is there 
 _BLOCK = 1 << 13  # rows that are floats at a time where all are drawn or rounded
 
 
-class LowPrecisionEmbedding(ExpandedTable):
+class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
     """A table of `num_embeddings` rows, each stored as integers of few bits and a scale, in training as in serving.
 
     Called like `torch.nn.Embedding`: indices of any shape in, float32 of shape (*indices.shape, embedding_dim) out.
@@ -88,13 +89,19 @@ class LowPrecisionEmbedding(ExpandedTable):
         self.reset_parameters()
 
     @classmethod
+    def from_state(cls, state: State, dim: int, *, sparse: bool = False, **options: Any) -> Self:
+        integers = state["integers"]
+        bits = options.pop("bits", None) or bits_of_packed(integers, dim)
+        return cls(len(integers), dim, bits=bits, **options)
+
+    @classmethod
     def from_pretrained(cls, table: Tensor | nn.Module, *, padding_idx: int | None = None, bits: int = 8) -> Self:
         """A trained table rounded to the nearest integers, on its device, to be trained on.
 
         Parameters
         ----------
         table : floating tensor of shape (num_embeddings, embedding_dim), `nn.Embedding` or another table
-        padding_idx, bits : as of `LowPrecisionEmbedding`
+        padding_idx, bits : as of `QuantizedEmbedding`
             The padding index is that of `table`, where it is a module and none is given.
 
         Raises
@@ -132,7 +139,7 @@ class LowPrecisionEmbedding(ExpandedTable):
     def check_training(self, *, std: float | None, cuda_graph: bool) -> None:
         if cuda_graph:
             raise InputError(
-                "cuda_graph must be False for tables of LowPrecisionEmbedding, whose steps wait for the device"
+                "cuda_graph must be False for tables of QuantizedEmbedding, whose steps wait for the device"
             )
 
     @classmethod
@@ -237,10 +244,10 @@ class LowPrecisionEmbedding(ExpandedTable):
         if not (torch.is_grad_enabled() and self.anchor.requires_grad):
             return self.read(rows)
         if transformed():
-            raise InputError("torch.func must not differentiate a LowPrecisionEmbedding, whose gradients stay with it")
+            raise InputError("torch.func must not differentiate a QuantizedEmbedding, whose gradients stay with it")
         if in_several_processes():
             raise InputError(
-                "DistributedDataParallel must not train a LowPrecisionEmbedding, whose gradients it does not see and "
+                "DistributedDataParallel must not train a QuantizedEmbedding, whose gradients it does not see and "
                 "would leave different in every process"
             )
         self._looked_up = True
@@ -283,6 +290,17 @@ class LowPrecisionEmbedding(ExpandedTable):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
+def bits_of_packed(integers: Tensor, dim: int) -> int:
+    """Of how many bits the values of packed rows are; InputError where their width does not tell."""
+    fitting = [bits for bits in BITS.values() if packed_width(dim, bits) == integers.shape[1]]
+    if len(fitting) != 1:
+        raise InputError(
+            f"settings must give its bits: {integers.shape[1]} bytes a row of {dim} values are of "
+            f"{' or '.join(map(str, fitting)) or 'no'} bits"
+        )
+    return fitting[0]
+
+
 def _words(rows: Tensor) -> Tensor:
     """Rows of bytes as rows of the widest integers that they are made up of, which are copied several times as fast."""
     dtypes = (torch.int64, torch.int32, torch.int16)
@@ -293,7 +311,7 @@ class _Lookup(torch.autograd.Function):
     """Rows as floats; backward leaves their gradient with the table, and gives its anchor none."""
 
     @staticmethod
-    def forward(ctx: Any, anchor: Tensor, table: LowPrecisionEmbedding, rows: Tensor | None) -> Tensor:
+    def forward(ctx: Any, anchor: Tensor, table: QuantizedEmbedding, rows: Tensor | None) -> Tensor:
         ctx.table, ctx.rows = table, rows
         return table.read(rows)
 
@@ -302,3 +320,6 @@ class _Lookup(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
         ctx.table.leave_gradient(ctx.rows, gradient)
         return None, None, None
+
+
+__getattr__ = renamed_attributes(__name__, {"LowPrecisionEmbedding": "QuantizedEmbedding"})

@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from baco_gpu.errors import InputError
-from baco_gpu.precision import BITS, packed_width
 from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag, bag_options
-from baco_gpu.tables.base import EmbeddingTable
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.full import as_table
-from baco_gpu.tables.mixed import MixedCodebookEmbedding
-from baco_gpu.tables.product import ProductCodebookEmbedding
-from baco_gpu.tables.quantized import LowPrecisionEmbedding
-from baco_gpu.tables.residual import ResidualCodebookEmbedding, ResidualMixedCodebookEmbedding
-from baco_gpu.tables.weighted import WeightedCodebookEmbedding
+from baco_gpu.tables.embedding_table import EmbeddingTable, State
+from baco_gpu.tables.former_states import current_names
+from baco_gpu.tables.full import FullTable, as_table
 
-State = Mapping[str, Tensor]
 _PLACES = (nn.Embedding, nn.EmbeddingBag, EmbeddingTable, TableBag)
 
 
@@ -69,7 +63,9 @@ def rebuild_module(
     for name, module in found:
         if any(name.startswith(f"{other}.") for other in made):
             continue  # a part of a table
-        own = {key.removeprefix(f"{name}."): value for key, value in state_dict.items() if key.startswith(f"{name}.")}
+        own = current_names(
+            {key.removeprefix(f"{name}."): value for key, value in state_dict.items() if key.startswith(f"{name}.")}
+        )
         if own and (name in given or _shapes(own) != _shapes(module.state_dict())):
             made[name] = _checked(name, own, module, dict(given.get(name, {})))
     _share(made, state_dict)
@@ -93,10 +89,10 @@ def rebuild_module(
 def _checked(name: str, state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
     """The table of a state, which says all of it, and is as large as the one that it takes the place of."""
     try:
-        made = _module_of(name, state, old, settings)
+        made = _module_of(state, old, settings)
     except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, InputError) and str(error).startswith("settings of"):
-            raise
+        if isinstance(error, InputError) and str(error).startswith("settings must give"):
+            raise InputError(str(error).replace("settings", f"settings of {name!r}", 1)) from error
         raise InputError(
             f"state_dict must have all parts of the table {name!r}, and settings must be of its kind: {error!r}"
         ) from error
@@ -117,85 +113,32 @@ def _shapes(state: State) -> dict[str, tuple[int, ...]]:
     return {key: tuple(tensor.shape) for key, tensor in state.items()}
 
 
-def _module_of(name: str, state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
+def _module_of(state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
     pooled = isinstance(old, nn.EmbeddingBag | CodebookEmbeddingBag | TableBag)
-    options: dict[str, Any] = {"padding_idx": old.padding_idx, "device": next(old.parameters()).device}
-    if "table.codes" in state or "table.integers" in state or "table.weight" in state:
-        inner = {key.removeprefix("table."): value for key, value in state.items()}
-        return TableBag(_table_of(name, inner, old, options, settings), **bag_options(old))
-    if pooled and "codes" in state and _kind_of(state) is CodebookEmbedding:
-        return _labelled(CodebookEmbeddingBag, state, {**options, **_sparse(old), **bag_options(old), **settings})
-    if pooled and "weight" in state:
+    pooling = bag_options(old) if pooled else {}
+    inner = {key.removeprefix("table."): value for key, value in state.items() if key.startswith("table.")}
+    kind = _kind_of(inner or state)
+    sparse = bool(getattr(old, "sparse", False))
+    options = {"padding_idx": old.padding_idx, "device": next(old.parameters()).device, "sparse": sparse, **settings}
+    if inner:
+        return TableBag(kind.from_state(inner, old.embedding_dim, **options), **pooling)  # type: ignore[arg-type]
+    if pooled and kind is FullTable:
         count, dim = state["weight"].shape
-        full = {**options, **_sparse(old), **bag_options(old), "dtype": state["weight"].dtype}
-        return nn.EmbeddingBag(count, dim, **full)
-    return _table_of(name, state, old, options, settings)
+        return nn.EmbeddingBag(count, dim, dtype=state["weight"].dtype, **options, **pooling)
+    if pooled and kind is CodebookEmbedding:
+        return CodebookEmbeddingBag.from_state(state, old.embedding_dim, **pooling, **options)
+    return kind.from_state(state, old.embedding_dim, **options)
 
 
-def _table_of(name: str, state: State, old: Any, options: dict[str, Any], settings: dict[str, Any]) -> Any:
-    if "weight" in state:
-        count, dim = state["weight"].shape
-        full: dict[str, Any] = {**options, **_sparse(old), "dtype": state["weight"].dtype}
-        return nn.Embedding(count, dim, **full)
-    if "integers" in state:
-        return _low_precision(name, state, int(old.embedding_dim), {**options, **settings})
-    kind = _kind_of(state)
-    if issubclass(kind, MixedCodebookEmbedding) and "own_share" not in settings:
-        raise InputError(f"settings of {name!r} must give own_share, which no tensor tells, for rows that ids mix")
-    if issubclass(kind, ProductCodebookEmbedding):
-        numbers, centroids = state["numbers"], state["centroids"]
-        options |= {"subspaces": numbers.shape[1], "centroids": len(centroids), "lengths": "scales" in state}
-        options["number_bits"] = 8 * numbers.element_size()
-        if "behind.integers" in state:
-            dim = state["codebook"].shape[1]
-            options["row_bits"] = settings.pop("row_bits", None) or _bits_of(name, state["behind.integers"], dim)
-        return _labelled(kind, state, {**options, **settings})
-    if issubclass(kind, ResidualCodebookEmbedding):
-        rows, last = state["residual_rows"].cpu(), len(state["residual"]) - 1
-        ids = (rows < last).nonzero().squeeze(1)
-        options |= {"residual_dim": state["basis"].shape[0], "residual_ids": ids[rows[ids].argsort()].numpy()}
-    return _labelled(kind, state, {**options, **_sparse(old), **settings})
-
-
-def _kind_of(state: State) -> type[CodebookEmbedding]:
-    secondary = state.get("secondary")
-    mixes = secondary is not None and secondary.ndim == 2
-    if "numbers" in state:
-        return ProductCodebookEmbedding
-    if "residual" in state:
-        return ResidualMixedCodebookEmbedding if mixes else ResidualCodebookEmbedding
-    if "shares" in state:
-        return WeightedCodebookEmbedding
-    return MixedCodebookEmbedding if mixes else CodebookEmbedding
-
-
-def _labelled(kind: type[CodebookEmbedding], state: State, options: dict[str, Any]) -> CodebookEmbedding:
-    labels, codebook = state["labels"].cpu().numpy(), state["codebook"]
-    codes, secondary = (state[part].cpu().numpy() if part in state else None for part in ("codes", "secondary"))
-    second = None if secondary is None else labels[secondary]
-    assert codes is not None
-    dtype = codebook.dtype
-    return kind(labels[codes], codebook.shape[1], second, labels=labels, dtype=dtype, **options)
-
-
-def _low_precision(name: str, state: State, dim: int, options: dict[str, Any]) -> LowPrecisionEmbedding:
-    integers = state["integers"]
-    bits = options.pop("bits", None) or _bits_of(name, integers, dim)
-    return LowPrecisionEmbedding(len(integers), dim, bits=bits, **options)
-
-
-def _bits_of(name: str, integers: Tensor, dim: int) -> int:
-    fitting = [bits for bits in BITS.values() if packed_width(dim, bits) == integers.shape[1]]
-    if len(fitting) != 1:
-        raise InputError(
-            f"settings of {name!r} must give its bits: {integers.shape[1]} bytes a row of {dim} values are of "
-            f"{' or '.join(map(str, fitting)) or 'no'} bits"
-        )
-    return fitting[0]
-
-
-def _sparse(old: nn.Module) -> dict[str, bool]:
-    return {"sparse": bool(getattr(old, "sparse", False))}
+def _kind_of(state: State) -> type[EmbeddingTable]:
+    """The kind of table that is known by most of what a state has; of several, the one that others are derived of."""
+    kinds: list[type[EmbeddingTable]] = [EmbeddingTable]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    fits = [
+        kind for kind in kinds if kind.known_by.items() <= {name: part.ndim for name, part in state.items()}.items()
+    ]
+    return max(fits, key=lambda kind: len(kind.known_by))
 
 
 def _share(made: Mapping[str, nn.Module], state_dict: State) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,29 +12,30 @@ from torch.nn import functional
 
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError
+from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels, carried, label_array, trained_table
-from baco_gpu.tables.base import Stored, normal_tensors, numpy_of
 from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.embedding_table import State, Stored, normal_tensors, numpy_of
 from baco_gpu.tables.mixed import MixedCodebookEmbedding
 
 
-class ResidualCodebookEmbedding(CodebookEmbedding):
+class ResidualCodebookEmbedding(CodebookEmbedding, known_by={"residual": 2}):
     """A `CodebookEmbedding` in which some ids add a residual of low rank to the row that they share.
 
     Row `i` of the expanded table is  `shared_i + residual_i @ basis`,  where `shared_i` is what `CodebookEmbedding`
-    makes of the codes. Members of a co-cluster that have enough interactions to differ from one another can then do so,
-    at `residual_dim` numbers an id in place of `embedding_dim`. As in LoRA (Hu et al., arXiv 2106.09685) the residuals
-    start at zero: training begins from the co-clusters.
+    makes of the assignments. Members of a co-cluster that have enough interactions to differ from one another can
+    then do so, at `residual_dim` numbers an id in place of `embedding_dim`. As in LoRA (Hu et al., arXiv 2106.09685),
+    residuals start at zero: training begins from the co-clusters.
 
     Parameters
     ----------
-    codes, embedding_dim, secondary, padding_idx : as of `CodebookEmbedding`
+    assignments, embedding_dim, secondary, padding_idx : as of `CodebookEmbedding`
     residual_dim : int
         The rank of the residuals, from 1 to `embedding_dim`.
     residual_ids : integers of shape (number of ids with a residual,), optional
         The ids that have one, each once; all by default. The padding index has none in either case.
     options
-        Further arguments of `CodebookEmbedding`. Residuals are not quantised.
+        Further arguments of `CodebookEmbedding`. Residuals are not quantized.
 
     Attributes
     ----------
@@ -42,7 +43,7 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
         The last row stays zero: it is that of every other id.
     basis : nn.Parameter of shape (residual_dim, embedding_dim)
     residual_rows : int32 buffer of shape (num_embeddings,), the row of `residual` of every id
-    codebook, codes, labels : as of `CodebookEmbedding`
+    codebook, assignments, labels : as of `CodebookEmbedding`
 
     Raises
     ------
@@ -54,9 +55,10 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
     basis: nn.Parameter
     residual_rows: Tensor
 
+    @renamed_arguments(codes="assignments")
     def __init__(
         self,
-        codes: Labels,
+        assignments: Labels,
         embedding_dim: int,
         secondary: Labels | None = None,
         *,
@@ -65,21 +67,22 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
         padding_idx: int | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(codes, embedding_dim, secondary, padding_idx=padding_idx, **options)
+        super().__init__(assignments, embedding_dim, secondary, padding_idx=padding_idx, **options)
         rank = check_integer("residual_dim", residual_dim, minimum=1, maximum=self.embedding_dim)
         ids = _own_ids(residual_ids, self.num_embeddings, self.padding_idx)
         rows = np.full(self.num_embeddings, len(ids), np.int32)
         rows[ids] = np.arange(len(ids), dtype=np.int32)
-        self.register_buffer("residual_rows", torch.as_tensor(rows, device=self.codes.device))
+        self.register_buffer("residual_rows", torch.as_tensor(rows, device=self.assignments.device))
         self.residual = nn.Parameter(self.codebook.new_zeros((len(ids) + 1, rank)))
         self.basis = nn.Parameter(self.codebook.new_empty((rank, self.embedding_dim)))
         self.reset_residual()
 
     @classmethod
+    @renamed_arguments(codes="assignments")
     def from_pretrained(  # type: ignore[override]
         cls,
         table: Tensor | nn.Module,
-        codes: Labels,
+        assignments: Labels,
         secondary: Labels | None = None,
         weights: Tensor | np.ndarray | None = None,
         *,
@@ -94,7 +97,7 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
 
         Parameters
         ----------
-        table, codes, secondary, weights, padding_idx, sparse : as of `CodebookEmbedding.from_pretrained`
+        table, assignments, secondary, weights, padding_idx, sparse : as of `CodebookEmbedding.from_pretrained`
         residual_dim, residual_ids, options : as of `ResidualCodebookEmbedding`
 
         Raises
@@ -104,10 +107,17 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
         """
         sizes = {"residual_dim": residual_dim, "residual_ids": residual_ids}
         module = super().from_pretrained(
-            table, codes, secondary, weights, padding_idx=padding_idx, sparse=sparse, **sizes, **options
+            table, assignments, secondary, weights, padding_idx=padding_idx, sparse=sparse, **sizes, **options
         )
         module.fit_own(trained_table(table))
         return module
+
+    @classmethod
+    def from_state(cls, state: State, dim: int, **options: Any) -> Self:
+        rows, last = state["residual_rows"].cpu(), len(state["residual"]) - 1
+        ids = (rows < last).nonzero().squeeze(1)
+        told = {"residual_dim": len(state["basis"]), "residual_ids": ids[rows[ids].argsort()].numpy()}
+        return super().from_state(state, dim, **{**told, **options})
 
     @torch.no_grad()
     def fit_own(self, source: Tensor) -> None:
@@ -129,7 +139,7 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
 
     def stored(self) -> list[Stored]:
         """As of `CodebookEmbedding`; and the residuals, their basis, and the index of them: one parameter for each id
-        that has a residual where not all do, as for a secondary code."""
+        that has a residual where not all do, as for a secondary assignment."""
         owners = len(self.residual) - 1
         return [
             *super().stored(),
@@ -173,20 +183,20 @@ class ResidualCodebookEmbedding(CodebookEmbedding):
         Numbers of sorted raw ids move when new ones come between them.
         """
         if count < self.num_embeddings:
-            raise InputError(f"codes must be of {self.num_embeddings} ids or more, got {count}")
+            raise InputError(f"assignments must be of {self.num_embeddings} ids or more, got {count}")
         if places is None and count > self.num_embeddings:
             raise InputError(
                 f"places must be given where {self.num_embeddings} ids become {count}, got None: residuals belong to "
                 "ids, and result.users.places_in(grown.users) says where the old ones are now"
             )
 
-    def _resize(self, codes: Labels, secondary: Labels | None, places: Labels | None) -> None:
+    def _resize(self, assignments: Labels, secondary: Labels | None, places: Labels | None) -> None:
         """Ids keep their residuals, new ones have none."""
         old = self.residual_rows
-        super()._resize(codes, secondary, places)
+        super()._resize(assignments, secondary, places)
         if places is not None:
             with normal_tensors():
-                nobody = old.new_full((len(codes),), len(self.residual) - 1)
+                nobody = old.new_full((len(assignments),), len(self.residual) - 1)
                 self.register_buffer("residual_rows", carried(old, places, nobody))
 
     def extra_repr(self) -> str:

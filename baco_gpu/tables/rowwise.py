@@ -31,7 +31,7 @@ class NonFiniteGradientError(BacoError, ArithmeticError):
 
 
 class IntegerRows(Protocol):
-    """What the optimizer asks of a table of few bits (`LowPrecisionEmbedding`)."""
+    """What the optimizer asks of a table of few bits (`QuantizedEmbedding`)."""
 
     num_embeddings: int
     embedding_dim: int
@@ -51,7 +51,7 @@ class Move(NamedTuple):
 
     Attributes
     ----------
-    table : LowPrecisionEmbedding
+    table : QuantizedEmbedding
     state : dict of Tensor
         Of the optimiser: "squares", "count" and "step".
     rows : int64 tensor of distinct rows
@@ -73,7 +73,7 @@ class Move(NamedTuple):
 
 
 class RowwiseRMSprop(torch.optim.Optimizer):
-    """The optimiser of `LowPrecisionEmbedding`: 5 bytes a row, where Adam has 8 for every value.
+    """The optimiser of `QuantizedEmbedding`: 5 bytes a row, where Adam has 8 for every value.
 
     A row that has a gradient g is moved by `-lr * g / (sqrt(v) + eps)`, where v is the mean of the mean squares of the
     row's gradients so far, and, from the 256th on, a moving average that forgets by 1/256 a step. So all values of a
@@ -87,7 +87,7 @@ class RowwiseRMSprop(torch.optim.Optimizer):
 
     Parameters
     ----------
-    tables : nn.Module or iterable of LowPrecisionEmbedding
+    tables : nn.Module or iterable of QuantizedEmbedding
         Of a module, all such tables in it.
     lr : float
         The length of the steps of a value; what suits Adam is a good first guess.
@@ -112,7 +112,7 @@ class RowwiseRMSprop(torch.optim.Optimizer):
         given = tables.modules() if isinstance(tables, nn.Module) else list(tables)
         found = [cast("IntegerRows", table) for table in given if hasattr(table, "take_gradient")]
         if not found or (not isinstance(tables, nn.Module) and len(found) < len(list(given))):
-            raise InputError(f"tables must be of LowPrecisionEmbedding, one at least, got {tables!r}")
+            raise InputError(f"tables must be of QuantizedEmbedding, one at least, got {tables!r}")
         self.seed = check_integer("seed", seed, minimum=0, maximum=2**63 - 2)
         self._tables = {table.anchor: table for table in found}
         for table in found:

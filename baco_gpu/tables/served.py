@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from baco_gpu.ops.product_quantization import join_pieces, length_values, read, signs_of
 from baco_gpu.ops.quantization import unpack, values_of
 from baco_gpu.ops.reference import check_indices, check_range
+from baco_gpu.precision import ProductFormat
 from baco_gpu.serving.table import ARRAYS, ServedTable
-from baco_gpu.tables.base import Device, EmbeddingTable
+from baco_gpu.tables.embedding_table import Device, EmbeddingTable
 from baco_gpu.tables.export import served_table
 
 
 class ServedEmbedding(nn.Module):
-    """What a `CodebookEmbedding` or `LowPrecisionEmbedding` stores, for inference: rows of few bits stay packed,
+    """What a `CodebookEmbedding` or `QuantizedEmbedding` stores, for inference: rows of few bits stay packed,
     and are unpacked by the batch.
 
     Called like `torch.nn.Embedding`: indices of any shape in, (*shape, embedding_dim) out. It has no parameters, and
@@ -42,8 +43,7 @@ class ServedEmbedding(nn.Module):
     def __init__(self, table: ServedTable, *, device: Device = None) -> None:
         super().__init__()
         self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
-        self.padding_idx, self.own_share, self.bits = table.padding_idx, table.own_share, table.bits
-        self.form = table.form
+        self.padding_idx, self.own_share, self.decoder = table.padding_idx, table.own_share, table.decoder
         arrays = table.arrays()
         for name in ARRAYS:
             if name in arrays:
@@ -89,20 +89,37 @@ class ServedEmbedding(nn.Module):
         return out.view(*input.shape, self.embedding_dim)
 
     def extra_repr(self) -> str:
-        if self.centroids is not None:
-            stored = f"{self.codebook.shape[1]} numbers of {len(self.centroids)} centroids"
-        else:
-            stored = str(self.codebook.dtype).removeprefix("torch.") if self.bits is None else f"{self.bits} bits"
-        return f"{self.num_embeddings}, {self.embedding_dim}, num_rows={len(self.codebook)}, stored in {stored}"
+        rows = len(self.codebook)
+        return f"{self.num_embeddings}, {self.embedding_dim}, num_rows={rows}, stored in {self.decoder}"
 
     def _rows(self, rows: Tensor) -> Tensor:
         """Rows of the codebook, as floats: (*rows.shape, embedding_dim)."""
-        values = self.codebook[rows]
-        if self.centroids is not None and self.form is not None:
-            numbers = read(values)
-            pieces = self.centroids[numbers >> self.form.signs]
-            out = join_pieces(pieces * signs_of(numbers, self.form).to(pieces), self.form)
-            return out if self.scales is None else out * length_values(self.scales[rows]).to(out)
-        if self.scales is None or self.bits is None:
-            return values
-        return values_of(unpack(values, self.bits, self.embedding_dim), self.scales[rows], self.bits)
+        out: Tensor = self.decoder.read(_Lookup(self, rows))
+        return out
+
+
+class _Lookup(NamedTuple):
+    """A `baco_gpu.serving.decoders.Lookup` of these rows, by PyTorch."""
+
+    table: ServedEmbedding
+    at: Tensor
+
+    def rows(self, name: str) -> Tensor:
+        return self.array(name)[self.at]
+
+    def array(self, name: str, place: int | None = None) -> Tensor:
+        tensor: Tensor = getattr(self.table, name)
+        return tensor if place is None else tensor[place]
+
+    def columns(self, values: Tensor, first: int, last: int) -> Tensor:
+        return values[..., first:last]
+
+    def unpacked(self, packed: Tensor, scales: Tensor, bits: int, dim: int) -> Tensor:
+        return values_of(unpack(packed, bits, dim), scales, bits)
+
+    def joined(self, codes: Tensor, centroids: Tensor, form: ProductFormat) -> Tensor:
+        codes = read(codes)
+        return join_pieces(centroids[codes >> form.signs] * signs_of(codes, form).to(centroids), form)
+
+    def lengths(self, scales: Tensor) -> Tensor:
+        return length_values(scales).to(self.table.centroids)

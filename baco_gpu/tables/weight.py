@@ -11,7 +11,7 @@ from torch import Tensor
 
 from baco_gpu.errors import InputError
 from baco_gpu.ops.reference import transformed
-from baco_gpu.tables.base import EmbeddingTable, normal_tensors
+from baco_gpu.tables.embedding_table import EmbeddingTable, normal_tensors
 
 
 class ExpandedTable(EmbeddingTable):

@@ -10,22 +10,23 @@ from torch import Tensor
 
 from baco_gpu.errors import InputError
 from baco_gpu.ops.lookup import look_up
+from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels, carried
-from baco_gpu.tables.base import Device, Stored, normal_tensors
 from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.embedding_table import Device, Stored, normal_tensors
 
 
-class WeightedCodebookEmbedding(CodebookEmbedding):
+class WeightedCodebookEmbedding(CodebookEmbedding, known_by={"shares": 2}):
     """A `CodebookEmbedding` in which an id is a weighted sum of its two rows, in place of their mean.
 
-    Row `i` of the expanded table is `shares[i, 0] * codebook[code_i] + shares[i, 1] * codebook[secondary_i]`. No
+    Row `i` of the expanded table is `shares[i, 0] * codebook[assignment_i] + shares[i, 1] * codebook[secondary_i]`. No
     gradient reaches the shares: who knows better ones writes them into the buffer, as LEGCF does between epochs
     (arXiv 2403.18479).
 
     Parameters
     ----------
-    codes, embedding_dim, secondary : as of `CodebookEmbedding`
-        Secondary codes must be given.
+    assignments, embedding_dim, secondary : as of `CodebookEmbedding`
+        Secondary assignments must be given.
     shares : pair of float
         What every id starts with.
     options
@@ -34,20 +35,21 @@ class WeightedCodebookEmbedding(CodebookEmbedding):
     Attributes
     ----------
     shares : floating buffer of shape (num_embeddings, 2), in the dtype of the codebook
-    codebook, codes, secondary, labels : as of `CodebookEmbedding`
+    codebook, assignments, secondary, labels : as of `CodebookEmbedding`
 
     Raises
     ------
     InputError
-        As `CodebookEmbedding` does, and when there are no secondary codes.
+        As `CodebookEmbedding` does, and when there are no secondary assignments.
     """
 
     shares: Tensor
     secondary: Tensor
 
+    @renamed_arguments(codes="assignments")
     def __init__(
         self,
-        codes: Labels,
+        assignments: Labels,
         embedding_dim: int,
         secondary: Labels | None,
         *,
@@ -56,13 +58,13 @@ class WeightedCodebookEmbedding(CodebookEmbedding):
     ) -> None:
         if secondary is None:
             raise InputError("secondary must be given, for it is two rows that are weighed, got None")
-        super().__init__(codes, embedding_dim, secondary, **options)
+        super().__init__(assignments, embedding_dim, secondary, **options)
         self.shares[:] = self.shares.new_tensor(shares)
 
-    def _register_codes(
+    def _register_assignments(
         self, labels: np.ndarray, rows: np.ndarray, secondary: np.ndarray | None, device: Device
     ) -> None:
-        super()._register_codes(labels, rows, rows if secondary is None else secondary, device)
+        super()._register_assignments(labels, rows, rows if secondary is None else secondary, device)
         shares = self.codebook.detach().new_full((len(rows), 2), 0.5)
         old = self._buffers.get("shares")
         if old is not None:
@@ -70,19 +72,19 @@ class WeightedCodebookEmbedding(CodebookEmbedding):
             shares[:known] = old[:known]
         self.register_buffer("shares", shares)
 
-    def _resize(self, codes: Labels, secondary: Labels | None, places: Labels | None) -> None:
+    def _resize(self, assignments: Labels, secondary: Labels | None, places: Labels | None) -> None:
         """Ids keep their shares, new ones are the mean of their rows."""
         old = self.shares
-        super()._resize(codes, secondary, places)
+        super()._resize(assignments, secondary, places)
         if places is not None:
             with normal_tensors():
                 self.register_buffer("shares", carried(old, places, torch.full_like(self.shares, 0.5)))
 
     def _expanded(self) -> Tensor:
-        return self._lookup(torch.arange(self.num_embeddings, device=self.codes.device))
+        return self._lookup(torch.arange(self.num_embeddings, device=self.assignments.device))
 
     def row_parts(self) -> list[tuple[Tensor, Tensor | float]]:
-        return [(self.codes, self.shares[:, :1]), (self.secondary, self.shares[:, 1:])]
+        return [(self.assignments, self.shares[:, :1]), (self.secondary, self.shares[:, 1:])]
 
     def pair_shares(self) -> Tensor:
         return self.shares
@@ -100,7 +102,7 @@ class WeightedCodebookEmbedding(CodebookEmbedding):
     def _lookup(self, indices: Tensor) -> Tensor:
         first, second = (
             look_up(self._rows(), rows, None, indices, self._padding, sparse=self.sparse)
-            for rows in (self.codes, self.secondary)
+            for rows in (self.assignments, self.secondary)
         )
         shares = self.shares[indices]
         return shares[..., :1] * first + shares[..., 1:] * second

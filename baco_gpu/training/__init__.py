@@ -1,17 +1,15 @@
 """Training of recommendation models, the same for full tables and codebooks."""
 
-from typing import Any
-
 from baco_gpu.models.losses import LOSSES, Objective
 from baco_gpu.models.sampling import TripleSampler
+from baco_gpu.renaming import renamed_attributes
+from baco_gpu.tables.optimizers import CombinedOptimizer
 from baco_gpu.tables.rowwise import RowwiseRMSprop
-from baco_gpu.training import optimizers
 from baco_gpu.training.callbacks import Callback, ReportProgress
 from baco_gpu.training.checkpoint import Checkpoint
-from baco_gpu.training.optimizers import CombinedOptimizer
-from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
 from baco_gpu.training.trainer import DivergenceError, reset_embeddings, train
+from baco_gpu.training.training_run import TrainingRun
 
 __all__ = [
     "LOSSES",
@@ -31,8 +29,4 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "Together":  # as CombinedOptimizer was called
-        return getattr(optimizers, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = renamed_attributes(__name__, {"Together": "CombinedOptimizer"})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from baco_gpu.progress import Progress
-from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.settings import EpochRecord, TrainingResult
+from baco_gpu.training.training_run import TrainingRun
 
 
 class Callback(Protocol):

@@ -18,13 +18,15 @@ from baco_gpu.atomic import check_writable
 from baco_gpu.checks import check_integer, check_number
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import DAMAGE, InputError
+from baco_gpu.tables.former_states import current_names, former_names, former_repr
 from baco_gpu.tensor_file import save_tensors
 from baco_gpu.training.callbacks import Callback
-from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.settings import EpochRecord
+from baco_gpu.training.training_run import TrainingRun
 
 FORMAT = "baco_gpu.checkpoint"
-FORMAT_VERSION = "2"
+FORMAT_VERSION = "3"
+_FORMER_VERSION = "2"  # by the names that tables and their tensors had then
 
 
 class Checkpoint(Callback):
@@ -59,7 +61,7 @@ class Checkpoint(Callback):
     def on_start(self, run: TrainingRun) -> None:
         self._identity = _identity(run)
         if self.resume:
-            _load(run, self.path, self._identity)
+            _load(run, self.path)
         elif self.path.exists():
             raise InputError(f"{self.path}: there is a checkpoint already; resume from it, or remove it")
         check_writable(self.path)
@@ -69,15 +71,17 @@ class Checkpoint(Callback):
             _save(run, self.path, self._identity)
 
 
-def _identity(run: TrainingRun) -> dict[str, Any]:
-    """What a checkpoint and a run that resumes from it must have in common, as JSON holds it."""
-    state = run.model.state_dict()
+def _identity(run: TrainingRun, version: str = FORMAT_VERSION) -> dict[str, Any]:
+    """What a checkpoint of this version and a run that resumes from it must have in common, as JSON holds it."""
+    state, described = run.model.state_dict(), repr(run.model)
+    if version == _FORMER_VERSION:
+        state, described = former_names(state), former_repr(described)
     shapes = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in state.items()}
-    codes = {name: tensor for name, tensor in state.items() if not tensor.is_floating_point()}
+    indices = {name: tensor for name, tensor in state.items() if not tensor.is_floating_point()}
     identity = {
         "settings": asdict(run.settings),
         "data": _data_checksum(run.split, times=run.model.needs_timestamps),
-        "model": [repr(run.model), shapes, _checksum(codes, "")],
+        "model": [described, shapes, _checksum(indices, "")],
     }
     return json.loads(json.dumps(identity))
 
@@ -112,9 +116,9 @@ def _save(run: TrainingRun, path: Path, identity: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def _load(run: TrainingRun, path: Path, identity: dict[str, Any]) -> None:
-    tensors, stored = _read(path)
-    _check_identity(path, stored["identity"], identity)
+def _load(run: TrainingRun, path: Path) -> None:
+    tensors, stored, version = _read(path)
+    _check_identity(path, stored["identity"], _identity(run, version))
     progress = stored["progress"]
     history = [EpochRecord(**record) for record in progress["history"]]
     if len(history) > run.settings.epochs:
@@ -134,7 +138,8 @@ def _load(run: TrainingRun, path: Path, identity: dict[str, Any]) -> None:
         run.best_score = progress["best_score"]
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    """The tensors by their names of now, the rest, and the version that they were written as."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a checkpoint to resume from")
     try:
@@ -145,8 +150,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path}: not a readable checkpoint ({error})") from error
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path}: expected a checkpoint of baco_gpu, got another safetensors file")
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise InputError(f"{path}: expected format version {FORMAT_VERSION}, got {metadata.get('format_version')}")
+    version = metadata.get("format_version")
+    if version not in (_FORMER_VERSION, FORMAT_VERSION):
+        raise InputError(f"{path}: expected format version {FORMAT_VERSION}, got {version}")
     text = metadata.get("run", "")
     if _checksum(tensors, text) != metadata.get("sha256"):
         raise InputError(f"{path}: damaged checkpoint (its contents do not match their checksum)")
@@ -155,7 +161,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         _check_progress(stored["progress"])
     except DAMAGE as error:
         raise InputError(f"{path}: damaged checkpoint ({type(error).__name__}: {error})") from error
-    return tensors, stored
+    return current_names(tensors), stored, version
 
 
 def _check_progress(progress: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ import torch
 from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
-from baco_gpu.models.base import Recommender
 from baco_gpu.models.losses import LOSSES, NEGATIVES, SOFTMAX, Objective
+from baco_gpu.models.recommender import Recommender
 
 INITS = ("normal", "spectral")
 

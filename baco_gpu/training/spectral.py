@@ -11,7 +11,7 @@ from scipy.sparse.linalg import svds
 
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.normalised import normalised
-from baco_gpu.models.base import Recommender
+from baco_gpu.models.recommender import Recommender
 from baco_gpu.tables.full import as_table, size_of
 
 

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from baco_gpu.models.base import Recommender
 from baco_gpu.models.losses import Objective
-from baco_gpu.training.optimizers import Optimizer
+from baco_gpu.models.recommender import Recommender
 
 # Steps before a capture: they create Adam's state, compile kernels and fill the caches of libraries, none of which a
 # capture may do.

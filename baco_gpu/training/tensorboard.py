@@ -9,8 +9,8 @@ from typing import Any
 from baco_gpu.atomic import note_written
 from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.training.callbacks import Callback
-from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.settings import EpochRecord, TrainingResult
+from baco_gpu.training.training_run import TrainingRun
 
 
 class TensorBoardLogger(Callback):

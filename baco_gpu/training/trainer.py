@@ -8,18 +8,19 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import BacoError, InputError
-from baco_gpu.models.base import ITEMS, USERS, Recommender, Sampler
-from baco_gpu.tables.base import own_optimizers
+from baco_gpu.models.recommender import ITEMS, USERS, Recommender, Sampler
+from baco_gpu.tables.embedding_table import own_optimizers
 from baco_gpu.tables.full import tables_in
+from baco_gpu.tables.optimizers import CombinedOptimizer
 from baco_gpu.training.callbacks import Callback
-from baco_gpu.training.optimizers import CombinedOptimizer, Optimizer
-from baco_gpu.training.run import TrainingRun
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
 from baco_gpu.training.spectral import spectral_embeddings
 from baco_gpu.training.steps import Step, training_step
+from baco_gpu.training.training_run import TrainingRun
 
 
 class DivergenceError(BacoError, ArithmeticError):

@@ -216,9 +216,9 @@ def test_compare_prints_a_table_and_draws_a_picture(baco, clicks, tmp_path):
     assert {path.name for path in out.iterdir()} == {*files, "comparison.settings.yml"}
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
     table = json.loads((out / "comparison.json").read_text())["table"]
-    assert [row["method"] for row in table] == ["full", "random", "baco-multilevel", "affinity", "product"]
+    assert [row["method"] for row in table] == ["full", "random", "baco-multilevel", "bisecting", "affinity", "product"]
     before = {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
-    assert len(before) == 5
+    assert len(before) == 6
     assert baco(*words)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()} == before, "nothing is run twice"
 
@@ -232,8 +232,16 @@ def test_compare_of_budgets_in_bytes_has_the_method_that_spends_them_on_bits(bac
             for run in json.loads(stdout)["runs"]
         ]
 
-    assert planned("--budgets", "0.25") == ["full", "random", "baco-multilevel", "affinity", "product", "quantized"]
-    assert planned("--budgets", "30") == ["full", "random", "baco-multilevel", "affinity", "product"]
+    assert planned("--budgets", "0.25") == [
+        "full",
+        "random",
+        "baco-multilevel",
+        "bisecting",
+        "affinity",
+        "product",
+        "quantized",
+    ]
+    assert planned("--budgets", "30") == ["full", "random", "baco-multilevel", "bisecting", "affinity", "product"]
 
 
 @pytest.mark.parametrize("command", [("train", "--method"), ("compare", "--methods")])
@@ -307,6 +315,70 @@ def test_a_former_name_of_a_method_is_heeded_and_the_present_one_said(baco, clic
     assert code == 0
     assert "low-dim" in stdout
     assert stderr.splitlines()[0] == "method 'narrow' is called 'low-dim' now: write that"
+
+
+def test_the_list_of_methods_is_narrow_and_explains_itself(baco):
+    stdout = baco("methods")[1]
+    assert max(map(len, stdout.splitlines())) <= 100
+    assert "SIDES: users, items, both, none" in stdout
+
+
+@pytest.mark.parametrize("words", [("--epochs", "x"), ("--epochs=x",), ("--blocks", "x"), ("--dropout", "x")])
+def test_what_is_no_number_is_named(baco, clicks, words):
+    code, _, stderr = baco("train", clicks, "--model", "sasrec", *words)
+    kind = "a number" if "dropout" in words[0] else "an integer"
+    assert (code, stderr) == (2, f"baco: error: {words[0].partition('=')[0]} must be {kind}, got 'x'\n")
+
+
+def test_a_budget_each_for_users_and_items(baco, clicks, tmp_path):
+    out = tmp_path / "codes.safetensors"
+    words = ("compress", clicks, "--budget-rows", "users=40,items=20", "--json")
+    code, stdout, _ = baco(*words, "--out", out)
+    assert code == 0
+    figures = json.loads(stdout)
+    assert (figures["user_clusters"], figures["item_clusters"]) == (40, 20)
+    again = json.loads(baco("compress", clicks, "--config", out.with_suffix(".settings.yml"), "--json")[1])
+    assert again["labels_sha256"] == figures["labels_sha256"]
+    written = tmp_path / "by-side.yml"
+    written.write_text("budget-rows: {users: 40, items: 20}\n")
+    again = json.loads(baco("compress", clicks, "--config", written, "--json")[1])
+    assert again["labels_sha256"] == figures["labels_sha256"]
+
+
+def test_a_comparison_at_a_budget_each(baco, clicks, tmp_path):
+    common = ("--epochs", 1, "--dim", 8, "--models", "mf", "-q")
+    words = ("compare", clicks, "--budget", "users=0.3,items=0.6", *common, "--out", tmp_path, "--json")
+    code, stdout, stderr = baco(*words)
+    assert code == 0, stderr
+    rows = json.loads(stdout)["table"]
+    assert {row["method"] for row in rows} >= {"full", "random", "baco-multilevel", "product"}
+    assert "affinity" not in {row["method"] for row in rows}
+    assert {str(row["budget"]) for row in rows} == {"None", "{'users': 0.3, 'items': 0.6}"}
+    assert "at users 30%, items 60%" in (tmp_path / "comparison.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ("users=0.5", "expected users=..,items=.., got 'users=0.5'"),
+        ("users=0.5,items=x", "'x' is no number"),
+        ("users=0.5,items=0.1,users=0.2", "expected users=..,items=.., got"),
+    ],
+)
+def test_budgets_by_side_that_are_none(baco, clicks, budget, message):
+    code, _, stderr = baco("compress", clicks, "--budget", budget)
+    assert code == 2
+    assert message in stderr
+
+
+def test_a_file_to_serve_is_no_clustering_and_is_said_to_be_what_it_is(baco, clicks, tmp_path):
+    out, export = tmp_path / "model.safetensors", tmp_path / "tables.safetensors"
+    words = ("train", clicks, "--model", "mf", "--epochs", 1, "--dim", 8, "-q")
+    assert baco(*words, "--out", out, "--export", export)[0] == 0
+    for path, kind in ((export, "tables to serve"), (out, "a trained model")):
+        code, _, stderr = baco("inspect", path)
+        assert code == 2
+        assert f"expected a co-clustering saved by baco_gpu, got {kind}" in stderr
 
 
 def test_methods_are_listed(baco):

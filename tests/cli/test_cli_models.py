@@ -42,12 +42,15 @@ def test_help_shows_the_options_of_models(baco):
     [
         (("--model", "mf", "--layers", 3), "--layers has no effect on model 'mf': leave it out, or --model lightgcn"),
         (("--layers", -1), "layers must be an integer at least 0, got -1"),
-        (("--model", "sasrec"), "model 'sasrec' needs interactions with timestamps, got none: "),
+        (
+            ("--model", "sasrec"),
+            "model 'sasrec' learns from the order of interactions and needs their timestamps, got none: ",
+        ),
         (("--model", "sasrec", "--method", "affinity"), "has one of items alone: it takes full, "),
         (("--model", "sasrec", "--method", "cce"), "has one of items alone: it takes full, "),
         (
             (*SEQUENCES, "--method", "baco-multilevel", "--codebooks", "shared"),
-            "codebooks must be 'separate' for model",
+            "codebooks must be 'separate' for a model with one table",
         ),
     ],
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,13 +19,13 @@ from baco_gpu import (
     ResidualCodebookEmbedding,
 )
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.backends.base import USERS, Partition
+from baco_gpu.clustering.backends.backend import USERS, Partition
 from baco_gpu.clustering.result import Assignment
 from baco_gpu.clustering.solve.weights import SCHEMES, integer_weights
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
 from graphs import bipartite_graphs, random_graph, reference_of
-from reference_solver import best, scores
+from reference_solver import best, one_sided_partners, volumes
 from tiers import examples
 
 pytestmark = pytest.mark.heavy("solves many graphs")
@@ -42,12 +45,22 @@ def twins(graph, side):
 
 
 def expected_labels(graph, scheme, gamma, labels, side, node):
-    """The best and the second-best label that a neighbour has and the node's side owns, by the slow solver."""
+    """The best and the second-best label that a neighbor has and the node's side owns, by the slow solver; where there
+    is none, of those that the neighbors' co-clusters would merge with."""
     reference, weights = reference_of(graph, scheme)
-    near = {labels[1 - side][other] for other, _ in reference.neighbors[side][node]} & set(labels[side])
-    # Its own label may have no strength, and would be a candidate of a known node.
-    found = scores(reference, labels, side, node, gamma * weights.penalty_per_gamma)
-    candidates = {label: found[label] for label in near}
+    penalty = gamma * weights.penalty_per_gamma
+    strengths = Counter()
+    for other, weight in reference.neighbors[side][node]:
+        strengths[labels[1 - side][other]] += weight
+    if not strengths.keys() & set(labels[side]):
+        partners = one_sided_partners(reference, labels, penalty)
+        for label in list(strengths):
+            strengths[partners[label]] += strengths.pop(label)
+    factor, other_volumes = penalty * float(reference.node_weights[side][node]), volumes(reference, labels)[1 - side]
+    candidates = {
+        label: float(strengths[label]) - factor * float(other_volumes[label])
+        for label in strengths.keys() & set(labels[side])
+    }
     if not candidates:
         return None
     first = best(candidates)
@@ -59,10 +72,10 @@ def expected_labels(graph, scheme, gamma, labels, side, node):
 @given(
     graph=bipartite_graphs(),
     scheme=st.sampled_from(SCHEMES),
-    gamma=st.sampled_from([0.0, 0.3, 1.0, 2.5]),
+    gamma=st.sampled_from([0.0, 0.3, 1.0, 2.5, 40.0]),
     side=st.sampled_from([0, 1]),
 )
-def test_a_node_that_comes_again_gets_the_best_of_its_neighbours_labels(graph, scheme, gamma, side):
+def test_a_node_that_comes_again_gets_the_best_of_its_neighbors_labels(graph, scheme, gamma, side):
     result = fitted(graph, budget=None, gamma=gamma, weights=scheme)
     size = (graph.num_users, graph.num_items)[side]
     if not size:
@@ -97,7 +110,7 @@ def test_a_node_that_comes_again_gets_the_label_of_a_sweep(weighted):
         swept[user] in labels[1][graph.csr.neighbors[a:b]]
         for user, (a, b) in enumerate(zip(graph.csr.offsets[:-1], graph.csr.offsets[1:], strict=True))
     ]
-    assert np.mean(near) > 0.9  # the others keep a label that none of their neighbours has
+    assert np.mean(near) > 0.9  # the others keep a label that none of their neighbors has
     assert (assigned[near] == swept[near]).all()
 
 
@@ -174,7 +187,7 @@ def test_interactions_between_known_or_between_new_nodes_tell_nothing():
     new = result.assign(([60, 60], [3, 7]))
     more = result.assign(([60, 60, 0, 1], [3, 7, 9, 9]))
     assert new.labels_sha256 == more.labels_sha256
-    with pytest.raises(InputError, match=r"new items must have .* got 1 without, 40 first"):
+    with pytest.raises(InputError, match=r"new items must have .* got 1 without: 40"):
         result.assign(([60, 60], [3, 40]))
 
 
@@ -242,9 +255,12 @@ def test_what_cannot_be_assigned_is_refused():
     result, named = fitted(graph), fitted(logs())
     with pytest.raises(InputError, match="fallback must be one of"):
         result.assign(([60], [3]), fallback="guess")
-    with pytest.raises(InputError, match=r"new users must have .* got 2 without, 60 first"):
+    with pytest.raises(InputError, match=r"new users must have .* got 2 without: 60, 61 \(.*'largest'[^,]*\)"):
         result.assign(BipartiteGraph.from_edges([62], [3]))
-    with pytest.raises(InputError, match=r"new users must have .* 'z' first"):
+    with pytest.raises(
+        InputError,
+        match=r"new users must have .* 'z'; new items must .*: -1 \(.*'drop' leaves them out",
+    ):
         named.assign((["z"], [-1]))
     with pytest.raises(InputError, match="users must be named by index"):
         result.assign(BipartiteGraph.from_edges([0], [3], user_vocabulary=Vocabulary(["a"])))
@@ -269,3 +285,82 @@ def test_interactions_without_weights_weigh_one_among_fractions():
     result = fitted(BipartiteGraph.from_edges([0, 0, 1], [0, 1, 1], [0.5, 0.25, 1.5]), budget=None, gamma=1.0)
     plain = result.assign(([2, 2], [0, 1]))
     assert plain.labels_sha256 == result.assign(BipartiteGraph.from_edges([2, 2], [0, 1], [1.0, 1.0])).labels_sha256
+
+
+def one_sided(side):
+    """The result of one node of a side with eight edges: some of the other side's are in co-clusters of their own."""
+    ends = [np.zeros(8, int), np.arange(8)]
+    graph = BipartiteGraph.from_edges(*(ends if side == USERS else ends[::-1]))
+    result = fitted(graph, budget=0.5)
+    assert set(result.items.labels) != set(result.users.labels)
+    return result
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["users", "items"])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_whoever_knows_a_node_in_a_co_cluster_without_the_side_goes_through_its_neighbors(tmp_path, side, loaded):
+    result = one_sided(side)
+    if loaded:
+        result = CoclusteringResult.load(result.save(tmp_path / "result.safetensors"))
+    pairs = [np.arange(1, 9), np.arange(8)]
+    pairs = pairs if side == USERS else pairs[::-1]
+    for grown in (result.assign(tuple(pairs)), result.update(BipartiteGraph.from_edges(*pairs), sweeps=0).result):
+        old, new = ((one.users, one.items)[side] for one in (result, grown))
+        assert (new.labels == old.labels[0]).all()
+        assert (new.secondary == -1).all()
+        table = CodebookEmbedding(old.labels, 4)
+        table.resize(new.labels)
+        assert table.num_embeddings == 9
+    assert (grown.partners == result.partners).all()
+    assert grown.assign(([9], [0]) if side == USERS else ([0], [9])).partners is grown.partners
+
+
+def test_an_update_goes_through_neighbors_as_well_and_never_to_the_largest_co_cluster_instead():
+    graph = random_graph(80, 60, 400, seed=9)
+    result = fitted(graph, budget=0.8)
+    lonely = ~np.isin(result.items.labels, result.users.labels) & (graph.item_degrees > 0)
+    items = np.flatnonzero(lonely)
+    assert len(items) > 10
+    new = (np.arange(80, 80 + len(items)), items)
+    old = (np.repeat(np.arange(80), graph.user_degrees), graph.csr.neighbors)
+    wanted = result.assign(new).users.labels
+    assert (wanted[80:] == result.partners[result.items.labels[items]]).all()
+    whole = tuple(np.concatenate(part) for part in zip(old, new, strict=True))
+    assert (result.update(whole, sweeps=0).result.users.labels == wanted).all()
+
+
+def test_a_result_of_before_partners_says_so_where_they_are_missing():
+    old = replace(one_sided(USERS), partners=None)
+    with pytest.raises(InputError, match=r"got 2 without: 7, 8 \(.*fitted anew finds more"):
+        old.assign((np.arange(1, 9), np.arange(8)))
+    assert old.assign((np.arange(1, 9), np.arange(8)), fallback="largest").users.labels.tolist() == [0] * 9
+
+
+def test_new_ids_with_nowhere_to_go_are_named_or_left_out_and_the_others_stay():
+    plain = random_graph(60, 40, 500, seed=0)
+    far = [f"user-{k:02}" for k in range(60)]
+    graph = BipartiteGraph(plain.csr, plain.csc, Vocabulary(far), Vocabulary(1000 * np.arange(40)))
+    result = fitted(graph)
+    users = ["a-user", *(f"lost-{k:02}" for k in range(12)), "user-05b", "user-07"]
+    items = [3000, *range(1, 13), 7000, 13]
+    with pytest.raises(InputError) as caught:
+        result.assign((users, items))
+    message = str(caught.value)
+    assert "12 without: 'lost-00', 'lost-01', " in message
+    assert "'lost-09' and 2 more; new items" in message
+    assert "12 without: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more (" in message
+    grown = result.assign((users, items), fallback="drop")
+    assert grown.users.vocabulary == Vocabulary([*far, "a-user", "user-05b"])
+    assert grown.items.vocabulary == Vocabulary([*(1000 * np.arange(40)), 13])
+    assert grown.labels_sha256 == result.assign((users[:1] + users[13:], items[:1] + items[13:])).labels_sha256
+    assert grown.users.degrees[grown.users.index_of(["a-user"])].tolist() == [1]
+    everyone = result.assign((users[1:13], items[1:13]), fallback="drop")
+    assert everyone.labels_sha256 == result.labels_sha256
+    with pytest.raises(InputError, match="fallback='drop' must have raw ids on both sides"):
+        one_sided(USERS).assign(([1], [0]), fallback="drop")
+
+
+def test_an_item_without_an_edge_leads_nowhere():
+    result = fitted(BipartiteGraph.from_edges([0, 1], [0, 1], num_items=3), budget=None, gamma=1.0)
+    with pytest.raises(InputError, match=r"new users must have .* got 1 without: 2"):
+        result.assign(([2], [2]))

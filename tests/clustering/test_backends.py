@@ -16,7 +16,7 @@ from numba.core.dispatcher import Dispatcher
 
 from baco_gpu.clustering import backends
 from baco_gpu.clustering.backends import NAMES, cpu_kernels, cpu_nodes, cuda_obstacle, get_backend
-from baco_gpu.clustering.backends.base import USERS, Backend
+from baco_gpu.clustering.backends.backend import USERS, Backend
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.solve.merging import compact, merge_to
 from baco_gpu.clustering.solve.sweeps import singletons, sweep

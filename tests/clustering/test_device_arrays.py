@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from baco_gpu import BalancedCoclustering
-from baco_gpu.clustering.backends.base import ITEMS, USERS
+from baco_gpu.clustering.backends.backend import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.backends.pieces import Room
 from baco_gpu.clustering.solve import parameters
@@ -122,21 +122,30 @@ class TestWholeSolves:
         expected = self.solve(cpu, graph, cpu.load(graph, weights), rows)
         assert self.solve(strict, graph, problem, rows) == expected
 
-    @pytest.mark.parametrize("solver", ["multilevel", "paper"])
-    def test_results_and_updates_are_those_of_the_cpu(self, monkeypatch, solver):
+    @pytest.mark.parametrize(
+        ("solver", "budget"),
+        [
+            ("multilevel", 0.4),
+            ("multilevel", 0.8),
+            ("paper", 0.4),
+            ("paper", 0.8),
+            ("multilevel", {"users": 60, "items": 12}),
+        ],
+    )
+    def test_results_and_updates_are_those_of_the_cpu(self, monkeypatch, solver, budget):
         graph = random_graph(90, 70, 500, seed=8)
         edges = graph.to_scipy().tocoo()
-        grown = BipartiteGraph.from_edges(np.append(edges.row, [90, 90]), np.append(edges.col, [1, 2]))
+        grown = BipartiteGraph.from_edges(np.append(edges.row, np.arange(90, 160)), np.append(edges.col, np.arange(70)))
         found = []
         for backend in (CpuBackend(), strict_backend()):
             monkeypatch.setattr(parameters, "get_backend", lambda name, backend=backend: backend)
-            model = BalancedCoclustering(budget=0.4, solver=solver, secondary="both", random_state=3)
+            model = BalancedCoclustering(budget=budget, solver=solver, secondary="both", random_state=3)
             result = model.fit(graph).result_
-            for each in (result, result.update(grown).result):
+            for each in (result, *([] if isinstance(budget, dict) else [result.update(grown).result])):
                 found.append([each.gamma, *each.objective_trace.tolist()])
                 found[-1] += [side.labels.tolist() for side in (each.users, each.items)]
                 found[-1] += [side.secondary.tolist() for side in (each.users, each.items)]
-        assert found[:2] == found[2:]
+        assert found[: len(found) // 2] == found[len(found) // 2 :]
 
     @pytest.mark.parametrize("sizes", [(0, 0), (0, 5), (4, 0), (3, 3)])
     def test_graphs_without_edges(self, sizes):

@@ -49,7 +49,7 @@ def summed(pairs, weights):
 
 
 def dictionary_of(found, num_clusters):
-    """{(cluster, neighbour): weight}, every one of them once."""
+    """{(cluster, neighbor): weight}, every one of them once."""
     result = {}
     for cluster in range(num_clusters):
         for place in range(found.begins[cluster], found.begins[cluster] + found.counts[cluster]):

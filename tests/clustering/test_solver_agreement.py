@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 import reference_solver as reference
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.solve.merging import merge_to
+from baco_gpu.clustering.solve.merging import compact, merge_to
 from baco_gpu.clustering.solve.objective import objective
+from baco_gpu.clustering.solve.partners import one_sided_partners
 from baco_gpu.clustering.solve.sweeps import singletons, sweep
 from baco_gpu.clustering.solve.weights import SCHEMES
-from graphs import bipartite_graphs, random_graph, reference_of
+from graphs import bipartite_graphs, random_graph, reference_of, targets
 
 gammas = st.sampled_from([0.0, 0.25, 1.0, 3.7, 40.0, 1e6])
 
@@ -49,10 +50,11 @@ def test_sweeps(graph, scheme, gamma, seed, num_blocks):
     st.sampled_from(SCHEMES),
     gammas,
     st.integers(0, 3),
-    st.integers(1, 30) | st.none(),
+    targets,
     st.booleans(),
 )
 def test_merging(graph, scheme, gamma, sweeps, target, shared):
+    shared &= not isinstance(target, tuple)
     backend, problem, slow, _, penalty = start(graph, scheme, gamma)
     partition = singletons(backend, problem)
     for number in range(sweeps):
@@ -69,6 +71,21 @@ def test_second_best(graph, scheme, gamma, side):
     sweep(backend, problem, partition, penalty, seed=1, number=0)
     second = backend.second_best(problem, partition, side, penalty)
     assert second.tolist() == reference.second_best(slow, labels_of(partition), side, penalty)
+
+
+@given(bipartite_graphs(), st.sampled_from(SCHEMES), gammas, st.integers(0, 2))
+def test_partners_of_one_sided_co_clusters(graph, scheme, gamma, sweeps):
+    backend, problem, slow, _, penalty = start(graph, scheme, gamma)
+    partition = singletons(backend, problem)
+    for number in range(sweeps):
+        sweep(backend, problem, partition, penalty, seed=3, number=number)
+    partition = compact(backend, partition)
+    partners = one_sided_partners(backend, problem, partition, penalty)
+    assert partners.dtype == partition.labels[0].dtype
+    assert partners.tolist() == reference.one_sided_partners(slow, labels_of(partition), penalty)
+    for label in np.flatnonzero(partners >= 0):
+        lacking = [side for side in partition.labels if label not in side]
+        assert [partners[label] in side for side in lacking] == [True]
 
 
 @pytest.mark.parametrize("weighted", [False, True])

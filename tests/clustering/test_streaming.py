@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from baco_gpu.clustering.backends import cuda, get_backend
-from baco_gpu.clustering.backends.base import USERS
+from baco_gpu.clustering.backends.backend import USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.backends.cuda import CudaBackend
 from baco_gpu.clustering.backends.device import DeviceBackend

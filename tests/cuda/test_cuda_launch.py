@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from baco_gpu.clustering import backends
-from baco_gpu.clustering.backends import base, cuda
+from baco_gpu.clustering.backends import backend, cuda
 from baco_gpu.clustering.backends.device import DeviceBackend
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.cuda import loader
@@ -246,7 +246,7 @@ class TestSharing:
 
 class TestTheBackend:
     def test_it_has_every_primitive(self):
-        names = {name for name in vars(base.Backend) if not name.startswith("_")} - {"name", "xp"}
+        names = {name for name in vars(backend.Backend) if not name.startswith("_")} - {"name", "xp"}
         assert all(callable(getattr(DeviceBackend, name)) for name in names)
 
     @pytest.fixture

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from baco_gpu.clustering.backends.base import Partition
+from baco_gpu.clustering.backends.backend import Partition
 from baco_gpu.clustering.backends.device import Block, DeviceBackend, DeviceProblem
 from baco_gpu.cuda.catalogue import SOURCES, instance, instances, source_text
 from baco_gpu.cuda.launch import typed

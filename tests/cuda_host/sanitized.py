@@ -11,6 +11,7 @@ import numpy as np
 from baco_gpu.clustering.backends.device import DeviceBackend
 from baco_gpu.clustering.backends.pieces import Room
 from baco_gpu.clustering.solve.merging import compact, merge_to
+from baco_gpu.clustering.solve.partners import one_sided_partners
 from baco_gpu.clustering.solve.sweeps import singletons, sweep
 from baco_gpu.clustering.solve.weights import integer_weights
 from cuda_host.host import SMALL, HostLauncher, on_host
@@ -18,7 +19,7 @@ from graphs import random_graph
 
 
 def solve(backend, graph, rows=40):
-    """Sweeps, merging, a sweep that holds rows, secondary labels: labels, volumes and sums."""
+    """Sweeps, merging, a sweep that holds rows, secondary labels, partners: labels, volumes and sums."""
     weights = integer_weights(graph)
     penalty = 3 * weights.penalty_per_gamma
     problem = backend.load(graph, weights)
@@ -27,7 +28,8 @@ def solve(backend, graph, rows=40):
     partition = compact(backend, merge_to(backend, problem, partition, penalty, rows))
     moved.append(sweep(backend, problem, partition, penalty, seed=5, number=2, hold_rows=True))
     second = [backend.second_best(problem, partition, side, penalty) for side in (0, 1)]
-    arrays = (*partition.labels, *partition.volumes, *second)
+    partners = one_sided_partners(backend, problem, partition, penalty)
+    arrays = (*partition.labels, *partition.volumes, *second, partners)
     return [partition.within, moved, *(array.tolist() for array in arrays)]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from baco_gpu import LowPrecisionEmbedding, RowwiseRMSprop
+from baco_gpu import QuantizedEmbedding, RowwiseRMSprop
 from baco_gpu.cuda.catalogue import instances
 from baco_gpu.tables import rowwise
 from cuda_host.host import SMALL, HostLauncher
@@ -19,7 +19,7 @@ def main() -> None:
     launch = HostLauncher(sorted(Path(sys.argv[1]).glob("*.so")), SMALL, seed=4, interrupt=2)
     rowwise.move_rows_in_loop = functools.partial(rowwise.move_rows_by_kernel, launch)
     for dim, bits in itertools.product((1, 33, 64), rowwise.KERNEL_LEVELS):
-        table = LowPrecisionEmbedding(9, dim, bits=bits)
+        table = QuantizedEmbedding(9, dim, bits=bits)
         optimizer = RowwiseRMSprop(table)
         for ids in (torch.tensor([8, 0, 8]), torch.arange(9)):
             table(ids).square().sum().backward()

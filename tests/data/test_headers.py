@@ -210,6 +210,15 @@ class TestMatrices:
                 with pytest.raises(InputError, match=self.message):
                     load_interactions(source)
 
+    def test_of_two_items_have_ids_for_names(self, tmp_path):
+        two = pd.DataFrame({17: [1, 0, 2], 42: [0, 3, 0]})
+        two.rename(columns=str).to_parquet(tmp_path / "x.parquet")
+        for source in (two, two.rename(columns=str), pl.from_pandas(two.rename(columns=str)), tmp_path / "x.parquet"):
+            with pytest.raises(InputError, match=self.message):
+                load_interactions(source)
+        assert pairs(load_interactions(two, user_column="17", item_column="42")) == [(1, 0), (0, 3), (2, 0)]
+        assert len(load_interactions(pd.DataFrame(two.to_numpy()))) == 3  # an array of pairs
+
     def test_of_numbers_alone_are_refused(self, tmp_path):
         with pytest.raises(InputError, match=self.message):
             load_interactions(pd.DataFrame(np.eye(3, dtype=int)))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from baco_gpu.data import delimited, lightgcn
+from baco_gpu.data import adjacency_lists, delimited
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.readers import load_interactions, load_split
 from baco_gpu.errors import InputError
@@ -101,7 +101,7 @@ def test_lightgcn_text_comes_back(tmp_path: Path, lists: dict[int, list[int]]) -
 
 
 def test_lightgcn_text_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lightgcn, "_BLOCK_BYTES", 7)
+    monkeypatch.setattr(adjacency_lists, "_BLOCK_BYTES", 7)
     seen: list[tuple[str, int, int, str]] = []
     path = write(tmp_path / "x.txt", "0 1 2\r\n\n1\t0  3 \n2\n3 1")
     interactions = load_interactions(path, progress=lambda *step: seen.append(step))
@@ -415,3 +415,10 @@ def test_negative_ids_in_parquet_are_refused(tmp_path):
     pq.write_table(pa.table({"user": [3, -4], "item": [1, 2]}), path)
     with pytest.raises(InputError, match="data row 2 has -4"):
         load_interactions(path)
+
+
+@pytest.mark.parametrize("name", ["x.txt.gz", "x.dat.bz2", "x.npz.gz", "x.parquet.zst"])
+def test_compressed_files_that_are_not_read_are_refused_by_what_is(tmp_path, name):
+    (tmp_path / name).write_bytes(b"0 1 2\n")
+    with pytest.raises(InputError, match=r"of compressed ones \.csv, \.tsv, \.inter are read.*decompress it"):
+        load_interactions(tmp_path / name)

@@ -114,7 +114,7 @@ def test_ids_that_mix_rows_are_paid_for_by_the_budget(split, budget, measure):
     assert users.codebook is items.codebook
     assert compression.rows == users.num_rows == compression.result.codebook_rows == compression.result.num_clusters
     trained = {id(value): value.numel() for table in (users, items) for value in table.parameters()}
-    indices = sum(int((table.secondary != table.codes[:, None]).sum()) for table in (users, items))
+    indices = sum(int((table.secondary != table.assignments[:, None]).sum()) for table in (users, items))
     owners = sum(len(table.residual) - 1 for table in (users, items))
     assert compression.parameters == sum(trained.values()) + indices + owners - 2 * users.residual_dim
     if budget == 100:
@@ -166,9 +166,9 @@ def test_what_is_compact_is_product_codes_of_rows_without_floats(split):
     users, items = tables(compact)
     assert users.form == product.user_table.form
     assert users.centroids is items.centroids
-    assert users.behind.bits == items.behind.bits == 16
+    assert users.latent_weight.bits == items.latent_weight.bits == 16
     outcome = experiment.run(split, compact, "mf", TrainingSettings(epochs=2, batch_size=512))
-    assert users.behind is items.behind is None
+    assert users.latent_weight is items.latent_weight is None
     assert outcome.summary()["bytes"] == compact.bytes
 
 
@@ -176,7 +176,7 @@ def test_rows_that_are_compact_may_be_narrower_while_they_are_trained(split):
     for dtype, bits in (("int8", 8), ("int6", 6)):
         estimator = BalancedCoclustering(embedding_dim=32, budget=0.1, codebook_dtype=dtype)
         users, items = tables(experiment.compress(split, "product:integers", estimator))
-        assert users.behind.bits == items.behind.bits == bits
+        assert users.latent_weight.bits == items.latent_weight.bits == bits
     for dtype in ("float", "int5"):
         estimator = BalancedCoclustering(embedding_dim=32, budget=0.1, codebook_dtype=dtype)
         with pytest.raises(InputError, match=f"codebook_dtype must be one of 'int16', .*, 'int6', got '{dtype}'"):
@@ -344,7 +344,7 @@ def test_a_saved_model_holds_the_trained_tables(split, tmp_path):
     outcome = experiment.run(split, experiment.compress(split, "baco-multilevel", clustering()), "mf", SETTINGS)
     path = experiment.save_model(outcome, tmp_path / "model.safetensors")
     with safe_open(path, framework="pt") as file:
-        codebook, codes = file.get_tensor("users.codebook"), file.get_tensor("users.codes").long()
+        codebook, codes = file.get_tensor("users.codebook"), file.get_tensor("users.assignments").long()
         secondary = file.get_tensor("users.secondary").long()
         summary = json.loads(file.metadata()["summary"])
     expanded = (codebook[codes] + codebook[secondary]) / 2

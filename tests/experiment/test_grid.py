@@ -15,8 +15,8 @@ from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.experiment.grid import run_grid
-from baco_gpu.experiment.report import write_report
-from baco_gpu.experiment.tables import aggregate, as_csv, as_markdown, order_agreement
+from baco_gpu.experiment.report_files import write_report
+from baco_gpu.experiment.summary import aggregate, as_csv, as_markdown, order_agreement
 from baco_gpu.experiment.trial_store import TrialStore, is_kept
 from baco_gpu.experiment.trials import budget_label, plan
 from baco_gpu.plots.comparison import budget_figure, comparison_figure, figures_of, seconds_figure

@@ -42,7 +42,7 @@ def reference(edges: list[tuple[int, int, int]], duplicates: str) -> dict[tuple[
 
 
 def entries(adjacency: Adjacency) -> list[tuple[int, int, float]]:
-    """(row, neighbour, weight) of every entry, in the order of the arrays."""
+    """(row, neighbor, weight) of every entry, in the order of the arrays."""
     weights = np.ones(len(adjacency.neighbors)) if adjacency.weights is None else adjacency.weights
     rows = np.repeat(np.arange(adjacency.num_rows), adjacency.degrees)
     return list(zip(rows.tolist(), adjacency.neighbors.tolist(), weights.tolist(), strict=True))

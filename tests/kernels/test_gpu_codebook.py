@@ -10,11 +10,11 @@ import torch
 from baco_gpu.errors import InputError
 from baco_gpu.ops import dispatch, kernels, sparse_product
 from baco_gpu.ops.lookup import NO_PADDING, codebook_expand, codebook_lookup, list_members, sparse_codebook_lookup
-from baco_gpu.ops.product_quantization import nearest_numbers
+from baco_gpu.ops.product_quantization import nearest_codes
 from baco_gpu.tables import (
     CodebookEmbedding,
-    LowPrecisionEmbedding,
     ProductCodebookEmbedding,
+    QuantizedEmbedding,
     ServedEmbedding,
 )
 from baco_gpu.training import RowwiseRMSprop
@@ -105,11 +105,11 @@ def test_rows_of_few_bits_are_those_that_are_served(bits):
 def test_product_codes_are_those_that_are_served():
     _, codes, second, indices, grad = example("cpu")
     module = ProductCodebookEmbedding(
-        codes, 64, second, subspaces=13, centroids=20, number_bits=16, lengths=True, padding_idx=3
+        codes, 64, second, subspaces=13, centroids=20, code_bits=16, lengths=True, padding_idx=3
     ).to("cuda")
     module.encode()
-    found = nearest_numbers(module.codebook.cpu(), module.centroids.cpu(), module.form)
-    assert torch.equal(module.numbers.cpu(), found)
+    found = nearest_codes(module.codebook.cpu(), module.centroids.cpu(), module.form)
+    assert torch.equal(module.codes.cpu(), found)
     table = module.weight
     assert torch.equal(ServedEmbedding.of(module)(torch.arange(len(codes), device="cuda")), table)
     module(indices.cuda()).backward(grad.cuda())
@@ -209,7 +209,7 @@ def test_an_index_out_of_range_is_nan(monkeypatch):
 def test_steps_of_few_bits_are_those_of_the_cpu(bits, dim):
     found = []
     for where in ("cuda", "cpu"):
-        table = LowPrecisionEmbedding(300, dim, bits=bits)
+        table = QuantizedEmbedding(300, dim, bits=bits)
         table.reset_parameters(0.1, torch.Generator().manual_seed(1))
         table.to(where)
         optimizer = RowwiseRMSprop(table, lr=1e-2)

@@ -8,7 +8,7 @@ import functools
 import pytest
 import torch
 
-from baco_gpu import LowPrecisionEmbedding, RowwiseRMSprop
+from baco_gpu import QuantizedEmbedding, RowwiseRMSprop
 from baco_gpu.cuda.catalogue import instances
 from baco_gpu.ops.counters import odd_words
 from baco_gpu.tables import rowwise
@@ -26,7 +26,7 @@ def launch():
 
 def steps(dim, count, monkeypatch, launch=None, bits=8):
     """A table after so many steps, its optimiser's state, and the table one step before."""
-    table = LowPrecisionEmbedding(ROWS, dim, padding_idx=3, bits=bits)
+    table = QuantizedEmbedding(ROWS, dim, padding_idx=3, bits=bits)
     table.reset_parameters(0.5, torch.Generator().manual_seed(dim))
     table.scales[5] = 0  # a row of zeros
     optimizer = RowwiseRMSprop(table, lr=0.03, seed=2**63 - 9)
@@ -86,7 +86,7 @@ def test_a_gradient_that_is_no_number_leaves_its_row_on_every_device(launch, bit
     gradient[2, dim - 1] = bad
     found = []
     for move in (rowwise.move_rows, rowwise.move_rows_in_loop, functools.partial(rowwise.move_rows_by_kernel, launch)):
-        table = LowPrecisionEmbedding(ROWS, dim, bits=bits)
+        table = QuantizedEmbedding(ROWS, dim, bits=bits)
         table.reset_parameters(0.5, torch.Generator().manual_seed(dim))
         before = copy.deepcopy(table)
         state = {

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reference_solver as reference
-from baco_gpu.clustering.backends.base import ITEMS, USERS
+from baco_gpu.clustering.backends.backend import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.solve.merging import compact, merge_to
+from baco_gpu.clustering.solve.partners import one_sided_partners
 from baco_gpu.clustering.solve.sweeps import singletons, sweep
 from baco_gpu.clustering.solve.weights import SCHEMES, integer_weights
 from baco_gpu.cuda.catalogue import KERNELS, SOURCES, instances
@@ -30,7 +31,7 @@ from cuda_host.host import (
     with_ids,
 )
 from cuda_host.sanitized import solve
-from graphs import bipartite_graphs, random_graph, reference_of
+from graphs import bipartite_graphs, random_graph, reference_of, targets
 from tiers import examples
 
 pytestmark = ON_KERNELS
@@ -45,7 +46,7 @@ def labels_of(partition):
 
 
 def rows_of(clusters):
-    """The rows of a graph of clusters as sorted lists of (neighbour, weight)."""
+    """The rows of a graph of clusters as sorted lists of (neighbor, weight)."""
     return [
         sorted(np.stack([part[row : row + count] for part in (clusters.neighbors, clusters.weights)], 1).tolist())
         for row, count in zip(clusters.rows.tolist(), clusters.counts.tolist(), strict=True)
@@ -123,9 +124,10 @@ class TestSolves:
     @examples(60)
     @given(
         *(bipartite_graphs(), st.sampled_from(SCHEMES), gammas, st.integers(0, 2**63 - 1)),
-        *(st.integers(1, 30) | st.none(), st.booleans(), st.integers(0, 5)),
+        *(targets, st.booleans(), st.integers(0, 5)),
     )
     def test_equal_the_reference_solver(self, graph, scheme, gamma, seed, target, shared, interrupt):
+        shared &= not isinstance(target, tuple)
         slow, weights = reference_of(graph, scheme)
         penalty = gamma * weights.penalty_per_gamma
         backend = host_backend(seed=seed % 1000, interrupt=interrupt)
@@ -138,6 +140,8 @@ class TestSolves:
         for side in (USERS, ITEMS):
             second = backend.second_best(problem, partition, side, penalty)
             assert second.tolist() == reference.second_best(slow, expected, side, penalty)
+        partners = one_sided_partners(backend, problem, compact(backend, partition), penalty)
+        assert partners.tolist() == reference.one_sided_partners(slow, reference.compacted(expected), penalty)
         merged = merge_to(backend, problem, partition, penalty, target, shared=shared)
         assert labels_of(merged) == reference.merge_to(slow, expected, penalty, target, shared)
         assert merged.within == sum(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from baco_gpu.budget import Budget
-from baco_gpu.methods.base import Spec
+from baco_gpu.methods.method import Spec
 from baco_gpu.tables.full import size_of
 from graphs import random_graph
 from pages import ROOT, blocks
@@ -16,7 +16,7 @@ from pages import ROOT, blocks
 @pytest.mark.parametrize("budget", [0.25, 30])
 def test_the_example_makes_tables_of_a_budget(budget: float):
     page = blocks((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), "python")
-    (example,) = [block for block in page if "METHOD = " in block.code]
+    (example,) = [block for block in page if "METHOD = Labelled" in block.code]
     namespace: dict[str, Any] = {"__name__": "example"}
     exec(example.code, namespace)
     graph = random_graph(80, 40, 400, seed=0)

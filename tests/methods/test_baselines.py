@@ -6,10 +6,11 @@ import functools
 
 import numpy as np
 import pytest
-from sklearn.metrics import adjusted_rand_score, homogeneity_score
+from sklearn.metrics import adjusted_rand_score, homogeneity_score, mutual_info_score
 
 from baco_gpu.budget import Budget, TableSize
 from baco_gpu.clustering.result import NO_LABEL
+from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common.sides import deal_rows, rows_of, secondary_indices_of
@@ -215,6 +216,41 @@ def test_an_emptied_cluster_of_itcc_gets_the_node_that_fits_worst():
     assert labels.tolist() == [0, 1, 0, 3, 2]
 
 
+def test_infomap_tells_sparse_blocks_apart():
+    """A walk of which only the visits to users are described hardly sees them."""
+    generator = np.random.default_rng(0)
+    users = np.repeat(np.arange(150), 6)
+    within = users // 5 * 5 + generator.integers(0, 5, len(users))
+    items = np.where(np.arange(len(users)) % 6 < 4, within, generator.integers(0, 150, len(users)))
+    found = assign("infomap", BipartiteGraph.from_edges(users, items), 60)
+    for side in found:
+        assert adjusted_rand_score(np.arange(150) // 5, side.labels) > 0.9
+
+
+@pytest.mark.parametrize("parts", [40, 200, 340])
+def test_metis_uses_every_part_it_is_asked_for(parts):
+    pytest.importorskip("pymetis")
+    from baco_gpu.methods.legcf import metis_parts
+
+    users, items = metis_parts(random_graph(390, 290, 3000, seed=2), parts, seed=0)
+    # Nodes without an edge have a part of their own.
+    assert len(np.union1d(users.labels, items.labels)) in (parts, parts + 1)
+
+
+def test_spectral_biclusters_tell_as_much_as_those_of_scikit_learn():
+    """By what the clusters of an interaction's two ends say of one another."""
+    from sklearn.cluster import SpectralBiclustering
+
+    pairs, _, _ = planted_coclusters(400, 300, 3000, 8, noise=0.3, seed=1)
+    # The class takes no ids without an interaction.
+    rows, columns = (np.unique(ids, return_inverse=True)[1] for ids in (pairs.users, pairs.items))
+    graph = BipartiteGraph.from_edges(rows, columns)
+    users, items = assign("spectral-bi", graph, 16)
+    model = SpectralBiclustering(n_clusters=(users.rows, items.rows), random_state=0).fit(graph.to_scipy())
+    expected = mutual_info_score(model.row_labels_[rows], model.column_labels_[columns])
+    assert mutual_info_score(users.labels[rows], items.labels[columns]) >= 0.9 * expected > 0.1
+
+
 def test_legcf_draws_no_second_row_where_a_side_has_one(blocks):
     for side in assign("legcf", blocks, 2):
         assert side.rows == 1
@@ -236,6 +272,14 @@ def test_unknown_methods_are_told_the_known_ones():
         find_method("louvain:all")
     with pytest.raises(InputError, match="'random' has no secondary clusters"):
         find_method("random:users")
+
+
+def test_a_former_name_is_said_beside_the_present_one():
+    with pytest.warns(FutureWarning, match="method 'narrow' is called 'low-dim' now"):
+        method = find_method("narrow")
+    assert method == find_method("low-dim")
+    with pytest.raises(InputError, match=r"for method 'low-dim' \(asked for as 'narrow'\), got None"):
+        method.given(None)
 
 
 def test_a_suffix_names_the_sides_of_secondary_clusters():

@@ -11,7 +11,7 @@ from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.experiment import encode_pretrained
 from baco_gpu.methods.product_plan import ProductPlan
 from baco_gpu.serving import load_codebooks
-from baco_gpu.tables.base import encode
+from baco_gpu.tables.embedding_table import encode
 from baco_gpu.tables.encoding import rotate_together
 from baco_gpu.tables.product import ProductCodebookEmbedding
 
@@ -73,7 +73,7 @@ def test_codes_can_be_exported(tmp_path):
     export_codebook({"users": users, "items": items}, tmp_path / "tables.safetensors")
     served = load_codebooks(tmp_path / "tables.safetensors")
     assert torch.equal(torch.from_numpy(served["items"].lookup([7, 0])), items.weight[[7, 0]])
-    assert users.has_floats
+    assert users.has_latent_weight
 
 
 @pytest.mark.parametrize(

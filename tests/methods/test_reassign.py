@@ -61,7 +61,9 @@ def test_learned_groups_agree_with_the_planted_ones(name, always):
     table = outcome.compression.user_table
     planted = np.arange(USERS) % GROUPS
     hashed = compress(planted_split(), name, BalancedCoclustering(budget=BUDGET, embedding_dim=8, random_state=0))
-    learned, drawn = (adjusted_rand_score(planted, codes) for codes in (table.codes, hashed.user_table.codes))
+    learned, drawn = (
+        adjusted_rand_score(planted, codes) for codes in (table.assignments, hashed.user_table.assignments)
+    )
     assert learned > drawn + 0.1
 
 
@@ -130,7 +132,7 @@ def test_clusters_of_cce_are_rows_whose_mean_with_their_helpers_is_the_clusters(
     means = np.array([before.table[codes % 3 == number].mean(axis=0) for number in range(3)])
     assert np.allclose(made.table, means[codes % 3])
     assert made.codebook.shape == (6, 2)
-    assert made.codes.max() < 3 <= made.secondary.min()
+    assert made.assignments.max() < 3 <= made.secondary.min()
     assert len(set(made.secondary.tolist())) > 1
     assert left is alone
 
@@ -147,7 +149,7 @@ def test_weights_of_legcf_are_the_two_greatest_of_least_squares():
     for side, own, books in zip(after, np.split(ids, [9]), np.split(rows, [3]), strict=True):
         solved = np.linalg.lstsq(books.T, own.T, rcond=None)[0].T
         order = np.argsort(-solved, axis=1)[:, :2]
-        assert np.array_equal(np.stack([side.codes, side.secondary], axis=1), order)
+        assert np.array_equal(np.stack([side.assignments, side.secondary], axis=1), order)
         assert np.allclose(side.shares, np.take_along_axis(solved, order, axis=1).clip(0))
     assert all(new.codebook is old.codebook for new, old in zip(after, before, strict=True))
 
@@ -161,7 +163,7 @@ def test_legcf_leaves_a_side_of_one_row_alone():
     assert items is alone
 
 
-def test_legcf_brings_an_id_back_to_the_rows_of_its_neighbours():
+def test_legcf_brings_an_id_back_to_the_rows_of_its_neighbors():
     """Two blocks, a row for either on each side; one user starts with the row of the other block."""
     generator = np.random.default_rng(0)
     users, items = np.meshgrid(np.arange(20), np.arange(20), indexing="ij")
@@ -173,7 +175,7 @@ def test_legcf_brings_an_id_back_to_the_rows_of_its_neighbours():
     first = [shared(np.eye(2, 4), codes, 1 - codes, (0.9, 0.1)) for codes in (strayed, block)]
     second = solve_assignments(graph, first, generator)
     third = solve_assignments(graph, second, generator)
-    assert third[0].codes.tolist() == third[1].codes.tolist() == block.tolist()
+    assert third[0].assignments.tolist() == third[1].assignments.tolist() == block.tolist()
     own = [sides[0].shares[3, 0 if sides is third else 1] for sides in (first, second, third)]
     assert own[0] < own[1] < own[2]
 
@@ -195,8 +197,8 @@ def propagated(graph, sides):
         interactions, scale, out=np.zeros_like(interactions), where=scale > 0
     )
     for number, side in enumerate(sides):
-        for index in range(len(side.codes)):
-            for row, weight in zip((side.codes[index], side.secondary[index]), side.shares[index], strict=True):
+        for index in range(len(side.assignments)):
+            for row, weight in zip((side.assignments[index], side.secondary[index]), side.shares[index], strict=True):
                 adjacency[ends[number] + index, ends[2 + number] + row] += weight
     adjacency += adjacency.T
     degrees = adjacency.sum(axis=1)

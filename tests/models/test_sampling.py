@@ -51,7 +51,7 @@ def test_every_interaction_once_and_negatives_unseen(graph, batch_size, seed):
 
 
 def test_negatives_are_uniform_over_the_unseen_items():
-    # User 1 has seen 0, 1, 5, 9 of ten; user 0 and 2 would show items of a neighbour leaking in.
+    # User 1 has seen 0, 1, 5, 9 of ten; user 0 and 2 would show items of a neighbor leaking in.
     pairs = [(1, 0), (1, 1), (1, 5), (1, 9), (0, 2), (2, 3)]
     users, items = np.array(pairs * 15_000).T
     sampler = TripleSampler(Interactions(users, items, 3, 10), 4)
@@ -168,7 +168,7 @@ def test_permutations_are_permutations(count, seed, stream):
 
 
 def test_permutations_send_every_place_everywhere():
-    """Chi-square of (place, where it goes), and of how far neighbours come apart, over 4000 permutations of 12."""
+    """Chi-square of (place, where it goes), and of how far neighbors come apart, over 4000 permutations of 12."""
     count, draws = 12, 4000
     sent = torch.stack([permuted(torch.arange(count), count, 77, stream) for stream in range(draws)]).numpy()
     table = np.stack([np.bincount(column, minlength=count) for column in sent.T])

@@ -205,7 +205,7 @@ def test_what_does_not_fit_is_refused():
     timeless = replace(data(), timestamps=None)
     tables = {"items": full_table(ITEMS, DIM)}
     split = SplitInteractions(timeless, timeless, timeless)
-    with pytest.raises(InputError, match=r"model 'sasrec' needs interactions with timestamps, got none: .*--split"):
+    with pytest.raises(InputError, match=r"needs their timestamps, got none: .*--split.*--model mf"):
         build_model("sasrec", tables, split)
     for wrong, message in (
         ({"length": 0}, "length must be an integer at least 1"),

@@ -1,4 +1,4 @@
-"""What a result shows of itself: pictures, members, neighbours, and its HTML."""
+"""What a result shows of itself: pictures, members, neighbors, and its HTML."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from baco_gpu import BalancedCoclustering, BipartiteGraph, CoclusteringResult
 from baco_gpu.clustering.inspect.coverage import coverage
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError
-from baco_gpu.experiment.report import write_report
+from baco_gpu.experiment.report_files import write_report
 from baco_gpu.graph.edges import edge_chunks
 from baco_gpu.plots.card import trace_svg
 from baco_gpu.plots.coclusters import block_counts, quality_points

@@ -10,6 +10,7 @@ import configparser
 import functools
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -25,7 +26,7 @@ PACKAGE = ROOT / "baco_gpu"
 LONGEST_FILE = 400
 
 # The rooms in the order data flows, and what each may import beside itself and the small tools.
-TOOLS = ("atomic", "checks", "errors", "machine", "progress", "visible")
+TOOLS = ("atomic", "checks", "errors", "machine", "progress", "renaming", "visible")
 ROOMS: dict[str, tuple[str, ...]] = {
     "compiling": (),
     "precision": (),
@@ -38,7 +39,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "clustering": ("compiling", "precision", "tensor_file", "data", "graph", "cuda", "budget"),
     "benchmarking": ("data", "graph", "clustering"),
     "plots": ("graph", "clustering"),
-    "estimator": ("graph", "clustering", "plots"),
+    "distributed": ("graph", "clustering"),
+    "estimator": ("graph", "clustering", "plots", "distributed"),
     "serving": ("precision", "tensor_file"),
     "ops": ("precision", "cuda"),
     "tables": ("compiling", "precision", "cuda", "serving", "ops"),
@@ -54,7 +56,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "report": ("graph", "clustering", "plots", "estimator"),
     "cli": (
-        *("precision", "data", "graph", "budget", "clustering", "plots", "estimator", "ops", "tables"),
+        *("precision", "data", "graph", "budget", "clustering", "plots", "distributed", "estimator", "ops", "tables"),
         *("models", "evaluation", "training", "methods", "experiment", "report", "benchmarking"),
     ),
     "__main__": ("cli",),
@@ -77,7 +79,7 @@ ONLY_IN = {
     "numba": ("compiling", "graph", "clustering", "benchmarking", "methods", "tables", "cli"),
     "rich": ("cli",),
     "sknetwork": ("methods",),
-    "torch": ("ops", "tables", "models", "evaluation", "training", "methods", "experiment", "cli"),
+    "torch": ("distributed", "ops", "tables", "models", "evaluation", "training", "methods", "experiment", "cli"),
     "typer": ("cli",),
     "yaml": ("cli",),
 }
@@ -221,14 +223,14 @@ def kinds_asked_for(file: Path) -> Iterator[str]:
 
 
 def test_nobody_asks_a_table_what_it_is():
-    """What a kind of table does differently it says itself: see `baco_gpu.tables.base.EmbeddingTable`."""
+    """What a kind of table does differently it says itself: see `baco_gpu.tables.embedding_table.EmbeddingTable`."""
     found = {file: list(kinds_asked_for(file)) for file in sources()}
     assert found[PACKAGE / "tables" / "full.py"], "the search finds what is there"
     assert not [place for file, places in found.items() if room_of(file) != "tables" for place in places]
 
 
 def test_experiments_know_no_method_by_name():
-    """What a method does differently it says itself: see `baco_gpu.methods.base.Method`."""
+    """What a method does differently it says itself: see `baco_gpu.methods.method.Method`."""
     names = {method.name for method in METHODS}
     for file in (PACKAGE / "experiment").glob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -263,6 +265,11 @@ def test_tests_lie_in_folders_named_as_the_rooms_are():
 def test_the_tiers_alone_say_how_many_examples_a_property_has():
     tests = [path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)]
     assert not [path.name for path in tests if "max_examples" in path.read_text(encoding="utf-8")]
+
+
+def test_no_two_files_bear_the_same_name():
+    names = Counter(file.name for file in sources())
+    assert {name for name, count in names.items() if count > 1} == {"__init__.py"}
 
 
 def test_imports_are_absolute():

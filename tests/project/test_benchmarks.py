@@ -78,3 +78,16 @@ def test_fingerprints_of_floats_are_compared_on_the_same_machine_alone(tmp_path,
     checked = fingerprints("--check", file)
     assert checked.returncode == 0
     assert "left out: training and modules, recorded with cpu another" in checked.stderr
+
+
+@pytest.mark.nightly("starts processes for a benchmark")
+def test_distributed(tmp_path):
+    alone, together = rows_of(tmp_path, "distributed", "--edges", "2e4", "--ranks", "2")
+    assert alone["labels"] == together["labels"]
+    with (tmp_path / "rows-stages.csv").open(newline="") as file:
+        stages = list(csv.DictReader(file))
+    sweeps = [row for row in stages if row["stage"] == "sweep"]
+    assert all(int(row["bytes_a_rank"]) >= 4 * int(row["moved"]) for row in sweeps), "eight bytes from the other one"
+    command = [sys.executable, "-m", "benchmarks.distributed_model", "--counted", str(tmp_path / "rows.csv")]
+    printed = subprocess.run([*command, "--ranks", "2"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert printed.count("GPUs") == 6

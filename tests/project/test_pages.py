@@ -24,6 +24,7 @@ from tiers import full
 NOT_RUN = {
     r"pip install": "fetches packages, and would change the environment that runs the tests",
     r"--backend cuda": "needs a GPU",
+    r"^torchrun": "starts processes; tests/cli/test_launched.py starts them",
     r"--preset published": "its budget is a number of rows of the authors' set, and its thousand epochs take hours",
     r"\$ALL": "every method there is takes minutes; test_baselines.py runs each",
 }
@@ -44,7 +45,7 @@ ONE_EPOCH = r"^baco (train|compare) (?!.*--epochs)", r"baco \1 --epochs 1 "
 RECORDS = [page for page in TEXTS if page.startswith("docs/quality")]
 
 # The data sets that the pages name beside those they make or that are installed. DATA is a folder as LightGCN has it.
-DATA_SETS = ("DATA", "beauty.npz", "gowalla.npz", "movielens-100k")
+DATA_SETS = ("DATA", "amz_items.npz", "beauty.npz", "gowalla.npz", "movielens-100k")
 
 
 def runnable(page: str) -> list[Block]:

@@ -41,7 +41,7 @@ def test_a_served_module_gives_what_the_trained_one_gives(name, tmp_path):
         ("plain", 4, "float32"),
         ("quantized", 4, "8 bits"),
         ("packed", 4, "4 bits"),
-        ("product", 8, "3 numbers of 3 centroids"),
+        ("product", 8, "3 codes of 3 centroids"),
     ],
 )
 def test_it_says_how_rows_are_stored(name, rows, stored):

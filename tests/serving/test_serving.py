@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from baco_gpu import (
     CodebookEmbedding,
     CodebookEmbeddingBag,
-    LowPrecisionEmbedding,
+    QuantizedEmbedding,
     ResidualCodebookEmbedding,
     export_codebook,
 )
@@ -37,7 +37,7 @@ def modules():
     torch.nn.init.normal_(residual.residual[:-1].detach())
     mixed = MixedCodebookEmbedding(CODES, 5, np.column_stack((SECONDARY, CODES, CODES[::-1])), own_share=0.25)
     product = ProductCodebookEmbedding(CODES, 5, SECONDARY, subspaces=1, padding_idx=4, dtype=torch.float64)
-    many = ProductCodebookEmbedding(CODES, 200, subspaces=70, centroids=300, number_bits=16)
+    many = ProductCodebookEmbedding(CODES, 200, subspaces=70, centroids=300, code_bits=16)
     long = ProductCodebookEmbedding(CODES, 5, SECONDARY, subspaces=2, centroids=4, lengths=True)
     for module in (product, many, long):
         module.encode()
@@ -60,8 +60,8 @@ def modules():
         "product with lengths": long,
         "residual": residual,
         "mixed": mixed,
-        "low precision": LowPrecisionEmbedding(8, 5, padding_idx=2, bits=6),
-        "sixteen bits": LowPrecisionEmbedding(8, 5, padding_idx=2, bits=16),
+        "low precision": QuantizedEmbedding(8, 5, padding_idx=2, bits=6),
+        "sixteen bits": QuantizedEmbedding(8, 5, padding_idx=2, bits=16),
     }
 
 
@@ -199,7 +199,7 @@ def test_ids_that_no_table_has_are_refused():
 
 
 def test_what_is_no_table_is_not_exported(tmp_path):
-    with pytest.raises(InputError, match="must be a CodebookEmbedding or a LowPrecisionEmbedding, got Embedding"):
+    with pytest.raises(InputError, match="must be a CodebookEmbedding or a QuantizedEmbedding, got Embedding"):
         export_codebook({"users": torch.nn.Embedding(3, 2)}, tmp_path / "x.safetensors")
     with pytest.raises(InputError, match="at least one"):
         export_codebook({}, tmp_path / "x.safetensors")

@@ -11,9 +11,9 @@ from torch import nn
 
 from baco_gpu import (
     CodebookEmbedding,
-    LowPrecisionEmbedding,
     MixedCodebookEmbedding,
     ProductCodebookEmbedding,
+    QuantizedEmbedding,
     ResidualCodebookEmbedding,
     RowwiseRMSprop,
     compress_module,
@@ -40,7 +40,7 @@ KINDS = {
     "residual": lambda: ResidualCodebookEmbedding(CODES, DIM, residual_dim=2, residual_ids=[5, 1, 8]),
     "product": lambda: ProductCodebookEmbedding(OWN, DIM, subspaces=2, centroids=6, lengths=True),
     "product of 16 bits": lambda: ProductCodebookEmbedding(OWN, DIM, subspaces=2, centroids=6, row_bits=16),
-    "quantized": lambda: LowPrecisionEmbedding(COUNT, DIM, bits=16),
+    "quantized": lambda: QuantizedEmbedding(COUNT, DIM, bits=16),
 }
 SETTINGS = {"16 bits": {"bits": 16}, "mixed": {"own_share": 0.25}}
 
@@ -133,14 +133,14 @@ def test_tables_that_were_made_of_trained_ones_stay_as_they_are():
     wanted = copy.deepcopy(made.state_dict())
     compress_module(model, {"item": made})
     assert all(torch.equal(value, wanted[key]) for key, value in model.item.state_dict().items())
-    assert model.item.rounding
+    assert model.item.fake_quantization
     other = CodebookEmbedding(CODES, DIM)
     rows = other.codebook.detach().clone()
     model = Job()
     compress_module(model, {"item": other}, rows="own")
     assert torch.equal(model.item.codebook, rows)
     dropped = ProductCodebookEmbedding.from_pretrained(torch.randn(COUNT, DIM), OWN, subspaces=2, centroids=6)
-    dropped.drop_floats()
+    dropped.drop_latent_weight()
     before = dropped.weight.detach().clone()
     model = Job()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
@@ -193,7 +193,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing():
         rebuild_module(Job(), model.state_dict())
     with pytest.raises(InputError, match="settings must be of tables of the model, got 'user'"):
         rebuild_module(Job(), model.state_dict(), settings={"user": {}})
-    narrow = nn.ModuleDict({"item": LowPrecisionEmbedding(3, 1, bits=4)})
+    narrow = nn.ModuleDict({"item": QuantizedEmbedding(3, 1, bits=4)})
     with pytest.raises(InputError, match=r"must give its bits: 1 bytes a row of 1 values"):
         rebuild_module(nn.ModuleDict({"item": nn.Embedding(3, 1)}), narrow.state_dict())
 
@@ -204,7 +204,7 @@ def test_a_combined_optimizer_gets_the_others_of_the_tables():
         [torch.optim.Adam(model.item.parameters()), torch.optim.SGD(model.score.parameters(), 0.1)]
     )
     train(model, first, 0, 2)
-    report = compress_module(model, {"item": LowPrecisionEmbedding(COUNT, DIM)}, first)
+    report = compress_module(model, {"item": QuantizedEmbedding(COUNT, DIM)}, first)
     assert [type(each) for each in report.optimizer.optimizers] == [torch.optim.Adam, torch.optim.SGD, RowwiseRMSprop]
     before = model.item.read()
     train(model, report.optimizer, 2, 5)
@@ -217,9 +217,12 @@ def test_a_state_that_is_not_whole_or_of_another_size_leaves_the_model_as_it_was
     state = model.state_dict()
     for change, message in (
         ({"item.codebook": None}, "state_dict must have all parts of the table 'item'"),
-        ({"item.codes": None}, "state_dict must have all parts of the table 'item'"),
-        ({"item.codes": state["item.codes"][:5]}, "table 'item' must have 12 ids of 4 dimensions, .* got 5 of 4"),
-        ({"item.codes": state["item.codes"] + 99}, "state_dict must have all parts of the table 'item'"),
+        ({"item.assignments": None}, "state_dict must have all parts of the table 'item'"),
+        (
+            {"item.assignments": state["item.assignments"][:5]},
+            "table 'item' must have 12 ids of 4 dimensions, .* got 5 of 4",
+        ),
+        ({"item.assignments": state["item.assignments"] + 99}, "state_dict must have all parts of the table 'item'"),
     ):
         fresh = Job()
         before, weight = fresh.item, fresh.item.weight.detach().clone()

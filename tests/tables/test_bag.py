@@ -48,7 +48,7 @@ def test_it_is_the_bag_over_the_expanded_table(mode, padding_idx, include_last_o
     second = ours.secondary
     for index, grad in enumerate(theirs.weight.grad):
         if index != padding_idx:
-            folded[ours.codes[index]] += grad / 2
+            folded[ours.assignments[index]] += grad / 2
             folded[second[index]] += grad / 2
     torch.testing.assert_close(ours.codebook.grad, folded, rtol=1e-4, atol=1e-5)
 

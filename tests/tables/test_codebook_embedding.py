@@ -15,9 +15,9 @@ SECONDARY = [7, -1, 70, 700, 70, -1]
 ROW_OF = {7: 0, 70: 1, 700: 2}
 
 
-def expected_table(codebook, codes=CODES, secondary=None, padding_idx=None):
+def expected_table(codebook, assignments=CODES, secondary=None, padding_idx=None):
     rows = []
-    for index, code in enumerate(codes):
+    for index, code in enumerate(assignments):
         other = code if secondary is None or secondary[index] == -1 else secondary[index]
         row = (codebook[ROW_OF[code]] + codebook[ROW_OF[other]]) / 2
         rows.append(torch.zeros_like(row) if index == padding_idx else row)
@@ -41,7 +41,7 @@ def test_forward_and_weight_are_the_expanded_table(secondary, padding_idx, spars
 @pytest.mark.parametrize("kind", [list, np.array, lambda x: np.array(x, np.int16), torch.tensor])
 def test_labels_come_as_lists_arrays_or_tensors(kind):
     module = CodebookEmbedding(kind(CODES), 4, kind(SECONDARY))
-    assert module.codes.tolist() == [1, 0, 2, 0, 1, 1]
+    assert module.assignments.tolist() == [1, 0, 2, 0, 1, 1]
     assert module.secondary.tolist() == [0, 0, 1, 2, 1, 1]
 
 
@@ -66,7 +66,7 @@ def test_only_the_equality_of_labels_matters(codes, random):
     secondary = [random.choice([-1, *codes]) for _ in codes]
     module = CodebookEmbedding(codes, 2, secondary)
     assert module.num_rows == len(set(codes))
-    assert module.labels[module.codes.long()].tolist() == codes
+    assert module.labels[module.assignments.long()].tolist() == codes
     own = [code if other == -1 else other for code, other in zip(codes, secondary, strict=True)]
     assert module.labels[module.secondary.long()].tolist() == own
 
@@ -108,8 +108,8 @@ def test_sizes_as_the_paper_counts_and_in_bytes():
 def test_loaded_codes_are_checked():
     module = CodebookEmbedding(CODES, 4)
     state = module.state_dict()
-    state["codes"] = torch.full((6,), 3, dtype=torch.int32)
-    with pytest.raises(RuntimeError, match=r"codes must hold rows from 0 to 2, got 3\.\.3"):
+    state["assignments"] = torch.full((6,), 3, dtype=torch.int32)
+    with pytest.raises(RuntimeError, match=r"assignments must hold rows from 0 to 2, got 3\.\.3"):
         module.load_state_dict(state)
 
 
@@ -152,7 +152,7 @@ def test_new_ids_get_rows_that_are_there(first, second):
     assert grown.codebook is module.codebook
     assert torch.equal(grown.weight[:6], module.weight)
     assert torch.equal(grown.weight[6:], expected_table(module.codebook, [700, 7], second))
-    with pytest.raises(InputError, match="codes must be labels of the codebook, got 8 at position 1"):
+    with pytest.raises(InputError, match="assignments must be labels of the codebook, got 8 at position 1"):
         module.with_new_ids([7, 8])
     with pytest.raises(InputError, match="secondary must be labels"):
         module.with_new_ids([7], [8])
@@ -184,14 +184,14 @@ def test_empty_table():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([0.0, 1.0], 4), "codes must be integers, got float64"),
-        (([True, False], 4), "codes must be integers, got bool"),
-        (([0, -1], 4), "codes must be at least 0, got -1"),
-        (([[0, 1]], 4), r"codes must have one dimension, got shape \(1, 2\)"),
-        ((np.array([2**63], np.uint64), 4), "codes must be below 2\\^63"),
+        (([0.0, 1.0], 4), "assignments must be integers, got float64"),
+        (([True, False], 4), "assignments must be integers, got bool"),
+        (([0, -1], 4), "assignments must be at least 0, got -1"),
+        (([[0, 1]], 4), r"assignments must have one dimension, got shape \(1, 2\)"),
+        ((np.array([2**63], np.uint64), 4), "assignments must be below 2\\^63"),
         (([0, 1], 0), "embedding_dim must be an integer at least 1, got 0"),
         (([0, 1], 2.5), "embedding_dim must be an integer"),
-        (([0, 1], 4, [0]), r"secondary must be as long as codes \(2\), got 1"),
+        (([0, 1], 4, [0]), r"secondary must be as long as assignments \(2\), got 1"),
         (([0, 1], 4, [0, 2]), "secondary must be labels of the codebook, got 2 at position 1"),
         (([0, 1], 4, [0, -2]), "secondary must be at least -1, got -2"),
         (([0, 1], 4, [0, np.nan]), "secondary must be integers"),

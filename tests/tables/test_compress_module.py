@@ -13,8 +13,8 @@ from baco_gpu import (
     BalancedCoclustering,
     CodebookEmbedding,
     CodebookEmbeddingBag,
-    LowPrecisionEmbedding,
     ProductCodebookEmbedding,
+    QuantizedEmbedding,
     ResidualCodebookEmbedding,
     compress_module,
 )
@@ -158,7 +158,7 @@ def test_a_module_with_two_names_is_replaced_under_both():
 def test_kinds_of_ids_in_one_table_share_no_row():
     model = nn.ModuleDict({"table": nn.Embedding(1 + 6 + 4, 4)})
     compress_module(model, {"table": [[0], USERS, ITEMS]})
-    codes = model["table"].codes.tolist()
+    codes = model["table"].assignments.tolist()
     assert len({codes[0], *codes[1:7], *codes[7:]}) == 1 + 3 + 2
     assert not set(codes[1:7]) & set(codes[7:])
     assert model["table"].secondary.tolist()[:7] == codes[:7]
@@ -293,7 +293,7 @@ def test_a_table_goes_on_to_be_what_it_was(bag):
     weighted = kind.from_pretrained(source, [0, 0, 1], weights=[5, 0, 0])
     assert weighted.codebook.tolist() == [[3.0], [3.0]]
     assert kind.from_pretrained(source, [0, 1, 1], sparse=False, padding_idx=2).codebook.tolist() == [[0.0], [3.0]]
-    assert LowPrecisionEmbedding.from_pretrained(source).padding_idx == 0
+    assert QuantizedEmbedding.from_pretrained(source).padding_idx == 0
     residual = ResidualCodebookEmbedding.from_pretrained(source, [0, 0, 1], residual_dim=1)
     assert (residual.padding_idx, residual.sparse) == (0, True)
     assert torch.equal(residual.weight, torch.tensor([[0.0], [3.0], [3.0]]))

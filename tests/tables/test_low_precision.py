@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from baco_gpu import CodebookEmbedding, LowPrecisionEmbedding, RowwiseRMSprop, precision
+from baco_gpu import CodebookEmbedding, QuantizedEmbedding, RowwiseRMSprop, precision
 from baco_gpu.errors import InputError
 from baco_gpu.ops.counters import ROUNDING, odd_words, philox, random_chances
 from baco_gpu.ops.quantization import pack, scale_values, stochastic_rows, unpack, values_of
@@ -28,7 +28,7 @@ def normal(rows, dim, seed=0):
 
 
 def made(rows=7, dim=5, bits=8, **options):
-    return LowPrecisionEmbedding.from_pretrained(normal(rows, dim), bits=bits, **options)
+    return QuantizedEmbedding.from_pretrained(normal(rows, dim), bits=bits, **options)
 
 
 def twin(table):
@@ -112,7 +112,7 @@ def test_a_state_of_floats_is_refused():
 
 
 def test_rows_are_drawn_by_the_generator():
-    one, other, another = (LowPrecisionEmbedding(1000, 16, padding_idx=0) for _ in range(3))
+    one, other, another = (QuantizedEmbedding(1000, 16, padding_idx=0) for _ in range(3))
     for table, seed in ((one, 1), (other, 1), (another, 2)):
         table.reset_parameters(0.1, torch.Generator().manual_seed(seed))
     assert torch.equal(one.integers, other.integers)
@@ -161,7 +161,7 @@ def test_a_step_is_rms_prop_with_one_mean_square_a_row(bits):
     ("bits", "dim", "rows"), [(16, 64, 3000), (8, 64, 3000), (7, 33, 200), (5, 1, 200), (2, 8, 200)]
 )
 def test_the_loop_has_the_bits_of_plain_pytorch(monkeypatch, bits, dim, rows):
-    found, wanted = (LowPrecisionEmbedding.from_pretrained(normal(rows, dim), bits=bits) for _ in range(2))
+    found, wanted = (QuantizedEmbedding.from_pretrained(normal(rows, dim), bits=bits) for _ in range(2))
     found.scales[:5], wanted.scales[:5] = 0, 0
     # Steps are longer than rows, so that what rounds them otherwise is seen.
     optimizers = [RowwiseRMSprop(table, lr=3.0, seed=2**63 - 9) for table in (found, wanted)]
@@ -180,7 +180,7 @@ def test_the_loop_has_the_bits_of_plain_pytorch(monkeypatch, bits, dim, rows):
 
 
 def test_steps_smaller_than_a_level_add_up():
-    table = LowPrecisionEmbedding.from_pretrained(torch.ones(400, 8) * torch.linspace(0.1, 1, 8), bits=4)
+    table = QuantizedEmbedding.from_pretrained(torch.ones(400, 8) * torch.linspace(0.1, 1, 8), bits=4)
     level, before = float(scale_values(table.scales[0], 4)), table.read()
     optimizer = RowwiseRMSprop(table, lr=level / 50)
     for _ in range(100):  # by two levels, down, but for the greatest value, which says what a level is
@@ -209,7 +209,7 @@ def test_steps_depend_on_the_seed_and_can_be_resumed():
 
 def test_a_table_learns_what_it_is_to_hold():
     wanted = normal(200, 16, 3)
-    table = LowPrecisionEmbedding(200, 16)
+    table = QuantizedEmbedding(200, 16)
     optimizer = RowwiseRMSprop(table)
     for step in range(1200):
         ids = torch.randint(0, 200, (64,), generator=torch.Generator().manual_seed(step))
@@ -255,19 +255,19 @@ def test_chances_are_even_and_do_not_repeat():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LowPrecisionEmbedding(3, 4, bits=9), "bits must be one of .*, got 9"),
-        (lambda: LowPrecisionEmbedding(-1, 4), "num_embeddings must be an integer at least 0, got -1"),
-        (lambda: LowPrecisionEmbedding(3, 0), "embedding_dim must be an integer at least 1, got 0"),
-        (lambda: LowPrecisionEmbedding(3, 4, padding_idx=3), "padding_idx"),
+        (lambda: QuantizedEmbedding(3, 4, bits=9), "bits must be one of .*, got 9"),
+        (lambda: QuantizedEmbedding(-1, 4), "num_embeddings must be an integer at least 0, got -1"),
+        (lambda: QuantizedEmbedding(3, 0), "embedding_dim must be an integer at least 1, got 0"),
+        (lambda: QuantizedEmbedding(3, 4, padding_idx=3), "padding_idx"),
         (
-            lambda: LowPrecisionEmbedding.from_pretrained(torch.zeros(3)),
+            lambda: QuantizedEmbedding.from_pretrained(torch.zeros(3)),
             r"must be a floating matrix, got .*\(3,\)",
         ),
-        (lambda: LowPrecisionEmbedding.from_pretrained(torch.full((2, 2), torch.nan)), "table must be finite"),
+        (lambda: QuantizedEmbedding.from_pretrained(torch.full((2, 2), torch.nan)), "table must be finite"),
         (lambda: made()(torch.tensor([7])), "indices must be from 0 to 6, got 7"),
         (lambda: made()(torch.tensor([0.5])), "indices must be an int32 or int64 tensor, got torch.float32"),
-        (lambda: RowwiseRMSprop(nn.Linear(2, 2)), "tables must be of LowPrecisionEmbedding, one at least, got Linear"),
-        (lambda: RowwiseRMSprop([made(), nn.Embedding(2, 2)]), "tables must be of LowPrecisionEmbedding"),
+        (lambda: RowwiseRMSprop(nn.Linear(2, 2)), "tables must be of QuantizedEmbedding, one at least, got Linear"),
+        (lambda: RowwiseRMSprop([made(), nn.Embedding(2, 2)]), "tables must be of QuantizedEmbedding"),
         (lambda: RowwiseRMSprop(made(), lr=0), "lr must be a finite number above 0, got 0"),
         (lambda: RowwiseRMSprop(made(), seed=-1), "seed must be an integer from 0 to .*, got -1"),
     ],
@@ -322,7 +322,7 @@ def test_values_that_integers_cannot_hold_are_refused(bad, tmp_path):
     values[1, 2] = bad
     shared = CodebookEmbedding.from_pretrained(values, [0, 1, 2], bits=8)
     for make in (
-        lambda: LowPrecisionEmbedding.from_pretrained(values),
+        lambda: QuantizedEmbedding.from_pretrained(values),
         lambda: made(3, 4).write(torch.arange(3), values),
         lambda: made(3, 4).weight.data.copy_(values),
         lambda: export_codebook(shared, tmp_path / "table.safetensors"),
@@ -369,5 +369,5 @@ def test_torch_func_is_refused_where_gradients_would_be_lost():
     def loss(anchor):
         return torch.func.functional_call(table, {"anchor": anchor}, (IDS,)).sum()
 
-    with pytest.raises(InputError, match=r"torch\.func must not differentiate a LowPrecisionEmbedding"):
+    with pytest.raises(InputError, match=r"torch\.func must not differentiate a QuantizedEmbedding"):
         torch.func.grad(loss)(table.anchor.detach())

@@ -132,7 +132,7 @@ def test_new_ids_and_other_codes():
     torch.testing.assert_close(module.weight[1:].detach(), table)
 
 
-def test_quantised_rows_are_mixed():
+def test_quantized_rows_are_mixed():
     module = filled(bits=8)
     assert module.nbytes == (4 * 4 + 4) + 4 * 18
     plain = expected_table(module)
@@ -160,11 +160,11 @@ def test_residuals_are_added_to_the_mixture():
     ("options", "message"),
     [
         ({"secondary": None}, "secondary must be given"),
-        ({"secondary": [[1], [2]]}, r"secondary must be as long as codes \(6\), got 2"),
+        ({"secondary": [[1], [2]]}, r"secondary must be as long as assignments \(6\), got 2"),
         ({"secondary": [[8]] * 6}, "secondary must be labels of the codebook, got 8"),
         ({"secondary": np.ones((6, 1, 1), int)}, r"secondary must have one dimension or two, got shape \(6, 1, 1\)"),
         ({"own_share": 1.5}, "own_share must be"),
-        ({"labels": [1, 3]}, "codes must be labels of the codebook, got 9"),
+        ({"labels": [1, 3]}, "assignments must be labels of the codebook, got 9"),
     ],
 )
 def test_mistakes(options, message):

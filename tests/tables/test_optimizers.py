@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from baco_gpu import LowPrecisionEmbedding, RowwiseRMSprop, training
+from baco_gpu import QuantizedEmbedding, RowwiseRMSprop, training
 from baco_gpu.errors import InputError
 from baco_gpu.training import CombinedOptimizer
 
@@ -21,7 +21,7 @@ class Job(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.table, self.score, self.bias = LowPrecisionEmbedding(5, 4), nn.Linear(4, 1), nn.Linear(1, 1)
+        self.table, self.score, self.bias = QuantizedEmbedding(5, 4), nn.Linear(4, 1), nn.Linear(1, 1)
 
     def loss(self, step: int) -> torch.Tensor:
         ids = torch.randint(5, (3,), generator=torch.Generator().manual_seed(step))
@@ -105,6 +105,5 @@ def test_mistakes_are_named_and_the_old_name_is_known():
         CombinedOptimizer(["adam"])
     with pytest.raises(InputError, match="before they are combined"):
         CombinedOptimizer(optimizers(Job())).add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
-    for place in (training, training.optimizers):
-        with pytest.warns(FutureWarning, match="CombinedOptimizer"):
-            assert place.Together is CombinedOptimizer
+    with pytest.warns(FutureWarning, match="Together is called CombinedOptimizer now"):
+        assert training.Together is CombinedOptimizer

@@ -14,7 +14,7 @@ from torch import nn
 from baco_gpu import CodebookEmbedding, ProductCodebookEmbedding
 from baco_gpu.errors import InputError
 from baco_gpu.ops import product_quantization
-from baco_gpu.ops.product_quantization import balanced_rotation, codewords, fit_centroids, nearest_numbers, read, store
+from baco_gpu.ops.product_quantization import balanced_rotation, codewords, fit_centroids, nearest_codes, read, store
 from baco_gpu.precision import ProductFormat
 from baco_gpu.tables import product
 from baco_gpu.tables.encoding import encode_together, rotate_together
@@ -69,7 +69,7 @@ def put_together(centroids, numbers, form):
 def test_numbers_are_used_up(form, width, wide, signs):
     assert (form.width, form.wide, form.signs, form.codewords) == (width, wide, signs, form.centroids << signs)
     assert len(form.places) == form.dim == form.wide * width + (form.subspaces - form.wide) * (width - 1)
-    assert form.codewords <= 1 << form.number_bits
+    assert form.codewords <= 1 << form.code_bits
 
 
 # Of normally distributed values one by one, where Zador's formula is Panter and Dite's, and two by two.
@@ -91,7 +91,7 @@ def test_what_is_rounded_away_is_known_for_values_by_ones_and_twos(form, error):
 def test_normally_distributed_rows_err_about_as_much_as_is_known(form):
     rows = normal(8_000, 8)
     centroids = fit_centroids(rows, form, 0)
-    stored = put_together(centroids, nearest_numbers(rows, centroids, form), form)
+    stored = put_together(centroids, nearest_codes(rows, centroids, form), form)
     assert 0.9 < float((rows - stored).square().sum() / rows.square().sum()) / form.error < 1.25
 
 
@@ -104,7 +104,7 @@ def formats(draw):
 @given(formats(), st.integers(1, 30), st.integers(0, 9))
 def test_nothing_is_nearer_than_what_a_number_stands_for(form, rows, seed):
     table, centroids = normal(rows, form.dim, seed=seed), normal(form.centroids, form.width, seed=seed + 1)
-    numbers = nearest_numbers(table, centroids, form)
+    numbers = nearest_codes(table, centroids, form)
     assert (numbers.dtype, numbers.shape) == (store(torch.zeros(1), form).dtype, (rows, form.subspaces))
     every = codewords(centroids, form)
     assert torch.equal(
@@ -122,7 +122,7 @@ def test_nothing_is_nearer_than_what_a_number_stands_for(form, rows, seed):
 def test_a_number_may_have_all_of_its_bits(bits, dtype, last):
     form = ProductFormat(1, 1, 1 << bits, bits)
     centroids = torch.arange(1 << bits, dtype=torch.float64).unsqueeze(1)
-    numbers = nearest_numbers(torch.tensor([[0], [last], [7]], dtype=torch.float64), centroids, form)
+    numbers = nearest_codes(torch.tensor([[0], [last], [7]], dtype=torch.float64), centroids, form)
     assert (numbers.dtype, read(numbers).tolist()) == (dtype, [[0], [last], [7]])
     assert torch.equal(store(read(numbers), form), numbers)
 
@@ -135,7 +135,7 @@ def test_k_means_finds_groups_and_repeats():
         centroids = fit_centroids(noisy, form, seed)
         assert torch.equal(centroids, fit_centroids(noisy, form, seed))
         assert centroids.shape == (3, 2)
-        stored = put_together(centroids, nearest_numbers(noisy, centroids, form), form)
+        stored = put_together(centroids, nearest_codes(noisy, centroids, form), form)
         errors.append(float((stored - noisy).square().mean()))
     assert min(errors) < 1e-3
 
@@ -145,7 +145,7 @@ def test_k_means_takes_the_mean_of_the_pieces_of_a_centroid(form, monkeypatch):
     rows = normal(120, 6)
     before, after = (fit_with(rounds, rows, form, monkeypatch) for rounds in (1, 2))
     assert (after[:, : form.signs] >= 0).all()
-    numbers = read(nearest_numbers(rows, before, form)).long() >> form.signs
+    numbers = read(nearest_codes(rows, before, form)).long() >> form.signs
     widths, ends = [form.width] * form.wide + [form.width - 1] * (form.subspaces - form.wide), 0
     sums, sizes = torch.zeros_like(before), torch.zeros_like(before)
     for place, width in enumerate(widths):
@@ -167,7 +167,7 @@ def fit_with(rounds, rows, form, monkeypatch):
 def test_as_many_centroids_as_pieces_leave_no_error():
     rows, form = normal(12, 8), ProductFormat(8, 2, 24, 16)
     centroids = fit_centroids(rows, form, 3)
-    assert torch.equal(put_together(centroids, nearest_numbers(rows, centroids, form), form), rows)
+    assert torch.equal(put_together(centroids, nearest_codes(rows, centroids, form), form), rows)
 
 
 def test_of_many_pieces_those_that_are_looked_at_are_drawn_one_by_one(monkeypatch):
@@ -189,15 +189,15 @@ def test_encoding_has_parts_of_the_table_as_floats_at_a_time(monkeypatch, row_bi
         ]
         tables[1].centroids = tables[0].centroids
         sizes = []
-        read = ProductCodebookEmbedding.floats
+        read = ProductCodebookEmbedding.latent_rows
         monkeypatch.setattr(
-            ProductCodebookEmbedding, "floats", lambda self, rows=None: (sizes.append(rows), read(self, rows))[1]
+            ProductCodebookEmbedding, "latent_rows", lambda self, rows=None: (sizes.append(rows), read(self, rows))[1]
         )
         rotate_together(tables)
         encode_together(tables, 1)
         monkeypatch.undo()
         assert all(rows is not None for rows in sizes)
-        return [tensor for table in tables for tensor in (table.numbers, table.scales, table.centroids)]
+        return [tensor for table in tables for tensor in (table.codes, table.scales, table.centroids)]
 
     for one, other in zip(coded(1 << 16), coded(7), strict=True):
         torch.testing.assert_close(one, other)
@@ -208,7 +208,7 @@ def test_signs_leave_less_error():
     for bits in (8, 16):
         form = ProductFormat(8, 2, 256, bits)
         centroids = fit_centroids(rows, form, 0)
-        stored = put_together(centroids, nearest_numbers(rows, centroids, form), form)
+        stored = put_together(centroids, nearest_codes(rows, centroids, form), form)
         errors.append(float((stored - rows).square().mean()))
     # Four bits more for four dimensions are a quarter of the error, as long as there are pieces enough to learn from.
     assert errors[1] < 0.35 * errors[0]
@@ -216,10 +216,10 @@ def test_signs_leave_less_error():
 
 def test_a_tree_finds_what_comparing_with_all_centroids_does(monkeypatch):
     rows, centroids, form = normal(300, 10), normal(1500, 5, seed=1), ProductFormat(10, 2, 1500, 16)
-    found = nearest_numbers(rows, centroids, form)
-    assert torch.equal(found, nearest_numbers(rows, nn.Parameter(centroids), form))
+    found = nearest_codes(rows, centroids, form)
+    assert torch.equal(found, nearest_codes(rows, nn.Parameter(centroids), form))
     monkeypatch.setattr(product_quantization, "_MANY", 1501)
-    assert torch.equal(found, nearest_numbers(rows, centroids, form))
+    assert torch.equal(found, nearest_codes(rows, centroids, form))
 
 
 def test_tables_may_share_their_centroids():
@@ -267,7 +267,7 @@ def test_rows_are_floats_until_they_are_encoded():
     module.encode()
     assert module.encoded
     assert not torch.equal(module.weight, plain.weight)
-    module.rounding = False
+    module.fake_quantization = False
     assert torch.equal(module(torch.arange(8)), plain.weight)
 
 
@@ -275,8 +275,8 @@ def test_rows_are_floats_until_they_are_encoded():
     "options",
     [
         {},
-        {"subspaces": 2, "number_bits": 16},
-        {"subspaces": 1, "centroids": 200, "number_bits": 8},
+        {"subspaces": 2, "code_bits": 16},
+        {"subspaces": 1, "centroids": 200, "code_bits": 8},
         {"subspaces": 5, "centroids": 2},  # fewer pieces that there are numbers for than pieces
         {"dtype": torch.float16},
     ],
@@ -284,9 +284,9 @@ def test_rows_are_floats_until_they_are_encoded():
 @pytest.mark.parametrize("secondary", [None, SECONDARY])
 def test_rows_are_put_together_of_their_centroids(options, secondary):
     module = encoded(secondary, **options)
-    rows = put_together(module.centroids.detach(), module.numbers, module.form)
-    found = nearest_numbers(module.codebook.detach(), module.centroids.detach(), module.form)
-    assert torch.equal(module.numbers, found)
+    rows = put_together(module.centroids.detach(), module.codes, module.form)
+    found = nearest_codes(module.codebook.detach(), module.centroids.detach(), module.form)
+    assert torch.equal(module.codes, found)
     plain = CodebookEmbedding(CODES, 5, secondary, dtype=rows.dtype)
     with torch.no_grad():
         plain.codebook.copy_(rows)
@@ -307,7 +307,7 @@ def test_gradients_reach_the_centroids_and_pass_through_to_the_floats(ids, optio
     (plain(ids) * pull).sum().backward()
     torch.testing.assert_close(module.codebook.grad, plain.codebook.grad)
     centroids = module.centroids.detach().clone().requires_grad_()
-    put_together(centroids, module.numbers, module.form).backward(plain.codebook.grad)
+    put_together(centroids, module.codes, module.form).backward(plain.codebook.grad)
     wanted = centroids.grad
     assert wanted.any()
     torch.testing.assert_close(module.centroids.grad, wanted)
@@ -322,7 +322,7 @@ def test_gradients_reach_the_centroids_and_pass_through_to_the_floats(ids, optio
 @pytest.mark.parametrize("secondary", [None, SECONDARY])
 def test_lengths_make_rows_as_long_as_their_floats(ids, secondary):
     plain, module = (encoded(secondary, lengths=lengths, dtype=torch.float64) for lengths in (False, True))
-    assert torch.equal(module.numbers, plain.numbers)
+    assert torch.equal(module.codes, plain.codes)
     rows, directions = module._stored(None).detach(), plain._stored(None).detach()
     ratios = module.codebook.norm(dim=1) / directions.norm(dim=1)
     torch.testing.assert_close(rows, directions * ratios.detach().unsqueeze(1), rtol=0.5 / 128, atol=0)
@@ -335,13 +335,13 @@ def test_lengths_make_rows_as_long_as_their_floats(ids, secondary):
     assert torch.equal(module(ids), own(ids))
     assert module.nbytes == plain.nbytes + 4
     assert module.parameter_count == plain.parameter_count + 1
-    assert repr(module).endswith("number_bits=8, lengths=True)")
+    assert repr(module).endswith("code_bits=8, lengths=True)")
     pull = normal(len(ids), 5, dtype=torch.float64)
     (module(ids) * pull).sum().backward()
     (own(ids) * pull).sum().backward()
     torch.testing.assert_close(module.codebook.grad, own.codebook.grad)
     centroids = module.centroids.detach().clone().requires_grad_()
-    scaled = put_together(centroids, module.numbers, module.form) * product_quantization.length_values(module.scales)
+    scaled = put_together(centroids, module.codes, module.form) * product_quantization.length_values(module.scales)
     scaled.backward(own.codebook.grad)
     torch.testing.assert_close(module.centroids.grad, centroids.grad)
 
@@ -355,16 +355,16 @@ def test_lengths_of_rows_that_are_stored_as_nothing():
 
 def test_floats_may_be_gone_back_to():
     module = encoded()
-    module.to_floats()
+    module.forget_codes()
     assert not module.encoded
     plain = CodebookEmbedding(CODES, 5, SECONDARY)
     with torch.no_grad():
         plain.codebook.copy_(module.codebook)
     assert torch.equal(module.weight, plain.weight)
     module.encode()
-    module.drop_floats()
+    module.drop_latent_weight()
     with pytest.raises(InputError, match="they have been dropped"):
-        module.to_floats()
+        module.forget_codes()
 
 
 def test_codes_follow_the_floats_when_they_are_told_to():
@@ -374,8 +374,8 @@ def test_codes_follow_the_floats_when_they_are_told_to():
         module.codebook.copy_(module.codebook.flip(0))
     assert torch.equal(module.weight, before)
     module.reassign()
-    codes = module.codes.long()
-    assert torch.equal(module.weight, put_together(module.centroids.detach(), module.numbers, module.form)[codes])
+    codes = module.assignments.long()
+    assert torch.equal(module.weight, put_together(module.centroids.detach(), module.codes, module.form)[codes])
     assert not torch.equal(module.weight, before)
 
 
@@ -384,7 +384,7 @@ def test_codes_follow_the_floats_when_they_are_told_to():
 def test_without_floats_the_centroids_are_trained_alone(ids, secondary):
     module = encoded(secondary, dtype=torch.float64)
     twin = copy.deepcopy(module)
-    twin.drop_floats()
+    twin.drop_latent_weight()
     assert (twin.codebook.shape, twin.num_rows, twin.nbytes) == ((0, 5), 4, module.nbytes)
     assert torch.equal(twin.weight, module.weight)
     for table in (module, twin):
@@ -401,14 +401,14 @@ def test_without_floats_the_centroids_are_trained_alone(ids, secondary):
         assert torch.equal(fresh.weight, module.weight)
         assert len(fresh.codebook) == len(source.codebook)
     with pytest.raises(InputError, match="must be encoded before"):
-        ProductCodebookEmbedding(CODES, 5, subspaces=3).drop_floats()
+        ProductCodebookEmbedding(CODES, 5, subspaces=3).drop_latent_weight()
 
 
 def test_a_trained_table_is_compressed():
     table = nn.Embedding.from_pretrained(normal(300, 16))
     errors = []
     for pieces in (2, 4, 8, 16):
-        sizes = {"subspaces": pieces, "centroids": 16, "number_bits": 8}
+        sizes = {"subspaces": pieces, "centroids": 16, "code_bits": 8}
         module = ProductCodebookEmbedding.from_pretrained(table, np.arange(300), **sizes, seed=1)
         assert torch.equal(module.codebook, table.weight)
         errors.append(float((module.weight - table.weight).detach().square().mean()))
@@ -437,26 +437,26 @@ def test_what_it_costs():
     own = ProductCodebookEmbedding(np.arange(8), 6, subspaces=2)
     assert own.parameter_count == 256 * 3 + 8 * 2 / 4
     assert own.nbytes == 256 * 3 * 4 + 8 * 2
-    many = ProductCodebookEmbedding(np.arange(200), 6, subspaces=2, centroids=300, number_bits=16)
+    many = ProductCodebookEmbedding(np.arange(200), 6, subspaces=2, centroids=300, code_bits=16)
     assert many.nbytes == 300 * 3 * 4 + 200 * 2 * 2
     assert many.parameter_count == 300 * 3 + 200
-    odd = ProductCodebookEmbedding(np.arange(5), 6, subspaces=1, centroids=2, number_bits=16, lengths=True)
+    odd = ProductCodebookEmbedding(np.arange(5), 6, subspaces=1, centroids=2, code_bits=16, lengths=True)
     assert odd.parameter_count == 2 * 6 + 4  # 15 bytes of codes
 
 
 def test_a_state_brings_its_codes_along():
     module, other = encoded(), ProductCodebookEmbedding(CODES, 5, SECONDARY, subspaces=3, centroids=3)
     other.load_state_dict(module.state_dict())
-    assert other.rounding
+    assert other.fake_quantization
     assert torch.equal(other.weight, module.weight)
     other.load_state_dict(ProductCodebookEmbedding(CODES, 5, SECONDARY, subspaces=3, centroids=3).state_dict())
-    assert not other.rounding
+    assert not other.fake_quantization
     state = module.state_dict()
-    state["numbers"] = state["numbers"].clone().fill_(12)
-    with pytest.raises(RuntimeError, match="numbers must be from 0 to 11, got up to 12"):
+    state["codes"] = state["codes"].clone().fill_(12)
+    with pytest.raises(RuntimeError, match="codes must be from 0 to 11, got up to 12"):
         other.load_state_dict(state)
-    state["numbers"] = state["numbers"].to(torch.int16)
-    with pytest.raises(RuntimeError, match=r"numbers must be torch\.uint8, got torch\.int16"):
+    state["codes"] = state["codes"].to(torch.int16)
+    with pytest.raises(RuntimeError, match=r"codes must be torch\.uint8, got torch\.int16"):
         other.load_state_dict(state)
 
 
@@ -464,7 +464,7 @@ def test_new_ids_get_rows_that_there_are():
     module = encoded()
     grown = module.with_new_ids([9, 0], [-1, 7])
     assert torch.equal(grown.weight[:8], module.weight)
-    rows = put_together(module.centroids.detach(), module.numbers, module.form)
+    rows = put_together(module.centroids.detach(), module.codes, module.form)
     torch.testing.assert_close(grown.weight[8:].detach(), torch.stack([rows[3], (rows[0] + rows[2]) / 2]))
     assert grown.centroids is module.centroids
     module.resize([*CODES, 9], None)
@@ -479,7 +479,7 @@ def test_rows_of_few_bits_stand_in_for_floats(ids, options):
         for bits in (6, None)
     )
     assert len(few.codebook) == 0
-    plain.set_floats(EVERY_ROW, few.floats())
+    plain.set_latent_rows(EVERY_ROW, few.latent_rows())
 
     def check_alike():
         assert torch.equal(few(ids), plain(ids))
@@ -487,38 +487,38 @@ def test_rows_of_few_bits_stand_in_for_floats(ids, options):
         for module in (few, plain):
             module.zero_grad()
             (module(ids).square().sum() + module.weight[2:4].sum()).backward()
-        rows, gradient = few.behind.take_gradient()
+        rows, gradient = few.latent_weight.take_gradient()
         wanted = plain.codebook.grad
         assert rows.tolist() == wanted.any(dim=1).nonzero().flatten().tolist()
         torch.testing.assert_close(gradient, wanted[rows])
-        if few.rounding:
+        if few.fake_quantization:
             torch.testing.assert_close(few.centroids.grad, plain.centroids.grad)
 
     check_alike()
     for module in (few, plain):
         module.encode(1)
-    assert torch.equal(few.numbers, plain.numbers)
+    assert torch.equal(few.codes, plain.codes)
     assert (few.nbytes, few.parameter_count) == (plain.nbytes, plain.parameter_count)
     check_alike()
-    moved = few.floats().flip(0) * 0.5
-    few.set_floats(EVERY_ROW, moved)
-    assert (few.floats() - moved).abs().max() < 0.05
-    plain.set_floats(EVERY_ROW, few.floats())
+    moved = few.latent_rows().flip(0) * 0.5
+    few.set_latent_rows(EVERY_ROW, moved)
+    assert (few.latent_rows() - moved).abs().max() < 0.05
+    plain.set_latent_rows(EVERY_ROW, few.latent_rows())
     for module in (few, plain):
         module.reassign()
     check_alike()
     assert "row_bits=6" in repr(few)
     dropped, other = copy.deepcopy(few), copy.deepcopy(few)
-    dropped.drop_floats()
-    assert dropped.behind is None
+    dropped.drop_latent_weight()
+    assert dropped.latent_weight is None
     assert torch.equal(dropped.weight, few.weight)
     for source in (dropped, few):
         other.load_state_dict(source.state_dict())
-        assert (other.behind is None) == (source.behind is None)
+        assert (other.latent_weight is None) == (source.latent_weight is None)
         assert torch.equal(other(ids), few(ids))
     assert torch.equal(few.with_new_ids([9]).weight[:8], few.weight)
     with pytest.raises(InputError, match="they have been dropped"):
-        dropped.set_floats(EVERY_ROW, moved)
+        dropped.set_latent_rows(EVERY_ROW, moved)
 
 
 def test_tables_of_few_bits_may_share_their_centroids():
@@ -526,11 +526,11 @@ def test_tables_of_few_bits_may_share_their_centroids():
         ProductCodebookEmbedding(np.arange(size), 6, subspaces=3, centroids=8, row_bits=8) for size in (30, 20)
     )
     items.centroids = users.centroids
-    before = users.floats() @ items.floats().T
+    before = users.latent_rows() @ items.latent_rows().T
     rotate_together([users, items])
-    torch.testing.assert_close(users.floats() @ items.floats().T, before, rtol=0, atol=0.2)
+    torch.testing.assert_close(users.latent_rows() @ items.latent_rows().T, before, rtol=0, atol=0.2)
     encode_together([users, items], seed=3)
-    assert torch.equal(users.numbers, nearest_numbers(users.floats(), items.centroids.detach(), users.form))
+    assert torch.equal(users.codes, nearest_codes(users.latent_rows(), items.centroids.detach(), users.form))
 
 
 def test_it_compiles_to_one_graph():
@@ -546,7 +546,7 @@ def test_it_compiles_to_one_graph():
 
 
 def test_it_says_what_it_is():
-    assert repr(encoded(None)) == "ProductCodebookEmbedding(8, 5, num_rows=4, subspaces=3, centroids=3, number_bits=8)"
+    assert repr(encoded(None)) == "ProductCodebookEmbedding(8, 5, num_rows=4, subspaces=3, centroids=3, code_bits=8)"
 
 
 @pytest.mark.parametrize(
@@ -555,7 +555,7 @@ def test_it_says_what_it_is():
         ({"subspaces": 0}, "subspaces must be an integer from 1 to 5, got 0"),
         ({"subspaces": 6}, "subspaces must be an integer from 1 to 5, got 6"),
         ({"subspaces": 3, "centroids": 257}, "centroids must be an integer from 1 to 256, got 257"),
-        ({"subspaces": 3, "number_bits": 12}, "number_bits must be 8 or 16, got 12"),
+        ({"subspaces": 3, "code_bits": 12}, "code_bits must be 8 or 16, got 12"),
         ({"subspaces": 3, "row_bits": 9}, "bits must be one of .*, got 9"),
         ({"subspaces": 3, "bits": 4}, "bits must not be given for rows that are product codes, got 4"),
         ({"subspaces": 3, "sparse": True}, "sparse must not be given for rows that are product codes, got True"),

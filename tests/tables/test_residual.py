@@ -160,7 +160,7 @@ def test_residuals_follow_their_ids_to_where_they_are_now(padding_idx):
     ("count", "places", "message"),
     [
         (9, None, "places must be given where 6 ids become 9, got None"),
-        (5, None, "codes must be of 6 ids or more, got 5"),
+        (5, None, "assignments must be of 6 ids or more, got 5"),
         (9, [0, 1, 2], r"places must have one entry an old id \(6\), got 3"),
         (9, [0, 1, 2, 3, 4, 9], "places must be from 0 to 8, got 9"),
         (9, [0, 1, 2, 3, 3, 4], "places must be distinct, got 3 more than once"),

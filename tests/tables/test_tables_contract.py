@@ -1,38 +1,48 @@
-"""Every kind of table keeps the contract of `baco_gpu.tables.base.EmbeddingTable`."""
+"""Every kind of table keeps the contract of `baco_gpu.tables.embedding_table.EmbeddingTable`."""
 
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import io
 import pickle
 import pkgutil
+import sys
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from baco_gpu import tables
+from baco_gpu.budget import Budget
 from baco_gpu.errors import InputError
+from baco_gpu.methods.method import Spec
 from baco_gpu.serving import load_codebook
+from baco_gpu.serving.decoders import Decoder
 from baco_gpu.tables import (
     CodebookEmbedding,
     CodebookEmbeddingBag,
     EmbeddingTable,
     FullTable,
-    LowPrecisionEmbedding,
     MixedCodebookEmbedding,
     ProductCodebookEmbedding,
+    QuantizedEmbedding,
     ResidualCodebookEmbedding,
     ResidualMixedCodebookEmbedding,
     ServedEmbedding,
     export_codebook,
+    export_onnx,
+    rebuild_module,
 )
-from baco_gpu.tables.base import encode, own_optimizers
+from baco_gpu.tables.embedding_table import encode, own_optimizers
 from baco_gpu.tables.full import as_table, size_of, tables_in
 from baco_gpu.tables.ids import ResizableTable
 from baco_gpu.tables.weight import ExpandedTable
 from baco_gpu.tables.weighted import WeightedCodebookEmbedding
+from graphs import random_graph
+from pages import ROOT, blocks
 
 COUNT, DIM, PADDING = 10, 6, 3
 CODES = np.array([4, 0, 7, 0, 4, 9, 9, 7, 4, 9])
@@ -59,13 +69,13 @@ KINDS = {
     ),
     "product": lambda **options: ProductCodebookEmbedding(CODES, DIM, SECONDARY, subspaces=4, centroids=3, **options),
     "product of own rows": lambda **options: ProductCodebookEmbedding(
-        OWN, DIM, subspaces=2, centroids=5, number_bits=16, lengths=True, **options
+        OWN, DIM, subspaces=2, centroids=5, code_bits=16, lengths=True, **options
     ),
     "product of 8 bits": lambda **options: ProductCodebookEmbedding(
         OWN, DIM, subspaces=2, centroids=5, row_bits=8, **options
     ),
-    "quantized to 16 bits": lambda **options: LowPrecisionEmbedding(COUNT, DIM, bits=16, **options),
-    "quantized to 5 bits": lambda **options: LowPrecisionEmbedding(COUNT, DIM, bits=5, **options),
+    "quantized to 16 bits": lambda **options: QuantizedEmbedding(COUNT, DIM, bits=16, **options),
+    "quantized to 5 bits": lambda **options: QuantizedEmbedding(COUNT, DIM, bits=5, **options),
 }
 NOT_SERVED = {"full", "weighted"}
 RESIZABLE = [name for name, make in KINDS.items() if hasattr(make(), "resize")]
@@ -152,11 +162,28 @@ def test_padding_is_zero_and_learns_nothing(name):
     assert same(list(table.state_dict().values()), list(before.state_dict().values()))
 
 
+def before(state: dict) -> dict:
+    """A state by the names that tensors had before."""
+    labelled = "labels" in state
+    former = {"assignments": "codes", "codes": "numbers"} if labelled else {}
+    return {former.get(key, key.replace("latent_weight.", "behind.")): tensor for key, tensor in state.items()}
+
+
+@every_kind
+@pytest.mark.parametrize("inside", [False, True])
+def test_states_by_the_names_of_before_load(name, inside):
+    table, loaded = made(name), made(name, seed=1)
+    model, state = (nn.ModuleDict({"user": loaded}), "user.") if inside else (loaded, "")
+    model.load_state_dict({state + key: tensor for key, tensor in before(table.state_dict()).items()})
+    assert same(list(loaded.state_dict().values()), list(table.state_dict().values()))
+    assert torch.equal(loaded.weight, table.weight)
+
+
 @every_kind
 def test_copies_pickles_and_states_are_the_same_table(name):
     table, loaded = made(name, padding_idx=PADDING), made(name, seed=1, padding_idx=PADDING)
-    if hasattr(loaded, "codes"):
-        loaded.codes.copy_(loaded.codes.flip(0))
+    if hasattr(loaded, "assignments"):
+        loaded.assignments.copy_(loaded.assignments.flip(0))
     if hasattr(loaded, "labels"):
         loaded.labels.add_(100)
     _ = gradients(table), gradients(loaded)  # fills what is kept between lookups
@@ -191,7 +218,9 @@ def test_rows_follow_their_ids_when_there_are_more(name):
         return grown
 
     table.resize(
-        moved(table.codes.numpy()), None if table.secondary is None else moved(table.secondary.numpy()), places=places
+        moved(table.assignments.numpy()),
+        None if table.secondary is None else moved(table.secondary.numpy()),
+        places=places,
     )
     assert (table.num_embeddings, table.padding_idx) == (COUNT + 2, places[PADDING])
     torch.testing.assert_close(table.weight.detach()[places], before, rtol=1e-6, atol=1e-6)
@@ -283,7 +312,7 @@ def test_lookups_see_rows_as_they_are_trained_or_as_they_are_stored(name):
         table.see_stored(stored)
         seen.append(table.weight.detach().clone())
     assert torch.equal(seen[0], seen[2])
-    assert torch.equal(seen[0], seen[1]) == (not table.rounds)
+    assert torch.equal(seen[0], seen[1]) == (not table.is_quantized)
 
 
 @every_kind
@@ -330,5 +359,65 @@ def test_an_embedding_of_pytorch_is_a_full_table(padding_idx):
     assert found.weight is embedding.weight
     normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.Embedding(COUNT, DIM))
     assert torch.equal(as_table(normed).read_rows(), normed.weight)
-    with pytest.raises(InputError, match="a table must be a CodebookEmbedding or a LowPrecisionEmbedding, got Linear"):
+    with pytest.raises(InputError, match="a table must be a CodebookEmbedding or a QuantizedEmbedding, got Linear"):
         as_table(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.heavy("trains models")
+def test_the_kind_of_contributing_is_one(tmp_path, monkeypatch):
+    """As files of their own, as the page says, and under every test of this one."""
+    page = blocks((ROOT / "CONTRIBUTING.md").read_text("utf-8"), "python")
+    names = {"residual_quantized": "class ResidualQuantizedEmbedding(", "residual_rows": "(ProductRows, name="}
+    names["residual_method"] = "METHOD = ResidualQuantized("
+    for module, mark in names.items():
+        (block,) = [block for block in page if mark in block.code]
+        (tmp_path / f"{module}.py").write_text(block.code, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(Decoder, "named", dict(Decoder.named))
+    name = "residual-quantized"
+    try:
+        kind = importlib.import_module("residual_quantized").ResidualQuantizedEmbedding
+        importlib.import_module("residual_rows")
+        method = importlib.import_module("residual_method").METHOD
+        make = functools.partial(kind, OWN, DIM, subspaces=2, centroids=5, lengths=True)
+        monkeypatch.setitem(KINDS, name, make)
+        for check, options in (
+            (test_lookups_are_rows_of_the_whole_table, {}),
+            (test_padding_is_zero_and_learns_nothing, {}),
+            (test_copies_pickles_and_states_are_the_same_table, {}),
+            (test_rows_follow_their_ids_when_there_are_more, {}),
+            *(
+                (
+                    test_what_is_exported_is_looked_up_again_and_has_the_bytes_that_are_counted,
+                    {"padding_idx": padding_idx, "tmp_path": tmp_path},
+                )
+                for padding_idx in (None, PADDING)
+            ),
+            (test_what_tables_share_counts_once, {}),
+            (test_gradients_have_the_same_bits_every_time, {}),
+            (test_it_is_trained_by_adam_and_what_it_brings_along, {}),
+            (test_lookups_see_rows_as_they_are_trained_or_as_they_are_stored, {}),
+            (test_rows_are_read_written_and_drawn, {}),
+            (test_finalized_tables_give_what_they_gave, {}),
+        ):
+            check(name, **options)
+        table, fresh = made(name), torch.nn.ModuleDict({"item": torch.nn.Embedding(COUNT, DIM)})
+        one = made("product of own rows")
+        assert (table.weight - table.latent_rows()).norm() < (one.weight - one.latent_rows()).norm()
+        rebuild_module(fresh, torch.nn.ModuleDict({"item": table}).state_dict())
+        assert type(fresh["item"]) is kind
+        assert torch.equal(fresh["item"].weight, table.weight)
+        from onnx.reference import ReferenceEvaluator
+
+        (found,) = ReferenceEvaluator(str(export_onnx(table, tmp_path / "table.onnx"))).run(None, {"ids": OWN})
+        assert np.array_equal(found, ServedEmbedding.of(table)(torch.from_numpy(OWN)).numpy())
+        path = export_codebook(table, tmp_path / "table.safetensors")
+        monkeypatch.delitem(Decoder.named, "residual codes")
+        with pytest.raises(InputError, match="encoding must be one that is known here"):
+            load_codebook(path)
+        graph, budget = random_graph(800, 400, 4000, seed=0), Budget.of(0.3, "bytes")
+        built = method.build(graph, Spec(embedding_dim=16), budget, 0)
+        assert 0.2 < size_of(*built.tables.values()).nbytes / (1200 * 16 * 4) <= 0.3
+    finally:
+        for module in names:
+            sys.modules.pop(module, None)

@@ -11,9 +11,9 @@ from torch.func import functional_call, grad, jacfwd, vmap
 from baco_gpu import (
     CodebookEmbedding,
     CodebookEmbeddingBag,
-    LowPrecisionEmbedding,
     MixedCodebookEmbedding,
     ProductCodebookEmbedding,
+    QuantizedEmbedding,
     ResidualCodebookEmbedding,
 )
 from baco_gpu.errors import InputError
@@ -148,12 +148,12 @@ def test_sparse_tables_train_under_distributed_data_parallel(one_process, bag):
 
 
 def test_tables_whose_gradients_stay_with_them_are_refused_among_several_processes(one_process, monkeypatch):
-    table = LowPrecisionEmbedding(5, 4)
+    table = QuantizedEmbedding(5, 4)
     job = nn.parallel.DistributedDataParallel(nn.Sequential(table, nn.Linear(4, 1)))
     job(IDS).sum().backward()
     assert len(table.take_gradient()[0])
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda group: 2)
-    with pytest.raises(InputError, match="DistributedDataParallel must not train a LowPrecisionEmbedding"):
+    with pytest.raises(InputError, match="DistributedDataParallel must not train a QuantizedEmbedding"):
         job(IDS)
     with torch.no_grad():
         job(IDS)

@@ -12,9 +12,9 @@ from torch import nn
 
 from baco_gpu import (
     CodebookEmbedding,
-    LowPrecisionEmbedding,
     MixedCodebookEmbedding,
     ProductCodebookEmbedding,
+    QuantizedEmbedding,
     ResidualCodebookEmbedding,
 )
 from baco_gpu.errors import InputError
@@ -28,10 +28,10 @@ OWN_ROWS = {
     "residual": lambda **options: ResidualCodebookEmbedding(OWN, 4, residual_dim=2, **options),
     "product": lambda **options: ProductCodebookEmbedding(OWN, 4, subspaces=2, **options),
     "encoded": lambda **options: ProductCodebookEmbedding.from_pretrained(
-        torch.tensor([[0.5] * 4, [1.0] * 4, [2.0] * 4, [-1.0] * 4]), OWN, subspaces=2, number_bits=16, **options
+        torch.tensor([[0.5] * 4, [1.0] * 4, [2.0] * 4, [-1.0] * 4]), OWN, subspaces=2, code_bits=16, **options
     ),
     "product of 8 bits": lambda **options: ProductCodebookEmbedding(OWN, 4, subspaces=2, row_bits=8, **options),
-    "quantized": lambda **options: LowPrecisionEmbedding(4, 4, **options),
+    "quantized": lambda **options: QuantizedEmbedding(4, 4, **options),
 }
 WRITES = {
     "init": lambda table: nn.init.constant_(table.weight, 0.5),
@@ -99,7 +99,7 @@ def test_what_cannot_be_told_is_refused():
     with pytest.raises(ValueError, match="read-only"):
         table.weight.detach().numpy()[0] = 1.0
     dropped = OWN_ROWS["encoded"]()
-    dropped.drop_floats()
+    dropped.drop_latent_weight()
     with pytest.raises(InputError, match="they have been dropped"):
         nn.init.zeros_(dropped.weight)
 

@@ -22,7 +22,7 @@ def filled(**options):
 
 
 def expected_table(module):
-    first, second = module.codebook[module.codes], module.codebook[module.secondary]
+    first, second = module.codebook[module.assignments], module.codebook[module.secondary]
     return (module.shares[:, :1] * first + module.shares[:, 1:] * second).detach()
 
 

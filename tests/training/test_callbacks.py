@@ -58,7 +58,7 @@ def test_a_callback_may_regroup_codes_and_the_best_epoch_keeps_its_own():
         def on_epoch(self, run, record):
             if record.epoch == 1:
                 table = run.model.user_embedding
-                table.codes.copy_((table.codes + 1) % table.num_rows)
+                table.assignments.copy_((table.assignments + 1) % table.num_rows)
                 run.optimizer.state[table.codebook]["exp_avg"].zero_()
 
     kept = []
@@ -68,12 +68,12 @@ def test_a_callback_may_regroup_codes_and_the_best_epoch_keeps_its_own():
             kept.append({name: tensor.clone() for name, tensor in run.model.state_dict().items()})
 
     model = make(split=split, compressed=True)
-    before = model.user_embedding.codes.clone()
+    before = model.user_embedding.assignments.clone()
     result = train(model, split, QUICK, [Watch(), Regroup()])
     wanted = kept[result.best_epoch - 1]
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in model.state_dict().items())
-    assert torch.equal(kept[0]["user_embedding.codes"], before)
-    assert not torch.equal(kept[1]["user_embedding.codes"], before)
+    assert torch.equal(kept[0]["user_embedding.assignments"], before)
+    assert not torch.equal(kept[1]["user_embedding.assignments"], before)
 
 
 def test_what_a_callback_raises_passes_on_and_leaves_the_best_weights():

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from baco_gpu.errors import InputError
 from baco_gpu.training import Callback, Checkpoint, TrainingSettings, checkpoint, train
-from baco_gpu.training.run import TrainingRun
+from baco_gpu.training.training_run import TrainingRun
 from planted_training import make, planted_split, same, weights
 from tiers import full
 
@@ -41,11 +41,18 @@ def told(result):
     return history, result.best_epoch, result.validation, result.test, result.samples
 
 
+class KeepStart(Callback):
+    def on_start(self, run):
+        self.state = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+
+
 def interrupted(path, epoch=3, every=1, settings=SETTINGS, **tables):
-    split = planted_split()
+    """Leaves a checkpoint; returns the state that the run began with."""
+    split, start = planted_split(), KeepStart()
     model = make(split=split, compressed=True, **tables)
     with pytest.raises(StoppedError):
-        train(model, split, settings, [Checkpoint(path, every), StopAfter(epoch)])
+        train(model, split, settings, [start, Checkpoint(path, every), StopAfter(epoch)])
+    return start.state
 
 
 @pytest.mark.parametrize("every", [1, 2])
@@ -94,6 +101,45 @@ def test_a_run_whose_learning_rate_drops_is_resumed_to_the_same_end(tmp_path, mo
     train(make(split=split, compressed=True, **tables), split, short, [Checkpoint(path)])
     result = train(make(split=split, compressed=True, **tables), split, settings, [Checkpoint(path, resume=True)])
     assert told(result) == told(expected)
+
+
+NAMES_OF_VERSION_2 = [
+    (".codes", ".numbers"),
+    (".assignments", ".codes"),
+    (".latent_weight.", ".behind."),
+    ("(latent_weight): QuantizedEmbedding(", "(behind): LowPrecisionEmbedding("),
+    ("QuantizedEmbedding(", "LowPrecisionEmbedding("),
+    ("code_bits=", "number_bits="),
+]
+
+
+def by_names_of_version_2(text):
+    for current, former in NAMES_OF_VERSION_2:
+        text = text.replace(current, former)
+    return text
+
+
+@pytest.mark.parametrize(
+    "tables", [{}, {"low_precision": 7}, {"product": True}, {"product": True, "row_bits": 8}], ids=str
+)
+def test_a_checkpoint_of_version_2_is_resumed(tmp_path, tables):
+    split, path = planted_split(), tmp_path / "run.safetensors"
+    whole, resumed = (make(split=split, compressed=True, **tables) for _ in range(2))
+    expected = train(whole, split, SETTINGS)
+    start = interrupted(path, **tables)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    tensors = {by_names_of_version_2(name): tensor for name, tensor in load_file(path).items()}
+    run = json.loads(by_names_of_version_2(metadata["run"]))
+    state = {by_names_of_version_2(f".{name}")[1:]: tensor for name, tensor in start.items()}
+    indices = {name: tensor for name, tensor in state.items() if not tensor.is_floating_point()}
+    run["identity"]["model"][2] = checkpoint._checksum(indices, "")
+    text = json.dumps(run)
+    former = {"run": text, "format_version": "2", "sha256": checkpoint._checksum(tensors, text)}
+    save_file(tensors, path, metadata | former)
+    result = train(resumed, split, SETTINGS, [Checkpoint(path, resume=True)])
+    assert told(result) == told(expected)
+    assert same(weights(resumed), weights(whole))
 
 
 def test_a_finished_run_trains_no_further_and_may_be_given_more_epochs(tmp_path):
@@ -182,7 +228,7 @@ def test_files_that_are_no_whole_checkpoint_are_refused(tmp_path):
     with pytest.raises(InputError, match="got another safetensors file"):
         resume()
     save_file({"x": torch.zeros(1)}, path, {"format": "baco_gpu.checkpoint", "format_version": "9"})
-    with pytest.raises(InputError, match="expected format version 2, got 9"):
+    with pytest.raises(InputError, match="expected format version 3, got 9"):
         resume()
     path.unlink()
     with pytest.raises(InputError, match="no such file; expected a checkpoint"):

@@ -11,7 +11,7 @@ from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.experiment import compress
 from baco_gpu.models import MatrixFactorization, full_table
-from baco_gpu.tables import LowPrecisionEmbedding, ProductCodebookEmbedding
+from baco_gpu.tables import ProductCodebookEmbedding, QuantizedEmbedding
 from baco_gpu.training import TrainingSettings, reset_embeddings, train
 from baco_gpu.training.spectral import spectral_embeddings
 from planted_training import GROUPS, ITEMS, USERS, planted_split
@@ -53,7 +53,9 @@ def test_rows_of_a_codebook_stand_for_all_their_ids():
     reset_embeddings(model, STD, seed=0)
     spectral_embeddings(model, split.train, STD)
     rows = model.user_embedding.codebook.detach() / (STD * DIM**0.5)
-    groups = [set((np.flatnonzero(model.user_embedding.codes == row) % GROUPS).tolist()) for row in range(len(rows))]
+    groups = [
+        set((np.flatnonzero(model.user_embedding.assignments == row) % GROUPS).tolist()) for row in range(len(rows))
+    ]
     assert all(len(group) == 1 for group in groups)
     for one in range(len(rows)):
         for other in range(len(rows)):
@@ -78,7 +80,7 @@ def test_a_codebook_of_both_tables_starts_in_the_directions_of_both():
 def test_rows_of_few_bits_take_it_rounded():
     floats = full_model()
     rounded = MatrixFactorization(
-        LowPrecisionEmbedding(USERS, DIM), ProductCodebookEmbedding(np.arange(ITEMS), DIM, subspaces=2, row_bits=8)
+        QuantizedEmbedding(USERS, DIM), ProductCodebookEmbedding(np.arange(ITEMS), DIM, subspaces=2, row_bits=8)
     )
     reset_embeddings(rounded, STD, seed=0)
     for model in (floats, rounded):

@@ -88,11 +88,11 @@ def test_a_recorded_run_trains_on_the_same_batches(method, loss):
 
 
 def change_codes(model, optimizer):
-    model.user_embedding.codes.copy_(model.user_embedding.codes.flip(0))
+    model.user_embedding.assignments.copy_(model.user_embedding.assignments.flip(0))
 
 
 def replace_codes(model, optimizer):
-    model.user_embedding.codes = model.user_embedding.codes.clone()
+    model.user_embedding.assignments = model.user_embedding.assignments.clone()
 
 
 def change_rate(model, optimizer):

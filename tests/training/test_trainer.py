@@ -14,9 +14,9 @@ from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import BacoError, InputError
 from baco_gpu.evaluation import evaluate_ranking
 from baco_gpu.models import build_model, full_table
-from baco_gpu.tables import CodebookEmbedding, LowPrecisionEmbedding, ProductCodebookEmbedding
+from baco_gpu.tables import CodebookEmbedding, ProductCodebookEmbedding, QuantizedEmbedding
 from baco_gpu.training import Callback, DivergenceError, ReportProgress, TrainingSettings, reset_embeddings, train
-from baco_gpu.training.run import TrainingRun
+from baco_gpu.training.training_run import TrainingRun
 from planted_training import ITEMS, USERS, make, planted_split, same, weights
 from tiers import full
 
@@ -66,7 +66,7 @@ def test_same_seed_same_bits(method, tables):
 
 def test_a_table_of_few_bits_is_trained_beside_one_of_floats():
     split = planted_split()
-    model = build_model("mf", {"users": LowPrecisionEmbedding(USERS, 8), "items": full_table(ITEMS, 8)}, split)
+    model = build_model("mf", {"users": QuantizedEmbedding(USERS, 8), "items": full_table(ITEMS, 8)}, split)
     reset_embeddings(model, QUICK.embedding_std, QUICK.seed)
     before = weights(model)
     history = train(model, split, QUICK).history
@@ -101,7 +101,7 @@ def scripted_evaluation(monkeypatch, scores):
         value = remaining.pop(0) if len(remaining) > 1 else remaining[0]
         return {f"recall@{k}": value for k in ks}
 
-    monkeypatch.setattr("baco_gpu.training.run.evaluate_ranking", evaluate)
+    monkeypatch.setattr("baco_gpu.training.training_run.evaluate_ranking", evaluate)
 
 
 def test_early_stopping_restores_the_best_epoch(monkeypatch):
@@ -158,7 +158,7 @@ class SeenRows(Callback):
 
         def evaluate_and_look(run, *arguments):
             scores = evaluate(run, *arguments)
-            self.in_evaluations.append(run.model.user_embedding.rounding)
+            self.in_evaluations.append(run.model.user_embedding.fake_quantization)
             return scores
 
         monkeypatch.setattr(TrainingRun, "evaluate", evaluate_and_look)
@@ -167,7 +167,7 @@ class SeenRows(Callback):
         rows = run.model.rows
 
         def rows_and_look(*arguments):
-            self.in_steps.append(run.model.user_embedding.rounding)
+            self.in_steps.append(run.model.user_embedding.fake_quantization)
             return rows(*arguments)
 
         run.model.rows = rows_and_look
@@ -187,7 +187,7 @@ def test_rows_of_few_bits_are_trained_as_floats_until_nothing_comes_of_that(monk
     assert seen.in_evaluations == [False] * 7 + [True] * (1 + 3 + 3 + 2)
     assert (len(result.history), result.best_epoch) == (13, 11)
     assert same(weights(model), rates.weights[10])
-    assert table.rounding
+    assert table.fake_quantization
     assert len(table.weight[0].detach().abs().unique()) <= 2
 
 
@@ -217,10 +217,10 @@ class SeenCodes(SeenRows):
 
     def __init__(self, monkeypatch):
         super().__init__(monkeypatch)
-        self.numbers = []
+        self.codes = []
 
     def on_epoch(self, run, record):
-        self.numbers.append(run.model.user_embedding.numbers.clone())
+        self.codes.append(run.model.user_embedding.codes.clone())
 
 
 @pytest.mark.parametrize("row_bits", [None, 16, 8])
@@ -235,11 +235,11 @@ def test_product_codes_come_when_floats_learn_no_more_and_follow_these(monkeypat
     assert not seen.in_steps[0]
     assert seen.in_steps[-1]
     assert seen.in_evaluations == [False] * 4 + [True] * (1 + 3 + 1 + 2)
-    assert not any(numbers.any() for numbers in seen.numbers[:4])
-    assert len({tuple(numbers.flatten().tolist()) for numbers in seen.numbers[4:]}) > 1
+    assert not any(codes.any() for codes in seen.codes[:4])
+    assert len({tuple(codes.flatten().tolist()) for codes in seen.codes[4:]}) > 1
     assert (len(result.history), result.best_epoch) == (8, 6)
     table = model.user_embedding
-    assert torch.equal(table.numbers, seen.numbers[5])
+    assert torch.equal(table.codes, seen.codes[5])
     assert same(weights(model), rates.weights[5])
     assert not same(rates.weights[6], rates.weights[5])  # both floats and centroids have moved on
     for module in (model.user_embedding, model.item_embedding):
@@ -252,7 +252,7 @@ def test_the_scores_of_floats_are_near_to_those_of_their_codes(monkeypatch):
     split = planted_split()
     settings = TrainingSettings(epochs=9, batch_size=64, learning_rate=0.02, patience=1, lr_drops=0)
     one_a_piece = [
-        ProductCodebookEmbedding(np.arange(size), 8, subspaces=4, centroids=size * 4, number_bits=16)
+        ProductCodebookEmbedding(np.arange(size), 8, subspaces=4, centroids=size * 4, code_bits=16)
         for size in (USERS, ITEMS)
     ]
     plain, coded = (
@@ -282,13 +282,13 @@ def test_trained_codes_are_trained_again_from_their_floats_or_without_them():
     first = train(model, split, settings)
     assert train(model, split, settings).test == first.test == train(again, split, settings).test
     for table in (model.user_embedding, model.item_embedding):
-        table.drop_floats()
+        table.drop_latent_weight()
     with pytest.raises(InputError, match=r"embedding_std must be None for tables of product codes .*, got 0\.1"):
         train(model, split, settings)
-    before = model.user_embedding.numbers.clone(), model.user_embedding.centroids.detach().clone()
+    before = model.user_embedding.codes.clone(), model.user_embedding.centroids.detach().clone()
     result = train(model, split, TrainingSettings(epochs=2, batch_size=64, embedding_std=None))
     assert len(result.history) == 2
-    assert torch.equal(model.user_embedding.numbers, before[0])
+    assert torch.equal(model.user_embedding.codes, before[0])
     assert not torch.equal(model.user_embedding.centroids, before[1])
 
 
@@ -302,7 +302,7 @@ def test_an_interrupt_leaves_floats_that_have_no_codes_yet(monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         train(model, split, QUICK, [Stop()])
-    assert not model.user_embedding.rounding
+    assert not model.user_embedding.fake_quantization
     assert torch.equal(model.user_embedding.weight, model.user_embedding.codebook)
 
 
@@ -373,7 +373,7 @@ def test_initial_embeddings_have_the_deviation_asked_for():
             nn.Embedding(400, 64, padding_idx=5),
             CodebookEmbedding(np.arange(400) % 300, 64),
             nn.Linear(2, 2),
-            LowPrecisionEmbedding(400, 64),
+            QuantizedEmbedding(400, 64),
         ]
     )
     untouched = model[2].weight.clone()
@@ -411,7 +411,7 @@ def test_what_does_not_fit_is_refused():
         train(sparse, split, QUICK)
     recorded = copy.copy(QUICK)
     object.__setattr__(recorded, "cuda_graph", True)  # which cannot be asked for where there is no GPU
-    with pytest.raises(InputError, match="cuda_graph must be False for tables of LowPrecisionEmbedding"):
+    with pytest.raises(InputError, match="cuda_graph must be False for tables of QuantizedEmbedding"):
         train(make(split=split, low_precision=8), split, recorded)
 
 

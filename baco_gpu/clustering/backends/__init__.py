@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from baco_gpu.checks import check_choice
-from baco_gpu.clustering.backends.base import Backend
+from baco_gpu.clustering.backends.backend import Backend
 from baco_gpu.errors import BackendUnavailableError
 from baco_gpu.graph.arrays import cuda_obstacle
 

@@ -8,8 +8,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from baco_gpu.clustering.backends.base import ITEMS, USERS, Array, ClusterGraph, Partition, Problem, read
-from baco_gpu.clustering.backends.pieces import PairSums, Room, Rows, both_ways, pieces_of, rows_of
+from baco_gpu.clustering.backends.backend import (
+    ITEMS,
+    USERS,
+    Array,
+    ArrivedRows,
+    ClusterGraph,
+    Partition,
+    Problem,
+    read,
+)
+from baco_gpu.clustering.backends.pieces import PairSums, Room, Rows, both_ways, pieces_of, places_of, rows_of
 from baco_gpu.cuda.launch import Launcher
 from baco_gpu.cuda.plan import SidePlan, blocks_for, shared_grid
 from baco_gpu.errors import InputError
@@ -33,7 +42,7 @@ class DeviceClusters(ClusterGraph):
 
 
 class _Edges(NamedTuple):
-    """Rows of neighbours, and the cluster of every row and of every neighbour."""
+    """Rows of neighbors, and the cluster of every row and of every neighbor."""
 
     rows: tuple[Array, Array]  # where each begins and ends, ascending
     neighbors: Array
@@ -59,9 +68,11 @@ class Contraction:
             occupied = (self._marked(labels[USERS], size), self._marked(labels[ITEMS], size))
         room = problem.room if isinstance(problem, DeviceProblem) else None
         rows, *held = self._rows(edges, size, room, *map(self.xp.count_nonzero, occupied))
-        return _clusters(rows, partition.volumes, occupied, sum(held), room)
+        return _clusters(rows, partition.volumes, occupied, (held[USERS], held[ITEMS]), room)
 
-    def contract_again(self, clusters: ClusterGraph, relabel: Array) -> ClusterGraph:
+    def contract_again(
+        self, clusters: ClusterGraph, relabel: Array, arrived: ArrivedRows | None = None
+    ) -> ClusterGraph:
         xp, size = self.xp, clusters.num_clusters
         ends = clusters.rows + clusters.counts
         edges = _Edges((clusters.rows, ends), clusters.neighbors, clusters.weights, (relabel, relabel), True)
@@ -70,10 +81,15 @@ class Contraction:
         has_users, has_items = (self._sums(relabel, has.astype(xp.int64), size) > 0 for has in clusters.occupied)
         numbers = (relabel.max().astype(xp.int64), xp.count_nonzero(has_users), xp.count_nonzero(has_items))
         room = clusters.room if isinstance(clusters, DeviceClusters) else None
-        rows, last, *held = self._rows(edges, size, room, *numbers)
+        if arrived is None:
+            rows, last, *held = self._rows(edges, size, room, *numbers)
+        else:
+            rows, last, *held = self._joined(clusters, relabel, arrived, *numbers)
         here = slice(last + 1)
         rows = rows._replace(begins=rows.begins[here], counts=rows.counts[here])
-        return _clusters(rows, (users[here], items[here]), (has_users[here], has_items[here]), sum(held), room)
+        return _clusters(
+            rows, (users[here], items[here]), (has_users[here], has_items[here]), (held[USERS], held[ITEMS]), room
+        )
 
     def places(self, mask: Array, count: int) -> Array:
         # Every place goes where the true ones before it leave off, and the false ones beyond the end.
@@ -100,10 +116,26 @@ class Contraction:
             sums.add(self._pairs(piece, size), weights)
         return sums.rows(dtype), *values
 
+    def _joined(self, clusters: ClusterGraph, relabel: Array, arrived: ArrivedRows, *numbers: Array) -> tuple[Any, ...]:
+        """The rows of groups from the rows here and those that arrived, and numbers that the host is to have."""
+        xp, size = self.xp, clusters.num_clusters
+        _check_clusters(size)
+        kept = ArrivedRows(xp.arange(size), *clusters[:4])
+        keys, weights = [], []
+        for ids, begins, counts, neighbors, sums in (kept, arrived):
+            places = places_of(self, begins, counts)
+            # Every entry's row: that many times as it has entries.
+            ends = xp.cumsum(counts)
+            rows = xp.searchsorted(ends, xp.arange(len(places)), side="right")
+            pair = relabel[ids][rows].astype(xp.int64), relabel[neighbors[places]]
+            keys.append(xp.where(pair[0] == pair[1], _NO_PAIR, pair[0] * size + pair[1]))
+            weights.append(sums[places])
+        kinds, sums, *values = self._summed(xp.concatenate(keys), xp.concatenate(weights), *numbers)
+        return rows_of(xp, kinds, sums, size, clusters.neighbors.dtype), *values
+
     def _pairs(self, edges: _Edges, num_clusters: int) -> Array:
         """For every place the clusters a < b that its edge joins, as a * num_clusters + b; `_NO_PAIR` for none."""
-        if num_clusters > _MOST_CLUSTERS:
-            raise InputError(f"the graph of clusters must have at most {_MOST_CLUSTERS} clusters, got {num_clusters}")
+        _check_clusters(num_clusters)
         pairs = self.xp.full(len(edges.neighbors), _NO_PAIR, dtype=self.xp.int64)
         begins, ends = edges.rows
         self._launch(
@@ -153,11 +185,16 @@ class Contraction:
         return shared_grid(count, self._launch.limits.warps, self._launch.processors)
 
 
+def _check_clusters(num_clusters: int) -> None:
+    if num_clusters > _MOST_CLUSTERS:
+        raise InputError(f"the graph of clusters must have at most {_MOST_CLUSTERS} clusters, got {num_clusters}")
+
+
 def _clusters(
     rows: Rows,
     volumes: tuple[Array, Array],
     occupied: tuple[Array, Array],
-    codebook_rows: int,
+    codebook_rows: tuple[int, int],
     room: Room | None,
 ) -> DeviceClusters:
     clusters = DeviceClusters(*rows, volumes, occupied, codebook_rows)
@@ -166,7 +203,7 @@ def _clusters(
 
 
 def id_type(array: Array) -> str:
-    """The C++ type of ids, for an array of labels or neighbours."""
+    """The C++ type of ids, for an array of labels or neighbors."""
     return "int" if array.dtype.itemsize == 4 else "long long"
 
 

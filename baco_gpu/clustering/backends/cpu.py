@@ -9,9 +9,10 @@ import numba
 import numpy as np
 
 from baco_gpu.clustering.backends import cpu_kernels as kernels
-from baco_gpu.clustering.backends.base import (
+from baco_gpu.clustering.backends.backend import (
     ITEMS,
     USERS,
+    ArrivedRows,
     ClusterGraph,
     NodeWeights,
     Partition,
@@ -106,6 +107,12 @@ class CpuBackend:
         moved = move_volumes(nodes, previous, labels, here.node_weights, partition.volumes[side])
         totals += (gained, moved)
 
+    def adopt(self, problem: Problem, partition: Partition, side: int, nodes: np.ndarray, found: np.ndarray) -> None:
+        labels = partition.labels[side]
+        previous = labels[nodes]
+        labels[nodes] = found
+        move_volumes(nodes, previous, labels, problem.sides[side].node_weights, partition.volumes[side])
+
     def second_best(self, problem: Problem, partition: Partition, side: int, penalty: float) -> np.ndarray:
         here, labels = problem.sides[side], partition.labels[side]
         owned = np.zeros(partition.num_labels, np.bool_)
@@ -141,23 +148,30 @@ class CpuBackend:
             occupied = (np.ones(num_clusters, np.bool_), np.zeros(num_clusters, np.bool_))
         return self._gather((users, items), num_clusters, partition.volumes, occupied)
 
-    def contract_again(self, clusters: ClusterGraph, relabel: np.ndarray) -> ClusterGraph:
+    def contract_again(
+        self, clusters: ClusterGraph, relabel: np.ndarray, arrived: ArrivedRows | None = None
+    ) -> ClusterGraph:
         begins, counts, neighbors, weights = clusters[:4]
         num_clusters = int(relabel.max()) + 1
         group = group_by_label(relabel, num_clusters)
         members = kernels.Members(group, begins, begins + counts, neighbors, weights, relabel)
+        more = members.none()
+        if arrived is not None:
+            ids, begins, counts, neighbors, weights = arrived
+            group = group_by_label(relabel[ids], num_clusters)
+            more = kernels.Members(group, begins, begins + counts, neighbors, weights, relabel)
         users, items = (sums_by_label(relabel, volumes, num_clusters) for volumes in clusters.volumes)
         occupied = []
         for before in clusters.occupied:
             after = np.zeros(num_clusters, np.bool_)
             after[relabel[before]] = True
             occupied.append(after)
-        return self._gather((members, members.none()), num_clusters, (users, items), (occupied[USERS], occupied[ITEMS]))
+        return self._gather((members, more), num_clusters, (users, items), (occupied[USERS], occupied[ITEMS]))
 
     def best_partners(self, clusters: ClusterGraph, penalty: float) -> Partners:
         begins, counts, neighbors, weights, volumes = clusters[:5]
         with _chunks(counts) as bounds:
-            # Side by side, so that both volumes of a neighbour come with one fetch.
+            # Side by side, so that both volumes of a neighbor come with one fetch.
             both = np.column_stack(volumes)
             return Partners(*kernels.best_partners(bounds, begins, counts, neighbors, weights, both, penalty))
 
@@ -187,8 +201,8 @@ class CpuBackend:
         with _chunks(room) as bounds:
             table = self._tables(bounds, room, num_clusters, dtype)
             kernels.gather_rows(bounds, begins, counts, num_clusters, neighbors, sums, *table, *kinds[0], *kinds[1])
-        rows = sum(map(np.count_nonzero, occupied))
-        return ClusterGraph(begins, counts, neighbors, sums, volumes, occupied, rows)
+        held = (int(np.count_nonzero(occupied[USERS])), int(np.count_nonzero(occupied[ITEMS])))
+        return ClusterGraph(begins, counts, neighbors, sums, volumes, occupied, held)
 
     def _tables(
         self, bounds: np.ndarray, lengths: np.ndarray, num_labels: int, dtype: np.dtype

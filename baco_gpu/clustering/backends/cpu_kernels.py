@@ -31,11 +31,11 @@ from baco_gpu.compiling import compiled
 
 
 class Members(NamedTuple):
-    """The members of every cluster, and the neighbour list of every member.
+    """The members of every cluster, and the neighbor list of every member.
 
     `group` are the members in the order of their clusters, and where each cluster starts among them. The list of member
     x is neighbors[first[x]:last[x]], with the edge weights at the same places (None for 1), and `relabel` has the
-    cluster of each neighbour.
+    cluster of each neighbor.
     """
 
     group: tuple[np.ndarray, np.ndarray]
@@ -73,7 +73,7 @@ def _mask_for(bound):
 
 @njit
 def _fetch(begin, size, neighbors, label_of, near):
-    """Put the labels of some neighbours into `near`: while nothing waits for them they are fetched side by side."""
+    """Put the labels of some neighbors into `near`: while nothing waits for them they are fetched side by side."""
     for k in range(size):
         # Unsigned, so that Numba need not ask whether it counts from the end.
         near[k] = label_of[np.uint64(neighbors[np.uint64(begin + k)])]
@@ -198,7 +198,7 @@ def best_labels(
     """Give every node of a block its best label; returns the labels before, and what the edges inside clusters gained.
 
     The score of a node x for label c is  sum of its edge weights to c - penalty * w_x * V(c)  (DESIGN: the other side's
-    labels and volumes stand still, so the nodes are independent). Candidates are the neighbours' labels and the present
+    labels and volumes stand still, so the nodes are independent). Candidates are the neighbors' labels and the present
     one. `anchors` is empty, or holds for every label the one node that must not leave it (-1 for a label that has no
     node on this side, which then is no candidate: the occupied labels stay the same).
     """
@@ -267,7 +267,7 @@ def second_best_labels(
     totals,
     used,
 ):
-    """The best label of every node other than its own among the neighbours' labels that `owned` marks; -1 for none."""
+    """The best label of every node other than its own among the neighbors' labels that `owned` marks; -1 for none."""
     second = np.full(len(labels), _NO_LABEL, labels.dtype)
     num_labels = len(other_volumes)
     for chunk in prange(len(bounds) - 1):
@@ -329,7 +329,7 @@ def gather_rows(
     more_weights,
     more_relabel,
 ):
-    """Fill the rows of a contracted graph with the relabelled neighbour lists of their members, equal ids summed.
+    """Fill the rows of a contracted graph with the relabelled neighbor lists of their members, equal ids summed.
 
     A chunk writes its rows one behind the other, from the place on that `begins` has for its first row; in the end
     begins[c] and counts[c] say where row c is. The last arguments are the fields of two `Members`: a row may have
@@ -370,7 +370,7 @@ def gather_rows(
 
 @compiled(parallel=True)
 def best_partners(bounds, begins, counts, ids, sums, volumes, penalty):
-    """The neighbour of every cluster whose merge gains most (ties to the smallest id; -1 for none), and the gain."""
+    """The neighbor of every cluster whose merge gains most (ties to the smallest id; -1 for none), and the gain."""
     num_clusters = len(counts)
     partner = np.full(num_clusters, -1, np.int64)
     gain = np.full(num_clusters, -np.inf)

@@ -30,7 +30,7 @@ from __future__ import annotations
 import logging
 from operator import itemgetter
 
-from baco_gpu.clustering.backends.base import NodeWeights
+from baco_gpu.clustering.backends.backend import NodeWeights
 from baco_gpu.clustering.backends.device import DeviceBackend, DeviceProblem
 from baco_gpu.clustering.backends.pieces import Room
 from baco_gpu.cuda.launch import CudaLauncher

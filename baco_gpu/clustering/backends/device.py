@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from baco_gpu.clustering.backends.base import (
+from baco_gpu.clustering.backends.backend import (
     ITEMS,
     USERS,
     Array,
@@ -87,7 +87,7 @@ class DeviceBackend(Contraction):
         return solve_bytes(
             graph.num_users,
             graph.num_items,
-            graph.num_edges,
+            max(len(side.neighbors) for side in (graph.csr, graph.csc)),  # of a share, one has more
             weighted=weights.edges[0] is not None,
             id_bytes=id_bytes,
             merging=merging,
@@ -152,11 +152,25 @@ class DeviceBackend(Contraction):
             return
         previous = self.xp.empty(len(labels), dtype=labels.dtype)
         self._visit("MOVE", problem, partition, side, block, penalty, anchors, previous, totals[:1])
+        self._move_volumes(problem, partition, side, block, previous, totals[1:])
+
+    def adopt(self, problem: Problem, partition: Partition, side: int, nodes: Array, found: Array) -> None:
+        labels, xp = partition.labels[side], self.xp
+        previous = labels[nodes]
+        labels[nodes] = found
+        block = Block(nodes, len(nodes) * xp.arange(2, dtype=xp.int64))
+        self._move_volumes(problem, partition, side, block, previous, xp.zeros(1, dtype=xp.int64))
+
+    def _move_volumes(
+        self, problem: Problem, partition: Partition, side: int, block: Block, previous: Array, moved: Array
+    ) -> None:
+        """Let volumes follow the labels of a block of nodes, whose labels were `previous`."""
+        labels = partition.labels[side]
         self._launch(
             "move_volumes",
             (id_type(labels),),
             shared_grid(len(labels), self._launch.limits.threads, self._launch.processors),
-            [*block, previous, labels, problem.sides[side].node_weights, partition.volumes[side], totals[1:]],
+            [*block, previous, labels, problem.sides[side].node_weights, partition.volumes[side], moved],
         )
 
     def second_best(self, problem: Problem, partition: Partition, side: int, penalty: float) -> Array:

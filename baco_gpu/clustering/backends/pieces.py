@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baco_gpu.clustering.backends.base import Array
+from baco_gpu.clustering.backends.backend import Array, read
 from baco_gpu.cuda.pinned import HostArray, HostMemory
 
 
@@ -55,7 +55,7 @@ def both_ways(xp: Any, pairs: Array, weights: Array, size: int) -> tuple[Array, 
 
 
 def rows_of(xp: Any, keys: Array, weights: Array, size: int, dtype: Any) -> Rows:
-    """The rows of clusters 0 .. size - 1: key row * size + neighbour for every entry, in ascending order."""
+    """The rows of clusters 0 .. size - 1: key row * size + neighbor for every entry, in ascending order."""
     counts = _counts(xp, keys, size)
     return Rows(xp.cumsum(counts) - counts, counts, (keys % max(size, 1)).astype(dtype), weights)
 
@@ -65,6 +65,19 @@ def _counts(xp: Any, keys: Array, size: int) -> Array:
     if not len(keys):
         return xp.zeros(size, dtype=xp.int64)
     return xp.diff(xp.searchsorted(keys, xp.arange(size + 1, dtype=xp.int64) * size))
+
+
+def places_of(backend: Any, begins: Array, counts: Array) -> Array:
+    """The places of lists that each begin somewhere, list after list: int64 array of as many as `counts` add up to."""
+    xp = backend.xp
+    total, num_lists = read(backend, counts.sum(), xp.count_nonzero(counts))
+    filled = backend.places(counts > 0, num_lists)
+    begins, counts = begins[filled], counts[filled]
+    # One further at a time, and from the end of a list to where the next one begins.
+    steps = xp.ones(total, dtype=xp.int64)
+    steps[(xp.cumsum(counts) - counts)[1:]] = begins[1:] - (begins + counts)[:-1] + 1
+    steps[:1] = begins[:1]
+    return xp.cumsum(steps)
 
 
 def pieces_of(

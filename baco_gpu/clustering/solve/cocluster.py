@@ -12,14 +12,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baco_gpu.budget import Budget, Reach, TableSize, solve_within
-from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, NodeWeights, Partition, Problem
+from baco_gpu.budget import AnyBudget, Reach, SideBudgets, TableSize, solve_within, solve_within_sides
+from baco_gpu.clustering.backends.backend import ITEMS, USERS, Backend, NodeWeights, Partition, Problem
+from baco_gpu.clustering.backends.share import GraphShare
 from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData, WeightScale
+from baco_gpu.clustering.solve.by_side import joined, partitions_by_side
 from baco_gpu.clustering.solve.merging import compact
-from baco_gpu.clustering.solve.multilevel import Observer, Schedule, multilevel
+from baco_gpu.clustering.solve.multilevel import Descent, Observer, Schedule
 from baco_gpu.clustering.solve.objective import objective
 from baco_gpu.clustering.solve.paper import search_gamma, sweeps_only
-from baco_gpu.clustering.solve.sweeps import count_rows
+from baco_gpu.clustering.solve.partners import one_sided_partners
+from baco_gpu.clustering.solve.sweeps import rows_by_side
+from baco_gpu.clustering.solve.targets import Target, excesses
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.progress import Progress
@@ -32,7 +36,7 @@ class Settings:
     """The checked parameters of `BalancedCoclustering`; see there."""
 
     solver: str
-    budget: Budget | None
+    budget: AnyBudget | None
     gamma: float | None
     scheme: str
     secondary: tuple[bool, bool]
@@ -54,8 +58,12 @@ class Solution(NamedTuple):
     trace: list[float]
 
 
-def cocluster(graph: BipartiteGraph, settings: Settings, parameters: dict[str, Any], progress: Progress) -> ResultData:
-    """Co-cluster `graph`; `parameters` are kept in the result as they were given.
+def cocluster(
+    graph: BipartiteGraph | GraphShare, settings: Settings, parameters: dict[str, Any], progress: Progress
+) -> ResultData:
+    """Co-cluster `graph`, or with other processes a graph of which this one has a share.
+
+    `parameters` are kept in the result as they were given.
 
     Raises
     ------
@@ -69,40 +77,55 @@ def cocluster(graph: BipartiteGraph, settings: Settings, parameters: dict[str, A
     )
     with timed(seconds, "load"):
         weights = integer_weights(host, settings.scheme)
-        problem = settings.backend.load(graph, weights, merging=settings.solver == "multilevel")
+        problem = settings.backend.load(graph, weights)
     run = _Run(host, problem, weights, settings, seconds, progress)
 
-    def solve(rows: int | None) -> tuple[Solution, int, int]:
+    def solve(rows: Target) -> tuple[Solution, tuple[int, int], tuple[int, int]]:
         solution = run.solve(run.gamma(rows), rows)
-        indices = sum(int((side != NO_LABEL).sum()) for side in solution.secondary if side is not None)
-        return solution, count_rows(settings.backend, solution.partition, shared=settings.shared), indices
+        users, items = (0 if side is None else int((side != NO_LABEL).sum()) for side in solution.secondary)
+        return solution, rows_by_side(settings.backend, solution.partition, shared=settings.shared), (users, items)
+
+    def solve_all(rows: int | None) -> tuple[Solution, int, int]:
+        solution, counts, indices = solve(rows)
+        return solution, sum(counts), sum(indices)
 
     if settings.budget is None:
-        solution, _, _ = solve(None)
+        solution, _, _ = solve_all(None)
+    elif isinstance(settings.budget, SideBudgets):
+        reaches = reaches_of(host, settings.secondary)
+        solution = solve_within_sides(settings.budget, table, reaches, solve)
     else:
-        solution = solve_within(
-            settings.budget, table, reach_of(host, settings.secondary, shared=settings.shared), solve
-        )
-    return accounted(host, weights, settings, parameters, solution, seconds)
+        reach = reach_of(host, settings.secondary, shared=settings.shared)
+        solution = solve_within(settings.budget, table, reach, solve_all)
+    return accounted(host, weights, problem, settings, parameters, solution, seconds)
 
 
-def reach_of(graph: BipartiteGraph, secondary: tuple[int, int], *, shared: bool) -> Reach:
+def reach_of(graph: BipartiteGraph | GraphShare, secondary: tuple[int, int], *, shared: bool) -> Reach:
     """What clusterings of a graph can cost, with so many secondary clusters for a user and for an item.
 
     Nodes without an edge share one row on each side or, where the sides share rows, one in all; they have no secondary
     clusters.
     """
-    sizes = (graph.num_users, graph.num_items)
-    connected = [int((degrees > 0).sum()) for degrees in (graph.user_degrees, graph.item_degrees)]
-    inhabited = sum(size > 0 for size in sizes)
-    lone = sum(count < size for count, size in zip(connected, sizes, strict=True))
-    if shared:
-        inhabited, lone = min(inhabited, 1), min(lone, 1)
+    whole = Reach(*map(sum, zip(*reaches_of(graph, secondary), strict=True)))
+    if not shared:
+        return whole
+    both_lone = all(bool((degrees == 0).any()) for degrees in (graph.user_degrees, graph.item_degrees))
+    return whole._replace(fewest=min(whole.fewest, 1), most=whole.most - both_lone)
+
+
+def reaches_of(graph: BipartiteGraph | GraphShare, secondary: tuple[int, int]) -> tuple[Reach, Reach]:
+    """The same of users and of items apart."""
+    sides = zip((graph.num_users, graph.num_items), (graph.user_degrees, graph.item_degrees), secondary, strict=True)
+    users, items = (_side_reach(size, int((degrees > 0).sum()), wanted) for size, degrees, wanted in sides)
+    return users, items
+
+
+def _side_reach(size: int, connected: int, secondary: int) -> Reach:
     return Reach(
-        fewest=inhabited,
-        most=sum(connected) + lone,
-        indices=sum(count * wanted for count, wanted in zip(connected, secondary, strict=True)),
-        slots=sum(size * wanted for size, wanted in zip(sizes, secondary, strict=True)),
+        fewest=min(size, 1),
+        most=connected + (connected < size),
+        indices=connected * secondary,
+        slots=size * secondary,
     )
 
 
@@ -111,7 +134,7 @@ class _Run:
 
     def __init__(
         self,
-        graph: BipartiteGraph,
+        graph: BipartiteGraph | GraphShare,
         problem: Problem,
         weights: NodeWeights,
         settings: Settings,
@@ -124,24 +147,30 @@ class _Run:
         self.settings = settings
         self.seconds = seconds
         self.progress = progress
+        self.twins: tuple[np.ndarray, np.ndarray] | None = None
+        if settings.solver == "multilevel":
+            with timed(seconds, "load"):
+                self.twins = graph.first_twins()
 
-    def gamma(self, rows: int | None) -> float:
+    def gamma(self, target: Target) -> float:
         """The gamma given, or the one searched (solver="paper"), or the default one."""
         settings = self.settings
         if settings.gamma is not None:
             return settings.gamma
+        rows = target if target is None or isinstance(target, int) else sum(wanted or 0 for wanted in target)
         if settings.solver == "multilevel" or rows is None:
             return default_gamma(self.graph, rows, settings.scheme)
 
         def rows_at(gamma: float) -> int:
             partition = self._sweeps_only(gamma, lambda stage, partition: None)
             self.progress("searching gamma", 0, 0, f"gamma {gamma:.4g}")
-            return count_rows(settings.backend, partition, shared=settings.shared)
+            counts = rows_by_side(settings.backend, partition, shared=settings.shared)
+            return sum(each.rows for each in excesses(counts, target)) + rows
 
         with timed(self.seconds, "search"):
             return search_gamma(rows_at, rows)
 
-    def solve(self, gamma: float, rows: int | None) -> Solution:
+    def solve(self, gamma: float, target: Target) -> Solution:
         """Solve at this gamma for at most so many codebook rows."""
         settings, backend = self.settings, self.settings.backend
         penalty = gamma * self.weights.penalty_per_gamma
@@ -153,27 +182,42 @@ class _Run:
             self.progress("clustering", len(trace), stages, f"{stage}, Q = {trace[-1]:.6g}")
 
         with timed(self.seconds, "solve"):
-            if settings.solver == "paper":
-                partition = self._sweeps_only(gamma, observe)
-            else:
-                partition = multilevel(
-                    backend,
-                    self.problem,
-                    penalty,
-                    rows,
-                    seed=settings.seed,
-                    schedule=settings.schedule,
-                    observe=observe,
-                    shared=settings.shared,
-                )
-            partition = compact(backend, partition)
-        self.progress("clustering", stages, stages, f"{partition.num_labels} co-clusters")
+            sides = self._sides(gamma, target, observe)
+        self.progress("clustering", stages, stages, f"{max(side.num_labels for side in sides)} co-clusters")
         with timed(self.seconds, "secondary"):
             users, items = (
-                backend.second_best(self.problem, partition, side, penalty) if wanted else None
+                backend.second_best(self.problem, sides[side], side, penalty) if wanted else None
                 for side, wanted in zip((USERS, ITEMS), settings.secondary, strict=True)
             )
-        return Solution(partition, (users, items), gamma, trace)
+        partition, secondary = joined(backend, self.problem, sides, (users, items))
+        if sides[USERS] is not sides[ITEMS]:
+            observe("join", partition)
+        return Solution(partition, secondary, gamma, trace)
+
+    def _sides(self, gamma: float, target: Target, observe: Observer) -> tuple[Partition, Partition]:
+        """The partitions of which users and items have their labels, one and the same but for a target a side."""
+        settings, backend = self.settings, self.settings.backend
+        if settings.solver == "paper":
+            partition = compact(backend, self._sweeps_only(gamma, observe))
+            return partition, partition
+        descent = Descent(
+            backend,
+            self.problem,
+            gamma * self.weights.penalty_per_gamma,
+            seed=settings.seed,
+            schedule=settings.schedule,
+            observe=observe,
+            shared=settings.shared,
+            twins=self.twins,
+        )
+        if not isinstance(target, tuple):
+            partition = compact(backend, descent.to(target))
+            return partition, partition
+        users, items = partitions_by_side(descent, target)
+        if users is items:
+            partition = compact(backend, users)
+            return partition, partition
+        return compact(backend, users), compact(backend, items)
 
     def _sweeps_only(self, gamma: float, observe: Observer) -> Partition:
         settings = self.settings
@@ -188,7 +232,7 @@ class _Run:
         )
 
 
-def default_gamma(graph: BipartiteGraph, rows: int | None, scheme: str) -> float:
+def default_gamma(graph: BipartiteGraph | GraphShare, rows: int | None, scheme: str) -> float:
     """The resolution used where none is given: modularity's 1, raised with the edges and rows there are to share.
 
     gamma = max(1, 1.77e-3 * edges^(1/2) * rows^(1/3)), a rule fitted on validation recall: near the best gamma tried on
@@ -198,14 +242,14 @@ def default_gamma(graph: BipartiteGraph, rows: int | None, scheme: str) -> float
     """
     gamma = 1.0 if rows is None else max(1.0, GAMMA_PER_ROOTS * math.sqrt(graph.num_edges) * rows ** (1 / 3))
     if scheme == "paper" and graph.num_edges:
-        total = graph.num_edges if graph.csr.weights is None else float(graph.csr.weights.sum())
-        gamma *= math.sqrt(graph.num_items / total)
+        gamma *= math.sqrt(graph.num_items / graph.total_weight)
     return gamma
 
 
 def accounted(
-    graph: BipartiteGraph,
+    graph: BipartiteGraph | GraphShare,
     weights: NodeWeights,
+    problem: Problem,
     settings: Settings,
     parameters: dict[str, Any],
     solution: Solution,
@@ -225,6 +269,8 @@ def accounted(
     ]
     user_volumes, item_volumes = (host(volumes).astype(np.float64) for volumes in partition.volumes)
     penalty = solution.gamma * weights.penalty_per_gamma
+    with timed(seconds, "partners"):
+        partners = one_sided_partners(settings.backend, problem, partition, penalty)
     return ResultData(
         users=sides[USERS],
         items=sides[ITEMS],
@@ -241,6 +287,7 @@ def accounted(
         version=version("baco_gpu"),
         seconds=seconds,
         scale=WeightScale(settings.scheme, weights.unit, weights.node_unit, weights.penalty_per_gamma),
+        partners=partners,
     )
 
 

@@ -1,8 +1,8 @@
-"""Merging clusters until the codebook has just the rows that the budget allows.
+"""Merging clusters until the codebook has just the rows that the budget allows, of both sides or of one.
 
-Q is a sum over clusters, so merges of disjoint pairs add up exactly. Every cluster names the neighbour whose merge
+Q is a sum over clusters, so merges of disjoint pairs add up exactly. Every cluster names the neighbor whose merge
 gains most; pairs that name each other merge. Clusters that name one of such a pair follow it in the same round, as long
-as their merges are sure to raise Q: without them, a hub would take in one of its many small neighbours a round. Merges
+as their merges are sure to raise Q: without them, a hub would take in one of its many small neighbors a round. Merges
 that lower Q are made only when none is left that raises it.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from baco_gpu.clustering.backends.base import (
+from baco_gpu.clustering.backends.backend import (
     USERS,
     Array,
     Backend,
@@ -20,6 +20,7 @@ from baco_gpu.clustering.backends.base import (
     Problem,
     read,
 )
+from baco_gpu.clustering.solve.targets import Excess, Target, excesses
 
 
 def merge_to(
@@ -27,22 +28,23 @@ def merge_to(
     problem: Problem,
     partition: Partition,
     penalty: float,
-    target_rows: int | None,
+    target: Target,
     *,
     shared: bool = False,
 ) -> Partition:
-    """Merge clusters until at most `target_rows` codebook rows are left, or, without a target, as long as Q rises.
+    """Merge clusters until at most `target` codebook rows are left, or, without a target, as long as Q rises.
 
-    The result has `target_rows` rows, or one row less where only merges that save two rows are left, or the rows that
+    The result has `target` rows, or one row less where only merges that save two rows are left, or the rows that
     `partition` had if those were fewer; its labels are 0..K-1. A cluster has a row for each side of which it has
-    members or, where rows are `shared` by the sides, just one.
+    members or, where rows are `shared` by the sides, just one. With a target a side, merging ends as soon as one of
+    them is met, to the row, and the other side has its own or more.
     """
     merged = compact(backend, partition)
     clusters = backend.contract(problem, merged, shared=shared)
     group = backend.xp.arange(clusters.num_clusters, dtype=merged.labels[USERS].dtype)
     while True:
-        excess = None if target_rows is None else clusters.codebook_rows - target_rows
-        if excess is not None and excess <= 0:
+        excess = excesses(clusters.codebook_rows, target)
+        if any(each.rows <= 0 for each in excess):
             break
         keepers = _keepers(backend, clusters, backend.best_partners(clusters, penalty), penalty, excess)
         if keepers is None:
@@ -70,11 +72,11 @@ def compact(backend: Backend, partition: Partition) -> Partition:
 
 
 def _keepers(
-    backend: Backend, clusters: ClusterGraph, partners: Partners, penalty: float, excess: int | None
+    backend: Backend, clusters: ClusterGraph, partners: Partners, penalty: float, excess: list[Excess]
 ) -> Array | None:
     """For every cluster the one that it becomes part of now, itself where it stays; None where nothing is to merge.
 
-    The merges save at most `excess` rows, unless the only pairs left save two rows where one is asked for.
+    The merges save at most the rows in excess, unless the only pairs left save two where one is asked for.
     """
     xp = backend.xp
     partner, gain = partners
@@ -90,18 +92,19 @@ def _keepers(
     saving = [occupied & occupied[partner] & rising for occupied in clusters.occupied]
     masks = (rising, follows, first, partner < 0, *saving)
     num_rising, num_following, num_pairs, num_alone, *saved = read(backend, *map(xp.count_nonzero, masks))
-    spare = None if excess is None else excess - sum(saved)
+    spare = [each.rows - sum(saved[side] for side in each.sides) for each in excess]
 
-    if num_rising and (spare is None or spare >= 0):
+    if num_rising and all(rows >= 0 for rows in spare):
         keepers = xp.where(paired, xp.minimum(ids, partner), ids)
         if num_following:
-            # A follower may save two rows. Near the budget pairs go alone, and stop at the very row.
-            room = num_following if spare is None else spare // 2
+            # A follower may save a row of each side. Near the budget pairs go alone, and stop at the very row.
+            rooms = (rows // len(each.sides) for rows, each in zip(spare, excess, strict=True))
+            room = min(rooms, default=num_following)
             follower = backend.places(follows, num_following)
             follower, leader = _followers(xp, clusters, partners, penalty, follower, room)
             keepers[follower] = leader
         return keepers
-    if excess is None or not (num_pairs or num_alone > 1):
+    if not excess or not (num_pairs or num_alone > 1):
         return None
     if num_rising:
         one, other = _by_gain(xp, *_pairs(partners, backend.places(rising, num_rising)))
@@ -122,7 +125,7 @@ def _pairs(partners: Partners, first: Array) -> tuple[Array, Array, Array]:
 
 
 def _pairs_of_components(xp: Any, clusters: ClusterGraph, alone: Array, penalty: float) -> tuple[Array, Array, Array]:
-    """Clusters without any neighbour (whole components of the graph), paired in ascending order of their volumes."""
+    """Clusters without any neighbor (whole components of the graph), paired in ascending order of their volumes."""
     users, items = clusters.volumes
     alone = alone[xp.argsort(users[alone] + items[alone], kind="stable")]
     alone = alone[: len(alone) // 2 * 2].reshape(-1, 2)
@@ -143,18 +146,23 @@ def _descending(xp: Any, gain: Array, ids: Array) -> Array:
     return xp.lexsort(xp.stack([ids.astype(float), -gain]))
 
 
-def _joined(xp: Any, clusters: ClusterGraph, first: Array, second: Array, excess: int) -> Array:
-    """The keepers when pairs merge in their order as long as they save at most `excess` rows; one pair at least."""
+def _joined(xp: Any, clusters: ClusterGraph, first: Array, second: Array, excess: list[Excess]) -> Array:
+    """The keepers when pairs merge in their order as long as they save no more than the excess; one pair at least."""
     keepers = xp.arange(clusters.num_clusters)
-    if 2 * len(first) <= excess:  # a pair saves a row for each side that both clusters have
+    # A pair saves a row for each side that both clusters have.
+    if all(len(each.sides) * len(first) <= each.rows for each in excess):
         keepers[second] = first
         return keepers
-    users, items = (occupied[first] & occupied[second] for occupied in clusters.occupied)
-    saved = users.astype(int) + items
-    merge = xp.cumsum(saved) <= excess
+    both = [(occupied[first] & occupied[second]).astype(int) for occupied in clusters.occupied]
+    saved = [sum(both[side] for side in each.sides) for each in excess]
+    merge = xp.ones(len(first), dtype=bool)
+    for rows, each in zip(saved, excess, strict=True):
+        merge &= xp.cumsum(rows) <= each.rows
     # The next pair saves two rows where one may be left: a later pair may save just one.
-    single = ~merge & (saved == 1)
-    merge |= single & (xp.cumsum(single) == 1) & ((saved * merge).sum() < excess)
+    single = ~merge & (sum(saved) == 1)
+    for rows, each in zip(saved, excess, strict=True):
+        single &= (rows * merge).sum() + rows <= each.rows
+    merge |= single & (xp.cumsum(single) == 1)
     merge[:1] |= ~merge.any()
     keepers[second] = xp.where(merge, first, second)
     return keepers

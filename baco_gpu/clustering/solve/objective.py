@@ -8,7 +8,7 @@ without rounding, so Q is the same on every backend and in any order of summatio
 
 from __future__ import annotations
 
-from baco_gpu.clustering.backends.base import Array, Backend, read
+from baco_gpu.clustering.backends.backend import Array, Backend, read
 
 _LIMB = 31
 _HALF = 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from baco_gpu.clustering.backends.base import Backend, Partition, Problem
+from baco_gpu.clustering.backends.backend import Backend, Partition, Problem
 from baco_gpu.clustering.solve.multilevel import Observer
 from baco_gpu.clustering.solve.sweeps import singletons, sweep
 from baco_gpu.errors import UnreachableBudgetError

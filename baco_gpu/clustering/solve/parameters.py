@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from baco_gpu.budget import MEASURES, Budget
+from typing import Any
+
+from baco_gpu.budget import MEASURES, SideBudgets, budget_of
 from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.clustering.backends import get_backend
 from baco_gpu.clustering.solve.cocluster import Settings
@@ -22,7 +24,7 @@ class SolverParameters:
 
     def __init__(
         self,
-        budget: float | None = 0.25,
+        budget: Any = 0.25,
         gamma: float | None = None,
         weights: str | None = None,
         solver: str = "multilevel",
@@ -38,6 +40,7 @@ class SolverParameters:
         sweeps: int = PUBLISHED_SWEEPS,
         levels: int = 4,
         refinements: int = 2,
+        process_group: Any = None,
     ) -> None:
         self.budget = budget
         self.gamma = gamma
@@ -54,6 +57,7 @@ class SolverParameters:
         self.sweeps = sweeps
         self.levels = levels
         self.refinements = refinements
+        self.process_group = process_group
 
     def check_parameters(self) -> Settings:
         """The parameters, checked; InputError or BackendUnavailableError for the first that is not right."""
@@ -68,7 +72,7 @@ class SolverParameters:
         seed = 0 if self.random_state is None else self.random_state
         settings = Settings(
             solver=self.solver,
-            budget=None if self.budget is None else Budget.of(self.budget, self.budget_measure),
+            budget=None if self.budget is None else budget_of(self.budget, self.budget_measure),
             gamma=None if self.gamma is None else check_number("gamma", self.gamma, minimum=0, maximum=1e100),
             scheme=scheme,
             secondary=(self.secondary in ("users", "both"), self.secondary in ("items", "both")),
@@ -89,4 +93,15 @@ class SolverParameters:
                 "solver='paper' has as many clusters as gamma makes: give either gamma with budget=None, or budget "
                 f"and no gamma, got gamma={self.gamma!r} and budget={self.budget!r}"
             )
+        if isinstance(settings.budget, SideBudgets):
+            if self.solver == "paper" and None not in settings.budget.pair:
+                raise InputError(
+                    "budget must be one number for solver='paper', whose gamma meets one number of rows, "
+                    f"got {self.budget!r}: solver='multilevel' meets one a side"
+                )
+            if settings.shared:
+                raise InputError(
+                    "budget must be one number for codebooks='shared', whose rows are of both sides, "
+                    f"got {self.budget!r}"
+                )
         return settings

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from baco_gpu.clustering.backends.base import ITEMS, USERS, Backend, Partition, Problem, read
+import numpy as np
+
+from baco_gpu.clustering.backends.backend import ITEMS, USERS, Array, Backend, Partition, Problem, read
 
 NUM_BLOCKS = 4
 
@@ -18,18 +20,23 @@ _WORD = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
-def singletons(backend: Backend, problem: Problem) -> Partition:
+def singletons(backend: Backend, problem: Problem, twins: tuple[Array, Array] | None = None) -> Partition:
     """Every node in a co-cluster of its own: user u has label u, item i has label num_users + i.
 
-    Nodes without an edge say nothing about where they belong and weigh nothing: all of them, users and items, share
-    the label of the first one.
+    With `twins`, the first twin of every user and of every item (`baco_gpu.graph.twins`), nodes of the very same edges
+    have one label: nothing tells them apart, and each takes a row from ids that have more to say. Nodes without an edge
+    say nothing about where they belong and weigh nothing: all of them, users and items, share the label of the first.
     """
     xp = backend.xp
     size = problem.num_users + problem.num_items
     dtype = problem.sides[USERS].neighbors.dtype
-    labels = xp.arange(size, dtype=dtype)
-    degrees = xp.concatenate([xp.diff(side.offsets) for side in problem.sides])
-    isolated = xp.flatnonzero(degrees == 0)
+    if twins is None:
+        labels = xp.arange(size, dtype=dtype)
+    else:
+        users, items = twins
+        labels = xp.asarray(np.concatenate([users, problem.num_users + items]), dtype=dtype)
+    connected = xp.concatenate([problem.connected(side) for side in (USERS, ITEMS)])
+    isolated = xp.flatnonzero(~connected)
     if len(isolated):
         labels[isolated] = isolated[0]
     sides = (labels[: problem.num_users].copy(), labels[problem.num_users :].copy())
@@ -71,13 +78,18 @@ def sweep(
 
 
 def count_rows(backend: Backend, partition: Partition, *, shared: bool = False) -> int:
-    """The codebook rows of a partition: the labels that users bear plus the labels that items bear, or, where the
-    sides share their rows, the labels that there are."""
+    """The codebook rows of a partition, of both sides."""
+    return sum(rows_by_side(backend, partition, shared=shared))
+
+
+def rows_by_side(backend: Backend, partition: Partition, *, shared: bool = False) -> tuple[int, int]:
+    """The labels that users bear, and the labels that items bear; where the sides share their rows, all of them count
+    as those of users."""
     owned = backend.xp.zeros((2, partition.num_labels), dtype=bool)
     for side, labels in enumerate(partition.labels):
         owned[0 if shared else side, labels] = True
-    (count,) = read(backend, backend.xp.count_nonzero(owned))
-    return count
+    users, items = read(backend, *(backend.xp.count_nonzero(owned[side]) for side in (USERS, ITEMS)))
+    return users, items
 
 
 def _stream(seed: int, number: int, purpose: int) -> int:

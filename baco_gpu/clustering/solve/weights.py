@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from baco_gpu.checks import check_choice
-from baco_gpu.clustering.backends.base import NodeWeights
+from baco_gpu.clustering.backends.backend import IntegerEdges, NodeWeights
+from baco_gpu.clustering.backends.share import GraphShare
 from baco_gpu.clustering.result import WeightScale
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import Adjacency, BipartiteGraph
 
 SCHEMES = ("degree", "sqrt", "log", "unit", "paper")
 
-# Sums of weights stay below 2**52, where float64 tells neighbouring integers apart; 51 bits leave room for rounding.
+# Sums of weights stay below 2**52, where float64 tells neighboring integers apart; 51 bits leave room for rounding.
 _SUM_BITS = 51
 # Beyond these powers of two a weight or a unit nears the ends of what float64 holds.
 _EXPONENTS = (-900, 900)
@@ -24,8 +25,8 @@ _EXPONENTS = (-900, 900)
 _TRANSFORMS = {"sqrt": np.sqrt, "log": np.log1p}
 
 
-def integer_weights(graph: BipartiteGraph, scheme: str = "degree") -> NodeWeights:
-    """Turn the weights of a graph on the CPU into integers.
+def integer_weights(graph: BipartiteGraph | GraphShare, scheme: str = "degree") -> NodeWeights:
+    """Turn the weights of a graph on the CPU, or of a share of one, into integers.
 
     Under "degree", "sqrt" (square root of the degree), "log" (log1p of the degree) and "unit" (1, as in the constant
     Potts model) gamma is a dimensionless resolution: at gamma = 1 one cluster of everything has Q = 0. Under "degree"
@@ -40,9 +41,9 @@ def integer_weights(graph: BipartiteGraph, scheme: str = "degree") -> NodeWeight
         would be rounded to zero.
     """
     check_choice("weights", scheme, SCHEMES)
-    edges, unit = _integer_edges(graph)
-    nodes, node_unit = _integer_nodes((graph.csr, graph.csc), edges, scheme, unit)
-    total = float(graph.num_edges if edges[0] is None else edges[0].sum(dtype=np.int64))
+    edges, degrees, unit = graph.edges if isinstance(graph, GraphShare) else integer_edges(graph)
+    nodes, node_unit = _integer_nodes(degrees, scheme, unit)
+    total = float(degrees[0].sum())
     if total == 0.0:
         penalty = 0.0
     elif scheme == "paper":
@@ -92,7 +93,14 @@ def _check_scaled(scaled: np.ndarray, unit: float) -> None:
         )
 
 
-def _integer_edges(graph: BipartiteGraph) -> tuple[tuple[Any, Any], float]:
+def integer_edges(graph: BipartiteGraph) -> IntegerEdges:
+    """Turn the edge weights of a graph on the CPU into integers, under any scheme the same; see `integer_weights`."""
+    edges, unit = _rounded_edges(graph)
+    users, items = (_degrees(side, weights) for side, weights in zip((graph.csr, graph.csc), edges, strict=True))
+    return IntegerEdges(edges, (users, items), unit)
+
+
+def _rounded_edges(graph: BipartiteGraph) -> tuple[tuple[Any, Any], float]:
     by_user, by_item = graph.csr.weights, graph.csc.weights
     if by_user is None or by_item is None or not graph.num_edges:
         return (None, None), 1.0
@@ -114,15 +122,14 @@ def _integer_edges(graph: BipartiteGraph) -> tuple[tuple[Any, Any], float]:
 
 
 def _integer_nodes(
-    sides: tuple[Adjacency, Adjacency], edges: tuple[Any, Any], scheme: str, unit: float
+    degrees: tuple[np.ndarray, np.ndarray], scheme: str, unit: float
 ) -> tuple[tuple[np.ndarray, np.ndarray], float]:
-    users, items = (_degrees(side, weights) for side, weights in zip(sides, edges, strict=True))
     if scheme in _TRANSFORMS:
-        largest = max(_TRANSFORMS[scheme](degrees / unit).sum() for degrees in (users, items))
+        largest = max(_TRANSFORMS[scheme](side / unit).sum() for side in degrees)
         node_unit = 2.0 ** (_SUM_BITS - math.frexp(largest)[1])
     else:
         node_unit = 1.0 if scheme == "unit" else unit
-    users, items = (_scheme_weights(degrees, scheme, unit, node_unit) for degrees in (users, items))
+    users, items = (_scheme_weights(side, scheme, unit, node_unit) for side in degrees)
     return (users, items), node_unit
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from baco_gpu.clustering.result import NO_LABEL, Assignment
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common.sides import Sides, deal_rows
 
@@ -22,7 +23,7 @@ def hashed_secondary(labels: np.ndarray, generator: np.random.Generator) -> np.n
     return used[generator.integers(0, len(used), len(labels))].astype(labels.dtype) if len(used) else labels.copy()
 
 
-def hashed(graph: BipartiteGraph, rows: int, seed: int, *, frequent: float = 0.0, double: bool = False) -> Sides:
+def hashed(graph: BipartiteGraph, rows: Target, seed: int, *, frequent: float = 0.0, double: bool = False) -> Sides:
     """Rows for both sides, of which the most frequent nodes have a share for themselves, a row each.
 
     The others draw a row of those that are left, or with `double` two.

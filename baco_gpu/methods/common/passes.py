@@ -1,4 +1,4 @@
-"""Passes over nodes, which take labels of their neighbours one after another, in random order, in place.
+"""Passes over nodes, which take labels of their neighbors one after another, in random order, in place.
 
 No library stops label propagation at a number of clusters, and a second pass leaves next to none; so the loop is here.
 """
@@ -9,11 +9,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.errors import UnreachableBudgetError
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.common.sides import Sides, coclusters
+from baco_gpu.methods.common.sides import Sides, coclusters, number_of
 
 _PASSES = 100
+# As members of a label that no node has or leaves: the label keeps its row of that side.
+_ALWAYS = 1 << 40
 
 
 class State:
@@ -21,7 +24,7 @@ class State:
 
     Attributes
     ----------
-    arrays : offsets and neighbours of all nodes
+    arrays : offsets and neighbors of all nodes
     labels : int64 array of shape (nodes,)
     members, volumes : arrays of shape (labels, 2), the users and items of every label, and their degrees in sum
     inside : float64 array of shape (labels,), the edges within every label
@@ -47,17 +50,23 @@ def stopped_at_rows(
     graph: BipartiteGraph,
     seed: int,
     secondary: tuple[bool, bool],
-) -> Callable[[int], Sides]:
+) -> Callable[[Target], Sides]:
     """Passes in random order, ended at the step that brings the clusters to the rows asked for.
 
     UnreachableBudgetError where the passes come to rest before.
     """
     # Nodes without an edge never move, and share one row a side in the end.
     idle = [int((np.asarray(degrees) == 0).sum()) for degrees in (graph.user_degrees, graph.item_degrees)]
-    spare = sum(max(count - 1, 0) for count in idle)
 
-    def solve(rows: int) -> Sides:
+    def solve(target: Target) -> Sides:
         state = State(graph)
+        rows, spare = number_of(target), 0
+        for side, count in enumerate(idle):
+            if isinstance(target, tuple) and target[side] is None:
+                state.members[:, side] += _ALWAYS
+                spare += len(state.labels)
+            else:
+                spare += max(count - 1, 0)
         for number in range(_PASSES):
             order = np.random.default_rng((seed, number)).permutation(len(state.labels))
             moved, left = run(state, order, rows + spare, seed + number)

@@ -6,17 +6,17 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.errors import UnreachableBudgetError
-from baco_gpu.methods.common.sides import Sides, rows_of
+from baco_gpu.methods.common.sides import Sides, number_of, rows_of
 
 _SOLVES = 24
 _TOLERANCE = 0.005
 
 
 class Found(NamedTuple):
-    """A solution, the value of the knob that gave it, and its codebook rows."""
+    """A solution, and the value of the knob that gave it."""
 
-    rows: int
     knob: float
     sides: Sides
 
@@ -39,12 +39,14 @@ class KnobSearch:
         self.bounds = (low, high)
         self._known: dict[float, Found] = {}
 
-    def __call__(self, rows: int) -> Sides:
+    def __call__(self, rows: Target) -> Sides:
         """The assignments of `find`."""
         return self.find(rows).sides
 
-    def find(self, rows: int) -> Found:
-        """The solution whose rows come nearest to `rows` from below, within half a percent unless they jump there.
+    def find(self, target: Target) -> Found:
+        """The solution whose rows come nearest to the target from below, within half a percent unless they jump there.
+
+        The target is one number, of both sides or of one.
 
         Raises
         ------
@@ -52,25 +54,26 @@ class KnobSearch:
             If every value tried has more rows.
         """
         low, high = self.bounds
-        best: Found | None = None
+        rows = number_of(target)
+        best: tuple[int, Found] | None = None
         for _ in range(_SOLVES):
             found = self._at(math.sqrt(low * high))
-            if found.rows > rows:
+            count = rows_of(found.sides, target)
+            if count > rows:
                 high = found.knob
                 continue
             low = found.knob
-            if best is None or found.rows > best.rows:
-                best = found
-            if best.rows >= rows * (1 - _TOLERANCE):
+            if best is None or count > best[0]:
+                best = count, found
+            if best[0] >= rows * (1 - _TOLERANCE):
                 break
         if best is None:
             raise UnreachableBudgetError(
                 f"{self.name} reaches no partition of at most {rows} codebook rows on this graph"
             )
-        return best
+        return best[1]
 
     def _at(self, knob: float) -> Found:
         if knob not in self._known:
-            sides = self.solve(knob)
-            self._known[knob] = Found(rows_of(sides), knob, sides)
+            self._known[knob] = Found(knob, self.solve(knob))
         return self._known[knob]

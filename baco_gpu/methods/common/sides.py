@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.backends.base import ITEMS, USERS, Partition
+from baco_gpu.clustering.backends.backend import ITEMS, USERS, Partition
 from baco_gpu.clustering.result import Assignment
+from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.errors import UnreachableBudgetError
 from baco_gpu.graph.bipartite import BipartiteGraph
@@ -15,9 +16,15 @@ Sides = tuple[Assignment, Assignment]
 NEITHER = (False, False)
 
 
-def rows_of(sides: Sides) -> int:
-    """The codebook rows of both sides."""
-    return sum(side.rows for side in sides)
+def rows_of(sides: Sides, target: Target = None) -> int:
+    """The codebook rows that a target is of: those of both sides, or of the one that has a number."""
+    wanted = target if isinstance(target, tuple) else (0, 0)
+    return sum(side.rows for side, number in zip(sides, wanted, strict=True) if number is not None)
+
+
+def number_of(target: Target) -> int:
+    """The rows of a target: one number, or that of the side that has one."""
+    return sum(number or 0 for number in target) if isinstance(target, tuple) else target or 0
 
 
 def secondary_indices_of(sides: Sides) -> int:
@@ -25,18 +32,23 @@ def secondary_indices_of(sides: Sides) -> int:
     return sum(side.secondary_indices for side in sides)
 
 
-def deal_rows(sizes: tuple[int, int], rows: int) -> tuple[int, int]:
+def deal_rows(sizes: tuple[int, int], rows: Target) -> tuple[int, int]:
     """Deal codebook rows to two sides in proportion to their nodes, each side with nodes getting at least one.
+
+    A number for each side is dealt already: no side gets more rows than nodes, and one row does where there is none.
 
     Raises
     ------
     UnreachableBudgetError
         If there are fewer rows than sides with nodes.
     """
+    users, items = sizes
+    if not isinstance(rows, int):
+        own = (None, None) if rows is None else rows
+        return min(own[USERS] or 1, users), min(own[ITEMS] or 1, items)
     needed = sum(size > 0 for size in sizes)
     if rows < needed:
         raise UnreachableBudgetError(f"rows must be at least {needed}, one for each side, got {rows}")
-    users, items = sizes
     share = 0 if not users else rows if not items else round(rows * users / (users + items))
     if needed == 2:
         # A side with more rows than nodes would leave rows unused.

@@ -7,13 +7,13 @@ import time
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.evaluation.ranking import evaluate_ranking
-from baco_gpu.models.base import Recommender
-from baco_gpu.tables.base import encode
+from baco_gpu.models.recommender import Recommender
+from baco_gpu.tables.embedding_table import encode
 from baco_gpu.tables.full import tables_in
-from baco_gpu.training.optimizers import Optimizer
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
 
 DROP = 8  # to a fraction of the learning rate
@@ -66,7 +66,7 @@ class TrainingRun:
         self._tables = tables_in(model)
         for table in self._tables:
             table.begin_training()
-        self._last_stage = settings.lr_drops + 2 * any(table.rounds for table in self._tables)
+        self._last_stage = settings.lr_drops + 2 * any(table.is_quantized for table in self._tables)
 
     @property
     def epoch(self) -> int:
@@ -84,7 +84,7 @@ class TrainingRun:
         return self.epoch >= self.settings.epochs or (self._exhausted and self.stage >= self._last_stage)
 
     @property
-    def rounding(self) -> bool:
+    def fake_quantization(self) -> bool:
         return self.stage > self.settings.lr_drops
 
     @property
@@ -117,19 +117,19 @@ class TrainingRun:
             for state in self.optimizer.state.values():
                 for tensor in state.values():
                     tensor.zero_()
-            floats = not self.rounding
+            floats = not self.fake_quantization
             self.stage, self.stale = self.stage + 1, 0
             self.set_learning_rate()
-            if self.rounding and floats:
+            if self.fake_quantization and floats:
                 encode(self._tables, self.settings.seed)
                 self.best_score = self.evaluate(self.split.validation, (self.settings.k,))[self.criterion]
                 self._keep()
         for table in self._tables:
-            table.begin_epoch(stored=self.rounding)
+            table.begin_epoch(stored=self.fake_quantization)
 
     def set_learning_rate(self) -> None:
         """Give the optimiser the learning rate of the stage."""
-        drops = self.stage - self.rounding
+        drops = self.stage - self.fake_quantization
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate / DROP**drops
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
-from baco_gpu.budget import Budget, TableSize
+from baco_gpu.budget import SIDES, AnyBudget, Budget, SideBudgets, TableSize, as_written
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
@@ -17,10 +17,8 @@ from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common.extras import missing
 from baco_gpu.precision import FLOAT
 from baco_gpu.progress import Progress, silent
-from baco_gpu.tables.base import EmbeddingTable
+from baco_gpu.tables.embedding_table import EmbeddingTable
 from baco_gpu.training.callbacks import Callback
-
-SIDES = ("users", "items")
 
 
 class Package(NamedTuple):
@@ -44,6 +42,9 @@ class Spec:
     result : CoclusteringResult or None
         A finished clustering, for the methods that take one.
     progress : function
+    sides : tuple of str
+        What the model has tables of: "users" and "items", or one of these, and then the budget is a `SideBudgets` with
+        that of this one alone.
     """
 
     embedding_dim: int = 64
@@ -52,6 +53,7 @@ class Spec:
     clustering: Mapping[str, Any] = field(default_factory=dict)
     result: CoclusteringResult | None = None
     progress: Progress = silent
+    sides: tuple[str, ...] = SIDES
 
     @classmethod
     def of(cls, clustering: BalancedCoclustering, **others: Any) -> Spec:
@@ -66,10 +68,9 @@ class Spec:
         dtype = self.codebook_dtype or FLOAT
         return TableSize(graph.num_users, graph.num_items, dim, self.value_bytes, dtype)
 
-    def estimator(self, budget: Budget | None, seed: int, fixed: Mapping[str, Any]) -> BalancedCoclustering:
+    def estimator(self, budget: AnyBudget | None, seed: int, fixed: Mapping[str, Any]) -> BalancedCoclustering:
         """What clusters for a budget; `fixed` are parameters that the method decides."""
-        value = None if budget is None else budget.ratio if budget.rows is None else budget.rows
-        estimator = BalancedCoclustering(budget=value, random_state=seed)
+        estimator = BalancedCoclustering(budget=as_written(budget), random_state=seed)
         estimator.set_params(embedding_dim=self.embedding_dim, value_bytes=self.value_bytes)
         return estimator.set_params(**{"codebook_dtype": self.codebook_dtype, **self.clustering, **fixed})
 
@@ -80,7 +81,7 @@ class Built(NamedTuple):
     Attributes
     ----------
     tables : dict
-        The tables of "users" and of "items".
+        The tables of "users" and of "items"; that of the other side may be missing where a model has none of it.
     result : CoclusteringResult or None
         The clustering that says who shares rows, where it is ours.
     callbacks : tuple of Callback
@@ -127,8 +128,14 @@ class Method(ABC):
         Whether it can go on from a finished clustering.
     joint : bool
         Whether the tables of users and of items are of no use without one another.
+    by_side : bool
+        Whether it meets a budget of the users' table and one of the items', where it takes any.
+    leaves_open : bool
+        Whether it can have one of these alone, and leave the rows of the other table open.
     requires : Package or None
         What it needs of an extra.
+    asked : str
+        The former name that it was asked for by, if that is so.
     """
 
     name: str
@@ -143,10 +150,18 @@ class Method(ABC):
     served: bool = True
     takes_result: bool = False
     joint: bool = False
+    by_side: bool = False
+    leaves_open: bool = False
     requires: Package | None = None
+    asked: str = field(default="", compare=False)
+
+    @property
+    def said(self) -> str:
+        """The name in a message, with the one that whoever reads it has written."""
+        return f"{self.name!r} (asked for as {self.asked!r})" if self.asked else repr(self.name)
 
     @abstractmethod
-    def build(self, graph: BipartiteGraph, spec: Spec, budget: Budget | None, seed: int) -> Built:
+    def build(self, graph: BipartiteGraph, spec: Spec, budget: AnyBudget | None, seed: int) -> Built:
         """Make the tables of users and items, from the graph of the training part alone.
 
         Raises
@@ -155,9 +170,24 @@ class Method(ABC):
             If the budget cannot be met, or is missing.
         """
 
-    def check(self, spec: Spec, budget: Budget | None) -> None:
+    def check(self, spec: Spec, budget: AnyBudget | None) -> None:
         """Raise the InputError of `build` that needs no data."""
-        return
+        if len(spec.sides) == 1 and spec.clustering.get("codebooks") == "shared" and self.heeds("codebooks"):
+            raise InputError(
+                f"codebooks must be 'separate' for a model with one table, of {spec.sides[0]}, got 'shared'"
+            )
+        if len(spec.sides) == 1 and self.joint:
+            raise InputError(
+                f"method {self.said} makes tables of users and of items that need one another, and there is one of "
+                f"{spec.sides[0]} alone"
+            )
+        if isinstance(budget, SideBudgets) and len(spec.sides) > 1 and not self.by_side:
+            raise InputError(
+                f"budget must be one number for method {self.said}, which is brought to one number of rows in all, "
+                f"got {as_written(budget)}"
+            )
+        if isinstance(budget, SideBudgets) and not self.leaves_open:
+            self.parts(spec, budget)
 
     def heeds(self, parameter: str) -> bool:
         """Whether a parameter of `BalancedCoclustering` that is about clusters changes what the method does."""
@@ -166,15 +196,25 @@ class Method(ABC):
     def with_setting(self, setting: str) -> Self:
         """The method with the setting that a suffix names; InputError where it has none of that name."""
         raise InputError(
-            f"method {self.name!r} has no secondary clusters: users and items share no labels, "
+            f"method {self.said} has no secondary clusters: users and items share no labels, "
             f"got {f'{self.name}:{setting}'!r}"
         )
 
-    def given(self, budget: Budget | None) -> Budget:
+    def given(self, budget: AnyBudget | None) -> AnyBudget:
         """The budget; InputError where there is none."""
         if budget is None:
-            raise InputError(f"budget must be given for method {self.name!r}, got None")
+            raise InputError(f"budget must be given for method {self.said}, got None")
         return budget
+
+    def parts(self, spec: Spec, budget: AnyBudget | None) -> dict[str, Budget]:
+        """The budget of every table that the model has, by its side; InputError where there is none."""
+        budget = self.given(budget)
+        assert isinstance(budget, SideBudgets)
+        parts = {side: part for side, part in zip(SIDES, budget.pair, strict=True) if side in spec.sides}
+        for side, part in parts.items():
+            if part is None:
+                raise InputError(f"budget of {side} must be a number for method {self.said}, got None")
+        return {side: part for side, part in parts.items() if part is not None}
 
     @property
     def takes_budget(self) -> bool:
@@ -189,4 +229,4 @@ class Method(ABC):
     def check_installed(self) -> None:
         """Raise MissingExtraError unless the package that the method needs is there."""
         if self.requires is not None and not self.installed:
-            raise missing(self.requires.distribution, f"method {self.name!r}")
+            raise missing(self.requires.distribution, f"method {self.said}")

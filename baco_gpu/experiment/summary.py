@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import json
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from baco_gpu.budget import budget_of
 from baco_gpu.experiment.published import published_budget, published_figures, source
 from baco_gpu.experiment.trial_store import DONE
 from baco_gpu.experiment.trials import budget_label
@@ -36,8 +38,9 @@ def aggregate(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for record in records:
         run = record["run"]
         measure = run["clustering"]["budget_measure"]
-        groups.setdefault((run["data"], run["model"], run["budget"], measure, run["method"]), []).append(record)
-    return [_row(key, members) for key, members in groups.items()]
+        key = (run["data"], run["model"], json.dumps(run["budget"]), measure, run["method"])
+        groups.setdefault(key, []).append(record)
+    return [_row(members) for members in groups.values()]
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:
@@ -57,15 +60,16 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
 def as_markdown(rows: Sequence[dict[str, Any]], versions: dict[str, str], machine: dict[str, str]) -> str:
     """One table for each set, model and budget, the full table in each, with the paper's figures where it has any."""
     parts = [f"# {', '.join(sorted({row['data'] for row in rows}))}", ""]
-    tables = dict.fromkeys((row["data"], row["model"], row["budget"], row["measure"]) for row in rows)
-    for data, model, budget, measure in tables:
+    tables = {json.dumps([row[name] for name in ("data", "model", "budget", "measure")]): row for row in rows}
+    for table in tables.values():
+        data, model, budget, measure = (table[name] for name in ("data", "model", "budget", "measure"))
         own = [row for row in rows if (row["data"], row["model"]) == (data, model)]
         if budget is None and any(row["budget"] is not None for row in own):
             continue
         shown = [row for row in own if row["budget"] is None or (row["budget"], row["measure"]) == (budget, measure)]
         title = f"{model} on {data}"
         if budget is not None:
-            of_bytes = isinstance(budget, float) and measure == "bytes"
+            of_bytes = budget_of(budget, measure).is_share_of_bytes
             title += f" at {budget_label(budget)}{' of the bytes' if of_bytes else ''}"
         parts += [f"## {title}", "", *_markdown_table(shown), "", *_notes(shown, data, budget)]
     parts += [
@@ -90,11 +94,11 @@ def order_agreement(rows: Sequence[dict[str, Any]], metric: str = ORDERED_BY) ->
     return agreeing, reversed_pairs
 
 
-def _row(key: tuple[Any, ...], members: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    data, model, budget, measure, method = key
+def _row(members: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    run = members[0]["run"]
     done = [record["figures"] for record in members if record["status"] == DONE]
-    row: dict[str, Any] = {"data": data, "model": model, "budget": budget, "method": method, "seeds": len(done)}
-    row["measure"] = measure
+    row: dict[str, Any] = {name: run[name] for name in ("data", "model", "budget", "method")} | {"seeds": len(done)}
+    row["measure"] = run["clustering"]["budget_measure"]
     row["reason"] = next((record["reason"] for record in members if record["status"] != DONE), "")
     row["paper"] = _near_published(members[0], done)
     if done:
@@ -153,7 +157,7 @@ def _metric(row: dict[str, Any], name: str) -> str:
     return f"{row[name]:.4f}{deviation}{paper}"
 
 
-def _notes(rows: Sequence[dict[str, Any]], data: str, budget: float | int | None) -> list[str]:
+def _notes(rows: Sequence[dict[str, Any]], data: str, budget: Any) -> list[str]:
     notes = []
     own_size = [
         row["method"] for row in rows if row["budget"] is None and row.get("parameters") != row.get("parameters_full")

@@ -14,8 +14,8 @@ from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError
 from baco_gpu.tables.assignments import mean_rows, trained_table
 from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag, bag_options
-from baco_gpu.tables.base import EmbeddingTable, Size, own_optimizers
 from baco_gpu.tables.codebook import CodebookEmbedding
+from baco_gpu.tables.embedding_table import EmbeddingTable, Size, own_optimizers
 from baco_gpu.tables.full import FullTable, tables_in
 from baco_gpu.tables.ids import Assigned, joined
 from baco_gpu.tables.moments import check_optimizer, move_state
@@ -34,7 +34,7 @@ class TableReport:
     aliases : tuple of str
         Other names under which the model holds the same module.
     rows_before, rows_after, parameters_before, parameters_after, bytes_before, bytes_after : int
-        `parameters_after` counts one for every second code.
+        `parameters_after` counts one for every second assignment.
     optimizer_bytes_before, optimizer_bytes_after : int
         Zero where no optimiser was given or it has no state yet.
     """
@@ -124,10 +124,10 @@ def compress_module(
     Parameters
     ----------
     model : nn.Module
-    tables : mapping of name to codes
-        Names are those of `model.named_modules()`: "user_embedding", "towers.user.embedding". Codes are a side of a
-        result (`result.users`), a `Codes` pair, or an integer array, with an entry for every row of the table. Where
-        one table holds several kinds of ids in a row, give a list of codes, one for each kind, in their order: kinds
+    tables : mapping of name to assignments
+        Names are those of `model.named_modules()`: "user_embedding", "towers.user.embedding". Assignments are a side of
+        a result (`result.users`), a `Codes` pair, or an integer array, with an entry for every row of the table. Where
+        one table holds several kinds of ids in a row, give a list of them, one for each kind, in their order: kinds
         share no row. `[[0], result.users]` is a table whose first row is for padding.
     optimizer : torch.optim.Optimizer, optional
         Its parameter groups get the codebooks in place of the tables, and what it has accumulated moves over. The
@@ -152,8 +152,8 @@ def compress_module(
     Raises
     ------
     InputError
-        When a name is no table of the model, codes do not fit it, its weight is shared with another module, it has
-        hooks or arguments that a codebook does not have (`max_norm`, `scale_grad_by_freq`), or the optimiser cannot
+        When a name is no table of the model, assignments do not fit it, its weight is shared with another module, it
+        has hooks or arguments that a codebook does not have (`max_norm`, `scale_grad_by_freq`), or the optimiser cannot
         take it. Nothing is changed then.
     """
     if not isinstance(model, nn.Module):
@@ -250,13 +250,14 @@ def _plan(
 def _codebook(
     name: str, assigned: Assigned, old: nn.Embedding | nn.EmbeddingBag, weights: Any, bits: int | None
 ) -> CodebookEmbedding:
-    codes, kinds = joined(f"of {name!r}", assigned)
-    if len(codes.labels) != old.num_embeddings:
+    given, kinds = joined(f"of {name!r}", assigned)
+    if len(given.labels) != old.num_embeddings:
         raise InputError(
-            f"codes of {name!r} must have one entry a row of the table ({old.num_embeddings}), got {len(codes.labels)}"
+            f"assignments of {name!r} must have one entry a row of the table ({old.num_embeddings}), "
+            f"got {len(given.labels)}"
         )
     kind = CodebookEmbeddingBag if isinstance(old, nn.EmbeddingBag) else CodebookEmbedding
-    codebook = kind.from_pretrained(old, codes.labels, codes.secondary, weights, bits=bits)
+    codebook = kind.from_pretrained(old, given.labels, given.secondary, weights, bits=bits)
     codebook.kinds = kinds
     return codebook
 

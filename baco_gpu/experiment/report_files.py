@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from baco_gpu.atomic import replacing
-from baco_gpu.experiment.tables import aggregate, as_csv, as_markdown
+from baco_gpu.experiment.summary import aggregate, as_csv, as_markdown
 
 
 def write_report(records: Sequence[dict[str, Any]], folder: Path | None) -> tuple[list[dict[str, Any]], list[Path]]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from baco_gpu.errors import InputError
+from baco_gpu.renaming import RenamedAttributes
 
+State = Mapping[str, Tensor]
 Device = torch.device | str | int | None
 _Made = TypeVar("_Made")
 
@@ -50,7 +53,7 @@ class Size(NamedTuple):
         return cls(*(sum(getattr(part, figure) for part in distinct) for figure in cls._fields))
 
 
-class EmbeddingTable(nn.Module):
+class EmbeddingTable(RenamedAttributes, nn.Module):
     """A table of rows, called like `torch.nn.Embedding`: indices in, (*shape, embedding_dim) out.
 
     A kind of table is a subclass that says what it stores, and how its rows are drawn, read and written. The other
@@ -63,11 +66,23 @@ class EmbeddingTable(nn.Module):
     padding_idx : int or None
     weight : floating tensor of shape (num_embeddings, embedding_dim)
         The whole table, through which gradients reach what is trained.
+    known_by : dict of str to int
+        The tensors of a state, and their dimensions, by which it is known to be of this kind: those that a class gives,
+        beside those of its bases.
     """
 
     num_embeddings: int
     embedding_dim: int
     padding_idx: int | None
+
+    _renamed: ClassVar[Mapping[str, str]] = {"rounds": "is_quantized"}
+
+    known_by: ClassVar[Mapping[str, int]] = {}
+
+    def __init_subclass__(cls, *, known_by: Mapping[str, int] | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        inherited = (kind.__dict__.get("known_by", {}).items() for kind in reversed(cls.__mro__[1:]))
+        cls.known_by = dict(itertools.chain(*inherited, (known_by or {}).items()))
 
     if TYPE_CHECKING:
 
@@ -75,7 +90,7 @@ class EmbeddingTable(nn.Module):
         def weight(self) -> Tensor: ...
 
     @property
-    def rounds(self) -> bool:
+    def is_quantized(self) -> bool:
         """Whether what is stored of rows is not what is trained."""
         return False
 
@@ -170,6 +185,25 @@ class EmbeddingTable(nn.Module):
     def finalize(self) -> None:
         """Let go of what only training reads, for good."""
 
+    @classmethod
+    def from_state(cls, state: State, dim: int, **options: Any) -> nn.Module:
+        """The table that a state is of, but for its values.
+
+        Parameters
+        ----------
+        state : mapping of str to Tensor
+        dim : int
+            The `embedding_dim`, where no tensor tells it.
+        options
+            `padding_idx`, `sparse`, `device`, and whatever else no tensor tells.
+
+        Raises
+        ------
+        InputError
+            When an option has to be given: "settings must give ...".
+        """
+        raise NotImplementedError
+
     def export_arrays(self) -> dict[str, Any]:
         """The arguments of the `baco_gpu.serving.ServedTable` of the table; InputError where there can be none."""
         raise not_served(self)
@@ -211,7 +245,7 @@ def numpy_of(tensor: Tensor) -> np.ndarray:
 
 def not_served(module: nn.Module) -> InputError:
     """What is raised for a module that is no table to serve from."""
-    return InputError(f"a table must be a CodebookEmbedding or a LowPrecisionEmbedding, got {module._get_name()}")
+    return InputError(f"a table must be a CodebookEmbedding or a QuantizedEmbedding, got {module._get_name()}")
 
 
 def encode(tables: Iterable[EmbeddingTable], seed: int) -> None:

@@ -7,11 +7,24 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from baco_gpu.graph.bipartite import BipartiteGraph
-
 Array = Any  # numpy.ndarray on the CPU, cupy.ndarray on a GPU
 
 USERS, ITEMS = 0, 1
+
+
+class IntegerEdges(NamedTuple):
+    """The edge weights of one graph as integers.
+
+    Attributes
+    ----------
+    weights : pair of int64 arrays (in the order of the users' and of the items' edges), or pair of None for 1 each
+    degrees : pair of int64 arrays (users, items): the summed weights of every node's edges
+    unit : float, what stands for an edge weight of 1, a power of two
+    """
+
+    weights: tuple[Any, Any]
+    degrees: tuple[np.ndarray, np.ndarray]
+    unit: float
 
 
 class NodeWeights(NamedTuple):
@@ -61,6 +74,11 @@ class Problem(NamedTuple):
     num_items: int
     streamed: bool = False
 
+    def connected(self, side: int) -> Array:
+        """Which nodes of a side have an edge: a bool array."""
+        offsets = self.sides[side].offsets
+        return offsets[1:] > offsets[:-1]
+
 
 @dataclass
 class Partition:
@@ -90,10 +108,10 @@ class Partition:
 class ClusterGraph(NamedTuple):
     """The weighted graph of clusters: what is left when every cluster is contracted to a point.
 
-    The neighbours of cluster c are `neighbors[rows[c] : rows[c] + counts[c]]`, each once, never c itself, in no
+    The neighbors of cluster c are `neighbors[rows[c] : rows[c] + counts[c]]`, each once, never c itself, in no
     particular order; `weights` are the summed weights of the edges between the two, in both directions of the
-    bipartite graph, so the graph is symmetric. `codebook_rows` counts a row for the users, and one for the items, of
-    every cluster that has some. Where the sides share their rows, all of them count as those of users.
+    bipartite graph, so the graph is symmetric. `codebook_rows` are the clusters that have a row for users, and those
+    that have one for items. Where the sides share their rows, all of them count as those of users.
     """
 
     rows: Array
@@ -102,15 +120,29 @@ class ClusterGraph(NamedTuple):
     weights: Array
     volumes: tuple[Array, Array]
     occupied: tuple[Array, Array]  # bool: does the cluster have a row for users, one for items
-    codebook_rows: int
+    codebook_rows: tuple[int, int]
 
     @property
     def num_clusters(self) -> int:
         return len(self.counts)
 
 
+class ArrivedRows(NamedTuple):
+    """Rows of a graph of clusters that other processes had; a cluster may have several, each with its own neighbors.
+
+    The neighbors of cluster `clusters[k]` are `neighbors[begins[k] : begins[k] + counts[k]]`; `weights` as in
+    `ClusterGraph`.
+    """
+
+    clusters: Array
+    begins: Array
+    counts: Array
+    neighbors: Array
+    weights: Array
+
+
 class Partners(NamedTuple):
-    """For every cluster the neighbour whose merge gains most: its id (-1 for none), and the gain."""
+    """For every cluster the neighbor whose merge gains most: its id (-1 for none), and the gain."""
 
     cluster: Array
     gain: Array
@@ -127,8 +159,11 @@ class Backend(Protocol):
     def xp(self) -> Any:
         """The array module: numpy or cupy."""
 
-    def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> Problem:
-        """Put the graph and its weights on the device, if it has room to solve them, with or without merging."""
+    def load(self, graph: Any, weights: NodeWeights, *, merging: bool = True) -> Problem:
+        """Put a `BipartiteGraph` and its weights on the device, if it has room to solve them, with or without merging.
+
+        Several processes load their `GraphShare` each.
+        """
 
     def volumes(self, problem: Problem, labels: tuple[Array, Array], num_labels: int) -> tuple[Array, Array]:
         """The exact int64 volume of every label on both sides."""
@@ -158,6 +193,9 @@ class Backend(Protocol):
         array of shape (2,) on the device, which the host need not wait for.
         """
 
+    def adopt(self, problem: Problem, partition: Partition, side: int, nodes: Array, found: Array) -> None:
+        """Give nodes (each once) the labels that other processes have found for them, in place; volumes follow."""
+
     def second_best(self, problem: Problem, partition: Partition, side: int, penalty: float) -> Array:
         """The second-best label of every node of a side, -1 for none."""
 
@@ -167,9 +205,15 @@ class Backend(Protocol):
         With `shared` a cluster has one row of the codebook, whomever it has as members.
         """
 
-    def contract_again(self, clusters: ClusterGraph, relabel: Array) -> ClusterGraph:
+    def contract_again(
+        self, clusters: ClusterGraph, relabel: Array, arrived: ArrivedRows | None = None
+    ) -> ClusterGraph:
         """The graph of groups of clusters: cluster c becomes part of group `relabel[c]`; no group up to the last one is
-        empty."""
+        empty.
+
+        With `arrived` the rows of `clusters` are those that this process holds, and the graph need not be symmetric:
+        a group's row has what its clusters' rows here and those that arrived have.
+        """
 
     def best_partners(self, clusters: ClusterGraph, penalty: float) -> Partners:
         """For every cluster the merge that gains most."""

@@ -13,7 +13,7 @@ from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.models.losses import Objective
-from baco_gpu.tables.base import EmbeddingTable
+from baco_gpu.tables.embedding_table import EmbeddingTable
 from baco_gpu.tables.full import FullTable, size_of, tables_in
 
 Table = nn.Embedding | EmbeddingTable
@@ -141,14 +141,19 @@ class Recommender(nn.Module):
         """Raise InputError where the model cannot learn from such data."""
         if cls.needs_timestamps and split.train.timestamps is None:
             raise InputError(
-                f"model {cls.name!r} needs interactions with timestamps, got none: split data that have them by time "
-                "(--split temporal or leave-last-out), or name their column (--timestamp-column)"
+                f"model {cls.name!r} learns from the order of interactions and needs their timestamps, got none: split "
+                "data that have them by time (--split temporal or leave-last-out), or name their column "
+                f"(--timestamp-column); of data without any, {_without_order()} can learn"
             )
 
     def check_training(self, *, std: float | None, cuda_graph: bool) -> None:
         """Raise InputError where rows cannot be drawn anew (`std` is not None), or steps not be recorded."""
         for table in tables_in(self):
             table.check_training(std=std, cuda_graph=cuda_graph)
+
+
+def _without_order() -> str:
+    return " and ".join(f"--model {name}" for name, kind in MODELS.items() if not kind.needs_timestamps)
 
 
 def find_model(name: str) -> type[Recommender]:

@@ -1,0 +1,83 @@
+"""Processes that a launcher, such as torchrun, has started together: one task for all of them, or none."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from baco_gpu.errors import InputError, RankError
+
+if TYPE_CHECKING:
+    from baco_gpu.distributed.torch_ranks import TorchRanks
+
+
+def world_size() -> int:
+    """How many processes were launched together, by what torchrun and its like set; InputError where it is no count."""
+    return _count("WORLD_SIZE")
+
+
+def check_alone(command: str) -> None:
+    """Raise InputError where several processes would all do the whole of a command that cannot share its work."""
+    if world_size() > 1:
+        raise InputError(
+            f"{command} works in one process: expected no WORLD_SIZE in the environment, or 1, got {world_size()} "
+            "(does torchrun start it?)"
+        )
+
+
+@contextmanager
+def launched(backend: str, timeout: float) -> Iterator[TorchRanks | None]:
+    """All processes that were launched together, for the block; None where there is this one alone.
+
+    They meet over NCCL where they cluster on GPUs, each on that of its local rank, and over gloo elsewhere, where each
+    takes its part of the cores. Nobody waits for another one longer than `timeout` seconds.
+    """
+    if world_size() == 1:
+        yield None
+        return
+    import torch.distributed as dist
+
+    from baco_gpu.distributed.torch_ranks import TorchRanks
+
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    if backend == "cuda":
+        import cupy
+        import torch
+
+        torch.cuda.set_device(local)
+        cupy.cuda.Device(local).use()
+    else:
+        _share_cores(_count("LOCAL_WORLD_SIZE"))
+    try:
+        kind = "nccl" if backend == "cuda" else "gloo"
+        dist.init_process_group(kind, timeout=timedelta(seconds=timeout))
+    except (RuntimeError, ValueError) as error:
+        line = " ".join(str(error).split())
+        raise RankError(f"the {world_size()} ranks have not met within {timeout:g} s: {line}") from error
+    assert dist.group.WORLD is not None
+    ranks = TorchRanks(dist.group.WORLD)
+    before = signal.signal(signal.SIGTERM, lambda *_: ranks.stop())
+    with ranks.telling():
+        yield ranks
+    # After an error the handler stays: torchrun sends the signal again to one that is about to say what happened.
+    signal.signal(signal.SIGTERM, before)
+    dist.destroy_process_group()
+
+
+def _count(name: str) -> int:
+    text = os.environ.get(name, "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"the environment variable {name} must be an integer at least 1, got {text!r}")
+    return int(text)
+
+
+def _share_cores(processes: int) -> None:
+    """Numba takes all cores in every process, unless told otherwise."""
+    if "NUMBA_NUM_THREADS" not in os.environ:
+        import numba
+
+        numba.set_num_threads(max(1, numba.get_num_threads() // processes))

@@ -1,0 +1,124 @@
+"""Bisecting k-means over both sides at once, until there are as many clusters as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from baco_gpu.clustering.bisecting.spectral_rows import SpectralRows
+from baco_gpu.clustering.bisecting.tree_loops import divide, variance_around_mean
+
+# Clusters that would gain at least so much of what the best one gains are divided in one round.
+_NEARLY_BEST = 0.8
+
+
+class SideTree(NamedTuple):
+    """The tree of one side, its root first, the two parts of a node next to each other and after it.
+
+    Attributes
+    ----------
+    rows, weights : as of `SpectralRows`
+    labels : int64 array of shape (nodes,), the leaf of every node of the graph, numbered as leaves come in the tree
+    children : int64 array of shape (tree nodes,), the first of the two parts; -1 for a leaf
+    masses : float64 array of shape (tree nodes,), what the members weigh
+    """
+
+    rows: np.ndarray
+    weights: np.ndarray
+    labels: np.ndarray
+    children: np.ndarray
+    masses: np.ndarray
+
+
+class RowTree:
+    """Users and items divided again and again: the cluster first whose division takes away the most variance.
+
+    Variance is that of the members' rows around their weighted mean, over the variance of the whole side, so that each
+    side gets as many clusters as serve it. (Steinbach, Karypis and Kumar, 2000, divide the largest cluster.) A cluster
+    is cut across its principal direction, and the cut is mended by steps of 2-means. Nodes of the same row are never
+    parted, so that there can be fewer clusters than asked for. The clusters for fewer rows are those for more before
+    their last divisions.
+
+    Parameters
+    ----------
+    sides : the rows of users and of items
+    clusters : int, of both sides together; at least one a side that has nodes
+
+    Attributes
+    ----------
+    members : int64 array of shape (nodes,), users first, such that every node of the tree has a run of them
+    starts, ends : int64 arrays, that run of every node of the tree
+    divided : int64 array, the nodes of the tree that are divided, in order; the parts of the k-th are the nodes
+        `roots + 2 * k` and `roots + 2 * k + 1`
+    roots : int, how many sides have nodes
+    """
+
+    def __init__(self, sides: Sequence[SpectralRows], clusters: int) -> None:
+        self.sides = sides
+        self.rows = np.concatenate([side.rows for side in sides])
+        self.weights = np.concatenate([_shares(side) for side in sides])
+        self.members = np.arange(len(self.rows), dtype=np.int64)
+        users, nodes = len(sides[0].rows), len(self.rows)
+        bounds = [(start, end) for start, end in ((0, users), (users, nodes)) if start < end]
+        self.roots = len(bounds)
+        size = max(2 * clusters - self.roots, self.roots)
+        self.starts, self.ends = np.zeros((2, size), dtype=np.int64)
+        for root, bound in enumerate(bounds):
+            self.starts[root], self.ends[root] = bound
+        self.divided = self._grow(size)
+
+    def cut(self, clusters: int) -> tuple[SideTree, SideTree]:
+        """The trees of users and of items with so many leaves in all, or with as many as there are."""
+        divided = self.divided[: max(clusters - self.roots, 0)]
+        size = self.roots + 2 * len(divided)
+        children = np.full(size, -1, dtype=np.int64)
+        children[divided] = np.arange(self.roots, size, 2)
+        users, items = (self._side(children, side, self.starts[:size] < len(self.sides[0].rows)) for side in (0, 1))
+        return users, items
+
+    def _side(self, children: np.ndarray, side: int, of_users: np.ndarray) -> SideTree:
+        own = np.flatnonzero(of_users if side == 0 else ~of_users)
+        rows, weights = self.sides[side]
+        first = 0 if side == 0 else len(self.sides[0].rows)
+        members = self.members[first : first + len(rows)] - first
+        starts, ends, parts = self.starts[own] - first, self.ends[own] - first, children[own]
+        running = np.concatenate([[0.0], np.cumsum(weights[members])])  # of whole numbers
+        leaves = np.flatnonzero(parts < 0)
+        by_place = leaves[np.argsort(starts[leaves])]
+        labels = np.empty(len(rows), dtype=np.int64)
+        labels[members] = np.repeat(np.searchsorted(leaves, by_place), ends[by_place] - starts[by_place])
+        children = np.where(parts < 0, -1, np.searchsorted(own, parts))
+        return SideTree(rows, weights, labels, children, running[ends] - running[starts])
+
+    def _grow(self, size: int) -> np.ndarray:
+        middles, gains = np.zeros(size, dtype=np.int64), np.zeros(size)
+        divided = np.zeros(size, dtype=np.int64)
+        count, fresh, known = 0, np.arange(self.roots), self.roots
+        leaves = fresh
+        while len(leaves) and known < size:
+            self._part(fresh, middles, gains)
+            ranked = leaves[np.argsort(-gains[leaves], kind="stable")]
+            chosen = ranked[gains[ranked] >= max(_NEARLY_BEST * gains[ranked[0]], np.finfo(float).tiny)]
+            chosen = chosen[: (size - known) // 2]
+            if not len(chosen):
+                break
+            fresh = np.arange(known, known + 2 * len(chosen))
+            self.starts[fresh[::2]], self.ends[fresh[::2]] = self.starts[chosen], middles[chosen]
+            self.starts[fresh[1::2]], self.ends[fresh[1::2]] = middles[chosen], self.ends[chosen]
+            divided[count : count + len(chosen)] = chosen
+            count, known = count + len(chosen), known + len(fresh)
+            leaves = np.sort(np.concatenate([np.setdiff1d(leaves, chosen, assume_unique=True), fresh]))
+        return divided[:count]
+
+    def _part(self, nodes: np.ndarray, middles: np.ndarray, gains: np.ndarray) -> None:
+        parts, gained = np.empty(len(nodes), dtype=np.int64), np.empty(len(nodes))
+        divide(self.rows, self.weights, self.members, self.starts[nodes], self.ends[nodes], parts, gained)
+        middles[nodes], gains[nodes] = parts, gained
+
+
+def _shares(side: SpectralRows) -> np.ndarray:
+    """The weights over the variance of the whole side; of one without variance, zero."""
+    variance = variance_around_mean(*side)
+    return side.weights / variance if variance > 0 else np.zeros(len(side.weights))

@@ -1,0 +1,1 @@
+"""Several processes at one task, over the process groups of torch.distributed."""

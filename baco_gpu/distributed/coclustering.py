@@ -1,0 +1,80 @@
+"""Co-clustering by all processes of a group, each with a share of the edges."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+import torch.distributed as dist
+
+from baco_gpu.clustering.backends.distributed import DistributedBackend
+from baco_gpu.clustering.backends.share import GraphShare, even_bounds, share_of
+from baco_gpu.clustering.result import ResultData
+from baco_gpu.clustering.solve.cocluster import Settings, cocluster
+from baco_gpu.clustering.solve.weights import integer_edges
+from baco_gpu.distributed.torch_ranks import TorchRanks
+from baco_gpu.graph.bipartite import as_graph
+from baco_gpu.progress import Progress
+
+
+def share_graph(source: Any, process_group: dist.ProcessGroup) -> GraphShare:
+    """The share that this process has of a graph; all processes of the group make the call, with the same graph.
+
+    Users and items are cut where the shares cost about the same. The share keeps nothing of the graph's edges but its
+    own: whoever lets go of the graph has their memory back.
+
+    Parameters
+    ----------
+    source : BipartiteGraph, or whatever `baco_gpu.graph.bipartite.as_graph` makes one of
+    process_group : torch.distributed.ProcessGroup
+
+    Raises
+    ------
+    InputError
+        If the graphs differ, or all processes find the same fault in theirs.
+    RankError
+        If another process has failed.
+    """
+    return _shared(source, TorchRanks(process_group))
+
+
+def _shared(source: Any, ranks: TorchRanks) -> GraphShare:
+    graph = ranks.together(lambda: as_graph(source).to("cpu"))
+    ranks.agree(checksum_of_the_graph=graph.checksum())
+    bounds = even_bounds(graph, ranks.size)
+    return ranks.together(lambda: share_of(graph, integer_edges(graph), ranks.rank, bounds))
+
+
+def agree_on(parameters: dict[str, Any], ranks: TorchRanks) -> None:
+    """Raise InputError on all ranks unless they have the same version of baco_gpu and the same parameters.
+
+    The backend, on which labels do not depend, is each rank's own affair.
+    """
+    said = {name: value for name, value in parameters.items() if name not in ("backend", "process_group")}
+    ranks.agree(version_of_baco_gpu=version("baco_gpu"), settings=json.dumps(said, default=repr, sort_keys=True))
+
+
+def cocluster_over(
+    process_group: dist.ProcessGroup, source: Any, settings: Settings, parameters: dict[str, Any], progress: Progress
+) -> ResultData:
+    """Co-cluster a graph, or the graph of which `source` is this process's share; the result is on all ranks.
+
+    It is the same, bit for bit, as one process's. See `baco_gpu.clustering.solve.cocluster.cocluster` for the rest.
+
+    Raises
+    ------
+    InputError
+        As there; if graphs, parameters or versions of baco_gpu differ between ranks.
+    RankError
+        If another process has failed.
+    """
+    ranks = TorchRanks(process_group)
+    agree_on(parameters, ranks)
+    share = source if isinstance(source, GraphShare) else _shared(source, ranks)
+    settings = replace(settings, backend=DistributedBackend(settings.backend, ranks))
+    with ranks.telling():
+        result = cocluster(share, settings, parameters, progress)
+        ranks.agree(result=f"{result.labels_sha256} with Q = {result.objective!r} at gamma {result.gamma!r}")
+    return result

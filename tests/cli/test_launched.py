@@ -1,0 +1,126 @@
+"""Commands of which a launcher has started several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from baco_gpu import CoclusteringResult
+from graphs import random_graph
+
+ROOT = Path(__file__).parents[2]
+
+
+def write_clicks(file, graph):
+    users = np.repeat(np.arange(graph.num_users), graph.user_degrees)
+    lines = [f"u{user},i{item}" for user, item in zip(users, graph.csr.neighbors, strict=True)]
+    file.write_text("\n".join(["user,item", *lines]))
+    return file
+
+
+@pytest.fixture
+def clicks(tmp_path):
+    """A table of interactions."""
+    return write_clicks(tmp_path / "clicks.csv", random_graph(120, 90, 700, seed=1))
+
+
+def torchrun(*arguments, **options):
+    """The launch of two processes, which has begun."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "1"}
+    command = [*launcher, "-m", "baco_gpu", *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def ended(launch):
+    """Exit code, stdout and stderr."""
+    out, errors = launch.communicate(timeout=300)
+    return launch.returncode, out, errors
+
+
+@pytest.mark.parametrize("command", [("train", "movielens-100k"), ("methods",), ("data", "describe", "x.csv")])
+def test_commands_that_cannot_share_their_work_are_refused(baco, monkeypatch, command):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, out, err = baco(*command)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"baco: error: {command[0]} works in one process: expected no WORLD_SIZE in the environment, or 1, got 2 (does "
+        "torchrun start it?)\n"
+    )
+
+
+def test_one_process_of_a_launcher_is_as_good_as_none(baco, monkeypatch, clicks):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert baco("data", "describe", clicks, "--quiet")[0] == 0
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    assert baco("methods")[2] == (
+        "baco: error: the environment variable WORLD_SIZE must be an integer at least 1, got 'two'\n"
+    )
+
+
+@pytest.mark.heavy("starts processes")
+class TestTorchrun:
+    def test_all_cluster_and_the_first_writes(self, baco, clicks, tmp_path):
+        alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
+        code, out, _ = baco("compress", clicks, "--out", alone, "--json")
+        assert code == 0
+        code, printed, errors = ended(torchrun("compress", clicks, "--out", together, "--json"))
+        assert code == 0, errors
+        one, several = json.loads(out), json.loads(printed)
+        for summary in (one, several):
+            summary.pop("seconds")
+        assert several == one
+        expected, found = CoclusteringResult.load(alone), CoclusteringResult.load(together)
+        assert found.labels_sha256 == expected.labels_sha256
+        assert found.settings == expected.settings
+
+    @pytest.mark.nightly("starts processes for each fault")
+    def test_a_full_disk_ends_all_and_is_told_by_all(self, tmp_path):
+        clicks = write_clicks(tmp_path / "clicks.csv", random_graph(3000, 2000, 12_000, seed=1))
+        out = tmp_path / "codes.safetensors"
+
+        def little_room():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+        code, _, errors = ended(torchrun("compress", clicks, "--out", out, "--quiet", preexec_fn=little_room))
+        assert code == 1
+        assert errors.count(f"baco: error: rank 0: {out}: cannot be written") == 2
+        assert not out.exists()
+
+    @pytest.mark.nightly("starts processes for each fault")
+    def test_a_missing_file_is_told_in_a_line_a_rank(self, tmp_path):
+        code, _, errors = ended(torchrun("compress", tmp_path / "none.csv"))
+        assert code == 1
+        assert errors.count(f"baco: error: {tmp_path / 'none.csv'}") == 2
+
+    @pytest.mark.nightly("starts processes for each fault")
+    def test_a_killed_rank_is_named_by_the_other(self, tmp_path):
+        clicks = write_clicks(tmp_path / "clicks.csv", random_graph(30_000, 20_000, 300_000, seed=1))
+        out = tmp_path / "codes.safetensors"
+        launch = torchrun("compress", clicks, "--out", out, "--gamma", "50", "--budget-rows", "100")
+        before = ""
+        while "clustering" not in before:
+            line = launch.stderr.readline()
+            assert line, before
+            before += line
+        children = Path(f"/proc/{launch.pid}/task/{launch.pid}/children").read_text().split()
+        ranks = {dict(_environment(child))["RANK"]: int(child) for child in children}
+        os.kill(ranks["1"], signal.SIGKILL)
+        code, _, errors = ended(launch)
+        assert code == 1
+        assert f"baco: error: rank 1 (process {ranks['1']} on " in errors
+        assert not out.exists()
+
+
+def _environment(process):
+    return (entry.split("=", 1) for entry in Path(f"/proc/{process}/environ").read_text().split("\0") if entry)

@@ -1,0 +1,264 @@
+"""Clusters by bisection of spectral rows, and pairs of codebook rows: against NumPy, and what holds of any graph."""
+
+from __future__ import annotations
+
+import hypothesis
+import numba
+import numpy as np
+import pytest
+
+from baco_gpu.budget import Budget, TableSize
+from baco_gpu.clustering.bisecting.row_pairs import paired_rows
+from baco_gpu.clustering.bisecting.row_tree import RowTree
+from baco_gpu.clustering.bisecting.spectral_loops import eigenvectors, orthonormalising
+from baco_gpu.clustering.bisecting.spectral_rows import DIMENSIONS, LARGEST, SpectralRows, spectral_rows
+from baco_gpu.clustering.result import NO_LABEL
+from baco_gpu.errors import InputError
+from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.methods.bisecting import bisecting
+from baco_gpu.methods.registry import find_method
+from graphs import bipartite_graphs, random_graph
+from tiers import examples, full
+
+pytestmark = pytest.mark.heavy("compiles loops")
+
+
+def normalised(graph):
+    matrix = graph.to_scipy().toarray().astype(float)
+    users, items = (np.maximum(matrix.sum(axis=axis), 1e-300) for axis in (1, 0))
+    return matrix / np.sqrt(users[:, None] * items[None, :])
+
+
+def brought_back(side, square):
+    """Rows as they were before a power of two made whole numbers of them, given about the sum of their squares."""
+    assert np.array_equal(side.rows, np.rint(side.rows))
+    assert np.abs(side.rows).max() <= LARGEST
+    rows = side.rows.astype(float)
+    return rows * 2.0 ** np.rint(np.log2(square / (rows**2).sum()) / 2)
+
+
+def random_sides(users, items, seed, dim=8):
+    """Rows of whole numbers in general position and weights, of both sides."""
+    generator = np.random.default_rng(seed)
+    return [
+        SpectralRows(
+            np.rint(2**18 * generator.standard_normal((size, dim))).astype(np.float32),
+            generator.integers(1, 20, size).astype(float),
+        )
+        for size in (users, items)
+    ]
+
+
+def variance(rows, weights):
+    mean = weights @ rows / weights.sum()
+    return float(weights @ ((rows - mean) ** 2).sum(axis=1))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("sizes", [(50, 30), (30, 50)])
+def test_rows_are_singular_vectors_times_singular_values(sizes, weighted):
+    """A graph of fewer nodes than columns is spanned wholly, and so are the distances between its rows."""
+    graph = random_graph(*sizes, 300, seed=1, weighted=weighted)
+    expected = normalised(graph)
+    users, items = spectral_rows(graph, seed=0)
+    for side, product in ((users, expected @ expected.T), (items, expected.T @ expected)):
+        rows = brought_back(side, np.trace(product))
+        np.testing.assert_allclose(rows @ rows.T, product, atol=1e-5)
+    degrees = graph.to_scipy().sum(axis=1)
+    np.testing.assert_allclose(users.weights / users.weights.sum(), degrees / degrees.sum())
+
+
+def test_the_leading_dimensions_of_a_large_graph_are_found():
+    """Planted blocks have as many large singular values as there are blocks."""
+    generator = np.random.default_rng(0)
+    users, items = generator.integers(0, 600, 9000), generator.integers(0, 20, 9000)
+    graph = BipartiteGraph.from_edges(users, items * 20 + users % 20, num_users=600, num_items=400)
+    found, _ = spectral_rows(graph, seed=0)
+    square = (np.linalg.svd(normalised(graph), compute_uv=False)[:DIMENSIONS] ** 2).sum()
+    rows = brought_back(found, square)
+    assert (rows**2).sum() >= 0.98 * square
+    # Every block has a singular value of 1, and the roots of the degrees are a singular vector of that value.
+    roots = np.sqrt(found.weights / found.weights.sum())
+    np.testing.assert_allclose(np.linalg.norm(rows[:, :20].T @ roots), 1, atol=1e-4)
+
+
+def test_small_factors_are_those_of_numpy():
+    generator = np.random.default_rng(0)
+    columns = generator.standard_normal((40, 12))
+    columns[:, 5] = columns[:, 2] - 3 * columns[:, 4]
+    basis = columns @ orthonormalising(columns.T @ columns)
+    kept = [place for place in range(12) if place != 5]
+    np.testing.assert_allclose(basis[:, kept].T @ basis[:, kept], np.eye(11), atol=1e-9)
+    assert not basis[:, 5].any()
+    values, vectors = eigenvectors(columns.T @ columns)
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(columns.T @ columns)[::-1], atol=1e-9)
+    np.testing.assert_allclose(vectors @ np.diag(values) @ vectors.T, columns.T @ columns, atol=1e-9)
+
+
+def parts_by_numpy(rows, weights, members):
+    """The two parts of a cluster and what parting them gains: the definition, a step a line."""
+    x, w = rows[members].astype(float), weights[members]
+    if len(members) < 2:
+        return 0.0, None
+    x = x - w @ x / w.sum()
+    direction = np.eye(x.shape[1])[(w @ x**2).argmax()]
+    for _ in range(4):
+        direction = (w * (x @ direction)) @ x
+        direction /= np.linalg.norm(direction)
+    along = x @ direction
+
+    def gain(second):
+        if second.all() or not second.any():
+            return 0.0
+        return variance(x, w) - variance(x[second], w[second]) - variance(x[~second], w[~second])
+
+    line = [
+        variance(along[:, None], w)
+        - sum(variance(along[part][:, None], w[part]) for part in (along > border, along <= border))
+        for border in np.sort(along)[:-1]
+    ]
+    second = along > np.sort(along)[int(np.argmax(line))]
+    for _ in range(2):
+        one, two = (w[part] @ x[part] / w[part].sum() for part in (~second, second))
+        moved = ((x - two) ** 2).sum(axis=1) < ((x - one) ** 2).sum(axis=1)
+        if not gain(moved) > gain(second) * (1 + 1e-12):
+            break
+        second = moved
+    return gain(second), second
+
+
+def clusters_by_numpy(sides, count):
+    rows = np.concatenate([side.rows for side in sides])
+    weights = np.concatenate([side.weights / variance(*side) for side in sides])
+    users = len(sides[0].rows)
+    leaves = {0: np.arange(users), 1: np.arange(users, len(rows))}
+    gains, parts, fresh, known = {}, {}, list(leaves), 2
+    while len(leaves) < count:
+        for leaf in fresh:
+            gains[leaf], parts[leaf] = parts_by_numpy(rows, weights, leaves[leaf])
+        best = max(gains[leaf] for leaf in leaves)
+        ranked = sorted(leaves, key=lambda leaf: (-gains[leaf], leaf))
+        fresh = []
+        for leaf in [leaf for leaf in ranked if gains[leaf] >= 0.8 * best][: count - len(leaves)]:
+            members = leaves.pop(leaf)
+            leaves[known], leaves[known + 1] = members[~parts[leaf]], members[parts[leaf]]
+            fresh += [known, known + 1]
+            known += 2
+    return {frozenset(members.tolist()) for members in leaves.values()}
+
+
+@pytest.mark.parametrize("seed", range(full(20, 4)))
+@pytest.mark.parametrize("clusters", [2, 3, 17, 40])
+def test_the_tree_is_that_of_numpy(seed, clusters):
+    sides = random_sides(37, 25, seed)
+    users, items = RowTree(sides, clusters).cut(clusters)
+    labels = [users.labels, items.labels + users.labels.max() + 1]
+    together = np.concatenate(labels)
+    found = {frozenset(np.flatnonzero(together == label).tolist()) for label in range(together.max() + 1)}
+    assert found == clusters_by_numpy(sides, clusters)
+
+
+def test_the_clusters_of_fewer_rows_are_those_before_the_last_divisions():
+    sides = random_sides(60, 40, seed=0)
+    large = RowTree(sides, 50)
+    for one, other in zip(large.cut(20), RowTree(sides, 20).cut(20), strict=True):
+        assert np.array_equal(one.labels, other.labels)
+        assert np.array_equal(one.masses, other.masses)
+
+
+def test_a_side_of_more_variance_gets_more_clusters():
+    """What counts is the share of a side's variance: a side of few places needs few clusters."""
+    generator = np.random.default_rng(0)
+    users = generator.standard_normal((3, 8))[generator.integers(0, 3, 100)]
+    sides = [
+        SpectralRows(np.rint(2**18 * rows).astype(np.float32), np.ones(len(rows)))
+        for rows in (users, generator.standard_normal((100, 8)))
+    ]
+    trees = RowTree(sides, 30).cut(30)
+    assert [tree.labels.max() + 1 for tree in trees] == [3, 27]
+
+
+def given(tree, assignment):
+    """What is left of the variance, with the codebook that is best for the pairs, by NumPy's least squares."""
+    second = np.where(assignment.secondary == NO_LABEL, assignment.labels, assignment.secondary)
+    mixing = np.zeros((len(tree.rows), assignment.labels.max() + 1))
+    np.add.at(mixing, (np.arange(len(tree.rows)), assignment.labels), 0.5)
+    np.add.at(mixing, (np.arange(len(tree.rows)), second), 0.5)
+    roots = np.sqrt(tree.weights)[:, None]
+    codebook = np.linalg.lstsq(roots * mixing, roots * tree.rows, rcond=None)[0]
+    return float(((roots * (tree.rows - mixing @ codebook)) ** 2).sum()), codebook, second
+
+
+def test_pairs_leave_less_variance_than_clusters_and_are_near_the_best_pairs():
+    (tree, _) = RowTree(random_sides(200, 1, seed=0), 31).cut(31)
+    pairs = paired_rows(tree)
+    left, codebook, second = given(tree, pairs)
+    clusters = sum(variance(tree.rows[tree.labels == c], tree.weights[tree.labels == c]) for c in range(30))
+    assert left < 0.75 * clusters
+    # Of all second rows, for the first as it is.
+    means = (codebook[pairs.labels][:, None] + codebook[None]) / 2
+    distances = ((tree.rows[:, None] - means) ** 2).sum(axis=2)
+    best, chosen = distances.min(axis=1), distances[np.arange(200), second]
+    assert tree.weights @ chosen < 1.2 * (tree.weights @ best)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_labels_do_not_depend_on_threads_or_the_order_of_edges(weighted):
+    graph = random_graph(700, 400, 5000, seed=3, weighted=weighted)
+    edges = graph.to_scipy().tocoo()
+    order = np.random.default_rng(0).permutation(graph.num_edges)
+    shuffled = BipartiteGraph.from_edges(
+        *(part[order] for part in (edges.row, edges.col, edges.data)), num_users=700, num_items=400
+    )
+    allowed = numba.get_num_threads()
+    first = bisecting(graph, 0)(200)
+    try:
+        numba.set_num_threads(1)
+        alone = bisecting(graph, 0)(200)
+    finally:
+        numba.set_num_threads(allowed)
+    for other in (alone, bisecting(shuffled, 0)(200)):
+        for one, two in zip(first, other, strict=True):
+            assert np.array_equal(one.labels, two.labels)
+            assert np.array_equal(one.secondary, two.secondary)
+
+
+@hypothesis.given(bipartite_graphs(), hypothesis.strategies.data())
+@examples(40)
+def test_any_graph_gets_rows_that_are_used(graph, data):
+    sizes = (graph.num_users, graph.num_items)
+    fewest = sum(size > 0 for size in sizes)
+    rows = data.draw(hypothesis.strategies.integers(max(fewest, 1), max(sum(sizes), 1)))
+    sides = bisecting(graph, 0)(rows)
+    assert [len(side) for side in sides] == list(sizes)
+    assert fewest <= sum(side.rows for side in sides) <= max(rows, fewest)
+    for side, degrees in zip(sides, (graph.user_degrees, graph.item_degrees), strict=True):
+        assert np.array_equal(np.unique(side.labels), np.arange(side.rows))
+        second = side.secondary != NO_LABEL
+        assert np.isin(side.secondary[second], side.labels).all()
+        assert (side.secondary[second] != side.labels[second]).all()
+        idle = np.asarray(degrees) == 0
+        assert len(np.unique(side.labels[idle])) <= 1
+        assert not second[idle].any()
+
+
+def test_a_number_of_rows_is_met_exactly():
+    graph = random_graph(300, 200, 3000, seed=0)
+    solve = bisecting(graph, 0)
+    for rows in (2, 3, 100, 333):
+        assert sum(side.rows for side in solve(rows)) == rows
+
+
+def test_identical_nodes_are_never_parted():
+    graph = BipartiteGraph.from_edges(
+        np.arange(30).repeat(2), np.stack([np.arange(30) // 3, np.arange(30) // 3 + 1], 1).ravel()
+    )
+    users, _ = RowTree(spectral_rows(graph, 0), 30).cut(30)
+    assert users.labels.max() + 1 == 10
+    assert (users.labels.reshape(10, 3) == users.labels[::3, None]).all()
+
+
+def test_budgets_out_of_reach_are_refused():
+    graph = random_graph(30, 20, 100, seed=0)
+    with pytest.raises(InputError, match="budget of 1 codebook rows is below what this graph can reach: 2 to 50 rows"):
+        find_method("bisecting").assign(graph, Budget.of(1), TableSize(graph.num_users, graph.num_items, 8), 0)

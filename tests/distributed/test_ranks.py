@@ -1,0 +1,65 @@
+"""Processes that gloo joins cluster to the result of one, and end together."""
+
+from __future__ import annotations
+
+import pytest
+
+from distributed import gloo, work
+
+pytestmark = pytest.mark.heavy("starts processes")
+
+
+def test_processes_give_the_result_of_one_and_meet_faults_together():
+    every = gloo.run(work.work_together, 4)
+    alone = {case[1:]: said for case, said in every[0][0].items() if case[0] == 1}
+    assert len(alone) == 12
+    for rank, (solved, _, _) in every.items():
+        several = {case: said for case, said in solved.items() if case[0] > 1}
+        assert len(several) == len(alone) * sum(rank < size for size in (2, 3, 4))
+        for case, said in several.items():
+            assert said == alone[case[1:]], case
+    check_sent({rank: said for rank, (_, said, _) in every.items() if said})
+    check_faults([said for _, _, said in every.values() if said])
+
+
+def check_sent(every):
+    size = len(every)
+    for rank, (table, gathered, arrived, received) in every.items():
+        assert table == [[other, -other, 2**62] for other in range(size)]
+        assert gathered == [[[other, other]] * other for other in range(size)]
+        assert arrived == [rank + 10 * other for other in range(size) for _ in range(rank + other)]
+        assert received == {
+            "table": 8 * 3 * (size - 1),
+            "gather": 8 * sum(other for other in range(size) if other != rank),
+            "exchange": 8 * sum(rank + other for other in range(size) if other != rank),
+        }
+
+
+def check_faults(every):
+    assert every[0] == every[1] == every[2]
+    beginnings = [
+        "InputError: checksum of the graph must be the same on every rank, got ",
+        "InputError: settings must be the same on every rank, got {",
+        "RankError: rank 2: no space left on the device",
+        "RankError: rank 1: nowhere.parquet: ",
+        "InputError: nowhere.parquet: ",
+        "nothing",  # after errors that all have met the group goes on
+    ]
+    for text, beginning in zip(every[0], beginnings, strict=True):
+        assert text.startswith(beginning)
+
+
+def test_a_rank_that_does_not_go_on_is_named_by_the_others():
+    (first,) = gloo.run(work.stop_one_by_one, 4, without=[1, 2, 3]).values()
+    failed, hangs, killed = first
+    assert failed == "RankError: rank 3: no room for the rows of clusters"
+    assert hangs == "RankError: no answer from rank 2"
+    assert killed.startswith("RankError: rank 1 (process ")
+
+
+@pytest.mark.nightly("a graph of 200,000 edges over processes")
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_large_graph(size):
+    (together, alone), *others = gloo.run(work.large, size).values()
+    assert together == alone
+    assert all(other == alone for other, _ in others)

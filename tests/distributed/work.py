@@ -1,0 +1,168 @@
+"""What the processes of these tests do: functions of their rank and group, see `distributed.gloo`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import torch.distributed as dist
+from sklearn.base import clone
+
+from baco_gpu import BalancedCoclustering, BipartiteGraph
+from baco_gpu.distributed.coclustering import share_graph
+from baco_gpu.distributed.torch_ranks import TorchRanks
+from baco_gpu.errors import BacoError
+from graphs import random_graph
+
+CASES = {
+    "budget": {},
+    "shared codebooks": {"codebooks": "shared", "secondary": "both"},
+    "roots": {"weights": "sqrt", "budget": 30},
+    "published": {"solver": "paper", "budget": None, "gamma": 2.0},
+}
+
+
+def graphs() -> dict[str, BipartiteGraph]:
+    nothing = [], []
+    return {
+        "weighted": random_graph(120, 90, 700, seed=1, weighted=True),
+        "plain": random_graph(90, 130, 800, seed=2),
+        "no edge": BipartiteGraph.from_edges(*nothing, num_users=3, num_items=2),
+        "no item": BipartiteGraph.from_edges(*nothing, num_users=5, num_items=0),
+        "nobody": BipartiteGraph.from_edges(*nothing),
+        "fewer nodes than ranks": BipartiteGraph.from_edges([0, 0], [0, 1]),
+    }
+
+
+def fingerprint(graph, **parameters) -> dict[str, object]:
+    """All that a result says and its file keeps, without its seconds."""
+    estimator = BalancedCoclustering(**parameters).fit(graph)
+    result = estimator.result_
+    result.seconds.clear()
+    with tempfile.TemporaryDirectory() as folder:
+        file = result.save(Path(folder, "codes.safetensors")).read_bytes()
+    end = 8 + int.from_bytes(file[:8], "little")
+    return {
+        "labels": result.labels_sha256,
+        "objective": result.objective,
+        "trace": result.objective_trace.tolist(),
+        "secondary": [side.tobytes() for side in (result.users.secondary, result.items.secondary) if side is not None],
+        "header": json.loads(file[8:end]),  # safetensors writes its names in any order
+        "data": file[end:],
+    }
+
+
+def solve(rank, world):
+    """For every number of ranks, graph and case: what one process finds, and what this one of several finds."""
+    groups = {size: dist.new_group(list(range(size))) for size in (2, 3, 4)}
+    found = {}
+    for name, graph in graphs().items():
+        for case, parameters in CASES.items() if name in ("weighted", "plain") else [("all", {"budget": 1.0})]:
+            if rank == 0:
+                found[1, name, case] = fingerprint(graph, **parameters)
+            for size, group in groups.items():
+                if rank < size:
+                    found[size, name, case] = fingerprint(graph, **parameters, process_group=group)
+    return found
+
+
+def large(rank, world):
+    """Fingerprints of a graph with hubs, by all ranks and, on the first, by one process."""
+    graph = random_graph(20_000, 8_000, 200_000, seed=5)
+    parameters = {"budget": 0.2, "secondary": "both"}
+    together = fingerprint(share_graph(graph, world), **parameters, process_group=world)
+    return together, fingerprint(graph, **parameters) if rank == 0 else None
+
+
+def talk(rank, world):
+    """What ranks send one another, and what has come."""
+    ranks = TorchRanks(world)
+    size = ranks.size
+    table = ranks.table(rank, -rank, 2**62)
+    gathered = ranks.gather(np.full((rank, 2), rank, np.int32), list(range(size)))
+    # Rank r sends r + q rows to rank q.
+    counts = np.add.outer(np.arange(size), np.arange(size))
+    sent = np.repeat(np.arange(size) + 10 * rank, counts[rank]).astype(np.int64)
+    arrived = ranks.exchange(sent, counts)
+    return table.tolist(), [part.tolist() for part in gathered], arrived.tolist(), dict(ranks.received)
+
+
+def told(work) -> str:
+    """The error that `work` ends with."""
+    try:
+        work()
+    except BacoError as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def disagree(rank, world):
+    """The errors of ranks that have different graphs, settings, faults."""
+    graph = random_graph(20, 20, 60, seed=0)
+    estimator = clone(BalancedCoclustering(process_group=world))
+
+    def broken(one: int):
+        def work():
+            if rank == one:
+                raise OSError("no space left on the device")
+
+        return work
+
+    def missing():
+        raise OSError("no such file")
+
+    return [
+        told(lambda: estimator.fit(random_graph(20, 20, 60, seed=rank))),
+        told(lambda: clone(estimator).set_params(gamma=1.0 + rank // 2).fit(graph)),
+        told(lambda: TorchRanks(world).together(broken(2))),
+        told(lambda: estimator.fit(graph if rank != 1 else "nowhere.parquet")),
+        told(lambda: estimator.fit("nowhere.parquet")),
+        told(lambda: estimator.fit(graph)),
+    ]
+
+
+def work_together(rank, world):
+    """All of the above, by as many of four ranks as each takes."""
+    three = dist.new_group([0, 1, 2])
+    first_three = rank < 3
+    return (
+        solve(rank, world),
+        talk(rank, three) if first_three else None,
+        disagree(rank, three) if first_three else None,
+    )
+
+
+def stop_one_by_one(rank, world):
+    """The last rank fails where no other looks, the third hangs, the second is killed: what the others say."""
+    limit = timedelta(seconds=3)
+    four, three, two = (dist.new_group(list(range(size)), timeout=limit) for size in (4, 3, 2))
+    said = []
+
+    ranks = TorchRanks(four)
+    ranks.table(rank)
+    if rank == 3:
+        try:
+            with ranks.telling():
+                raise MemoryError("no room for the rows of clusters")
+        except MemoryError:
+            time.sleep(600)
+    said.append(told(lambda: ranks.table(rank)))
+
+    ranks = TorchRanks(three)
+    ranks.table(rank)
+    if rank == 2:
+        time.sleep(600)
+    said.append(told(lambda: ranks.table(rank)))
+
+    ranks = TorchRanks(two)
+    ranks.table(rank)
+    if rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    said.append(told(lambda: ranks.table(rank)))
+    return said
