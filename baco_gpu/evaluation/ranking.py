@@ -12,9 +12,13 @@ from torch import Tensor
 from baco_gpu.checks import check_integer
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
+from baco_gpu.parallel import in_parts
 
 # Scores of one batch of users, in elements: 64 MB in float32 on a CPU, 256 MB on a GPU, whatever the number of items.
 _SCORES = {"cpu": 1 << 24, "cuda": 1 << 26}
+_TILE = 1 << 19  # scores at once on a CPU, of as many items as there is room for
+_ALIGNED = 64  # a tile has a multiple of so many items: products of few columns are added up in another order
+_ROOM = 2  # candidates for a place among the best, before these are chosen
 _NOT_FINITE = "{} must be finite, it holds nan or infinity"
 
 
@@ -109,21 +113,62 @@ def evaluate_ranking(
         stop = min(start + batch, len(ranked))
         own = rows_of(users[start:stop])
         finite &= torch.isfinite(own).all()
-        scores = own @ item_repr.T
-        rows, items = hidden.between(start, stop)
-        scores[rows, items] = -torch.inf
-        best = top_items(scores, min(cutoffs[-1], num_items))
+        best, is_ranked = _best(own, item_repr, hidden, start, min(cutoffs[-1], num_items))
         rows, items = wanted.between(start, stop)
         # Row-major keys are ascending, since places are and items are within a place.
         keys = rows * num_items + items
         found = best + torch.arange(stop - start, device=device).unsqueeze(1) * num_items
         place = torch.searchsorted(keys, found).clamp_(max=len(keys) - 1)
         # A user with fewer rankable items than k has excluded ones at the end, which are no hits.
-        hits = (keys[place] == found) & (scores.gather(1, best) > -torch.inf)
+        hits = (keys[place] == found) & is_ranked
         meter.add(hits, counts[start:stop])
     if not finite:
         raise InputError(_NOT_FINITE.format("user_repr"))
     return meter.means()
+
+
+def _best(users: Tensor, items: Tensor, hidden: _ItemsByUser, start: int, k: int) -> tuple[Tensor, Tensor]:
+    """The k best items of the users from place `start` on, (users, k), and whether each is one that may be ranked."""
+    stop = start + len(users)
+    if not _asynchronous(users) and users.dtype == items.dtype == torch.float32:
+        return _best_in_tiles(users, items, hidden.offsets[start : stop + 1], hidden.items.numpy(), k)
+    return _best_at_once(users, items, hidden, start, k)
+
+
+def _best_at_once(users: Tensor, items: Tensor, hidden: _ItemsByUser, start: int, k: int) -> tuple[Tensor, Tensor]:
+    """`_best`, of all scores of these users, on any device."""
+    scores = users @ items.T
+    rows, columns = hidden.between(start, start + len(users))
+    scores[rows, columns] = -torch.inf
+    best = top_items(scores, k)
+    return best, scores.gather(1, best) > -torch.inf
+
+
+def _best_in_tiles(
+    users: Tensor, items: Tensor, offsets: np.ndarray, hidden: np.ndarray, k: int
+) -> tuple[Tensor, Tensor]:
+    """`_best`, of tiles of scores that stay in the cache of a CPU.
+
+    Of float32 a pair's score is the same in such a tile as in the whole product; of float64 it is not.
+    """
+    from baco_gpu.evaluation import ranking_loop  # and Numba, which a ranking on a GPU can do without
+
+    count, num_items = len(users), len(items)
+    width = max(_TILE // max(count, 1) // _ALIGNED, 1) * _ALIGNED
+    starts = range(0, max(num_items - width, 0) + 1, width)  # the last tile has what is left, too
+    tile = users.new_empty(count * min(2 * width, num_items))
+    room = min(_ROOM * k, num_items) + 1
+    scores, candidates = users.new_empty((count, room)), torch.empty((count, room), dtype=torch.int64)
+    counts, bounds = torch.zeros(count, dtype=torch.int64), users.new_full((count,), -torch.inf)
+    lists = [tensor.numpy() for tensor in (counts, bounds, scores, candidates)]
+    cursors, threads = offsets[:-1].copy(), torch.get_num_threads()
+    for first in starts:
+        part = items[first:] if first == starts[-1] else items[first : first + width]
+        own = torch.mm(users, part.T, out=tile[: count * len(part)].view(count, len(part)))
+        in_parts(ranking_loop.add_tile, threads, own.numpy(), first, offsets, hidden, cursors, k, *lists)
+    best = torch.empty((count, k), dtype=torch.int64)
+    in_parts(ranking_loop.sort_best, threads, k, lists[0], *lists[2:], best.numpy())
+    return best.clamp(min=0), best >= 0
 
 
 def top_items(scores: Tensor, k: int) -> Tensor:

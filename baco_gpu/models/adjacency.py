@@ -14,7 +14,7 @@ from torch.nn import functional
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.normalised import normalised
 from baco_gpu.errors import InputError
-from baco_gpu.ops.segments import add_by_row_
+from baco_gpu.ops.segments import add_by_row_, marked
 from baco_gpu.ops.sparse_product import SparseRows
 
 
@@ -33,6 +33,22 @@ class Neighbors(NamedTuple):
         if not num_layers:
             return users.clone(), items.clone()
         return self._sums(users, items, num_layers, 1.0 / (num_layers + 1))
+
+    def averaged_of(
+        self, users: Tensor, items: Tensor, num_layers: int, user_rows: Tensor, item_rows: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`averaged`, to the bit, of tables that are zero but for these rows.
+
+        On a CPU, and where they are few, the first layer is made of their entries alone.
+        """
+        few = 4 * len(user_rows) <= len(users) and 4 * len(item_rows) <= len(items)
+        if not num_layers or not few or users.device.type != "cpu":  # a GPU would have to be waited for
+            return self.averaged(users, items, num_layers)
+        first = Neighbors(
+            self.of_users.of_columns(marked(item_rows, len(items))),
+            self.of_items.of_columns(marked(user_rows, len(users))),
+        )
+        return self._sums(users, items, num_layers, 1.0 / (num_layers + 1), first)
 
     def averaged_at(
         self, users: Tensor, items: Tensor, num_layers: int, user_rows: Tensor, item_rows: Tensor
@@ -53,14 +69,25 @@ class Neighbors(NamedTuple):
             own_items,
         )
 
-    def _sums(self, users: Tensor, items: Tensor, num_layers: int, factor: float = 1.0) -> tuple[Tensor, Tensor]:
-        """The sum of the layers; `factor` goes into the last product, and the tables themselves are that of none."""
+    def _sums(
+        self,
+        users: Tensor,
+        items: Tensor,
+        num_layers: int,
+        factor: float = 1.0,
+        first: Neighbors | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The sum of the layers; `factor` goes into the last product, and the tables themselves are that of none.
+
+        `first` is what the first layer comes from, where others have nothing to add.
+        """
         user_sum, item_sum = users, items
         for layer in range(1, num_layers + 1):
             scale = factor if layer == num_layers else 1.0
+            source = self if first is None or layer > 1 else first
             user_sum, item_sum = (
-                self.of_users.times(item_sum, scale).add_(users, alpha=scale),
-                self.of_items.times(user_sum, scale).add_(items, alpha=scale),
+                source.of_users.times(item_sum, scale).add_(users, alpha=scale),
+                source.of_items.times(user_sum, scale).add_(items, alpha=scale),
             )
         return user_sum, item_sum
 
@@ -177,7 +204,7 @@ class _PropagatedRows(torch.autograd.Function):
         terms = [grad.reshape(-1, grad.shape[-1]) for grad in grads]
         sides = range(2)
         scattered = [add_by_row_(terms[side].new_zeros(ctx.sizes[side]), terms[side], rows[side]) for side in sides]
-        tables = ctx.neighbors.averaged(scattered[0], scattered[1], ctx.num_layers)
+        tables = ctx.neighbors.averaged_of(scattered[0], scattered[1], ctx.num_layers, *rows)
         users, items = (add_by_row_(tables[side], terms[2 + side], rows[side]) for side in sides)
         return users, items, None, None, None, None
 

@@ -13,13 +13,15 @@ from baco_gpu.cuda.launch import Launcher
 from baco_gpu.cuda.plan import shared_grid
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
-from baco_gpu.ops.counters import permuted, random_words, shuffle_bits
+from baco_gpu.ops.counters import permuted, random_words, round_keys, shuffle_bits
 from baco_gpu.ops.dispatch import launcher_of
+from baco_gpu.parallel import in_parts
 
 # Triples are drawn this many at once: enough to spread the cost of the calls over many batches, little enough (8 MB an
 # array) to be no part of the memory that counts, and on a CPU to stay in its cache.
 _CHUNK = 1 << 20
 _CPU_CHUNK = 1 << 16
+_PARALLEL = 1 << 12  # triples for which a second thread is worth waking
 
 
 class UnseenItems:
@@ -83,7 +85,7 @@ class TripleSampler:
 
     Order and negatives are functions of (seed, epoch, place in the epoch) alone: the same on every device and for any
     batch size, and an epoch needs none of those before it (see `counters`). On a GPU a kernel draws them where CuPy is
-    installed, and PyTorch's operations elsewhere.
+    installed, on a CPU a compiled loop, and PyTorch's operations elsewhere.
 
     Parameters
     ----------
@@ -138,6 +140,8 @@ class TripleSampler:
 
     def triples(self, epoch: int, first: int, count: int) -> Tensor:
         """The triples at places `first` to `first + count - 1` of an epoch, as an int64 tensor of shape (3, count)."""
+        if self.device.type == "cpu":
+            return self._triples_in_loop(epoch, first, count)
         launch = launcher_of(self.device) if self.device.type == "cuda" else None
         if launch is None:
             return self._triples_by_torch(epoch, first, count)
@@ -150,6 +154,25 @@ class TripleSampler:
         users = self._users.index_select(0, samples)
         others = self._unseen.draw(users, random_words(first, count, self._seed, epoch, self.device))
         return torch.stack((users, self._items.index_select(0, samples), others))
+
+    def _triples_in_loop(self, epoch: int, first: int, count: int) -> Tensor:
+        from baco_gpu.models.sampling_loop import draw_triples  # and Numba, which training on a GPU can do without
+
+        triples = torch.empty((3, count), dtype=torch.int64)
+        keys = np.array(list(round_keys(self._seed, epoch)), np.int64).view(np.uint64)
+        in_parts(
+            draw_triples,
+            torch.get_num_threads() if count >= _PARALLEL else 1,
+            first,
+            *(tensor.numpy() for tensor in (self._users, self._items, self._unseen.starts, self._unseen.shifted)),
+            self._unseen.num_items,
+            shuffle_bits(self.num_samples),
+            keys,
+            np.uint64(self._seed),
+            np.uint64(epoch),
+            triples.numpy(),
+        )
+        return triples
 
     def _triples_by_kernel(self, launch: Launcher, epoch: int, first: int, count: int) -> Tensor:
         triples = self._users.new_empty((3, count))

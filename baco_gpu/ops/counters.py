@@ -97,7 +97,7 @@ def permuted(places: Tensor, count: int, seed: int, stream: int) -> Tensor:
     So no array of the permutation is kept, and nothing is sorted.
     """
     bits = shuffle_bits(count)
-    rounds = list(_round_keys(seed, stream))
+    rounds = list(round_keys(seed, stream))
     out = _feistel(places, bits, rounds)
     outside = torch.nonzero(out >= count).view(-1)
     while len(outside):
@@ -112,7 +112,8 @@ def shuffle_bits(count: int) -> int:
     return max((count - 1).bit_length(), 2)
 
 
-def _round_keys(seed: int, stream: int) -> Iterator[tuple[int, int]]:
+def round_keys(seed: int, stream: int) -> Iterator[tuple[int, int]]:
+    """What the function of each round multiplies by and adds, as signed 64-bit words."""
     for number in range(_SHUFFLE_ROUNDS):
         words = philox((number, 0, stream & _WORD, SHUFFLE), seed)
         factor, addend = (int(words[low]) | int(words[high]) << 32 for low, high in ((0, 1), (2, 3)))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from baco_gpu.errors import InputError
 from baco_gpu.ops import kernels, segments
@@ -32,6 +33,17 @@ class SparseRows(NamedTuple):
         weights = self._weights(dense, factor)
         sums = gathered_sums_at(dense.detach(), self.offsets, self.columns, weights, rows.reshape(-1))
         return sums.view(*rows.shape, dense.shape[1])
+
+    def of_columns(self, wanted: Tensor) -> SparseRows:
+        """The entries of some columns, bool of shape (columns,); waits for the device."""
+        kept = wanted.index_select(0, self.columns)
+        before = functional.pad(torch.cumsum(kept, 0, dtype=self.offsets.dtype), (1, 0))
+        entries = kept.nonzero().squeeze(1)
+        return SparseRows(
+            before.index_select(0, self.offsets),
+            self.columns.index_select(0, entries),
+            self.values.index_select(0, entries),
+        )
 
     def _weights(self, dense: Tensor, factor: float) -> Tensor:
         weights = self.values.to(dense.dtype)

@@ -156,7 +156,8 @@ def test_equal_scores_rank_by_column(case):
         assert top_items(torch.tensor(rows), k).tolist() == wanted
 
 
-def test_no_batch_waits_for_the_device(as_on_a_gpu):
+def test_no_batch_waits_for_the_device(monkeypatch, as_on_a_gpu):
+    monkeypatch.setattr(ranking, "_best", ranking._best_at_once)
     users, items, (train, _, test) = random_case(2, levels=2)
     counts = []
     for batch_size in (40, 3, 1):
@@ -186,3 +187,23 @@ def test_bad_input_is_refused():
         evaluate_ranking(users, items, seen, held_out, ())
     with pytest.raises(InputError, match="batch_size must be an integer at least 1"):
         evaluate_ranking(users, items, seen, held_out, batch_size=0)
+
+
+@pytest.mark.parametrize(("tile", "room", "threads"), [(1, 1, 1), (5120, 2, 3), (1 << 19, 4, 2)])
+def test_tiles_and_threads_change_nothing(monkeypatch, tile, room, threads):
+    rng = np.random.default_rng(5)
+    items, k = 900, 7
+    users, table = (torch.from_numpy(rng.integers(-2, 3, (rows, 4))).float() for rows in (20, items))
+    hidden = [np.flatnonzero(rng.random(items) < 0.01 * user) for user in range(20)]
+    hidden[3] = np.arange(items - 2)  # of which fewer than k are left
+    scores = users @ table.T
+    for user, some in enumerate(hidden):
+        scores[user, some] = -torch.inf
+    monkeypatch.setattr(ranking, "_TILE", tile)
+    monkeypatch.setattr(ranking, "_ROOM", room)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    offsets = np.concatenate([[0], np.cumsum([len(some) for some in hidden])])
+    best, is_ranked = ranking._best_in_tiles(users, table, offsets, np.concatenate(hidden), k)
+    assert torch.equal(is_ranked, scores.gather(1, top_items(scores, k)) > -torch.inf)
+    assert torch.equal(best[is_ranked], top_items(scores, k)[is_ranked])
+    assert int(is_ranked[3].sum()) == 2

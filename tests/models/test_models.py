@@ -191,3 +191,17 @@ def test_what_does_not_fit_is_refused():
         full_table(3, 0)
     with pytest.raises(InputError, match="weights of interactions must be finite and non-negative"):
         BipartiteAdjacency(interactions(weights=np.full(len(PAIRS), -1.0)))
+
+
+@pytest.mark.parametrize("num_layers", [0, 1, 3])
+@pytest.mark.parametrize("rows", [[0], [0, 3, 3], list(range(60))])
+def test_gradients_of_few_rows_have_the_bits_of_a_whole_propagation(num_layers, rows):
+    rng = np.random.default_rng(0)
+    pairs = np.unique(rng.integers(0, 60, (300, 2)), axis=0).astype(np.int32)
+    part = Interactions(np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1]), 60, 60)
+    neighbors = BipartiteAdjacency(part)._neighbors()
+    where = torch.tensor(rows)
+    users, items = (torch.zeros(60, 4).index_add_(0, where, torch.randn(len(rows), 4)) for _ in range(2))
+    own = neighbors.averaged_of(users, items, num_layers, where, where)
+    for found, wanted in zip(own, neighbors.averaged(users, items, num_layers), strict=True):
+        assert torch.equal(found, wanted)

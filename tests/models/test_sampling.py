@@ -92,6 +92,19 @@ def test_a_triple_depends_on_its_place_alone():
         assert part == [column[first : first + count] for column in whole]
 
 
+@pytest.mark.parametrize("seed", [0, 2**64 - 1])
+def test_the_compiled_loop_draws_what_pytorch_draws(monkeypatch, seed):
+    monkeypatch.setattr(sampling, "_PARALLEL", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    rng = np.random.default_rng(0)
+    train = interactions([(int(user), int(item)) for user, item in rng.integers(0, (50, 30), (700, 2))], 50, 30)
+    sampler = TripleSampler(train, 8, seed=seed)
+    for number, first, count in ((0, 0, 700), (2**32 - 1, 3, 96)):
+        assert torch.equal(
+            sampler._triples_in_loop(number, first, count), sampler._triples_by_torch(number, first, count)
+        )
+
+
 def test_chunks_change_nothing_but_memory(monkeypatch):
     train = interactions([(user, item) for user in range(20) for item in range(4)], 20, 10)
     monkeypatch.setattr(sampling, "_CPU_CHUNK", 16)

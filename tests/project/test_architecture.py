@@ -26,7 +26,7 @@ PACKAGE = ROOT / "baco_gpu"
 LONGEST_FILE = 400
 
 # The rooms in the order data flows, and what each may import beside itself and the small tools.
-TOOLS = ("atomic", "checks", "errors", "machine", "progress", "renaming", "visible")
+TOOLS = ("atomic", "checks", "errors", "machine", "parallel", "progress", "renaming", "visible")
 ROOMS: dict[str, tuple[str, ...]] = {
     "compiling": (),
     "precision": (),
@@ -44,8 +44,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "serving": ("precision", "tensor_file"),
     "ops": ("precision", "cuda"),
     "tables": ("compiling", "precision", "cuda", "serving", "ops"),
-    "models": ("cuda", "data", "ops", "tables"),
-    "evaluation": ("data", "models"),
+    "models": ("compiling", "cuda", "data", "ops", "tables"),
+    "evaluation": ("compiling", "data", "models"),
     "training": ("tensor_file", "data", "tables", "models", "evaluation"),
     "methods": (
         *("compiling", "precision", "data", "graph", "budget", "clustering", "estimator", "ops", "tables", "training"),
@@ -76,7 +76,7 @@ ONLY_IN = {
     "onnx": ("serving",),
     "pylibcugraph": ("graph", "methods"),
     "pymetis": ("methods",),
-    "numba": ("compiling", "graph", "clustering", "benchmarking", "methods", "tables", "cli"),
+    "numba": ("compiling", "graph", "clustering", "benchmarking", "methods", "tables", "models", "evaluation", "cli"),
     "rich": ("cli",),
     "sknetwork": ("methods",),
     "torch": ("distributed", "ops", "tables", "models", "evaluation", "training", "methods", "experiment", "cli"),

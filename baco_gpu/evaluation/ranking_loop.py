@@ -1,0 +1,96 @@
+"""The compiled loops of a full ranking on a CPU (Numba): the best of tiles of scores, in one pass over each.
+
+A user has a list of candidates, ascending by item. What is better than the best `k` of them were when they were last
+chosen is added, and when the list is full, they are chosen again: a few times a user, however many items there are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from baco_gpu.compiling import compiled
+
+_MANY, _FEW = 64, 8  # scores that are compared at once
+
+
+@njit(inline="always")
+def _any_better(scores, bound, count):
+    """Whether any of the first `count` scores is better than the bound; written so that they are compared at once."""
+    better = np.int32(0)
+    for lane in range(count):
+        better |= np.int32(scores[lane] > bound)
+    return better != 0
+
+
+@njit
+def _choose(scores, items, count, k):
+    """Keep the best k of `count` candidates, more than k, and of equal ones the first; the lowest score among them."""
+    least = np.partition(scores[:count], count - k)[count - k]
+    free = k
+    for at in range(count):
+        free -= scores[at] > least
+    kept = 0
+    for at in range(count):
+        equal = scores[at] == least
+        if scores[at] > least or (equal and free > 0):
+            free -= equal
+            scores[kept], items[kept] = scores[at], items[at]
+            kept += 1
+    return least
+
+
+@compiled(nogil=True, error_model="numpy")
+def add_tile(part, parts, tile, first, offsets, hidden, cursors, k, counts, bounds, scores, items):
+    """Add to every user's candidates; tiles come in ascending order of items.
+
+    Parameters
+    ----------
+    part, parts : int
+        This thread's number, and the number of threads.
+    tile : floating array of shape (users, width)
+        Scores of the items from `first` on; changed where they are hidden.
+    offsets, hidden : int64 arrays of shape (users + 1,) and (any,)
+        `hidden[offsets[u]:offsets[u + 1]]` are the ascending items that user u is not shown.
+    cursors : int64 array of shape (users,)
+        Up to where they have been seen; changed.
+    k : int
+    counts, bounds : int64 and floating arrays of shape (users,)
+        How many candidates there are, and what a further one has to be better than: at first 0 and minus infinity.
+    scores, items : floating and int64 arrays of shape (users, more than k)
+        The candidates; changed.
+    """
+    users, width = tile.shape
+    for user in range(users * part // parts, users * (part + 1) // parts):
+        row, cursor = tile[user], cursors[user]
+        while cursor < offsets[user + 1] and hidden[cursor] < first + width:
+            row[hidden[cursor] - first] = -np.inf
+            cursor += 1
+        cursors[user] = cursor
+        count, bound, whole = counts[user], bounds[user], width // _MANY * _MANY
+        for begin in range(0, width, _MANY):
+            if begin < whole and not _any_better(row[begin : begin + _MANY], bound, _MANY):
+                continue
+            for few in range(begin, min(begin + _MANY, width), _FEW):
+                if begin < whole and not _any_better(row[few : few + _FEW], bound, _FEW):
+                    continue
+                for item in range(few, min(few + _FEW, width)):
+                    if row[item] > bound:
+                        scores[user, count], items[user, count] = row[item], first + item
+                        count += 1
+                        if count == scores.shape[1]:
+                            bound = _choose(scores[user], items[user], count, k)
+                            count = k
+        counts[user], bounds[user] = count, bound
+
+
+@compiled(nogil=True, error_model="numpy")
+def sort_best(part, parts, k, counts, scores, items, best):
+    """Fill `best`, int64 of shape (users, k), with the best items, best first, and then with -1."""
+    for user in range(len(best) * part // parts, len(best) * (part + 1) // parts):
+        if counts[user] > k:
+            _choose(scores[user], items[user], counts[user], k)
+            counts[user] = k
+        order = np.argsort(-scores[user, : counts[user]], kind="mergesort")  # stable: equal ones stay as they are
+        for rank in range(k):
+            best[user, rank] = items[user, order[rank]] if rank < counts[user] else -1
