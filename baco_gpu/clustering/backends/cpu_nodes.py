@@ -42,6 +42,17 @@ def blocks_of_nodes(num_nodes, stream, num_blocks):
 
 
 @compiled()
+def signs_of_nodes(nodes, columns, seed):
+    """Ones and minus ones, float32 of shape (nodes, columns), each a bit of a hash of (seed, node, column)."""
+    out = np.empty((nodes, columns), np.float32)
+    for node in range(nodes):
+        for column in range(columns):
+            word = _mix(np.uint64(node * columns + column) + np.uint64(seed) * GOLDEN)
+            out[node, column] = 1 if word >> np.uint64(63) else -1
+    return out
+
+
+@compiled()
 def anchors_of_labels(labels, num_labels, stream):
     """The member of every label whose hash is smallest (ties to the smaller id); -1 for a label without members."""
     anchor = np.full(num_labels, -1, np.int64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from baco_gpu.clustering.bisecting.tree_loops import dot
 from baco_gpu.compiling import compiled
 
 _BEAM = 12  # branches of the tree that a search follows; a few of thousands of searches miss the nearest row
@@ -30,7 +31,7 @@ def nearest_rows(order, targets, weights, present, children, centres, out):
     """
     halves = np.empty(len(centres))
     for node in prange(len(centres)):
-        halves[node] = _dot(centres[node], centres[node]) / 2
+        halves[node] = dot(centres[node], centres[node]) / 2
     for k in prange(len(targets)):
         x = order[k]
         if weights[x] > 0:
@@ -41,7 +42,7 @@ def nearest_rows(order, targets, weights, present, children, centres, out):
 
 @njit
 def _search(target, present, children, centres, halves):
-    best, least = present, halves[present] - _dot(target, centres[present])
+    best, least = present, halves[present] - dot(target, centres[present])
     if children[0] < 0:
         return np.int64(0)
     beam, wider = np.empty(_BEAM, np.int64), np.empty(_BEAM, np.int64)
@@ -51,7 +52,7 @@ def _search(target, present, children, centres, halves):
         found = 0
         for b in range(count):
             for node in range(children[beam[b]], children[beam[b]] + 2):
-                score = halves[node] - _dot(target, centres[node])
+                score = halves[node] - dot(target, centres[node])
                 if children[node] < 0:
                     if score < least or (score == least and node < best):
                         best, least = node, score
@@ -117,12 +118,3 @@ def means(rows, weights, starts, nodes, out):
                 total[j] += weight * row[j]
         if mass > 0:
             total /= mass
-
-
-@njit(fastmath={"reassoc", "contract"})
-def _dot(row, other):
-    """The inner product of whole numbers: exact, since no sum reaches 2**53, in whatever order it is added up."""
-    total = 0.0
-    for j in range(len(row)):
-        total += np.float64(row[j]) * np.float64(other[j])
-    return total

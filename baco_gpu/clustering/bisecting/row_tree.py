@@ -53,10 +53,11 @@ class RowTree:
     divided : int64 array, the nodes of the tree that are divided, in order; the parts of the k-th are the nodes
         `roots + 2 * k` and `roots + 2 * k + 1`
     roots : int, how many sides have nodes
+    clusters : int, as given: the most that `cut` makes
     """
 
     def __init__(self, sides: Sequence[SpectralRows], clusters: int) -> None:
-        self.sides = sides
+        self.sides, self.clusters = sides, clusters
         self.rows = np.concatenate([side.rows for side in sides])
         self.weights = np.concatenate([_shares(side) for side in sides])
         self.members = np.arange(len(self.rows), dtype=np.int64)

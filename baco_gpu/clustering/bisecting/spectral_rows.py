@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baco_gpu.clustering.backends.cpu_threads import check_threads
+from baco_gpu.clustering.backends.cpu_nodes import signs_of_nodes
 from baco_gpu.clustering.bisecting.spectral_loops import (
     eigenvectors,
     gram,
@@ -22,8 +22,6 @@ LARGEST = 2.0**22  # sums of 64 products of numbers of 24 and of 23 bits are exa
 # More columns than are kept, and rounds: fewer lose recall on sparse graphs, whose singular values lie close together.
 _COLUMNS = 96
 _ROUNDS = 4
-_GOLDEN = 0x9E3779B97F4A7C15
-_WORD = (1 << 64) - 1
 
 
 class SpectralRows(NamedTuple):
@@ -40,7 +38,7 @@ class SpectralRows(NamedTuple):
     weights: np.ndarray
 
 
-NOBODY = SpectralRows(np.empty((0, DIMENSIONS), np.float32), np.empty(0))  # a side without nodes
+NO_NODES = SpectralRows(np.empty((0, DIMENSIONS), np.float32), np.empty(0))  # a side without nodes
 
 
 def spectral_rows(graph: BipartiteGraph, seed: int) -> tuple[SpectralRows, SpectralRows]:
@@ -50,7 +48,6 @@ def spectral_rows(graph: BipartiteGraph, seed: int) -> tuple[SpectralRows, Spect
     bit for any number of threads. Scaled so, the rows of two users are as far apart as the rows of N are, within the
     leading `DIMENSIONS` dimensions. Each side is brought to whole numbers by a power of two.
     """
-    check_threads()
     graph = graph.to("cpu")
     weights = integer_weights(graph)
     degrees = [side.astype(np.float64) for side in weights.nodes]
@@ -94,7 +91,7 @@ def _normalised(side: Adjacency, edges: Any, own: np.ndarray, other: np.ndarray)
 def _embedded(matrix: _Matrix, transposed: _Matrix, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the long side, which `matrix` has the edges of, and of the short side."""
     sizes = [len(part.offsets) - 1 for part in (matrix, transposed)]
-    basis = _signs(sizes[1], min(_COLUMNS, sizes[1]), seed)
+    basis = signs_of_nodes(sizes[1], min(_COLUMNS, sizes[1]), seed)
     for _ in range(_ROUNDS):
         image = transposed @ (matrix @ basis)
         basis = _times(image, orthonormalising(gram(image)))
@@ -118,12 +115,3 @@ def _times(rows: np.ndarray, square: np.ndarray) -> np.ndarray:
     out = np.empty((len(rows), square.shape[1]), dtype=np.float32)
     times_square(rows, square, out)
     return out
-
-
-def _signs(nodes: int, columns: int, seed: int) -> np.ndarray:
-    """Ones and minus ones, each the parity of a hash of (seed, node, column)."""
-    words = np.arange(nodes * columns, dtype=np.uint64) + np.uint64(seed * _GOLDEN & _WORD)
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    signs = np.where(words >> np.uint64(63), 1, -1).astype(np.float32)
-    return signs.reshape(nodes, columns)

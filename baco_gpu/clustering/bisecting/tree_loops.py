@@ -81,7 +81,7 @@ def _two_parts(rows, weights, members, second):
             border += across[j] * (two + one) / 2
         changed = False
         for k in range(len(members)):
-            moved[k] = _dot(rows[members[k]], across) > border
+            moved[k] = dot(rows[members[k]], across) > border
             changed |= moved[k] != second[k]
         if not changed:
             break
@@ -109,7 +109,7 @@ def _principal(rows, weights, members, mean):
         turned, total, middle = np.zeros(dim), 0.0, _in_order(mean, direction)
         for x in members:
             row = rows[x]
-            place = weights[x] * (_dot(row, direction) - middle)
+            place = weights[x] * (dot(row, direction) - middle)
             total += place
             for j in range(dim):
                 turned[j] += place * row[j]
@@ -127,7 +127,7 @@ def _principal(rows, weights, members, mean):
 def _places_along(rows, weights, members, mean, direction):
     places, middle = np.empty(len(members)), _in_order(mean, direction)
     for k in range(len(members)):
-        places[k] = _dot(rows[members[k]], direction) - middle
+        places[k] = dot(rows[members[k]], direction) - middle
     return places
 
 
@@ -191,7 +191,7 @@ def _apart(members, second):
 
 
 @njit(fastmath={"reassoc", "contract"})
-def _dot(row, other):
+def dot(row, other):
     """The inner product of whole numbers: exact, since no sum reaches 2**53, in whatever order it is added up."""
     total = 0.0
     for j in range(len(row)):
