@@ -114,10 +114,11 @@ def run() -> None:
         if debug:
             raise
         code = INTERRUPTED
-    if code == INTERRUPTED or (code and os.environ.get("WORLD_SIZE", "1") != "1"):
+    if code == INTERRUPTED or os.environ.get("WORLD_SIZE", "1") != "1":
         # An interrupt amid an exec of a string (as in the imports of PyTorch) is remembered by Python as unhandled, no
-        # matter who has caught it since, and an ordinary exit would then end by SIGINT instead of with the code. And a
-        # process group that has failed waits, as it is torn down, for ranks that are no more.
+        # matter who has caught it since, and an ordinary exit would then end by SIGINT instead of with the code. A
+        # process group that has failed waits, as it is torn down, for ranks that are no more; and after success too a
+        # thread of gloo now and then aborts a process that takes itself down in order.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
