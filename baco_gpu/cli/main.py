@@ -34,7 +34,7 @@ from baco_gpu.visible import visible
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 
 # Commands that share their work where several processes are launched together.
-_SHARED = ("compress",)
+_SHARED = ("compress", "train")
 
 app = typer.Typer(
     name="baco",

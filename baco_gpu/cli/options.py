@@ -27,6 +27,11 @@ def choice(text: str, choices: str, **more: Any) -> Any:
     return typer.Option(help=text, autocompletion=completion.one_of(choices), **more)
 
 
+RankTimeout = Annotated[
+    float, typer.Option(metavar="SECONDS", help="Under torchrun, give up where another process keeps us waiting.")
+]
+
+
 def by_side(kind: type[float] | type[int]) -> Callable[[Any], Any]:
     """What reads a number, or one each for users and items: "users=0.2,items=0.5"."""
 

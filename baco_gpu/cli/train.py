@@ -10,12 +10,14 @@ import typer
 from baco_gpu.cli import options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_pairs
 from baco_gpu.cli.groups import expanded
+from baco_gpu.cli.launched import RANK_TIMEOUT, launched, restarted
 from baco_gpu.cli.model_options import own_options
 from baco_gpu.cli.option_checks import check_heeded, current_names
 from baco_gpu.cli.settings_file import write_settings
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
+    from baco_gpu.data.interactions import SplitInteractions
     from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 
 
@@ -49,16 +51,20 @@ def train(
     checkpoint_every: Annotated[int, typer.Option(help="Epochs from one checkpoint to the next.")] = 1,
     tensorboard: Annotated[Path | None, typer.Option(help="Write curves for TensorBoard into this folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from --checkpoint, to the same result.")] = False,
+    rank_timeout: options.RankTimeout = RANK_TIMEOUT,
 ) -> None:
     """Train a recommender over compressed tables (or the full ones) and rank the test items.
 
-    Data that comes with a split keeps it; anything else is split 80/10/10 at random.
+    Data that comes with a split keeps it; anything else is split 80/10/10 at random. Where torchrun starts several
+    processes, they divide every batch and every ranking, and the first one writes; started again after a failure, they
+    go on from --checkpoint.
 
     \b
     Examples:
       baco train movielens-100k --budget 0.25 --out model.safetensors
       baco train clicks.npz --model mf --method full --json
       baco train clicks.npz --checkpoint run.safetensors --resume
+      torchrun --nproc-per-node 2 -m baco_gpu train clicks.npz --out model.safetensors
     """
     estimator = clustering.estimator(run)
     if method is None:
@@ -79,11 +85,6 @@ def train(
     from baco_gpu.training.checkpoint import Checkpoint
     from baco_gpu.training.tensorboard import TensorBoardLogger
 
-    callbacks: list[Callback] = []
-    if tensorboard is not None:
-        callbacks.append(TensorBoardLogger(tensorboard))
-    if checkpoint is not None:
-        callbacks.append(Checkpoint(checkpoint, checkpoint_every, resume=resume))
     experiment.check_names(method=method, model=training.model)
     check_heeded(context, [method], training.loss, clustered=codes is not None)
     own = own_options(context, [training.model])
@@ -92,24 +93,47 @@ def train(
     if export is not None and not find_method(method).served:
         raise InputError(f"--export writes codebooks, and method {method!r} has none to serve")
     result = None if codes is None else CoclusteringResult.load(codes)
-    with ProgressDisplay(hidden=run.silent) as display:
-        split = source.parts(data, run.seed, display.report)
-        find_model(training.model).check_data(split)
-        compression = experiment.compress(split, method, estimator, result=result, sides=sides, progress=display.report)
-        outcome = experiment.run(
-            split,
-            compression,
-            training.model,
-            settings,
-            options=own,
-            progress=display.report,
-            callbacks=callbacks,
-        )
-    written = []
-    if out is not None:
-        written += [experiment.save_model(outcome, out), write_settings(context, out)]
-    if export is not None:
-        written.append(experiment.export_tables(outcome, export))
+
+    def write() -> list[Path]:
+        written = []
+        if out is not None:
+            written += [experiment.save_model(outcome, out), write_settings(context, out)]
+        if export is not None:
+            written.append(experiment.export_tables(outcome, export))
+        return written
+
+    with launched("cuda" if training.device.startswith("cuda") else "cpu", rank_timeout) as ranks:
+        first = ranks is None or ranks.rank == 0
+        callbacks: list[Callback] = []
+        if tensorboard is not None and first:
+            callbacks.append(TensorBoardLogger(tensorboard))
+        if checkpoint is not None:
+            again = restarted() and checkpoint.exists()
+            callbacks.append(Checkpoint(checkpoint, checkpoint_every, resume=resume or again))
+        with ProgressDisplay(hidden=run.silent or not first) as display:
+
+            def read() -> SplitInteractions:
+                split = source.parts(data, run.seed, display.report)
+                find_model(training.model).check_data(split)
+                return split
+
+            split = read() if ranks is None else ranks.together(read)
+            compression = experiment.compress(
+                split, method, estimator, result=result, sides=sides, progress=display.report
+            )
+            outcome = experiment.run(
+                split,
+                compression,
+                training.model,
+                settings,
+                options=own,
+                progress=display.report,
+                callbacks=callbacks,
+                ranks=ranks,
+            )
+        written = write() if ranks is None else ranks.together(lambda: write() if first else [])
+    if not first:
+        return
 
     summary, full = outcome.summary(), compression.full
     if run.json:

@@ -15,6 +15,7 @@ from baco_gpu.experiment.compression import Compression
 from baco_gpu.methods.registry import METHODS, find_method
 from baco_gpu.models.recommender import USERS, Recommender, build_model, find_model
 from baco_gpu.progress import Progress, silent
+from baco_gpu.ranks import Ranks
 from baco_gpu.tables.export import export_codebook
 from baco_gpu.tables.full import as_table, size_of
 from baco_gpu.tensor_file import save_tensors
@@ -87,6 +88,7 @@ def run(
     options: Mapping[str, Any] | None = None,
     progress: Progress = silent,
     callbacks: Sequence[Callback] = (),
+    ranks: Ranks | None = None,
 ) -> Outcome:
     """Train the model of that name over the tables of `compression`, and rank the test part.
 
@@ -97,6 +99,8 @@ def run(
     `callbacks` follow the training (see `baco_gpu.training.Callback`), after the report of progress and what the
     method of `compression` does between epochs.
 
+    `ranks` are the processes that train together, where there are several (see `baco_gpu.training.train`).
+
     Raises
     ------
     InputError
@@ -105,7 +109,8 @@ def run(
     if compression.shared and USERS not in find_model(model).table_names:
         raise InputError(f"codebooks must be 'separate' for model {model!r}, which has no table of users, got 'shared'")
     recommender = build_model(model, compression.tables, split, **options or {})
-    training = train(recommender, split, settings, (ReportProgress(progress), *compression.callbacks, *callbacks))
+    every = (ReportProgress(progress), *compression.callbacks, *callbacks)
+    training = train(recommender, split, settings, every, ranks=ranks)
     for table in recommender.tables.values():
         as_table(table).finalize()
     return Outcome(compression, recommender, model, training)

@@ -65,11 +65,13 @@ class Objective:
             return torch.stack((chosen, others))
         return torch.cat((chosen, others[: self.negatives]))
 
+    def value(self, rows: BatchRows) -> Tensor:
+        """The loss alone."""
+        return bpr_loss(rows.users, rows.items) if self.loss == BPR else softmax_loss(rows.users, rows.items)
+
     def __call__(self, rows: BatchRows) -> Tensor:
-        loss = bpr_loss if self.loss == BPR else softmax_loss
-        value = loss(rows.users, rows.items)
         squares = rows.initial_users.square().sum() + rows.initial_items.square().sum()
-        return value + self.weight_decay * squares / (2 * max(len(rows.users), 1))
+        return self.value(rows) + self.weight_decay * squares / (2 * max(len(rows.users), 1))
 
 
 def bpr_loss(users: Tensor, items: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from baco_gpu.errors import InputError
+from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import RenamedAttributes
 
 State = Mapping[str, Tensor]
@@ -164,6 +165,9 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
     def own_optimizer(cls, tables: Sequence[Self], lr: float, seed: int) -> torch.optim.Optimizer | None:
         """What trains the tables of this kind in a model, where Adam does not; None where it does."""
         return None
+
+    def add_gradients(self, ranks: Ranks) -> None:
+        """Sum over the ranks what backward passes have left with the table itself; of parameters others do it."""
 
     def begin_training(self) -> None:
         """Before the first epoch: see rows as they are trained, where that is known."""

@@ -30,6 +30,9 @@ class TrainingStep:
         """Before the batches of an epoch."""
         self.total.zero_()
 
+    def end(self) -> None:
+        """After the batches of an epoch."""
+
     def __call__(self, batch: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.model.loss(batch, self.objective)
@@ -94,6 +97,9 @@ class RecordedStep:
             group["capturable"] = True  # the state of a run that was not recorded says otherwise, once it is loaded
         if self._replay is not None and self._facts() != self._known:
             self._replay, self._warm = None, 0
+
+    def end(self) -> None:
+        """After the batches of an epoch."""
 
     def __call__(self, batch: Tensor) -> None:
         if self._batch is None:

@@ -13,10 +13,12 @@ from torch.optim import Optimizer
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import BacoError, InputError
 from baco_gpu.models.recommender import ITEMS, USERS, Recommender, Sampler
+from baco_gpu.ranks import Ranks
 from baco_gpu.tables.embedding_table import own_optimizers
 from baco_gpu.tables.full import tables_in
 from baco_gpu.tables.optimizers import CombinedOptimizer
 from baco_gpu.training.callbacks import Callback
+from baco_gpu.training.rank_step import RankStep, agree_on
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
 from baco_gpu.training.spectral import spectral_embeddings
 from baco_gpu.training.steps import Step, training_step
@@ -28,7 +30,12 @@ class DivergenceError(BacoError, ArithmeticError):
 
 
 def train(
-    model: Recommender, split: SplitInteractions, settings: TrainingSettings, callbacks: Sequence[Callback] = ()
+    model: Recommender,
+    split: SplitInteractions,
+    settings: TrainingSettings,
+    callbacks: Sequence[Callback] = (),
+    *,
+    ranks: Ranks | None = None,
 ) -> TrainingResult:
     """Train `model` in place on the training part, and leave it with the weights of its best epoch.
 
@@ -45,12 +52,18 @@ def train(
     settings : TrainingSettings
     callbacks : sequence of Callback
         Told of the run's start, every epoch and its end, in this order; see `Callback`.
+    ranks : Ranks, optional
+        The processes that train together, such as a `baco_gpu.distributed.TorchRanks`. All make this call with equal
+        models, data and settings. Every batch is divided among them, as are the users of a ranking; all ranks have the
+        whole model, and end with the same weights and metrics, bit for bit. Weights are one process's but for the order
+        in which floats are added up.
 
     Raises
     ------
     InputError
-        When sizes disagree, there is nothing to train on, an embedding is sparse, there is no validation part and
-        `patience` is not None, or embeddings are to be drawn that have no floats any more.
+        When ranks disagree on the model, the data, the settings or the versions of baco_gpu and PyTorch; when sizes
+        disagree, there is nothing to train on, an embedding is sparse, there is no validation part and
+        `patience` is not None, embeddings are to be drawn that have no floats any more, or ranks are to record steps.
     DivergenceError
         When the loss is not finite.
 
@@ -59,7 +72,7 @@ def train(
     An error or an interrupt during training, or in a callback, leaves the model with the best weights so far (if an
     epoch was evaluated), and passes on.
     """
-    _check(model, split, settings)
+    _check(model, split, settings, ranks)
     device = torch.device(settings.device)
     model.to(device).train()
     if settings.embedding_std is not None:
@@ -69,8 +82,14 @@ def train(
     sampler = model.sampler(split, batch_size=settings.batch_size, seed=settings.seed, device=device)
     optimizer = _optimizer(model, settings)
     objective = settings.objective(split.train, model)
-    step = training_step(model, optimizer, objective, settings.cuda_graph)
-    run = TrainingRun(model, split, settings, optimizer)
+    step: Step
+    if ranks is None:
+        step = training_step(model, optimizer, objective, settings.cuda_graph)
+    else:
+        step = RankStep(model, optimizer, objective, ranks)
+    run = TrainingRun(model, split, settings, optimizer, ranks)
+    if ranks is not None:
+        agree_on(run, ranks)
     try:
         for callback in callbacks:
             callback.on_start(run)
@@ -123,10 +142,13 @@ def _train_epoch(step: Step, sampler: Sampler, epoch: int) -> float:
     step.begin()
     for batch in sampler.epoch(epoch):
         step(batch)
+    step.end()
     return float(step.total) / sampler.num_samples
 
 
-def _check(model: Recommender, split: SplitInteractions, settings: TrainingSettings) -> None:
+def _check(model: Recommender, split: SplitInteractions, settings: TrainingSettings, ranks: Ranks | None) -> None:
+    if ranks is not None and settings.cuda_graph:
+        raise InputError("cuda_graph must be False for several ranks, got True")
     if (model.num_users, model.num_items) != (split.num_users, split.num_items):
         raise InputError(
             f"the model has {model.num_users} users and {model.num_items} items, "

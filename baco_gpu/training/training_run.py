@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.evaluation.ranking import evaluate_ranking
 from baco_gpu.models.recommender import Recommender
+from baco_gpu.ranks import Ranks
 from baco_gpu.tables.embedding_table import encode
 from baco_gpu.tables.full import tables_in
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
@@ -29,6 +30,8 @@ class TrainingRun:
     split : SplitInteractions
     settings : TrainingSettings
     optimizer : Optimizer
+    ranks : Ranks or None
+        The processes that train together; None where there is one.
     history : list of EpochRecord
         The epochs so far.
     best_epoch : int
@@ -51,11 +54,13 @@ class TrainingRun:
         split: SplitInteractions,
         settings: TrainingSettings,
         optimizer: Optimizer,
+        ranks: Ranks | None = None,
     ) -> None:
         self.model = model
         self.split = split
         self.settings = settings
         self.optimizer = optimizer
+        self.ranks = ranks
         self.history: list[EpochRecord] = []
         self.best_epoch = 0
         self.best_score = -math.inf
@@ -137,7 +142,7 @@ class TrainingRun:
         """Metrics of the model as it is on `held_out`, with the training items masked."""
         started = time.perf_counter()
         with torch.no_grad():
-            metrics = evaluate_ranking(*self.model.ranked(), self.split.train, held_out, ks)
+            metrics = evaluate_ranking(*self.model.ranked(), self.split.train, held_out, ks, ranks=self.ranks)
         self.evaluation_seconds += time.perf_counter() - started
         return metrics
 

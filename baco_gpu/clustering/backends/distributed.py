@@ -35,8 +35,8 @@ from baco_gpu.clustering.backends.backend import (
     read,
 )
 from baco_gpu.clustering.backends.pieces import places_of
-from baco_gpu.clustering.backends.ranks import Ranks
 from baco_gpu.clustering.backends.share import GraphShare, cuts
+from baco_gpu.ranks import Ranks
 
 _SLOTS = 4096  # how finely the rows of clusters are weighed before they are dealt out
 _ROW_COST = 4  # what a row costs beside its entries, in entries
