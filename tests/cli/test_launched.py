@@ -15,18 +15,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from baco_gpu import CoclusteringResult
-from graphs import random_graph
+from graphs import random_graph, write_clicks
 
 ROOT = Path(__file__).parents[2]
 _TRAINING = "--batch-size", "256", "--evaluate-every", "1", "--epochs", "3"
 _FACTS = "method", "model", "codebook_rows", "parameters", "bytes", "epochs"
-
-
-def write_clicks(file, graph):
-    users = np.repeat(np.arange(graph.num_users), graph.user_degrees)
-    lines = [f"u{user},i{item}" for user, item in zip(users, graph.csr.neighbors, strict=True)]
-    file.write_text("\n".join(["user,item", *lines]))
-    return file
 
 
 @pytest.fixture
