@@ -60,7 +60,8 @@ def compare(
     budgets: Annotated[
         str | None,
         typer.Option(
-            help="Budgets, comma-separated: shares of the full table, or numbers of rows.", show_default="--budget"
+            help="Budgets, comma-separated: shares of the full table, numbers of rows, or users=..,items=.. of either.",
+            show_default="--budget",
         ),
     ] = None,
     models: Annotated[
@@ -105,7 +106,7 @@ def compare(
         raise InputError(f"give --budgets, or one of --budget and --budget-rows, got both ({budgets} beside it)")
     if budgets is None and estimator.budget is None:
         raise InputError("compare brings all methods to one budget: give --budget, --budget-rows or --budgets")
-    shares = [estimator.budget or 0] if budgets is None else [_budget(word) for word in options.words(budgets)]
+    shares = [estimator.budget or 0] if budgets is None else _budgets(budgets)
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"output {out}: expected a folder, got a file")
 
@@ -251,16 +252,18 @@ def _print_rows(rows: list[dict[str, Any]], title: str) -> None:
             print_line(f"{row['method']}: {row['reason']}")
 
 
-def _budget(word: str) -> float | int:
-    """A budget as the estimator takes it: an integer is a number of rows."""
-    try:
-        return int(word)
-    except ValueError:
-        pass
-    try:
-        return float(word)
-    except ValueError as error:
-        raise InputError(f"budgets must be shares or numbers of rows, separated by commas, got {word!r}") from error
+def _budgets(text: str) -> list[Any]:
+    """Budgets as the estimator takes them; a pair by side is two words, one for users and one for items."""
+    read, left, budgets = options.by_side(options.share_or_rows, "share or number of rows"), options.words(text), []
+    while left:
+        count = 2 if "=" in left[0] else 1
+        word, left = ",".join(left[:count]), left[count:]
+        try:
+            budgets.append(read(word))
+        except typer.BadParameter as error:
+            message = error.message.rstrip(".")
+            raise InputError(f"budgets must be shares or numbers of rows, separated by commas: {message}") from None
+    return budgets
 
 
 def _seed(word: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from baco_gpu.checks import check_choice, check_integer
+from baco_gpu.checks import check_choice, check_integer, suggestion
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.models.losses import Objective
@@ -167,7 +167,9 @@ def model_options(name: str, given: Mapping[str, Any]) -> Any:
     kind = find_model(name).Options
     known = [each.name for each in fields(kind)]
     for other in given.keys() - set(known):
-        raise InputError(f"model {name!r} has no option {other!r}, it has {', '.join(known) or 'none'}")
+        raise InputError(
+            f"model {name!r} has no option {other!r}, it has {', '.join(known) or 'none'}{suggestion(other, known)}"
+        )
     return kind(**given)
 
 
