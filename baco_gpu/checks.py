@@ -49,7 +49,9 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     known = list(choices)
     # The type first: comparing an array with a string gives an array, or fails.
     if not any(isinstance(value, type(choice)) and value == choice for choice in known):
-        raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {shown(value)}{suggestion(value, known)}")
+        raise InputError(
+            f"{name} must be one of {', '.join(map(repr, known))}, got {shown(value)}{suggestion(value, known)}"
+        )
 
 
 def suggestion(value: object, choices: Iterable[object]) -> str:

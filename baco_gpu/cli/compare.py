@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from baco_gpu.progress import Progress
 
 PRESETS = ("published",)
-METHODS = ("full", "random", "baco-multilevel", "bisecting", "affinity")
+FULL = "full"
+METHODS = (FULL, "random", "baco-multilevel", "bisecting", "affinity")
 PRODUCT, QUANTIZED = "product", "quantized"
 
 
@@ -234,7 +235,8 @@ def _print_plan(trials: list[Trial], out: Path | None, as_json: bool) -> None:
 def _print_rows(rows: list[dict[str, Any]], title: str) -> None:
     several = len({row["model"] for row in rows}) > 1
     columns = ["method", *(["model"] if several else []), "rows", "params", "share of\nparams", "share of\nbytes"]
-    columns += ["cluster\nseconds", "train\nseconds", "recall\n@20", "ndcg\n@20", "seeds"]
+    columns += ["cluster\nseconds", "train\nseconds", "test recall\n@20", "of\nfull", "test ndcg\n@20", "seeds"]
+    full = {row["model"]: row["recall@20"] for row in rows if row["seeds"] and row["method"] == FULL}
     lines = []
     for row in rows:
         cells = [row["method"], *([row["model"]] if several else [])]
@@ -242,7 +244,9 @@ def _print_rows(rows: list[dict[str, Any]], title: str) -> None:
             cells += [f"{row['codebook_rows']:,.0f}", f"{row['parameters']:,.0f}"]
             cells += [f"{row['parameters'] / row['parameters_full']:.1%}", f"{row['bytes'] / row['bytes_full']:.1%}"]
             cells += [f"{row['seconds_clustering']:.2f}", f"{row['seconds_training']:.1f}"]
-            cells += [f"{row['recall@20']:.4f}", f"{row['ndcg@20']:.4f}", str(row["seeds"])]
+            best = full.get(row["model"])
+            cells += [f"{row['recall@20']:.4f}", f"{row['recall@20'] / best:.1%}" if best else "-"]
+            cells += [f"{row['ndcg@20']:.4f}", str(row["seeds"])]
         else:
             cells += ["-"] * (len(columns) - len(cells) - 1) + ["0"]
         lines.append(cells)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -92,10 +91,11 @@ def _clustered(
     """The result, of this process alone or of all of them, each of which reads all of the data."""
     estimator = clustering.estimator(run)
 
+    from baco_gpu.compiling import Stopwatch
     from baco_gpu.graph.bipartite import BipartiteGraph
 
     with ProgressDisplay(hidden=run.silent) as display:
-        started = time.perf_counter()
+        watch = Stopwatch()
 
         def read() -> BipartiteGraph:
             return BipartiteGraph.from_interactions(source.interactions(data, run.seed, display.report))
@@ -108,7 +108,7 @@ def _clustered(
             agree_on(estimator.get_params(), ranks)
             graph = share_graph(ranks.together(read), ranks.group)
             estimator.set_params(process_group=ranks.group)
-        reading = time.perf_counter() - started
+        reading = watch.seconds
         result: CoclusteringResult = estimator.fit(graph, progress=display.report).result_
     result.seconds["read"] = reading
     return result

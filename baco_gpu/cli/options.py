@@ -85,9 +85,7 @@ Codes = Annotated[
 ]
 
 
-Backend = Annotated[
-    str, choice("Where clustering runs: auto, cpu or cuda.", "baco_gpu.clustering.backends:NAMES")
-]
+Backend = Annotated[str, choice("Where clustering runs: auto, cpu or cuda.", "baco_gpu.clustering.backends:NAMES")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
 
@@ -122,6 +120,7 @@ class Reading(Printing):
             autocompletion=completion.files_of(".yml", ".yaml"),
         ),
     ] = None
+
 
 @dataclass(frozen=True)
 class Run(Reading):

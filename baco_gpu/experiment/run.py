@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from baco_gpu.compiling import Stopwatch
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.experiment.compression import Compression
@@ -31,6 +32,7 @@ class Outcome:
     model: Recommender
     model_name: str
     training: TrainingResult
+    compiling: float = 0.0  # seconds, in no other figure
 
     @property
     def curve(self) -> list[tuple[int, float]]:
@@ -63,6 +65,7 @@ class Outcome:
             "seconds_clustering": compression.seconds,
             "seconds_training": training.training_seconds,
             "seconds_evaluation": training.evaluation_seconds,
+            "seconds_compiling": self.compiling,
         }
 
 
@@ -105,10 +108,11 @@ def run(
     if compression.shared and USERS not in find_model(model).table_names:
         raise InputError(f"codebooks must be 'separate' for model {model!r}, which has no table of users, got 'shared'")
     recommender = build_model(model, compression.tables, split, **options or {})
+    watch = Stopwatch()
     training = train(recommender, split, settings, (ReportProgress(progress), *compression.callbacks, *callbacks))
     for table in recommender.tables.values():
         as_table(table).finalize()
-    return Outcome(compression, recommender, model, training)
+    return Outcome(compression, recommender, model, training, compression.compiling + watch.compiling)
 
 
 def export_tables(outcome: Outcome, path: str | os.PathLike[str]) -> Path:

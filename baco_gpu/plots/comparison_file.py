@@ -69,6 +69,4 @@ def _check_columns(file: Path, columns: list[str], metric: str) -> None:
         raise InputError(f"{file}: expected a table that baco compare wrote, with {missing[0]!r}; it has {found}")
     if metric not in columns or f"{metric}_sd" not in columns:
         known = [name.removesuffix("_sd") for name in columns if name.endswith("_sd") and "@" in name]
-        raise InputError(
-            f"{file}: metric must be one of {', '.join(known)}, got {metric!r}{suggestion(metric, known)}"
-        )
+        raise InputError(f"{file}: metric must be one of {', '.join(known)}, got {metric!r}{suggestion(metric, known)}")
