@@ -102,7 +102,7 @@ def _listen() -> None:
     """Have Numba tell the clock of what it compiles, and not of what it reads from the disk."""
     from numba.core import event
 
-    class Listener(event.Listener):  # type: ignore[misc]
+    class Listener(event.Listener):
         def on_start(self, event: Any) -> None:
             _clock.start()
 

@@ -27,6 +27,7 @@ from baco_gpu.cli.launched import check_alone
 from baco_gpu.cli.methods import methods
 from baco_gpu.cli.model_options import ModelCommand
 from baco_gpu.cli.plain_help import PlainCommand, PlainGroup
+from baco_gpu.cli.recommend import recommend
 from baco_gpu.cli.report import report
 from baco_gpu.cli.train import train
 from baco_gpu.errors import BacoError, Interrupted, RankError, is_interrupt
@@ -43,7 +44,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (compress, train, compare, methods, inspect, report, bench, env):
+for command in (compress, train, recommend, compare, methods, inspect, report, bench, env):
     app.command(cls=ModelCommand if command in (train, compare) else PlainCommand)(command)
 data = typer.Typer(cls=PlainGroup, no_args_is_help=True)
 for command in (describe, convert, fetch):

@@ -378,10 +378,10 @@ def check_output(path: Path | None, suffix: str = "") -> None:
         check_writable(path)
 
 
-def check_labels_output(path: Path | None) -> None:
-    """As `check_output`, for a file of labels."""
-    from baco_gpu.data.labels import check_labels_path
+def check_table_output(path: Path | None) -> None:
+    """As `check_output`, for a table by raw id."""
+    from baco_gpu.data.labels import check_table_path
 
     if path is not None:
-        check_labels_path(path)
+        check_table_path(path)
     check_output(path)

@@ -40,7 +40,11 @@ def train(
         Path | None, typer.Option(help="Use the labels of this file (baco compress --out) instead of clustering.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write the trained codebooks, codes and figures to this .safetensors file.")
+        Path | None,
+        typer.Option(
+            help="Write the trained model, raw ids and interactions, by which `baco recommend` answers, to this "
+            ".safetensors file."
+        ),
     ] = None,
     export: Annotated[
         Path | None,

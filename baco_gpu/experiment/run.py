@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.experiment.compression import Compression
 from baco_gpu.methods.registry import METHODS, find_method
-from baco_gpu.models.recommender import USERS, Recommender, build_model, find_model
+from baco_gpu.models.recommender import USERS, Recommender, build_model, find_model, model_options
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tables.export import export_codebook
 from baco_gpu.tables.full import as_table, size_of
-from baco_gpu.tensor_file import save_tensors
 from baco_gpu.training.callbacks import Callback, ReportProgress
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
 from baco_gpu.training.trainer import train
@@ -32,6 +30,8 @@ class Outcome:
     model: Recommender
     model_name: str
     training: TrainingResult
+    split: SplitInteractions
+    options: Mapping[str, Any]  # all of the model's
     compiling: float = 0.0  # seconds, in no other figure
 
     @property
@@ -112,7 +112,8 @@ def run(
     training = train(recommender, split, settings, (ReportProgress(progress), *compression.callbacks, *callbacks))
     for table in recommender.tables.values():
         as_table(table).finalize()
-    return Outcome(compression, recommender, model, training, compression.compiling + watch.compiling)
+    own = asdict(model_options(model, options or {}))
+    return Outcome(compression, recommender, model, training, split, own, compression.compiling + watch.compiling)
 
 
 def export_tables(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
@@ -124,31 +125,3 @@ def export_tables(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
         If the tables are no codebooks, or ids have weights of their own.
     """
     return export_codebook(outcome.model.tables, path)  # type: ignore[arg-type]  # which it checks
-
-
-def save_model(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
-    """Write the trained model of `outcome` to one safetensors file, whole or not at all; returns the path.
-
-    The tensors are the `state_dict` of the tables under the prefixes "users." and "items." (codebook and
-    assignments, or the full weight), and under "model." what else the model has. A codebook or centroids of both
-    tables are there as those of users, and the metadata names them under "items.codebook" and so on, as
-    `safetensors.torch.load_model` expects; the summary is there, too, as JSON.
-    """
-    from safetensors.torch import save_file
-
-    tables = outcome.model.tables
-    inside = tuple(f"{name}." for name, module in outcome.model.named_modules() if module in tables.values())
-    states = {side: table.state_dict() for side, table in tables.items()}
-    states["model"] = {
-        name: tensor for name, tensor in outcome.model.state_dict().items() if not name.startswith(inside)
-    }
-    tensors = {
-        f"{part}.{name}": tensor.detach().cpu().contiguous()
-        for part, state in states.items()
-        for name, tensor in state.items()
-    }
-    metadata = {"format": "baco_gpu.model", "format_version": "2", "summary": json.dumps(outcome.summary())}
-    for name in outcome.compression.common if len(tables) > 1 else ():
-        del tensors[f"items.{name}"]
-        metadata[f"items.{name}"] = f"users.{name}"
-    return save_tensors(save_file, tensors, path, metadata)

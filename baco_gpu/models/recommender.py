@@ -131,6 +131,14 @@ class Recommender(nn.Module):
         """What a full ranking reads: `user_vectors` and `item_vectors`, of a model that makes them at once."""
         return self.user_vectors, self.item_vectors()
 
+    def lookups(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """What answers read: vectors of users, and of items, by int64 index; made at once where `ranked` makes them so.
+
+        A model whose vectors are rows of a table says so here, and no more floats are made than are asked for.
+        """
+        users, items = self.ranked()
+        return users, items.__getitem__
+
     def initialize(self, std: float, generator: torch.Generator) -> None:
         """Draw what is trained, on the CPU: the rows of the tables from N(0, std^2)."""
         for table in tables_in(self):

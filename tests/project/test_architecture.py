@@ -41,7 +41,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "plots": ("graph", "clustering"),
     "distributed": ("graph", "clustering"),
     "estimator": ("compiling", "graph", "clustering", "plots", "distributed"),
-    "serving": ("precision", "tensor_file"),
+    "serving": ("precision", "tensor_file", "data"),
     "ops": ("precision", "cuda"),
     "tables": ("compiling", "precision", "cuda", "serving", "ops"),
     "models": ("compiling", "cuda", "data", "ops", "tables"),
@@ -52,7 +52,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "experiment": (
         *("compiling", "precision", "tensor_file", "data", "graph", "budget", "estimator", "tables"),
-        *("models", "evaluation", "training", "methods"),
+        *("serving", "models", "evaluation", "training", "methods"),
     ),
     "report": ("graph", "clustering", "plots", "estimator"),
     "cli": (
