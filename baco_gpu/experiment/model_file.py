@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import DAMAGE, InputError, damage
+from baco_gpu.experiment.model_answers import recommender_of
 from baco_gpu.experiment.run import Outcome
 from baco_gpu.models.recommender import Recommender as Model
 from baco_gpu.models.recommender import build_model
@@ -48,7 +49,7 @@ def save_model(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
     states = {side: table.state_dict() for side, table in tables.items()}
     states["model"] = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(inside)}
     arrays = {f"{part}.{name}": numpy_of(tensor) for part, state in states.items() for name, tensor in state.items()}
-    later = _together(split.validation, split.test)
+    later = replace(split, train=split.validation.take(slice(0))).whole
     for part, interactions in (("train", split.train), ("later", later)):
         arrays |= {f"{part}.{name}": array for name, array in _listed(interactions).items()}
     for side, vocabulary in zip(_SIDES, (split.train.user_vocabulary, split.train.item_vocabulary), strict=True):
@@ -93,28 +94,7 @@ def load_recommender(path: str | os.PathLike[str]) -> Recommender:
         model = _model(facts, arrays, metadata, train)
     except DAMAGE as error:
         raise InputError(f"{path}: damaged model ({damage(error)})") from error
-    return recommender_of(model, _together(train, later))
-
-
-def recommender_of(model: Model, seen: Interactions) -> Recommender:
-    """What answers by a trained model, where `seen` says the raw ids and what users have seen."""
-    with torch.no_grad():
-        users, items = model.lookups()
-    dims = {table.embedding_dim for table in model.tables.values()}
-    (dim,) = dims
-    return Recommender(_ModelRows(model.num_users, dim, users), _ModelRows(model.num_items, dim, items), seen)
-
-
-class _ModelRows(NamedTuple):
-    """`baco_gpu.serving.answers.Rows` that a model makes."""
-
-    num_embeddings: int
-    embedding_dim: int
-    rows_of: Callable[[Tensor], Tensor]
-
-    def lookup(self, ids: Any) -> np.ndarray:
-        with torch.no_grad():
-            return numpy_of(self.rows_of(torch.as_tensor(ids)))
+    return recommender_of(model, SplitInteractions(train, later, later.take(slice(0))).whole)
 
 
 def _model(
@@ -130,7 +110,7 @@ def _model(
     tables: dict[str, Any] = {
         side: table_of(states[side], table["dim"], **table["settings"]) for side, table in facts["tables"].items()
     }
-    nothing = train.take(np.empty(0, np.int64))
+    nothing = train.take(slice(0))
     model = build_model(facts["name"], tables, SplitInteractions(train, nothing, nothing), **facts["options"])
     for table in tables.values():
         as_table(table).see_stored(True)
@@ -163,12 +143,6 @@ def _interactions(part: str, arrays: Mapping[str, np.ndarray], num_items: int) -
         articles,
         np.arange(len(items)),
     )
-
-
-def _together(first: Interactions, second: Interactions) -> Interactions:
-    """The pairs of both, of the same users and items."""
-    users, items = (np.concatenate(pair) for pair in ((first.users, second.users), (first.items, second.items)))
-    return replace(first, users=users, items=items, weights=None, timestamps=None)
 
 
 def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -12,9 +12,12 @@ from baco_gpu.compiling import Stopwatch
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.experiment.compression import Compression
+from baco_gpu.experiment.model_answers import recommender_of
 from baco_gpu.methods.registry import METHODS, find_method
-from baco_gpu.models.recommender import USERS, Recommender, build_model, find_model, model_options
+from baco_gpu.models.recommender import USERS, build_model, find_model, model_options
+from baco_gpu.models.recommender import Recommender as Model
 from baco_gpu.progress import Progress, silent
+from baco_gpu.serving.answers import Recommender
 from baco_gpu.tables.export import export_codebook
 from baco_gpu.tables.full import as_table, size_of
 from baco_gpu.training.callbacks import Callback, ReportProgress
@@ -27,7 +30,7 @@ class Outcome:
     """A trained recommender over compressed (or full) tables, and all that is reported of it."""
 
     compression: Compression
-    model: Recommender
+    model: Model
     model_name: str
     training: TrainingResult
     split: SplitInteractions
@@ -38,6 +41,10 @@ class Outcome:
     def curve(self) -> list[tuple[int, float]]:
         """Epoch and validation recall@20 of every epoch that was evaluated."""
         return [(record.epoch, record.validation["recall@20"]) for record in self.training.history if record.validation]
+
+    def recommender(self) -> Recommender:
+        """What answers by the model; seen are the interactions of all parts of the split."""
+        return recommender_of(self.model, self.split.whole)
 
     def summary(self) -> dict[str, Any]:
         """The figures under the names that `baco train --json` prints; metrics are those of the test part.
