@@ -508,7 +508,7 @@ MISTAKES = {
     "a share of rows": (["compress", "CLICKS", "--budget-rows", "25%"], "'25%' is no whole number"),
     "budgets of one side": (
         ["compare", "CLICKS", "--budgets", "0.2,users=0.1,0.3"],
-        "budgets must be shares or numbers of rows, separated by commas: expected users=..,items=.., got 'users=0.1,0.3'",
+        "separated by commas: expected users=..,items=.., got 'users=0.1,0.3'",
     ),
     "nearly a command": (["trian"], "Did you mean 'train'?"),
     "nearly a method": (["train", "CLICKS", "--method", "prodct"], "got 'prodct' (did you mean 'product'?)"),

@@ -34,5 +34,5 @@ def test_other_sets_have_none_and_mistakes_are_named(tmp_path):
     with pytest.raises(InputError, match="nowhere: expected interactions, and there are none"):
         item_names("nowhere")
     (tmp_path / "movies.dat").write_text("one::Toy Story\n")
-    with pytest.raises(InputError, match="movies.dat: expected an id and a title a line"):
+    with pytest.raises(InputError, match=r"movies\.dat: expected an id and a title a line"):
         item_names(tmp_path / "clicks.csv")
