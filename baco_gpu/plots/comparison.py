@@ -171,17 +171,14 @@ def lost_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "recal
         own = [row for row in rows if row["model"] == model and metric in row]
         full = next(row[metric] for row in own if row["method"] == _FULL)
         axes.axhline(0, **styles[_FULL], linestyle="--")
-        axes.annotate(_FULL, (0, 0), (2, 3), xycoords=("axes fraction", "data"), textcoords="offset points")
-        points = []
+        labels = [(0.0, _FULL)]
         for method in dict.fromkeys(row["method"] for row in own if row["method"] != _FULL):
             line = sorted((row for row in own if row["method"] == method), key=lambda row: row["bytes"])
             shares = [row["bytes"] / row["bytes_full"] for row in line]
             lost = [100 * (1 - row[metric] / full) for row in line]
             axes.plot(shares, lost, **styles[method], markersize=5)
-            points.append((shares[-1], lost[-1], method, styles[method]["color"]))
+            labels.append((lost[-1], method))
         axes.set_xscale("log")
-        axes.margins(x=0.1)
-        axes.set_xlim(right=1.6 * axes.get_xlim()[1])  # room for names
         axes.invert_yaxis()
         axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
         axes.xaxis.set_minor_formatter(lambda share, _: "")
@@ -189,7 +186,7 @@ def lost_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "recal
         axes.set_xlabel("share of the full table's bytes")
         axes.set_ylabel(f"test {metric} lost (% of the full table's)")
         axes.set_title(model, **_AS_IT_IS)
-        _label_points(axes, points)
+        _label_at_the_right(axes, labels, styles)
     return figure
 
 
@@ -211,7 +208,8 @@ def _panels(rows: Sequence[dict[str, Any]], title: str) -> tuple[Figure, dict[st
     from matplotlib.figure import Figure
 
     models = list(dict.fromkeys(row["model"] for row in rows))
-    figure = Figure(figsize=(7.0 * len(models), 5.0), layout="constrained")
+    height = max(5.0, 1.2 + 0.2 * len({row["method"] for row in rows}))  # room for their names, one below the other
+    figure = Figure(figsize=(7.0 * len(models), height), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(models)))
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
@@ -253,7 +251,7 @@ def _label_at_the_right(axes: Axes, labels: list[tuple[float, str]], styles: dic
     figure.canvas.draw()
     height = axes.get_window_extent().height * 72 / figure.dpi
     bottom, top = axes.get_ylim()
-    labels = sorted(labels)
+    labels = sorted(labels, key=lambda label: (label[0] / (top - bottom), label[1]))  # from below
     wanted = [(value - bottom) / (top - bottom) * height for value, _ in labels]
     for place, (value, name) in zip(_spread(wanted, _LABEL_HEIGHT), labels, strict=True):
         axes.annotate(

@@ -45,6 +45,7 @@ def named_clusters(
         If there is no such side, a number is below 1, or it is not known how many interactions members have.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     check_choice("side", side, SIDES)
     check_integer("count", count, minimum=1)
@@ -69,6 +70,7 @@ def named_clusters(
         axes.set_yticks(
             places, [textwrap.shorten(text, _LETTERS, placeholder="...") for text in texts], parse_math=False
         )
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_ylim(members - 0.5, -0.5)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(f"co-cluster {label}: {len(nodes):,} {side}", loc="left", fontsize=10)
