@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,7 +46,7 @@ def compress(
       torchrun --nproc-per-node 4 -m baco_gpu compress clicks.parquet --out codes.safetensors
     """
     options.check_output(out, ".safetensors")
-    options.check_labels_output(labels)
+    options.check_table_output(labels)
     with launched(run.backend, rank_timeout) as ranks:
         if ranks is None:
             result = _clustered(data, source, clustering, run, None)
@@ -90,10 +89,11 @@ def _clustered(
     """The result, of this process alone or of all of them, each of which reads all of the data."""
     estimator = clustering.estimator(run)
 
+    from baco_gpu.compiling import Stopwatch
     from baco_gpu.graph.bipartite import BipartiteGraph
 
     with ProgressDisplay(hidden=run.silent) as display:
-        started = time.perf_counter()
+        watch = Stopwatch()
 
         def read() -> BipartiteGraph:
             return BipartiteGraph.from_interactions(source.interactions(data, run.seed, display.report))
@@ -106,7 +106,7 @@ def _clustered(
             agree_on(estimator.get_params(), ranks)
             graph = share_graph(ranks.together(read), ranks.group)
             estimator.set_params(process_group=ranks.group)
-        reading = time.perf_counter() - started
+        reading = watch.seconds
         result: CoclusteringResult = estimator.fit(graph, progress=display.report).result_
     result.seconds["read"] = reading
     return result

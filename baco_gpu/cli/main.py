@@ -26,6 +26,8 @@ from baco_gpu.cli.inspect import inspect
 from baco_gpu.cli.launched import check_alone
 from baco_gpu.cli.methods import methods
 from baco_gpu.cli.model_options import ModelCommand
+from baco_gpu.cli.plain_help import PlainCommand, PlainGroup
+from baco_gpu.cli.recommend import recommend
 from baco_gpu.cli.report import report
 from baco_gpu.cli.train import train
 from baco_gpu.errors import BacoError, Interrupted, RankError, is_interrupt
@@ -38,14 +40,15 @@ _SHARED = ("compress", "train")
 
 app = typer.Typer(
     name="baco",
+    cls=PlainGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (compress, train, compare, methods, inspect, report, bench, env):
-    app.command(cls=ModelCommand if command in (train, compare) else None)(command)
-data = typer.Typer(no_args_is_help=True)
+for command in (compress, train, recommend, compare, methods, inspect, report, bench, env):
+    app.command(cls=ModelCommand if command in (train, compare) else PlainCommand)(command)
+data = typer.Typer(cls=PlainGroup, no_args_is_help=True)
 for command in (describe, convert, fetch):
-    data.command()(command)
+    data.command(cls=PlainCommand)(command)
 app.add_typer(data, name="data")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import yaml
 
 import baco_gpu
 from baco_gpu.atomic import replacing
-from baco_gpu.checks import shown
+from baco_gpu.checks import shown, suggestion
 from baco_gpu.data.raw_columns import brief
 from baco_gpu.errors import DAMAGE, InputError
 from baco_gpu.visible import visible
@@ -50,10 +49,9 @@ def load_settings(context: typer.Context, path: Path | None) -> Path | None:
     for key, value in _read(path).items():
         parameter = parameters.get(_plain(str(key)))
         if parameter is None:
-            near = get_close_matches(_plain(str(key)), parameters, n=1)
             known = ", ".join(sorted(name for name in parameters if len(name) > 1))
-            hint = f"did you mean {near[0]!r}?" if near else f"the command takes {known}"
-            raise InputError(f"{path}: {context.command.name} has no setting {key!r}; {hint}")
+            hint = suggestion(_plain(str(key)), parameters) or f"; the command takes {known}"
+            raise InputError(f"{path}: {context.command.name} has no setting {key!r}{hint}")
         if value is not None:
             settings[str(parameter.name)] = _value(context, path, str(key), parameter, value)
     context.default_map = {**(context.default_map or {}), **settings}

@@ -14,6 +14,7 @@ from baco_gpu.cli.launched import RANK_TIMEOUT, launched, restarted
 from baco_gpu.cli.model_options import own_options
 from baco_gpu.cli.option_checks import check_heeded, current_names
 from baco_gpu.cli.settings_file import write_settings
+from baco_gpu.compiling import PHASE
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,7 +42,11 @@ def train(
         Path | None, typer.Option(help="Use the labels of this file (baco compress --out) instead of clustering.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write the trained codebooks, codes and figures to this .safetensors file.")
+        Path | None,
+        typer.Option(
+            help="Write the trained model, raw ids and interactions, by which `baco recommend` answers, to this "
+            ".safetensors file."
+        ),
     ] = None,
     export: Annotated[
         Path | None,
@@ -141,15 +146,19 @@ def train(
         return
     print_pairs(
         {
-            "rows": f"{summary['codebook_rows']:,} of {full.full_rows:,}",
-            "parameters": f"{summary['parameters']:,} of {summary['parameters_full']:,} "
-            f"({1 - summary['compression']:.2%})",
-            "bytes": f"{summary['bytes']:,} of {summary['bytes_full']:,} "
-            f"({summary['bytes'] / summary['bytes_full']:.2%})",
-            "epochs": f"{summary['epochs']} (best: {summary['best_epoch']})",
-            **{name: f"{value:.4f}" for name, value in outcome.training.test.items()},
+            "rows": f"{summary['codebook_rows']:,} (full: {full.full_rows:,})",
+            "parameters": f"{summary['parameters']:,} (full: {summary['parameters_full']:,}; "
+            f"{1 - summary['compression']:.2%} of it)",
+            "bytes": f"{summary['bytes']:,} (full: {summary['bytes_full']:,}; "
+            f"{summary['bytes'] / summary['bytes_full']:.2%} of it)",
+            "epochs": f"{summary['epochs']} (best on validation: {summary['best_epoch']})",
+            **{
+                name: f"test {value:.4f}, validation {outcome.training.validation[name]:.4f}"
+                for name, value in outcome.training.test.items()
+            },
             "seconds": f"clustering {summary['seconds_clustering']:.2f}, training {summary['seconds_training']:.1f}, "
-            f"evaluation {summary['seconds_evaluation']:.1f}",
+            f"evaluation {summary['seconds_evaluation']:.1f}"
+            + (f", {PHASE} {summary['seconds_compiling']:.1f}" if summary["seconds_compiling"] else ""),
             **({"written": ", ".join(map(str, written))} if written else {}),
         },
         title=f"{training.model} on {data}, method {method}",

@@ -164,7 +164,7 @@ class ResultData:
     graph_checksum : str
         SHA-256 of the graph.
     seconds : dict
-        Wall-clock seconds by phase.
+        Wall-clock seconds by phase; "compile" is there where loops were compiled, which happens once on a machine.
     version : str
         The version of baco_gpu that made it.
     scale : WeightScale or None

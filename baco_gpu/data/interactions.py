@@ -44,8 +44,8 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.users)
 
-    def take(self, index: np.ndarray) -> Interactions:
-        """The interactions at `index` (integer or boolean array), of the same users, items and vocabularies."""
+    def take(self, index: np.ndarray | slice) -> Interactions:
+        """The interactions at `index` (integer or boolean array, slice), of the same users, items and vocabularies."""
         return replace(
             self,
             users=self.users[index],
@@ -66,6 +66,12 @@ class SplitInteractions:
     @property
     def parts(self) -> tuple[Interactions, Interactions, Interactions]:
         return self.train, self.validation, self.test
+
+    @property
+    def whole(self) -> Interactions:
+        """The pairs of all parts, one part after the other, without weights and timestamps."""
+        users, items = (np.concatenate([getattr(part, side) for part in self.parts]) for side in ("users", "items"))
+        return replace(self.train, users=users, items=items, weights=None, timestamps=None)
 
     @property
     def num_users(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.base import BaseEstimator, BiclusterMixin
 from baco_gpu.checks import check_integer
 from baco_gpu.clustering.solve.cocluster import cocluster
 from baco_gpu.clustering.solve.parameters import SolverParameters
+from baco_gpu.compiling import telling
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.graph.bipartite import as_graph
 from baco_gpu.progress import Progress, silent
@@ -102,11 +104,13 @@ class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
         settings, parameters = self.check_parameters(), self.get_params()
         group = parameters.pop("process_group")  # no part of the result, which does not depend on it
         if group is None:
-            data = cocluster(as_graph(X), settings, parameters, progress)
+            solve = partial(cocluster, as_graph(X))
         else:
             from baco_gpu.distributed.coclustering import cocluster_over  # PyTorch loads here
 
-            data = cocluster_over(group, X, settings, parameters, progress)
+            solve = partial(cocluster_over, group, X)
+        with telling(progress):
+            data = solve(settings, parameters, progress)
         self.result_ = CoclusteringResult(**vars(data))
         self.row_labels_, self.column_labels_ = self.result_.users.labels, self.result_.items.labels
         self.secondary_row_labels_ = self.result_.users.secondary

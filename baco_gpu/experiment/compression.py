@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from baco_gpu.budget import SIDES, AnyBudget, SideBudgets, TableSize, budget_of
+from baco_gpu.compiling import Stopwatch
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
@@ -29,12 +29,15 @@ class Compression:
         Of "users" and of "items", or of one of them.
     full : TableSize
         Of full ones of the same.
+    seconds, compiling : float
+        Of clustering, and of compiling the loops that do it where that was done for the first time.
     """
 
     method: str
     tables: dict[str, Table]
     full: TableSize
     seconds: float = 0.0
+    compiling: float = 0.0
     result: CoclusteringResult | None = None
     callbacks: tuple[Callback, ...] = ()  # what the method does between epochs
 
@@ -137,9 +140,9 @@ def compress(
             f"expected checksum {graph.checksum()[:12]}..., got {result.graph_checksum[:12]}... "
             "(compress with the same split and seed)"
         )
-    started = time.perf_counter()
+    watch = Stopwatch()
     built = chosen.build(graph, spec, budget, clustering.random_state or 0)
-    seconds = time.perf_counter() - started if built.clustered else 0.0
+    seconds, compiling = watch.seconds if built.clustered else 0.0, watch.compiling
     full = spec.size_for(graph)
     if len(sides) == 1:
         full = full.of_side(sides[0])
@@ -148,6 +151,7 @@ def compress(
         {side: built.tables[side] for side in sides},
         full,
         seconds,
+        compiling,
         built.result,
         built.callbacks,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from torch import Tensor
@@ -37,6 +37,9 @@ class MatrixFactorization(PairModel, name="mf"):
 
     def item_vectors(self) -> Tensor:
         return self.item_embedding.weight
+
+    def lookups(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        return self.user_embedding, self.item_embedding
 
     def rows(self, users: Tensor, items: Tensor) -> BatchRows:
         """The rows of a batch of users, (batch,), and of items, of any shape; int64 tensors, one lookup each."""

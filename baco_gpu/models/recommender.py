@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from baco_gpu.checks import check_choice, check_integer
+from baco_gpu.checks import check_choice, check_integer, suggestion
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.models.losses import Objective
@@ -131,6 +131,14 @@ class Recommender(nn.Module):
         """What a full ranking reads: `user_vectors` and `item_vectors`, of a model that makes them at once."""
         return self.user_vectors, self.item_vectors()
 
+    def lookups(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """What answers read: vectors of users, and of items, by int64 index; made at once where `ranked` makes them so.
+
+        A model whose vectors are rows of a table says so here, and no more floats are made than are asked for.
+        """
+        users, items = self.ranked()
+        return users, items.__getitem__
+
     def initialize(self, std: float, generator: torch.Generator) -> None:
         """Draw what is trained, on the CPU: the rows of the tables from N(0, std^2)."""
         for table in tables_in(self):
@@ -167,7 +175,9 @@ def model_options(name: str, given: Mapping[str, Any]) -> Any:
     kind = find_model(name).Options
     known = [each.name for each in fields(kind)]
     for other in given.keys() - set(known):
-        raise InputError(f"model {name!r} has no option {other!r}, it has {', '.join(known) or 'none'}")
+        raise InputError(
+            f"model {name!r} has no option {other!r}, it has {', '.join(known) or 'none'}{suggestion(other, known)}"
+        )
     return kind(**given)
 
 

@@ -160,6 +160,9 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
             **options,
         )
 
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), **({} if self.bits is None else {"bits": self.bits})}
+
     @classmethod
     @renamed_arguments(codes="assignments")
     def from_pretrained(

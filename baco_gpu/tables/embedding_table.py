@@ -208,6 +208,10 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
         """
         raise NotImplementedError
 
+    def settings(self) -> dict[str, Any]:
+        """What `from_state` has to be given to make the same table, as no tensor tells it; of plain values."""
+        return {} if self.padding_idx is None else {"padding_idx": self.padding_idx}
+
     def export_arrays(self) -> dict[str, Any]:
         """The arguments of the `baco_gpu.serving.ServedTable` of the table; InputError where there can be none."""
         raise not_served(self)

@@ -95,6 +95,9 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         bits = options.pop("bits", None) or bits_of_packed(integers, dim)
         return cls(len(integers), dim, bits=bits, **options)
 
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "bits": self.bits}
+
     @classmethod
     def from_pretrained(cls, table: Tensor | nn.Module, *, padding_idx: int | None = None, bits: int = 8) -> Self:
         """A trained table rounded to the nearest integers, on its device, to be trained on.

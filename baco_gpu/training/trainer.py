@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from baco_gpu.compiling import Stopwatch
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import BacoError, InputError
 from baco_gpu.models.recommender import ITEMS, USERS, Recommender, Sampler
@@ -95,9 +95,8 @@ def train(
             callback.on_start(run)
         while not run.finished:
             run.begin_epoch()
-            started = time.perf_counter()
-            loss = _train_epoch(step, sampler, run.epoch + 1)
-            seconds = time.perf_counter() - started
+            watch = Stopwatch()
+            loss, seconds = _train_epoch(step, sampler, run.epoch + 1), watch.seconds
             if not math.isfinite(loss):
                 raise DivergenceError(
                     f"the loss of epoch {run.epoch + 1} is {loss}; "

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from baco_gpu.compiling import Stopwatch
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.evaluation.ranking import evaluate_ranking
 from baco_gpu.models.recommender import Recommender
@@ -140,10 +140,10 @@ class TrainingRun:
 
     def evaluate(self, held_out: Interactions, ks: tuple[int, ...]) -> dict[str, float]:
         """Metrics of the model as it is on `held_out`, with the training items masked."""
-        started = time.perf_counter()
+        watch = Stopwatch()
         with torch.no_grad():
             metrics = evaluate_ranking(*self.model.ranked(), self.split.train, held_out, ks, ranks=self.ranks)
-        self.evaluation_seconds += time.perf_counter() - started
+        self.evaluation_seconds += watch.seconds
         return metrics
 
     def _keep(self) -> None:

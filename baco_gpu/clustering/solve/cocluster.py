@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from baco_gpu.clustering.solve.partners import one_sided_partners
 from baco_gpu.clustering.solve.sweeps import rows_by_side
 from baco_gpu.clustering.solve.targets import Target, excesses
 from baco_gpu.clustering.solve.weights import integer_weights
+from baco_gpu.compiling import Stopwatch
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.progress import Progress
 
@@ -293,7 +293,9 @@ def accounted(
 
 @contextmanager
 def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
-    """Add the wall-clock seconds of a block to `seconds[phase]`."""
-    start = time.perf_counter()
+    """Add the wall-clock seconds of a block to `seconds[phase]`, and those of compiling to `seconds["compile"]`."""
+    watch = Stopwatch()
     yield
-    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start
+    seconds[phase] = seconds.get(phase, 0.0) + watch.seconds
+    if watch.compiling:
+        seconds["compile"] = seconds.get("compile", 0.0) + watch.compiling
