@@ -41,6 +41,10 @@ class Compression:
     result: CoclusteringResult | None = None
     callbacks: tuple[Callback, ...] = ()  # what the method does between epochs
 
+    def __repr__(self) -> str:
+        share = f"{self.parameters:,} of {self.full_parameters:,} parameters"
+        return f"Compression({self.method!r}: {self.rows:,} rows, {share}, {self.bytes:,} bytes)"
+
     @property
     def full_parameters(self) -> int:
         return self.full.full_parameters

@@ -38,6 +38,9 @@ class Outcome:
     options: Mapping[str, Any]  # all of the model's
     compiling: float = 0.0  # seconds, in no other figure
 
+    def __repr__(self) -> str:
+        return f"Outcome({self.model_name!r} over {self.compression!r}, {self.training!r})"
+
     @property
     def curve(self) -> list[tuple[int, float]]:
         """Epoch and validation recall@20 of every epoch that was evaluated."""

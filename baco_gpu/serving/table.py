@@ -143,6 +143,10 @@ class ServedTable:
         """Bytes of all arrays."""
         return sum(array.nbytes for array in self.arrays().values())
 
+    def __repr__(self) -> str:
+        shape = f"{self.num_embeddings:,} ids of {self.embedding_dim}"
+        return f"ServedTable({shape}, {len(self.codebook):,} rows in {self.decoder}, {self.nbytes:,} bytes)"
+
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays that there are, by name."""
         parts = {name: getattr(self, name) for name in ARRAYS}

@@ -75,6 +75,10 @@ class CompressionReport:
         """Of tables and of the optimiser's state."""
         return sum(self.total(f"{part}bytes_before") - self.total(f"{part}bytes_after") for part in ("", "optimizer_"))
 
+    def __repr__(self) -> str:
+        names = ", ".join(table.name for table in self.tables)
+        return f"CompressionReport({names}: {self.bytes_saved:,} bytes saved)"
+
     def __str__(self) -> str:
         header = ("table", "rows", "parameters", "bytes", "optimizer bytes")
         figures = ("rows", "parameters", "bytes", "optimizer_bytes")
