@@ -1,13 +1,17 @@
-"""Loops compiled by Numba, kept on the disk where there is a folder for them."""
+"""Loops compiled by Numba, kept on the disk where there is a folder for them, and run by several threads."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+import numba
 from numba import njit
 
+from baco_gpu.parallel import in_parts
+
+_T = TypeVar("_T")
 _told = False
 
 
@@ -24,6 +28,11 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
             return njit(**options)(function)
 
     return decorate
+
+
+def on_threads(loop: Callable[..., _T], *arguments: Any) -> list[_T]:
+    """What a loop returns for each of as many parts as Numba is set to use threads: see `in_parts`."""
+    return in_parts(loop, numba.get_num_threads(), *arguments)
 
 
 def _tell() -> None:
