@@ -12,6 +12,10 @@ from numba import njit
 from baco_gpu.parallel import in_parts
 
 _T = TypeVar("_T")
+# Options of a function that other loops call, and of a loop that Python calls: without what nobody uses, they compile
+# sooner.
+PART = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
+_LOOP = {"no_cfunc_wrapper": True, "error_model": "numpy"}
 _told = False
 
 
@@ -20,12 +24,12 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:
-            return njit(cache=True, **options)(function)
+            return njit(cache=True, **{**_LOOP, **options})(function)
         except RuntimeError as error:
             if "cannot cache" not in str(error):
                 raise
             _tell()
-            return njit(**options)(function)
+            return njit(**{**_LOOP, **options})(function)
 
     return decorate
 

@@ -177,15 +177,15 @@ class CpuBackend:
         # Memory that is never written to is never taken: equal ids are summed, and most of the room stays free.
         neighbors = np.empty(room.sum(), kinds[0].relabel.dtype)
         sums = np.empty(room.sum(), np.int64)
-        longest, (kind, other) = int(room.max(initial=0)), kinds
+        longest = int(room.max(initial=0))
         self._tables.sums(
             chunks_of(room),
             longest,
             num_clusters,
             neighbors.dtype,
-            kind.edge_weights,
+            kinds[0].edge_weights,
             kernels.gather_rows,
-            *(room, begins, counts, num_clusters, neighbors, sums, *kind, *other),
+            *(room, begins, counts, num_clusters, neighbors, sums, kinds),
         )
         codebook_rows = (int(np.count_nonzero(occupied[USERS])), int(np.count_nonzero(occupied[ITEMS])))
         return ClusterGraph(begins, counts, neighbors, sums, volumes, occupied, codebook_rows)

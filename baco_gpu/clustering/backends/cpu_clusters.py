@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from baco_gpu.clustering.backends import cpu_kernels, cpu_merging
-from baco_gpu.clustering.backends.backend import USERS, Excess, Partition, Problem, Proposals, room_for_followers
+from baco_gpu.clustering.backends.backend import ITEMS, USERS, Excess, Partition, Problem, Proposals, room_for_followers
 from baco_gpu.clustering.backends.cpu_kernels import Members
 from baco_gpu.clustering.backends.cpu_nodes import group_by_label
 from baco_gpu.clustering.backends.cpu_tables import Tables, chunks_of, in_chunks
@@ -138,7 +138,7 @@ class CpuClusters:
 
     def _find(self, clusters: np.ndarray, *, offering: bool) -> None:
         """Find the best two merges of clusters; `offering`, tell their neighbors."""
-        (users, items), costs = self._members(clusters)
+        sides, costs = self._members(clusters)
         chunks = chunks_of(costs)
         ids = self._labels[USERS].dtype
         offers = []
@@ -150,14 +150,14 @@ class CpuClusters:
         with self._tables.taken(len(chunks), longest, self._size, ids, weighted=weights is not None) as tables:
             counts = run(
                 [
-                    partial(cpu_kernels.best_merges, *chunk, *common, *told, *users, *items, *table)
+                    partial(cpu_kernels.best_merges, *chunk, *common, *told, sides, *table)
                     for chunk, told, table in zip(chunks, offers, tables, strict=False)
                 ]
             )
         for count, told in zip(counts, offers, strict=True):
             cpu_merging.accept(*(values[:count] for values in told), self._facts, self._merges)
 
-    def _members(self, clusters: np.ndarray) -> tuple[list[Members], np.ndarray]:
+    def _members(self, clusters: np.ndarray) -> tuple[tuple[Members, Members], np.ndarray]:
         """The members of clusters on each side, cluster after cluster, and how many edges those of each have."""
         costs = np.zeros(len(clusters), np.int64)
         sides = []
@@ -166,7 +166,7 @@ class CpuClusters:
             nodes, bounds = np.empty(len(members), np.int64), np.empty(len(clusters) + 1, np.int64)
             cpu_merging.members_of(clusters, self._follower, members, starts, offsets, nodes, bounds, costs)
             sides.append(Members(nodes, bounds, offsets[:-1], offsets[1:], neighbors, weights, self._labels[1 - side]))
-        return sides, costs
+        return (sides[USERS], sides[ITEMS]), costs
 
     def _weight_within(self) -> int:
         if self._within is None:

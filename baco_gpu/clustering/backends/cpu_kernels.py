@@ -26,7 +26,7 @@ from numba import njit
 from baco_gpu.clustering.backends.cpu_merging import BOUND, CHANGED, ITEM_VOLUME, STATE, USER_VOLUME
 from baco_gpu.clustering.backends.cpu_nodes import GOLDEN
 from baco_gpu.clustering.backends.prefetch import prefetch
-from baco_gpu.compiling import compiled
+from baco_gpu.compiling import PART, compiled
 
 
 class Members(NamedTuple):
@@ -63,7 +63,7 @@ _FAR = 1 << 19
 _NEAR = 1 << 17
 
 
-@njit
+@njit(**PART)
 def _mask_for(keys, bound):
     """The greatest slot of a hash table in which `bound` labels take at most half of the slots."""
     size = 4
@@ -73,7 +73,7 @@ def _mask_for(keys, bound):
     return np.uint64(size - 1)
 
 
-@njit
+@njit(**PART)
 def _slot_of(label, keys, mask):
     """The slot of a label, or the one that it would take."""
     if keys is None:
@@ -84,7 +84,7 @@ def _slot_of(label, keys, mask):
     return slot
 
 
-@njit(inline="always")
+@njit(**PART)
 def _add_edges(first, last, neighbors, weights, label_of, mask, distinct, keys, totals, used):
     """Add edges to the table under the labels of their ends.
 
@@ -106,13 +106,13 @@ def _add_edges(first, last, neighbors, weights, label_of, mask, distinct, keys, 
     return distinct
 
 
-@njit
+@njit(**PART)
 def _total(label, mask, keys, totals):
     """What the edges to a label sum to."""
     return np.int64(totals[_slot_of(label, keys, mask)])
 
 
-@njit
+@njit(**PART)
 def _take(place, keys, totals, used):
     """The label at a place and what its edges sum to; its slot is empty again."""
     slot = np.uint64(used[place])
@@ -125,7 +125,7 @@ def _take(place, keys, totals, used):
     return label, total
 
 
-@njit(inline="always")
+@njit(**PART)
 def _ask_ahead(k, stop, nodes, first, last, neighbors, weights, label_of):
     """Ask memory for what the walk over `nodes` up to `stop`, now at k, will need soon."""
     if k + _ENDS_AHEAD < stop:
@@ -142,7 +142,7 @@ def _ask_ahead(k, stop, nodes, first, last, neighbors, weights, label_of):
             prefetch(label_of, neighbors[np.uint64(e)])
 
 
-@njit(inline="always")
+@njit(**PART)
 def _ask_for_volumes(k, stop, nodes, first, last, neighbors, labels, anchors, other_labels, other_volumes):
     """Ask memory for the volumes, and anchors, of the labels that the node after the k-th will choose from."""
     if k + _VOLUMES_AHEAD < stop and len(other_volumes) > _NEAR:
@@ -154,13 +154,15 @@ def _ask_for_volumes(k, stop, nodes, first, last, neighbors, labels, anchors, ot
             prefetch(anchors, label)
 
 
-@njit(inline="always")
-def _add_lists(k, end, members, starts, first, last, neighbors, weights, relabel, mask, distinct, keys, totals, used):
-    """Add the lists of the k-th cluster's members to the table."""
-    for m in range(starts[k], starts[k + 1]):
-        _ask_ahead(m, starts[end], members, first, last, neighbors, weights, relabel)
-        x = np.uint64(members[np.uint64(m)])
-        distinct = _add_edges(first[x], last[x], neighbors, weights, relabel, mask, distinct, keys, totals, used)
+@njit(**PART)
+def _add_lists(k, end, sides, mask, keys, totals, used):
+    """Add the lists of the k-th cluster's members, which `sides` has as two `Members`; returns how many labels."""
+    distinct = 0
+    for members, starts, first, last, neighbors, weights, relabel in sides:
+        for m in range(starts[k], starts[k + 1]):
+            _ask_ahead(m, starts[end], members, first, last, neighbors, weights, relabel)
+            x = np.uint64(members[np.uint64(m)])
+            distinct = _add_edges(first[x], last[x], neighbors, weights, relabel, mask, distinct, keys, totals, used)
     return distinct
 
 
@@ -299,20 +301,7 @@ def gather_rows(
     num_labels,
     ids,
     sums,
-    members,
-    starts,
-    first,
-    last,
-    neighbors,
-    weights,
-    relabel,
-    more_members,
-    more_starts,
-    more_first,
-    more_last,
-    more_neighbors,
-    more_weights,
-    more_relabel,
+    sides,
     keys,
     totals,
     used,
@@ -320,31 +309,13 @@ def gather_rows(
     """Fill the rows of a contracted graph with the relabelled neighbor lists of their members, equal ids summed.
 
     A chunk writes its rows one behind the other, from the place on that `begins` has for its first row; in the end
-    begins[c] and counts[c] say where row c is. Its members' lists have room[c] edges. The last arguments but the table
-    are the fields of two `Members`: a row may have members of two kinds.
+    begins[c] and counts[c] say where row c is. Its members' lists have room[c] edges. `sides` are two `Members`: a row
+    may have members of two kinds.
     """
     place = begins[begin] if begin < end else 0
     for k in range(begin, end):
         mask = _mask_for(keys, min(room[k], num_labels))
-        distinct = _add_lists(
-            k, end, members, starts, first, last, neighbors, weights, relabel, mask, 0, keys, totals, used
-        )
-        distinct = _add_lists(
-            k,
-            end,
-            more_members,
-            more_starts,
-            more_first,
-            more_last,
-            more_neighbors,
-            more_weights,
-            more_relabel,
-            mask,
-            distinct,
-            keys,
-            totals,
-            used,
-        )
+        distinct = _add_lists(k, end, sides, mask, keys, totals, used)
         count = 0
         for found in range(distinct):
             ids[place + count], sums[place + count] = _take(found, keys, totals, used)
@@ -384,20 +355,7 @@ def best_merges(
     offers,
     givers,
     gains,
-    members,
-    starts,
-    first,
-    last,
-    neighbors,
-    weights,
-    relabel,
-    more_members,
-    more_starts,
-    more_first,
-    more_last,
-    more_neighbors,
-    more_weights,
-    more_relabel,
+    sides,
     keys,
     totals,
     used,
@@ -406,32 +364,14 @@ def best_merges(
 
     Ties go to the smallest label. `own` gets what the members' edges to their own cluster sum to, those of both sides,
     thus twice the weight within. Where `offering`, merges that neighbors which have not changed need to know of are
-    offered; returned is how many. The last arguments but the table are the fields of the users' and items' `Members`.
+    offered; returned is how many. `sides` are the `Members` of users and of items.
     """
     partner, gain, next_partner, next_gain = merges
     offered = 0
     for k in range(begin, end):
         c = np.int64(clusters[k])
         mask = _mask_for(keys, min(costs[k], len(facts)))
-        distinct = _add_lists(
-            k, end, members, starts, first, last, neighbors, weights, relabel, mask, 0, keys, totals, used
-        )
-        distinct = _add_lists(
-            k,
-            end,
-            more_members,
-            more_starts,
-            more_first,
-            more_last,
-            more_neighbors,
-            more_weights,
-            more_relabel,
-            mask,
-            distinct,
-            keys,
-            totals,
-            used,
-        )
+        distinct = _add_lists(k, end, sides, mask, keys, totals, used)
         own[c] = _total(c, mask, keys, totals)
         user_volume, item_volume = facts[c, USER_VOLUME], facts[c, ITEM_VOLUME]
         best, best_gain = np.int64(-1), -np.inf
