@@ -194,8 +194,8 @@ import numpy as np
 from baco_gpu.clustering.backends import cpu_nodes as loops
 labels = np.array([0, 1, 1], np.int32)
 assert loops.sums_by_label(labels, np.array([1, 2, 3]), 2).tolist() == [1, 5]
-assert loops.chunk_bounds(np.array([1, 1]), 1).tolist() == [0, 2]
-for kernel in (loops.sums_by_label, loops.chunk_bounds):
+assert loops.group_by_label(labels, 2)[1].tolist() == [0, 1, 3]
+for kernel in (loops._add_up, loops._group):
     print(sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))
 """
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}

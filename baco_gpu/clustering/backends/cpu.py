@@ -22,8 +22,8 @@ from baco_gpu.clustering.backends.backend import (
 from baco_gpu.clustering.backends.cpu_clusters import CpuClusters
 from baco_gpu.clustering.backends.cpu_nodes import (
     add_member_costs,
-    anchors_of_labels,
-    blocks_of_nodes,
+    deal_nodes,
+    find_anchors,
     group_by_label,
     move_volumes,
     sums_by_label,
@@ -68,12 +68,14 @@ class CpuBackend:
         return sum(in_chunks(chunks, kernels.weight_within, *users[:3], labels[USERS], labels[ITEMS]))
 
     def blocks(self, problem: Problem, side: int, stream: int, num_blocks: int) -> list[np.ndarray]:
-        num_nodes = len(problem.sides[side].node_weights)
-        order, starts = blocks_of_nodes(num_nodes, np.uint64(stream), num_blocks)
-        return [order[starts[b] : starts[b + 1]] for b in range(num_blocks)]
+        block = np.empty(len(problem.sides[side].node_weights), np.uint8)
+        deal_nodes(np.uint64(stream), num_blocks, block)
+        return [np.flatnonzero(block == number) for number in range(num_blocks)]
 
     def anchors(self, partition: Partition, side: int, stream: int) -> np.ndarray:
-        return anchors_of_labels(partition.labels[side], partition.num_labels, np.uint64(stream))
+        anchors = np.full(partition.num_labels, -1)
+        find_anchors(partition.labels[side], np.uint64(stream), anchors, np.empty(len(anchors), np.uint64))
+        return anchors
 
     def move(
         self,

@@ -73,7 +73,10 @@ class CpuClusters:
         if count:
             followers = followers[:count]
             followers = followers[np.argsort(-self._merges.gain[followers], kind="stable")]
-            cpu_merging.join_followers(followers, self._merges, self._volumes, self._penalty, room, keepers)
+            before, waits = np.zeros_like(self._volumes), np.zeros(self._size, np.bool_)
+            cpu_merging.join_followers(
+                followers, self._merges, self._volumes, self._penalty, room, keepers, before, waits
+            )
         self._merge(keepers)
         return True
 

@@ -139,14 +139,13 @@ def rising_pairs(alive, merges, occupied, keepers, followers):
 
 
 @compiled()
-def join_followers(followers, merges, volumes, penalty, room, keepers):
+def join_followers(followers, merges, volumes, penalty, room, keepers, before, waits):
     """Let followers, in descending order of gain, join their pairs as long as that is sure to raise Q, `room` at most.
 
-    See `Clusters.merge_rising`, of which this is the part that takes long.
+    See `Clusters.merge_rising`, of which this is the part that takes long. Of every pair's first cluster, `before` gets
+    the volumes that join, and `waits` whether followers wait for the next round: zeros at first.
     """
     partner, gain, _, _ = merges
-    before = np.zeros((len(keepers), 2), np.int64)
-    waits = np.zeros(len(keepers), np.bool_)
     for c in followers:
         half = partner[c]
         rest = partner[half]
