@@ -61,6 +61,8 @@ _LINE = 16  # ids that come with one fetch, of the narrower kind
 # that is near enough without asking, which takes as long as what it is for.
 _FAR = 1 << 19
 _NEAR = 1 << 17
+# So many places ahead in a table, the facts of a cluster are asked for; of so many clusters they stay near enough.
+_FACTS_AHEAD, _FAR_FACTS = 12, 1 << 14
 
 
 @njit(**PART)
@@ -110,6 +112,12 @@ def _add_edges(first, last, neighbors, weights, label_of, mask, distinct, keys, 
 def _total(label, mask, keys, totals):
     """What the edges to a label sum to."""
     return np.int64(totals[_slot_of(label, keys, mask)])
+
+
+@njit(**PART)
+def _label_at(place, keys, used):
+    """The label at a place of the table."""
+    return np.int64(used[place]) if keys is None else np.int64(keys[used[place]])
 
 
 @njit(**PART)
@@ -368,6 +376,8 @@ def best_merges(
     """
     partner, gain, next_partner, next_gain = merges
     offered = 0
+    lines = facts[:, USER_VOLUME]
+    far = len(facts) > _FAR_FACTS
     for k in range(begin, end):
         c = np.int64(clusters[k])
         mask = _mask_for(keys, min(costs[k], len(facts)))
@@ -378,6 +388,8 @@ def best_merges(
         second, second_gain = np.int64(-1), -np.inf
         bound = -np.inf
         for place in range(distinct):
+            if far and place + _FACTS_AHEAD < distinct:
+                prefetch(lines, _label_at(place + _FACTS_AHEAD, keys, used))
             label, total = _take(place, keys, totals, used)
             if label == c:
                 continue
