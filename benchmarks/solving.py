@@ -117,6 +117,7 @@ def compare(
             "times_ours": f"{medians[solver] / medians['ours']:.2f}",
             "goal_times_ours": wanted[solver] or "",
             "repeats": repeats,
+            "load": f"{os.getloadavg()[0]:.1f}",
         }
         print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
         rows.append({**row, **describe_machine()})
