@@ -149,9 +149,8 @@ def plm(graph: BipartiteGraph, gamma: float) -> Callable[[], Labels]:
 
     networkit.setNumberOfThreads(1)
     users = np.repeat(np.arange(graph.num_users), graph.user_degrees)
-    together = networkit.GraphFromCoo(
-        (users, graph.num_users + graph.csr.neighbors), n=graph.num_users + graph.num_items
-    )
+    items = graph.num_users + graph.csr.neighbors.astype(users.dtype)
+    together = networkit.GraphFromCoo((users, items), n=graph.num_users + graph.num_items)
 
     def solve() -> Labels:
         found = networkit.community.PLM(together, gamma=gamma).run().getPartition()
