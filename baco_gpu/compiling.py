@@ -1,100 +1,46 @@
-"""Loops compiled by Numba, kept on the disk where there is a folder for them, and how long that takes.
-
-A loop is compiled when it is first called, for seconds: whoever measures what calls it takes a `Stopwatch`, and whoever
-waits is told (`telling`).
-"""
+"""Loops compiled by Numba, kept on the disk where there is a folder for them, and run by several threads."""
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
-from baco_gpu.progress import Progress
+import numba
+from numba import njit
 
-PHASE = "compiling (once)"
+from baco_gpu.parallel import in_parts
+from baco_gpu.stopwatch import clock
 
+_T = TypeVar("_T")
+# Options of a function that other loops call, and of a loop that Python calls: without what nobody uses, they compile
+# sooner.
+PART = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
+_LOOP = {"no_cfunc_wrapper": True, "error_model": "numpy"}
 _told = False
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Numba's `njit(cache=True, **options)`, and without a cache where no folder for it can be written."""
-    from numba import njit
 
     _listen()
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:
-            return njit(cache=True, **options)(function)
+            return njit(cache=True, **{**_LOOP, **options})(function)
         except RuntimeError as error:
             if "cannot cache" not in str(error):
                 raise
             _tell()
-            return njit(**options)(function)
+            return njit(**{**_LOOP, **options})(function)
 
     return decorate
 
 
-class Stopwatch:
-    """Wall-clock seconds since it was made: `compiling`, and `seconds` for all else."""
-
-    def __init__(self) -> None:
-        self._started, self._compiled = time.perf_counter(), _clock.seconds
-
-    @property
-    def compiling(self) -> float:
-        return _clock.seconds - self._compiled
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._started - self.compiling
-
-
-@contextmanager
-def telling(progress: Progress) -> Iterator[None]:
-    """Let `progress` say so while loops are compiled; of several around one another the innermost."""
-    listener = _Listener(progress)
-    _clock.listeners.append(listener)
-    try:
-        yield
-    finally:
-        _clock.listeners.remove(listener)
-        if listener.seconds:
-            progress(PHASE, 1, 1, f"{listener.seconds:.1f} s")
-
-
-class _Listener:
-    def __init__(self, progress: Progress) -> None:
-        self.progress, self.seconds = progress, 0.0
-
-
-class _Clock:
-    """The seconds in which this process compiled; a loop that another one calls is compiled within that one's."""
-
-    def __init__(self) -> None:
-        self.seconds, self.listeners = 0.0, list[_Listener]()
-        self._depth, self._since = 0, 0.0
-
-    def start(self) -> None:
-        self._depth += 1
-        if self._depth == 1:
-            self._since = time.perf_counter()
-            if self.listeners and not self.listeners[-1].seconds:
-                self.listeners[-1].progress(PHASE, 0, 1, "")
-
-    def end(self) -> None:
-        self._depth -= 1
-        if self._depth == 0:
-            spent = time.perf_counter() - self._since
-            self.seconds += spent
-            if self.listeners:
-                self.listeners[-1].seconds += spent
-
-
-_clock = _Clock()
+def on_threads(loop: Callable[..., _T], *arguments: Any) -> list[_T]:
+    """What a loop returns for each of as many parts as Numba is set to use threads: see `in_parts`."""
+    return in_parts(loop, numba.get_num_threads(), *arguments)
 
 
 @cache
@@ -104,10 +50,10 @@ def _listen() -> None:
 
     class Listener(event.Listener):
         def on_start(self, event: Any) -> None:
-            _clock.start()
+            clock.start()
 
         def on_end(self, event: Any) -> None:
-            _clock.end()
+            clock.end()
 
     event.register("numba:compile", Listener())
 

@@ -89,8 +89,8 @@ def _clustered(
     """The result, of this process alone or of all of them, each of which reads all of the data."""
     estimator = clustering.estimator(run)
 
-    from baco_gpu.compiling import Stopwatch
     from baco_gpu.graph.bipartite import BipartiteGraph
+    from baco_gpu.stopwatch import Stopwatch
 
     with ProgressDisplay(hidden=run.silent) as display:
         watch = Stopwatch()

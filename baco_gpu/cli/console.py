@@ -17,9 +17,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from baco_gpu.compiling import telling
 from baco_gpu.progress import Progress as ProgressFunction
 from baco_gpu.progress import silent
+from baco_gpu.stopwatch import telling
 from baco_gpu.visible import visible
 
 _SECONDS_BETWEEN_LINES = 5.0

@@ -14,8 +14,8 @@ from baco_gpu.cli.launched import RANK_TIMEOUT, launched, restarted
 from baco_gpu.cli.model_options import own_options
 from baco_gpu.cli.option_checks import check_heeded, current_names
 from baco_gpu.cli.settings_file import write_settings
-from baco_gpu.compiling import PHASE
 from baco_gpu.errors import InputError
+from baco_gpu.stopwatch import PHASE
 
 if TYPE_CHECKING:
     from baco_gpu.data.interactions import SplitInteractions

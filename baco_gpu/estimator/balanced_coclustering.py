@@ -12,10 +12,10 @@ from sklearn.base import BaseEstimator, BiclusterMixin
 from baco_gpu.checks import check_integer
 from baco_gpu.clustering.solve.cocluster import cocluster
 from baco_gpu.clustering.solve.parameters import SolverParameters
-from baco_gpu.compiling import telling
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.graph.bipartite import as_graph
 from baco_gpu.progress import Progress, silent
+from baco_gpu.stopwatch import telling
 
 
 class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from baco_gpu.budget import SIDES, AnyBudget, SideBudgets, TableSize, budget_of
-from baco_gpu.compiling import Stopwatch
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
@@ -15,6 +14,7 @@ from baco_gpu.methods.method import Method, Spec
 from baco_gpu.methods.registry import METHODS, find_method
 from baco_gpu.models.recommender import Table
 from baco_gpu.progress import Progress, silent
+from baco_gpu.stopwatch import Stopwatch
 from baco_gpu.tables.full import size_of
 from baco_gpu.training.callbacks import Callback
 

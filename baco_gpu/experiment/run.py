@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from baco_gpu.compiling import Stopwatch
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.experiment.compression import Compression
@@ -19,6 +18,7 @@ from baco_gpu.models.recommender import Recommender as Model
 from baco_gpu.progress import Progress, silent
 from baco_gpu.ranks import Ranks
 from baco_gpu.serving.answers import Recommender
+from baco_gpu.stopwatch import Stopwatch
 from baco_gpu.tables.export import export_codebook
 from baco_gpu.tables.full import as_table, size_of
 from baco_gpu.training.callbacks import Callback, ReportProgress

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from baco_gpu.compiling import Stopwatch
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import BacoError, InputError
 from baco_gpu.models.recommender import ITEMS, USERS, Recommender, Sampler
 from baco_gpu.ranks import Ranks
+from baco_gpu.stopwatch import Stopwatch
 from baco_gpu.tables.embedding_table import own_optimizers
 from baco_gpu.tables.full import tables_in
 from baco_gpu.tables.optimizers import CombinedOptimizer

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from baco_gpu.compiling import Stopwatch
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.evaluation.ranking import evaluate_ranking
 from baco_gpu.models.recommender import Recommender
 from baco_gpu.ranks import Ranks
+from baco_gpu.stopwatch import Stopwatch
 from baco_gpu.tables.embedding_table import encode
 from baco_gpu.tables.full import tables_in
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings

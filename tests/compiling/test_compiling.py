@@ -8,7 +8,8 @@ import numba
 import pytest
 
 from baco_gpu.clustering.solve.cocluster import timed
-from baco_gpu.compiling import PHASE, Stopwatch, compiled, telling
+from baco_gpu.compiling import compiled
+from baco_gpu.stopwatch import PHASE, Stopwatch, telling
 
 pytestmark = pytest.mark.heavy("compiles")
 

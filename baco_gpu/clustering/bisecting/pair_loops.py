@@ -1,4 +1,4 @@
-"""The compiled loops that choose rows of a codebook for nodes, and set the rows (Numba, parallel over nodes or rows).
+"""The compiled loops that choose rows of a codebook for nodes, and set the rows (Numba, parts of nodes or rows).
 
 A codebook row is summed over the nodes that have it, in the order of their ids. Where distances are compared, all are
 whole numbers, of at most 2**24.
@@ -7,7 +7,7 @@ whole numbers, of at most 2**24.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from baco_gpu.clustering.bisecting.tree_loops import dot
 from baco_gpu.compiling import compiled
@@ -15,8 +15,8 @@ from baco_gpu.compiling import compiled
 _BEAM = 12  # branches of the tree that a search follows; a few of thousands of searches miss the nearest row
 
 
-@compiled(parallel=True)
-def nearest_rows(order, targets, weights, present, children, centres, out):
+@compiled(nogil=True)
+def nearest_rows(part, parts, order, targets, weights, present, children, centres, halves, out):
     """The codebook row nearest to every target, of those that a search down a tree comes by and the present one.
 
     Parameters
@@ -27,12 +27,10 @@ def nearest_rows(order, targets, weights, present, children, centres, out):
     present : int64 array of shape (nodes,), the tree's leaves that they have
     children : int64 array of shape (tree nodes,), the first of two parts that follow each other; -1 for a leaf
     centres : float32 array of shape (tree nodes, dim); the root is node 0
+    halves : float64 array of shape (tree nodes,), half the square of every centre
     out : int64 array of shape (nodes,), leaves
     """
-    halves = np.empty(len(centres))
-    for node in prange(len(centres)):
-        halves[node] = dot(centres[node], centres[node]) / 2
-    for k in prange(len(targets)):
+    for k in range(len(targets) * part // parts, len(targets) * (part + 1) // parts):
         x = order[k]
         if weights[x] > 0:
             out[x] = _search(targets[x], present[x], children, centres, halves)
@@ -80,8 +78,8 @@ def fill_centres(children, masses, centres):
                 centres[node, j] = share * centres[one, j] + (1 - share) * centres[two, j]
 
 
-@compiled(parallel=True)
-def descend(rows, weights, pairs, starts, nodes, codebook, damping, out):
+@compiled(nogil=True)
+def descend(part, parts, rows, weights, pairs, starts, nodes, codebook, damping, out):
     """A step of Jacobi's method towards the codebook that is best for the nodes' means of two rows each.
 
     Parameters
@@ -92,7 +90,7 @@ def descend(rows, weights, pairs, starts, nodes, codebook, damping, out):
     codebook, out : float64 arrays of shape (codebook rows, dim)
     """
     dim = codebook.shape[1]
-    for r in prange(len(codebook)):
+    for r in range(len(codebook) * part // parts, len(codebook) * (part + 1) // parts):
         slope, curvature = np.zeros(dim), 0.0
         for k in range(starts[r], starts[r + 1]):
             x = nodes[k]
@@ -105,10 +103,10 @@ def descend(rows, weights, pairs, starts, nodes, codebook, damping, out):
             out[r, j] = codebook[r, j] + (damping * slope[j] / curvature if curvature > 0 else 0.0)
 
 
-@compiled(parallel=True)
-def means(rows, weights, starts, nodes, out):
+@compiled(nogil=True)
+def means(part, parts, rows, weights, starts, nodes, out):
     """The weighted mean of the rows of nodes[starts[r]:starts[r + 1]], and, where they weigh nothing, zero."""
-    for r in prange(len(out)):
+    for r in range(len(out) * part // parts, len(out) * (part + 1) // parts):
         total, mass = out[r], 0.0
         total[:] = 0
         for k in range(starts[r], starts[r + 1]):

@@ -8,6 +8,7 @@ from baco_gpu.clustering.bisecting.pair_loops import descend, fill_centres, mean
 from baco_gpu.clustering.bisecting.row_tree import SideTree
 from baco_gpu.clustering.bisecting.spectral_rows import LARGEST
 from baco_gpu.clustering.result import NO_LABEL, Assignment
+from baco_gpu.compiling import on_threads
 
 # Rounds of k-means, and then rounds in which nodes choose both rows anew and rows follow.
 _MEANS_ROUNDS = 2
@@ -49,7 +50,9 @@ def _nearest(tree: SideTree, targets: np.ndarray, present: np.ndarray, codebook:
     fill_centres(tree.children, tree.masses, centres)
     out = np.empty(len(targets), dtype=np.int64)
     order = np.argsort(present, kind="stable")
-    nearest_rows(order, targets, tree.weights, leaves[present], tree.children, _whole(centres), out)
+    whole = _whole(centres)
+    halves = np.square(whole, dtype=np.float64).sum(axis=1) / 2
+    on_threads(nearest_rows, order, targets, tree.weights, leaves[present], tree.children, whole, halves, out)
     return np.searchsorted(leaves, out)
 
 
@@ -76,7 +79,7 @@ def _each_row_kept(chosen: np.ndarray, before: np.ndarray, weights: np.ndarray) 
 
 def _means(tree: SideTree, labels: np.ndarray) -> np.ndarray:
     codebook = np.empty((labels.max() + 1, tree.rows.shape[1]))
-    means(tree.rows, tree.weights, *_grouped(labels, len(codebook)), codebook)
+    on_threads(means, tree.rows, tree.weights, *_grouped(labels, len(codebook)), codebook)
     return codebook
 
 
@@ -85,7 +88,7 @@ def _least_squares(tree: SideTree, pairs: np.ndarray, codebook: np.ndarray) -> n
     nodes = places % len(tree.rows)
     for _ in range(_DESCENTS):
         codebook, former = np.empty_like(codebook), codebook
-        descend(tree.rows, tree.weights, pairs, starts, nodes, former, _DAMPING, codebook)
+        on_threads(descend, tree.rows, tree.weights, pairs, starts, nodes, former, _DAMPING, codebook)
     return codebook
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from baco_gpu.clustering.bisecting.spectral_rows import SpectralRows
 from baco_gpu.clustering.bisecting.tree_loops import divide, variance_around_mean
+from baco_gpu.compiling import on_threads
 
 # Clusters that would gain at least so much of what the best one gains are divided in one round.
 _NEARLY_BEST = 0.8
@@ -115,7 +116,8 @@ class RowTree:
 
     def _part(self, nodes: np.ndarray, middles: np.ndarray, gains: np.ndarray) -> None:
         parts, gained = np.empty(len(nodes), dtype=np.int64), np.empty(len(nodes))
-        divide(self.rows, self.weights, self.members, self.starts[nodes], self.ends[nodes], parts, gained)
+        bounds = self.starts[nodes], self.ends[nodes]
+        on_threads(divide, self.rows, self.weights, self.members, *bounds, parts, gained)
         middles[nodes], gains[nodes] = parts, gained
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from baco_gpu.clustering.backends.cpu_nodes import signs_of_nodes
 from baco_gpu.clustering.bisecting.spectral_loops import (
+    BLOCK,
+    add_grams,
     eigenvectors,
-    gram,
     orthonormalising,
     times_adjacency,
     times_square,
 )
 from baco_gpu.clustering.solve.weights import integer_weights
+from baco_gpu.compiling import on_threads
 from baco_gpu.graph.bipartite import Adjacency, BipartiteGraph
 
 DIMENSIONS = 64
@@ -76,7 +79,7 @@ class _Matrix(NamedTuple):
 
     def __matmul__(self, columns: np.ndarray) -> np.ndarray:
         out = np.empty((len(self.offsets) - 1, columns.shape[1]), dtype=np.float32)
-        times_adjacency(*self, columns, out)
+        on_threads(times_adjacency, *self, columns, out)
         return out
 
 
@@ -94,9 +97,9 @@ def _embedded(matrix: _Matrix, transposed: _Matrix, seed: int) -> tuple[np.ndarr
     basis = signs_of_nodes(sizes[1], min(_COLUMNS, sizes[1]), seed)
     for _ in range(_ROUNDS):
         image = transposed @ (matrix @ basis)
-        basis = _times(image, orthonormalising(gram(image)))
+        basis = _times(image, orthonormalising(_gram(image)))
     image = matrix @ basis
-    values, vectors = eigenvectors(gram(image))
+    values, vectors = eigenvectors(_gram(image))
     kept = min(DIMENSIONS, len(values))
     values, vectors = values[:kept], np.ascontiguousarray(vectors[:, :kept])
     roots = np.sqrt(np.maximum(values, 0))
@@ -111,7 +114,15 @@ def _whole_numbers(rows: np.ndarray) -> np.ndarray:
     return np.rint(np.ldexp(rows, int(np.log2(LARGEST)) - exponent))
 
 
+def _gram(rows: np.ndarray) -> np.ndarray:
+    """rows.T @ rows as a float64 array."""
+    columns = rows.shape[1]
+    parts = np.zeros((-(-len(rows) // BLOCK), columns, columns))
+    on_threads(add_grams, rows, parts)
+    return functools.reduce(np.add, parts, np.zeros((columns, columns)))
+
+
 def _times(rows: np.ndarray, square: np.ndarray) -> np.ndarray:
     out = np.empty((len(rows), square.shape[1]), dtype=np.float32)
-    times_square(rows, square, out)
+    on_threads(times_square, rows, square, out)
     return out

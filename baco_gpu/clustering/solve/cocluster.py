@@ -24,9 +24,9 @@ from baco_gpu.clustering.solve.partners import one_sided_partners
 from baco_gpu.clustering.solve.sweeps import rows_by_side
 from baco_gpu.clustering.solve.targets import Target, excesses
 from baco_gpu.clustering.solve.weights import integer_weights
-from baco_gpu.compiling import Stopwatch
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.progress import Progress
+from baco_gpu.stopwatch import Stopwatch
 
 GAMMA_PER_ROOTS = 1.77e-3
 
