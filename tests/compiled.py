@@ -24,7 +24,7 @@ def loops() -> None:
     edges = graph.to_scipy().tocoo()
     for dtype in ("int32", "int64"):
         BipartiteGraph.from_edges(edges.row.astype(dtype)[::-1], edges.col.astype(dtype)[::-1])
-    for name in ("propagation", "ebmd", "bisecting"):
+    for name in ("propagation", "ebmd", "bisecting", "itcc"):
         find_method(name).assign(graph, Budget.of(0.5), TableSize(graph.num_users, graph.num_items, 8), 0)
     for bits in (16, 8, 5):
         table = QuantizedEmbedding(4, 3, bits=bits)
