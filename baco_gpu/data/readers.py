@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from baco_gpu.checks import check_choice, check_integer, check_number
+from baco_gpu.checks import check_choice, check_integer, check_number, shown
 from baco_gpu.data import movielens
 from baco_gpu.data.adjacency_lists import read_lightgcn
 from baco_gpu.data.columnar import is_frame, read_feather, read_frame, read_parquet
@@ -271,7 +271,11 @@ def _identify(source: Any, format: str | None) -> tuple[Path, str]:
     file = Path(source)
     if format is not None:
         check_choice("format", format, FORMATS)
-    if not file.exists() and str(source) in SETS:
+    try:
+        there = file.exists()
+    except OSError as error:
+        raise InputError(f"{shown(str(file))}: expected a file of interactions, but {error.strerror}") from error
+    if not there and str(source) in SETS:
         file = fetched(str(source))
     if not file.exists():
         near = get_close_matches(str(source).lower(), NAMES, n=1)
