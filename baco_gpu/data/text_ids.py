@@ -16,46 +16,15 @@ if TYPE_CHECKING:
 INTEGER = re.compile(r"\s*-?\d{1,19}\s*", re.ASCII)
 _WHOLE = r"^\s*-?[0-9]+\s*$"
 _MISSING = {
-    *(
-        "null",
-        "nan",
-        "-nan",
-        "na",
-        "n/a",
-        "n.a.",
-        "#n/a",
-        "#na",
-        "<na>",
-        "none",
-        "nil",
-        "nat",
-        r"\n",
-        "-",
-        "--",
-        ".",
-        "?",
-    ),
-    *("(null)", "[null]", "<null>", "(none)", "<none>", "(blank)", "undefined", "missing"),
+    *("null", "nan", "-nan", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "none", "nil", "nat", r"\n"),
+    *("-", "--", ".", "?", "(null)", "[null]", "<null>", "(none)", "<none>", "(blank)", "undefined", "missing"),
     *("#null!", "#ref!", "#value!", "#div/0!", "#num!", "#name?"),
 }
 # Those that are hardly anybody's name, as programs write them.
 _NOBODY = (
-    "nan",
-    "NaN",
-    "NAN",
-    "null",
-    "NULL",
-    "Null",
-    "None",
-    "none",
-    "N/A",
-    "n/a",
-    "#N/A",
-    "<NA>",
-    "NaT",
-    "undefined",
+    *("nan", "NaN", "NAN", "null", "NULL", "Null", "None", "none", "N/A", "n/a", "#N/A", "<NA>", "NaT", "undefined"),
+    *(r"\N", "(null)", "<null>", "#REF!", "#VALUE!"),
 )
-_NOBODY += (r"\N", "(null)", "<null>", "#REF!", "#VALUE!")
 _FEW = 10  # rows of a column before a single word among them is strange
 
 

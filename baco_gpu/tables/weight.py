@@ -176,11 +176,12 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 
 _SET_DATA = Tensor.data.__set__  # type: ignore[attr-defined]
 # What nn.Embedding's weight keeps, or hands on, and a weight that is made anew cannot.
+_SET_GRAD = vars(torch._C.TensorBase)["grad"].__set__
 _NO_HOOK = "no hook of it is called: register hooks with the parameters of the table"
 _LOST = {
     Tensor.register_hook: _NO_HOOK,
     Tensor.register_post_accumulate_grad_hook: _NO_HOOK,
-    Tensor.grad.__set__: "no optimizer reads its gradient: set those of the parameters of the table",  # type: ignore[attr-defined]
+    _SET_GRAD: "no optimizer reads its gradient: set those of the parameters of the table",
     Tensor.__dlpack__: "what is written through DLPack would be lost: hand out weight.detach().clone()",
 }
 _INIT = torch.nn.init.__name__
