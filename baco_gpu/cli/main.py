@@ -104,6 +104,8 @@ def run() -> None:
     # Threads that wait for work by spinning slow everything down several times over on a machine with other work to do.
     # OpenMP reads this when PyTorch or Numba first load it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name in ("stdout", "stderr"):
+        _open_for_any_text(name)
     arguments = sys.argv[1:]
     # Where the option stands does not matter: whoever debugs a command appends it.
     debug = "--debug" in arguments
@@ -126,6 +128,15 @@ def run() -> None:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _open_for_any_text(name: str) -> None:
+    """Let a stream take letters that its encoding lacks, as escapes; one that is closed takes anything to nowhere."""
+    stream = getattr(sys, name)
+    if stream is None:
+        setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (for as long as the process)
+    elif hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
 
 
 def main(arguments: list[str], *, debug: bool = False) -> int:

@@ -195,8 +195,8 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
         Raises
         ------
         InputError
-            When shapes disagree, the table is no floating matrix or has `max_norm` or `scale_grad_by_freq`, or weights
-            are negative or not finite.
+            When shapes disagree, the table is no floating matrix or has `max_norm` or `scale_grad_by_freq`, weights are
+            negative or not finite, or rows are to be of few bits that those cannot hold.
         """
         source = trained_table(table)
         module = cls(
@@ -212,7 +212,10 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
             raise InputError(
                 f"assignments must have one entry a row of the table ({len(source)}), got {len(assignments)}"
             )
-        module.write_rows(mean_rows(source, module.assignments, module.num_rows, weights, module.padding_idx))
+        rows = mean_rows(source, module.assignments, module.num_rows, weights, module.padding_idx)
+        if module.bits is not None:
+            check_storable(rows, module.bits)
+        module.write_rows(rows)
         freeze_like(module, table)
         return module
 
@@ -278,10 +281,6 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
             return [(self.assignments, 1.0)]
         half = torch.where(self.secondary == self.assignments, 1.0, 0.5).unsqueeze(1)
         return [(self.assignments, half), (self.secondary, torch.where(half == 1, 0.0, half))]
-
-    def set_padding(self, padding_idx: int | None) -> None:
-        super().set_padding(padding_idx)
-        self._kept.clear()
 
     def row_numbers(self) -> Tensor:
         return self.assignments
