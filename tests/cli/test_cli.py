@@ -211,9 +211,18 @@ def test_compare_prints_a_table_and_draws_a_picture(baco, clicks, tmp_path):
     words = ("compare", clicks, "--epochs", 2, "--dim", 8, "--out", out, "-q")
     code, stdout, _ = baco(*words)
     assert code == 0
-    for word in ("full", "random", "baco-multilevel", "params", "bytes", "share", "seconds", "recall", "ndcg"):
+    for word in ("full", "random", "baco-multilevel", "params", "bytes", "share", "seconds", "test recall", "ndcg"):
         assert word in stdout
-    files = {"comparison.json", "comparison.csv", "comparison.md", "comparison.png", "clustering.png", "runs"}
+    assert "100.0%" in stdout  # of the full table's recall has the full table
+    files = {
+        "comparison.json",
+        "comparison.csv",
+        "comparison.md",
+        "comparison.png",
+        "clustering.png",
+        "lost.png",
+        "runs",
+    }
     assert {path.name for path in out.iterdir()} == {*files, "comparison.settings.yml"}
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
     table = json.loads((out / "comparison.json").read_text())["table"]
@@ -678,11 +687,13 @@ def test_too_little_memory_is_no_fault_of_ours(baco, clicks, monkeypatch, error)
     assert re.fullmatch(r"baco: error: not enough memory.*: tried to allocate 20 GiB", stderr.splitlines()[-1])
 
 
-@pytest.mark.parametrize("command", ["compress", "train", "compare", "inspect", "report", "env"])
+@pytest.mark.parametrize("command", ["compress", "train", "compare", "bench", "recommend", "inspect", "report", "env"])
 def test_help_has_the_common_options_and_an_example(baco, command):
     code, stdout, _ = baco(command, "--help")
     assert code == 0
-    assert all(option in stdout for option in ("--seed", "--backend", "--quiet", "--json", "--config"))
+    assert "--json" in stdout
+    if command in ("compress", "train", "compare", "bench"):
+        assert all(option in stdout for option in ("--seed", "--backend", "--quiet", "--config"))
     assert f"\n   baco {command}" in stdout
     assert "\n   baco methods" in baco("methods", "--help")[1]
 

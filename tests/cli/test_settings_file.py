@@ -87,7 +87,7 @@ def test_settings_of_a_clustering_serve_a_training(baco, clicks, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("epoch: 3\n", "train has no setting 'epoch'; did you mean 'epochs'?"),
+        ("epoch: 3\n", "train has no setting 'epoch' (did you mean 'epochs'?)"),
         ("x: 3\n", "train has no setting 'x'; the command takes backend, "),
         ("config: other.yml\n", "train has no setting 'config'"),
         ("epochs: many\n", "settings.yml: epochs: Input should be a valid integer"),
