@@ -20,6 +20,7 @@ from baco_gpu.clustering.backends.backend import (
     Side,
 )
 from baco_gpu.clustering.backends.cpu_clusters import CpuClusters
+from baco_gpu.clustering.backends.cpu_merging import best_partners
 from baco_gpu.clustering.backends.cpu_nodes import (
     add_member_costs,
     deal_nodes,
@@ -27,6 +28,7 @@ from baco_gpu.clustering.backends.cpu_nodes import (
     group_by_label,
     move_volumes,
     sums_by_label,
+    weight_within,
 )
 from baco_gpu.clustering.backends.cpu_tables import Tables, chunks_of, chunks_of_nodes, in_chunks
 from baco_gpu.graph.bipartite import BipartiteGraph
@@ -65,7 +67,7 @@ class CpuBackend:
     def weight_within(self, problem: Problem, labels: tuple[np.ndarray, np.ndarray]) -> int:
         users = problem.sides[USERS]
         chunks = chunks_of(np.diff(users.offsets))
-        return sum(in_chunks(chunks, kernels.weight_within, *users[:3], labels[USERS], labels[ITEMS]))
+        return sum(in_chunks(chunks, weight_within, *users[:3], labels[USERS], labels[ITEMS]))
 
     def blocks(self, problem: Problem, side: int, stream: int, num_blocks: int) -> list[np.ndarray]:
         block = np.empty(len(problem.sides[side].node_weights), np.uint8)
@@ -154,7 +156,7 @@ class CpuBackend:
         both = np.column_stack(volumes)
         partners = Partners(np.empty(len(counts), np.int64), np.empty(len(counts)))
         edges = (begins, counts, neighbors, weights)
-        in_chunks(chunks_of(counts), kernels.best_partners, *edges, both, penalty, *partners)
+        in_chunks(chunks_of(counts), best_partners, *edges, both, penalty, *partners)
         return partners
 
     def places(self, mask: np.ndarray, count: int) -> np.ndarray:

@@ -175,6 +175,6 @@ class CpuClusters:
         if self._within is None:
             clusters = self._alive[self._changed[self._alive]]
             (users, _), costs = self._members(clusters)
-            in_chunks(chunks_of(costs), cpu_kernels.own_weights, clusters, *users, self._own)
+            in_chunks(chunks_of(costs), cpu_merging.own_weights, clusters, *users, self._own)
             self._within = int(self._own[self._alive].sum()) // 2
         return self._within

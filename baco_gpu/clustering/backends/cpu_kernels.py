@@ -289,17 +289,6 @@ def second_best_labels(
 
 
 @compiled(nogil=True)
-def weight_within(begin, end, offsets, neighbors, weights, labels, other_labels):
-    """The total weight of the edges whose two ends bear the same label."""
-    within = np.int64(0)
-    for node in range(begin, end):
-        for e in range(offsets[node], offsets[node + 1]):
-            if other_labels[neighbors[e]] == labels[node]:
-                within += 1 if weights is None else weights[e]
-    return within
-
-
-@compiled(nogil=True)
 def gather_rows(
     begin,
     end,
@@ -330,23 +319,6 @@ def gather_rows(
             count += ids[place + count] != k
         begins[k], counts[k] = place, count
         place += count
-
-
-@compiled(nogil=True)
-def best_partners(begin, end, begins, counts, ids, sums, volumes, penalty, partner, gain):
-    """The neighbor of every cluster whose merge gains most (ties to the smallest id; -1 for none), and the gain."""
-    for cluster in range(begin, end):
-        users, items = np.float64(volumes[cluster, 0]), np.float64(volumes[cluster, 1])
-        partner[cluster], gain[cluster] = -1, -np.inf
-        for place in range(begins[cluster], begins[cluster] + counts[cluster]):
-            if np.float64(sums[place]) < gain[cluster]:
-                continue  # volumes can only lower it: they need not be fetched
-            other = ids[place]
-            # Both products are symmetric in the two clusters, so both see the same gain to the last bit.
-            crossing = users * np.float64(volumes[other, 1]) + items * np.float64(volumes[other, 0])
-            value = np.float64(sums[place]) - penalty * crossing
-            if value > gain[cluster] or (value == gain[cluster] and other < partner[cluster]):
-                partner[cluster], gain[cluster] = other, value
 
 
 @compiled(nogil=True)
@@ -418,15 +390,3 @@ def best_merges(
         partner[c], gain[c], next_partner[c], next_gain[c] = best, best_gain, second, second_gain
         facts[c, BOUND] = bound
     return offered
-
-
-@compiled(nogil=True)
-def own_weights(begin, end, clusters, members, starts, first, last, neighbors, weights, relabel, own):
-    """Let `own` have twice the weight within clusters, from the edges of their members on one side."""
-    for k in range(begin, end):
-        total = np.int64(0)
-        for m in range(starts[k], starts[k + 1]):
-            for e in range(first[members[m]], last[members[m]]):
-                if relabel[np.uint64(neighbors[e])] == clusters[k]:
-                    total += 1 if weights is None else weights[e]
-        own[clusters[k]] = 2 * total

@@ -1,4 +1,4 @@
-"""The compiled loops over clusters that merge on the CPU (Numba, one thread).
+"""The compiled loops over clusters that merge on the CPU (Numba; one thread, or chunks where they have begin and end).
 
 Clusters bear the ids that they had when a level began; those that are left are `alive`, in ascending order. A cluster
 that takes another in gets its parts: the chain c, follower[c], ... of ids whose members, as they were grouped, it has.
@@ -192,3 +192,32 @@ def merge_into(alive, keepers, volumes, occupied, follower, last, changed, users
         changed[into] = True
         changed[c] = True
     return left, saved_users, saved_items
+
+
+@compiled(nogil=True)
+def best_partners(begin, end, begins, counts, ids, sums, volumes, penalty, partner, gain):
+    """The neighbor of every cluster whose merge gains most (ties to the smallest id; -1 for none), and the gain."""
+    for cluster in range(begin, end):
+        users, items = np.float64(volumes[cluster, 0]), np.float64(volumes[cluster, 1])
+        partner[cluster], gain[cluster] = -1, -np.inf
+        for place in range(begins[cluster], begins[cluster] + counts[cluster]):
+            if np.float64(sums[place]) < gain[cluster]:
+                continue  # volumes can only lower it: they need not be fetched
+            other = ids[place]
+            # Both products are symmetric in the two clusters, so both see the same gain to the last bit.
+            crossing = users * np.float64(volumes[other, 1]) + items * np.float64(volumes[other, 0])
+            value = np.float64(sums[place]) - penalty * crossing
+            if value > gain[cluster] or (value == gain[cluster] and other < partner[cluster]):
+                partner[cluster], gain[cluster] = other, value
+
+
+@compiled(nogil=True)
+def own_weights(begin, end, clusters, members, starts, first, last, neighbors, weights, relabel, own):
+    """Let `own` have twice the weight within clusters, from the edges of their members on one side."""
+    for k in range(begin, end):
+        total = np.int64(0)
+        for m in range(starts[k], starts[k + 1]):
+            for e in range(first[members[m]], last[members[m]]):
+                if relabel[np.uint64(neighbors[e])] == clusters[k]:
+                    total += 1 if weights is None else weights[e]
+        own[clusters[k]] = 2 * total

@@ -115,3 +115,14 @@ def add_member_costs(costs, members, starts, first, last):
     for label in range(len(costs)):
         for k in range(starts[label], starts[label + 1]):
             costs[label] += last[members[k]] - first[members[k]]
+
+
+@compiled(nogil=True)
+def weight_within(begin, end, offsets, neighbors, weights, labels, other_labels):
+    """The total weight of the edges whose two ends bear the same label."""
+    within = np.int64(0)
+    for node in range(begin, end):
+        for e in range(offsets[node], offsets[node + 1]):
+            if other_labels[neighbors[e]] == labels[node]:
+                within += 1 if weights is None else weights[e]
+    return within
