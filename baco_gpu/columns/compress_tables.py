@@ -132,7 +132,7 @@ def compress_tables(
     return TablesReport(report.tables, report.optimizer, plan)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Candidate:
     """A table on its way to being small."""
 
@@ -140,6 +140,7 @@ class _Candidate:
     partners: Sequence[Partner] = ()
     methods: Sequence[Method] = ()
     reason: str = ""
+    may_share: bool = False
 
     def __post_init__(self) -> None:
         self.name, self.full_cost = self.lookups.column.name, self.lookups.full_cost
@@ -148,7 +149,8 @@ class _Candidate:
 
     def look(self, others: Sequence[Column], share: float, methods: Sequence[str], seed: int, known: Known) -> None:
         """Find what tells something of the table, and try ways to store it around this share of its cost."""
-        if SharedRows.name in methods:
+        self.may_share = SharedRows.name in methods
+        if self.may_share:
             self.partners = partners_of(self.lookups.column, others, seed, known)
         shared = [SharedRows(self.lookups, graph_of(self.lookups.column, self.partners))] if self.partners else []
         codes = [ProductCodes(self.lookups)] if ProductCodes.name in methods else []
@@ -171,6 +173,8 @@ class _Candidate:
             return self.reason
         if self.stored.method == FULL and len(self.ways) > 1:
             return "the budget has room for all rows"
+        if not self.may_share:
+            return ""
         return "errs less than shared rows" if self.partners else f"no column tells {LEAST_BITS:g} bits of it"
 
     def planned(self, module: nn.Embedding | nn.EmbeddingBag, bytes_after: int | None) -> PlannedTable:
@@ -183,7 +187,7 @@ class _Candidate:
             bytes_after=before if bytes_after is None else bytes_after,
             method=method,
             partners={each.column.name: each.bits for each in self.partners} if method == SharedRows.name else {},
-            error=self.stored.error / self.lookups.spread if self.stored.error else 0.0,
+            error=self.stored.error / (self.lookups.spread or math.inf) if self.stored.error else 0.0,
             reason=self.why,
         )
 

@@ -51,7 +51,7 @@ class Stored(NamedTuple):
     what: Any = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lookups:
     """A trained table, and how its column looks rows up.
 
@@ -120,7 +120,7 @@ class Method(Protocol):
         """The best that costs at most so much; None where that buys nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SharedRows:
     """Co-clusters of the ids and of those that they are seen with share rows."""
 
@@ -148,7 +148,7 @@ class SharedRows:
         return Stored(self.name, found, paid, table.error_of(labels), labels)
 
 
-@dataclass
+@dataclass(eq=False)
 class ProductCodes:
     """Every id has a row, of pieces that are the nearest of a few.
 
