@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from baco_gpu.columns.compress_tables import compress_tables
+    from baco_gpu.columns.tables_compression import compress_tables
     from baco_gpu.data.interactions import Interactions, SplitInteractions
     from baco_gpu.data.readers import load_interactions, load_split
     from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
@@ -45,7 +45,7 @@ _HOMES = {
     "ServedEmbedding": "baco_gpu.tables.served",
     "SplitInteractions": "baco_gpu.data.interactions",
     "compress_module": "baco_gpu.tables.module_compression",
-    "compress_tables": "baco_gpu.columns.compress_tables",
+    "compress_tables": "baco_gpu.columns.tables_compression",
     "export_codebook": "baco_gpu.tables.export",
     "load_interactions": "baco_gpu.data.readers",
     "load_split": "baco_gpu.data.readers",

@@ -15,8 +15,8 @@ from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.columns.division import divide
 from baco_gpu.columns.event_log import Column, columns_of, names_in
 from baco_gpu.columns.pairing import LEAST_BITS, Known, Partner, graph_of, partners_of
-from baco_gpu.columns.plan import Plan, PlannedTable
 from baco_gpu.columns.storage import FULL, Lookups, Method, ProductCodes, SharedRows, Stored, table_of
+from baco_gpu.columns.table_plan import Plan, PlannedTable
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tables.module_compression import CompressionReport, check_compressible, compress_module
@@ -115,8 +115,7 @@ def compress_tables(
         _Candidate(Lookups.of(modules[column.name], column, budget_measure, seed))
         for column in columns_of(modules, data)
     ]
-    most = math.floor(share.ratio * sum(each.full_cost for each in candidates))
-    _choose(candidates, most, methods, seed, progress)
+    most = _choose(candidates, share.ratio, methods, seed, progress)
     replaced = [each for each in candidates if each.stored.method != FULL]
     report = compress_module(
         model,
@@ -192,8 +191,11 @@ class _Candidate:
         )
 
 
-def _choose(candidates: Sequence[_Candidate], most: int, methods: Sequence[str], seed: int, progress: Progress) -> None:
-    """Give every table the way to store it that is best for all of them together."""
+def _choose(
+    candidates: Sequence[_Candidate], ratio: float, methods: Sequence[str], seed: int, progress: Progress
+) -> int:
+    """Give every table the way to store it that is best for all of them together; returns what they may cost."""
+    most = math.floor(ratio * sum(each.full_cost for each in candidates))
     small = _small(candidates, most)
     large = [each for each in candidates if each not in small]
     for each in small:
@@ -208,11 +210,9 @@ def _choose(candidates: Sequence[_Candidate], most: int, methods: Sequence[str],
     progress("plan tables", len(large), len(large), f"{len(small)} left alone")
     least = sum(min(way.cost for way in each.ways) for each in large)
     if least > left:
-        total = full + most - left
-        raise UnreachableBudgetError(
-            f"budget must be at least {math.ceil(1e4 * (least + most - left) / total) / 1e4:g} of these tables, "
-            f"got {most / total:g}"
-        )
+        total = sum(each.full_cost for each in candidates)
+        needed = math.ceil(1e4 * (least + total - full) / total) / 1e4  # so that the number as shown can be met
+        raise UnreachableBudgetError(f"budget must be at least {needed:g} of these tables, got {ratio:g}")
     for each, way in zip(large, divide([each.ways for each in large], left), strict=True):
         each.stored = way
         left -= way.cost
@@ -222,6 +222,7 @@ def _choose(candidates: Sequence[_Candidate], most: int, methods: Sequence[str],
         if finer.error < each.stored.error:
             left -= finer.cost - each.stored.cost
             each.stored = finer
+    return most
 
 
 def _small(candidates: Sequence[_Candidate], most: int) -> list[_Candidate]:
