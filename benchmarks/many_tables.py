@@ -11,14 +11,15 @@ on the ones after. `baco` compresses half way (`compress_tables`) and trains on;
 - qr: the product of a row of the quotient and one of the remainder (Shi et al., arXiv 1909.02107);
 - narrow: fewer dimensions, and a projection to the model's (Ginart et al., arXiv 1909.11810).
 
-They leave alone the tables that `baco` does not look at, being small, and share the rest evenly.
+They leave alone the tables that `baco` does not look at, being small, and share the rest evenly, but for what a table
+needs at least.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,8 @@ class ClickModel(nn.Module):
 
 
 class Hashed(nn.Module):
+    least = staticmethod(lambda ids: 1)
+
     def __init__(self, ids: int, rows: int) -> None:
         super().__init__()
         self.rows = nn.Embedding(rows, DIM)
@@ -73,6 +76,8 @@ class Hashed(nn.Module):
 
 
 class QuotientRemainder(nn.Module):
+    least = staticmethod(lambda ids: 2 * math.ceil(math.sqrt(ids)))
+
     def __init__(self, ids: int, rows: int) -> None:
         super().__init__()
         # As many remainders as leave room for the quotients.
@@ -84,16 +89,22 @@ class QuotientRemainder(nn.Module):
 
 
 class Narrow(nn.Module):
+    least = staticmethod(lambda ids: -(-ids // DIM) + 1)
+
     def __init__(self, ids: int, rows: int) -> None:
         super().__init__()
-        dim = max(1, rows * DIM // ids)
+        dim = min(rows * DIM // (ids + DIM), DIM)
         self.rows, self.wide = nn.Embedding(ids, dim), nn.Linear(dim, DIM, bias=False)
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.wide(self.rows(ids))
 
 
-RIVALS: dict[str, Callable[[int, int], nn.Module]] = {"hashing": Hashed, "qr": QuotientRemainder, "narrow": Narrow}
+RIVALS: dict[str, type[Hashed | QuotientRemainder | Narrow]] = {
+    "hashing": Hashed,
+    "qr": QuotientRemainder,
+    "narrow": Narrow,
+}
 
 
 def main() -> None:
@@ -194,10 +205,34 @@ def tables_for(way: str, sizes: list[int], budget: float) -> list[nn.Module]:
         small.add(int(column))
     kept = sum(sizes[column] for column in small)
     share = (most - kept) / (sum(sizes) - kept)
+    rival = RIVALS[way]
+    rows = {
+        column: max(rival.least(size), int(share * size)) for column, size in enumerate(sizes) if column not in small
+    }
+    largest = max(rows, key=lambda column: sizes[column])
+    rows[largest] -= max(0, sum(rows.values()) + kept - int(most))  # what others cannot do without
+    if rival is Narrow:
+        rows = whole_dimensions(rows, sizes, int(most) - kept)
     return [
-        nn.Embedding(size, DIM) if column in small else RIVALS[way](size, max(1, int(share * size)))
-        for column, size in enumerate(sizes)
+        rival(size, rows[column]) if column in rows else nn.Embedding(size, DIM) for column, size in enumerate(sizes)
     ]
+
+
+def whole_dimensions(rows: dict[int, int], sizes: list[int], most: int) -> dict[int, int]:
+    """Rows that are whole dimensions of all ids, and what that leaves for more of them, in the largest tables first."""
+
+    def rows_of(column: int, dim: int) -> int:
+        return -(-dim * (sizes[column] + DIM) // DIM)
+
+    dims = {column: max(1, count * DIM // (sizes[column] + DIM)) for column, count in rows.items()}
+    left = most - sum(rows_of(column, dim) for column, dim in dims.items())
+    for column in sorted(dims, key=lambda column: -sizes[column]):
+        while (
+            dims[column] < DIM and (price := rows_of(column, dims[column] + 1) - rows_of(column, dims[column])) <= left
+        ):
+            dims[column] += 1
+            left -= price
+    return {column: rows_of(column, dim) for column, dim in dims.items()}
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, ids: Tensor, clicked: Tensor, batch: int) -> None:
