@@ -131,8 +131,9 @@ class SharedRows:
     def costs(self, share: float) -> list[float]:
         table = self.lookups
         indices = table.size.compressed_bytes(0, 0) if table.measure == "bytes" else 0
-        left = max(share - indices, _LEAST_ROWS * table.full_cost)
-        return [indices + part * left for part in (0.3, 1.0, 3.0)]
+        least = _LEAST_ROWS * table.full_cost
+        left = max(share - indices, 3 * least)
+        return [indices + rows for rows in (least, left, 3 * left)]
 
     def at(self, cost: int) -> Stored | None:
         size, table = self.lookups.size, self.lookups

@@ -208,10 +208,9 @@ def _choose(
         others = [other.lookups.column for other in candidates if other is not each]
         each.look(others, left / full, methods, seed, known)
     progress("plan tables", len(large), len(large), f"{len(small)} left alone")
-    least = sum(min(way.cost for way in each.ways) for each in large)
-    if least > left:
+    if _least(large) > left:
         total = sum(each.full_cost for each in candidates)
-        needed = math.ceil(1e4 * (least + total - full) / total) / 1e4  # so that the number as shown can be met
+        needed = math.ceil(1e4 * _reachable(candidates, most) / total) / 1e4  # so that the number as shown can be met
         raise UnreachableBudgetError(f"budget must be at least {needed:g} of these tables, got {ratio:g}")
     for each, way in zip(large, divide([each.ways for each in large], left), strict=True):
         each.stored = way
@@ -234,6 +233,22 @@ def _small(candidates: Sequence[_Candidate], most: int) -> list[_Candidate]:
             break
         small.append(each)
     return small
+
+
+def _least(candidates: Sequence[_Candidate]) -> int:
+    """What the cheapest way to store each of these tables costs."""
+    return sum(min(way.cost for way in each.ways) for each in candidates)
+
+
+def _reachable(candidates: Sequence[_Candidate], most: int) -> int:
+    """What has to be spent at least: with more, further tables are small, and keep their rows."""
+    needed = most + 1
+    while needed > most:
+        most = needed
+        small = _small(candidates, most)
+        kept = sum(each.full_cost for each in small)
+        needed = max(most, kept + _least([each for each in candidates if each not in small]))
+    return needed
 
 
 def _check_tables(modules: Mapping[str, nn.Embedding | nn.EmbeddingBag], methods: Sequence[str]) -> None:
