@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from baco_gpu.columns.tables_compression import compress_tables
     from baco_gpu.data.interactions import Interactions, SplitInteractions
     from baco_gpu.data.readers import load_interactions, load_split
     from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
@@ -47,6 +48,7 @@ _HOMES = {
     "ServedEmbedding": "baco_gpu.tables.served",
     "SplitInteractions": "baco_gpu.data.interactions",
     "compress_module": "baco_gpu.tables.module_compression",
+    "compress_tables": "baco_gpu.columns.tables_compression",
     "export_codebook": "baco_gpu.tables.export",
     "load_recommender": "baco_gpu.experiment.model_file",
     "load_interactions": "baco_gpu.data.readers",
@@ -73,6 +75,7 @@ __all__ = [
     "SplitInteractions",
     "__version__",
     "compress_module",
+    "compress_tables",
     "export_codebook",
     "load_interactions",
     "load_recommender",

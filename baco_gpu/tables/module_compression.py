@@ -161,13 +161,7 @@ def compress_module(
         has hooks, parts or arguments that a codebook does not have (`max_norm`, `scale_grad_by_freq`), is held by an
         attribute that is no module, too, or the optimiser cannot take it. Nothing is changed then.
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
-        raise InputError(
-            "model must be compressed before DistributedDataParallel wraps it, got a wrapped one: its buckets hold "
-            "the old tables"
-        )
+    _check_model(model)
     check_choice("rows", rows, ("trained", "own"))
     weights = {} if weights is None else weights
     strangers = sorted(set(weights) - set(tables))
@@ -284,7 +278,32 @@ def _fitted(table: EmbeddingTable, old: nn.Embedding | nn.EmbeddingBag) -> Embed
     return table.to(old.weight.device) if table.row_parameter is None else table.to(old.weight)
 
 
-def _find(model: nn.Module, name: str) -> nn.Embedding | nn.EmbeddingBag:
+def check_compressible(
+    model: nn.Module, name: str, optimizer: torch.optim.Optimizer | None = None, *, argument: str = "tables"
+) -> nn.Embedding | nn.EmbeddingBag:
+    """The table of this name; the InputError of `compress_module` where it, or its optimizer, could not be replaced.
+
+    `argument` is what has named it.
+    """
+    _check_model(model)
+    table = _find(model, name, argument)
+    _check_table(model, name, table)
+    if optimizer is not None:
+        check_optimizer(optimizer, name, table.weight, sparse=table.sparse)
+    return table
+
+
+def _check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
+        raise InputError(
+            "model must be compressed before DistributedDataParallel wraps it, got a wrapped one: its buckets hold "
+            "the old tables"
+        )
+
+
+def _find(model: nn.Module, name: str, argument: str = "tables") -> nn.Embedding | nn.EmbeddingBag:
     modules = dict(model.named_modules(remove_duplicate=False))
     module = modules.get(name) if name else None
     if type(module) in _COMPRESSED:
@@ -292,7 +311,7 @@ def _find(model: nn.Module, name: str) -> nn.Embedding | nn.EmbeddingBag:
     tables = [other for other, found in modules.items() if other and type(found) in _COMPRESSED]
     listed = f"the tables of this model are {', '.join(map(repr, tables))}" if tables else "this model has none"
     got = f"{name!r}" if module is None else f"{name!r}, a {type(module).__name__}"
-    raise InputError(f"tables must name an nn.Embedding or nn.EmbeddingBag, got {got}; {listed}")
+    raise InputError(f"{argument} must name an nn.Embedding or nn.EmbeddingBag, got {got}; {listed}")
 
 
 def _check_table(model: nn.Module, name: str, table: nn.Embedding | nn.EmbeddingBag) -> None:

@@ -50,6 +50,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "methods": (
         *("compiling", "precision", "data", "graph", "budget", "clustering", "estimator", "ops", "tables", "training"),
     ),
+    "columns": ("precision", "graph", "budget", "estimator", "ops", "tables", "methods"),
     "experiment": (
         *("compiling", "precision", "tensor_file", "data", "graph", "budget", "estimator", "tables"),
         *("serving", "models", "evaluation", "training", "methods"),
@@ -79,7 +80,18 @@ ONLY_IN = {
     "numba": ("compiling", "graph", "clustering", "benchmarking", "methods", "tables", "models", "evaluation", "cli"),
     "rich": ("cli",),
     "sknetwork": ("methods",),
-    "torch": ("distributed", "ops", "tables", "models", "evaluation", "training", "methods", "experiment", "cli"),
+    "torch": (
+        "distributed",
+        "ops",
+        "tables",
+        "models",
+        "evaluation",
+        "training",
+        "methods",
+        "columns",
+        "experiment",
+        "cli",
+    ),
     "typer": ("cli",),
     "yaml": ("cli",),
 }
