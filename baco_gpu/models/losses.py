@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from baco_gpu.checks import check_choice, check_integer
+from baco_gpu.parallel import in_parts
 
 SOFTMAX, BPR = "softmax", "bpr"
 LOSSES = (SOFTMAX, BPR)
 NEGATIVES = 512
+
+_TILE = 256  # users whose scores stay in the cache
+_PARALLEL = 1 << 14  # values for which a second thread is worth waking
 
 
 class BatchRows(NamedTuple):
@@ -70,6 +75,21 @@ class Objective:
         value = loss(rows.users, rows.items)
         squares = rows.initial_users.square().sum() + rows.initial_items.square().sum()
         return value + self.weight_decay * squares / (2 * max(len(rows.users), 1))
+
+    def differentiate_(self, users: Tensor, items: Tensor) -> float:
+        """Put the gradients by rows in the place of rows that are initial ones, too; the value of the objective.
+
+        On a CPU, in compiled loops, and without autograd: the values and gradients of `__call__`, to rounding, and the
+        same bits for any number of threads.
+
+        Parameters
+        ----------
+        users : float32 tensor of shape (batch, dim), contiguous
+        items : float32 tensor of shape (any, dim), contiguous
+            Those of `items_of`, one after another.
+        """
+        differentiate = _differentiate_bpr if self.loss == BPR else _differentiate_softmax
+        return differentiate(users, items, self.weight_decay)
 
 
 def bpr_loss(users: Tensor, items: Tensor) -> Tensor:
@@ -129,3 +149,37 @@ class _SharedSoftmax(torch.autograd.Function):
         weight = (grad / (len(users) * total))[:, None]
         push = weight * against[:, None]
         return weight * (odds @ shared) - push * own, -push * users, odds.T @ (weight * users)
+
+
+def _differentiate_bpr(users: Tensor, items: Tensor, decay: float) -> float:
+    from baco_gpu.models import losses_loop  # and Numba, which training on a GPU can do without
+
+    losses = np.empty(len(users), np.float32)
+    threads = _threads(3 * users.numel())
+    in_parts(losses_loop.differentiate_bpr, threads, users.numpy(), items.numpy(), np.float32(decay), losses)
+    return float(losses.mean(dtype=np.float64))
+
+
+def _differentiate_softmax(users: Tensor, items: Tensor, decay: float) -> float:
+    from baco_gpu.models import losses_loop
+
+    count = len(users)
+    own, shared = items[:count], items[count:]
+    keep = decay / count
+    total, gradient = shared.double().square().sum().item() * keep / 2, shared * keep
+    for start in range(0, count, _TILE):
+        some, theirs = users[start : start + _TILE], own[start : start + _TILE]
+        scores, threads = some @ shared.T, _threads(len(some) * len(shared))
+        losses, pushes = (np.empty(len(some), np.float32) for _ in range(2))
+        arrays = some.numpy(), theirs.numpy()
+        in_parts(losses_loop.weigh_scores, threads, *arrays, scores.numpy(), count, np.float32(decay), losses, pushes)
+        total += float(losses.sum(dtype=np.float64)) / count
+        gradient.addmm_(scores.T, some)
+        pulled = (scores @ shared).numpy()
+        in_parts(losses_loop.push_apart, threads, *arrays, pulled, pushes, np.float32(keep))
+    shared.copy_(gradient)
+    return total
+
+
+def _threads(values: int) -> int:
+    return torch.get_num_threads() if values >= _PARALLEL else 1

@@ -121,8 +121,11 @@ def _optimizer(model: Recommender, settings: TrainingSettings) -> Optimizer:
 def _train_epoch(step: Step, sampler: Sampler, epoch: int) -> float:
     """One pass over the sampler's samples; the mean loss of one. The device is waited for at the end alone."""
     step.begin()
-    for batch in sampler.epoch(epoch):
-        step(batch)
+    try:
+        for batch in sampler.epoch(epoch):
+            step(batch)
+    finally:
+        step.end()
     return float(step.total) / sampler.num_samples
 
 
