@@ -19,6 +19,7 @@ LOSSES = (SOFTMAX, BPR)
 NEGATIVES = 512
 
 _TILE = 256  # users whose scores stay in the cache
+_ROWS, _COLUMNS = 64, 16  # sizes of tiles are multiples of these
 _PARALLEL = 1 << 14  # values for which a second thread is worth waking
 
 
@@ -161,24 +162,43 @@ def _differentiate_bpr(users: Tensor, items: Tensor, decay: float) -> float:
 
 
 def _differentiate_softmax(users: Tensor, items: Tensor, decay: float) -> float:
+    """In tiles of users whose scores stay in the cache.
+
+    Tiles are filled up with zeros: the products of these sizes alone have the same bits for any number of threads.
+    """
     from baco_gpu.models import losses_loop
 
-    count = len(users)
+    count, dim = users.shape
     own, shared = items[:count], items[count:]
-    keep = decay / count
-    total, gradient = shared.double().square().sum().item() * keep / 2, shared * keep
-    for start in range(0, count, _TILE):
-        some, theirs = users[start : start + _TILE], own[start : start + _TILE]
-        scores, threads = some @ shared.T, _threads(len(some) * len(shared))
-        losses, pushes = (np.empty(len(some), np.float32) for _ in range(2))
-        arrays = some.numpy(), theirs.numpy()
-        in_parts(losses_loop.weigh_scores, threads, *arrays, scores.numpy(), count, np.float32(decay), losses, pushes)
-        total += float(losses.sum(dtype=np.float64)) / count
+    keep = decay / max(count, 1)
+    height, width = min(_up(count, _ROWS), _TILE), _up(dim, _COLUMNS)
+    others = users.new_zeros((_up(len(shared), _ROWS), width))
+    others[: len(shared), :dim] = shared
+    some, pulled = users.new_zeros((height, width)), users.new_empty((height, width))
+    scores = users.new_empty((height, len(others)))
+    losses, pushes = np.empty(count, np.float32), np.empty(count, np.float32)
+    gradient, threads = others * keep, _threads(scores.numel())
+    for start in range(0, count, height):
+        part = slice(start, min(start + height, count))
+        size = part.stop - start
+        some[:size, :dim] = users[part]
+        some[size:] = 0
+        torch.mm(some, others.T, out=scores)
+        scores[size:] = 0
+        mine = users[part].numpy(), own[part].numpy()
+        about = len(shared), count, np.float32(decay), losses[part], pushes[part]
+        in_parts(losses_loop.weigh_scores, threads, *mine, scores.numpy(), *about)
         gradient.addmm_(scores.T, some)
-        pulled = (scores @ shared).numpy()
-        in_parts(losses_loop.push_apart, threads, *arrays, pulled, pushes, np.float32(keep))
-    shared.copy_(gradient)
-    return total
+        torch.mm(scores, others, out=pulled)
+        in_parts(losses_loop.push_apart, threads, *mine, pulled.numpy(), pushes[part], np.float32(keep))
+    squares = float(np.square(shared.numpy(), dtype=np.float64).sum())
+    shared.copy_(gradient[: len(shared), :dim])
+    return (float(losses.sum(dtype=np.float64)) + decay * squares / 2) / max(count, 1)
+
+
+def _up(count: int, step: int) -> int:
+    """The least multiple of `step` that is no less, and not zero."""
+    return max(-(-count // step), 1) * step
 
 
 def _threads(values: int) -> int:

@@ -89,7 +89,7 @@ def differentiate_bpr(part, parts, users, items, decay, losses):
 
 
 @compiled(nogil=True, error_model="numpy", fastmath={"contract"})
-def weigh_scores(part, parts, users, own, scores, count, decay, losses, pushes):
+def weigh_scores(part, parts, users, own, scores, shared, count, decay, losses, pushes):
     """Turn scores into what a shared item is pushed by, and find the same for a user's own.
 
     Parameters
@@ -97,17 +97,19 @@ def weigh_scores(part, parts, users, own, scores, count, decay, losses, pushes):
     part, parts, decay : as of `differentiate_bpr`
     users, own : float32 arrays of shape (some, dim)
         Rows of some of the users, and of the items that they chose.
-    scores : float32 array of shape (some, shared items), changed
-        To the share of each item in the odds, over `count`.
+    scores : float32 array of shape (some or more, shared items or more), changed
+        To the share of each item in the odds, over `count`; to zeros beyond the shared items.
+    shared : int
     count : int
         Users of the batch.
     losses, pushes : float32 arrays of shape (some,)
         Filled with a user's loss and penalty, and with the sum of its shares.
     """
-    bits = np.empty(scores.shape[1], np.int32)
+    bits = np.empty(shared, np.int32)
     powers = bits.view(np.float32)
     for at in range(len(users) * part // parts, len(users) * (part + 1) // parts):
-        row, positive = scores[at], _product(users[at], own[at])
+        scores[at, shared:] = 0
+        row, positive = scores[at, :shared], _product(users[at], own[at])
         highest = _highest(row, positive)
         for j in range(len(row)):
             x = row[j] - highest
@@ -137,7 +139,7 @@ def push_apart(part, parts, users, own, pulled, pushes, keep):
     ----------
     part, parts : as of `differentiate_bpr`
     users, own : as of `weigh_scores`, changed
-    pulled : float32 array of shape (some, dim)
+    pulled : float32 array of shape (some or more, dim or more)
         The shared items, as `weigh_scores` weighs them.
     pushes : as `weigh_scores` leaves them
     keep : float32
