@@ -46,6 +46,7 @@ class RowStep:
         self.total = torch.zeros((), dtype=torch.float64)
         self._tables = _tables_of(model)
         self._optimizer = optimizer
+        self._vectors = torch.empty((0, 0))
         self._sides: list[_Side] = []
         self._moving: list[_MovingRows] = []
 
@@ -66,7 +67,9 @@ class RowStep:
         users, chosen, others = batch
         ids = [users, self.objective.items_of(chosen, others).reshape(-1)]
         ends = np.cumsum([0, *map(len, ids)])
-        vectors = torch.empty((int(ends[-1]), self._tables[0].embedding_dim))
+        if len(self._vectors) < ends[-1]:  # kept, since memory that is new is slow
+            self._vectors = torch.empty((int(ends[-1]), self._tables[0].embedding_dim))
+        vectors = self._vectors
         parts = [vectors[first:last] for first, last in itertools.pairwise(ends)]
         reads = [side.read(*given) for side, *given in zip(self._sides, ids, parts, ends[:-1], strict=True)]
         self.total += self.objective.differentiate_(*parts) * len(users)
@@ -191,7 +194,8 @@ class _MovingRows:
         if self._now == len(self._tails) - 1:
             self._know(2 * self._now)
         self._now += 1
-        rows, places, weights = (np.concatenate(arrays) for arrays in zip(*reads, strict=True))
+        joined = reads[0] if len(reads) == 1 else [np.concatenate(arrays) for arrays in zip(*reads, strict=True)]
+        rows, places, weights = joined
         self._run(
             "move",
             len(rows),
