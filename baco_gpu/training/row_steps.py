@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from baco_gpu.tables.embedding_table import EmbeddingTable
 
 _CHUNK = 1 << 10  # steps that are known ahead
 _HORIZON = 1 << 9  # steps after which nothing is left of a first moment
+_PLAIN = {"betas": (0.9, 0.999), "amsgrad": False, "maximize": False, "weight_decay": 0}  # of the groups of Adam
 _PARALLEL = 1 << 14  # values of rows for which a second thread is worth waking
 
 
@@ -43,7 +43,7 @@ class RowStep:
 
     def __init__(self, model: Recommender, optimizer: Optimizer, objective: Objective) -> None:
         self.objective = objective
-        self.total = torch.zeros((), dtype=torch.float64)
+        self.total = 0.0
         self._tables = _tables_of(model)
         self._optimizer = optimizer
         self._vectors = torch.empty((0, 0))
@@ -52,7 +52,7 @@ class RowStep:
 
     def begin(self) -> None:
         """Before the batches of an epoch."""
-        self.total.zero_()
+        self.total = 0.0
         group = self._optimizer.param_groups[0]
         by_rows: dict[Tensor, _MovingRows] = {}
         self._sides = []
@@ -66,16 +66,15 @@ class RowStep:
     def __call__(self, batch: Tensor) -> None:
         users, chosen, others = batch
         ids = [users, self.objective.items_of(chosen, others).reshape(-1)]
-        ends = np.cumsum([0, *map(len, ids)])
-        if len(self._vectors) < ends[-1]:  # kept, since memory that is new is slow
-            self._vectors = torch.empty((int(ends[-1]), self._tables[0].embedding_dim))
-        vectors = self._vectors
-        parts = [vectors[first:last] for first, last in itertools.pairwise(ends)]
-        reads = [side.read(*given) for side, *given in zip(self._sides, ids, parts, ends[:-1], strict=True)]
-        self.total += self.objective.differentiate_(*parts) * len(users)
+        count, length = len(users), sum(map(len, ids))
+        if len(self._vectors) < length:  # kept, since memory that is new is slow
+            self._vectors = torch.empty((length, self._tables[0].embedding_dim))
+        parts = self._vectors[:count], self._vectors[count:length]
+        reads = [side.read(*given) for side, *given in zip(self._sides, ids, parts, (0, count), strict=True)]
+        self.total += self.objective.differentiate_(*parts) * count
         for moving in self._moving:
             own = [read for side, read in zip(self._sides, reads, strict=True) if side.moving is moving]
-            moving.move(own, vectors)
+            moving.move(own, self._vectors)
 
     def end(self) -> None:
         """After the batches of an epoch, also of one that an error ends."""
@@ -93,9 +92,14 @@ def moves_rows_alone(model: Recommender, optimizer: Optimizer) -> bool:
         return False
     rows = {table.float_rows for table in _tables_of(model)}
     alone = rows == {parameter for group in optimizer.param_groups for parameter in group["params"]}
-    return alone and all(
-        each.requires_grad and each.dtype == torch.float32 and each.device.type == "cpu" and each.is_contiguous()
-        for each in rows
+    plain = all(group[name] == value for group in optimizer.param_groups for name, value in _PLAIN.items())
+    return (
+        alone
+        and plain
+        and all(
+            each.requires_grad and each.dtype == torch.float32 and each.device.type == "cpu" and each.is_contiguous()
+            for each in rows
+        )
     )
 
 

@@ -198,6 +198,8 @@ def test_other_tables_models_and_optimizers_take_steps_of_all_rows():
         model = model_of(kind)
         assert isinstance(training_step(model, adam(model), objective, False), RowStep)
         assert not moves_rows_alone(model, torch.optim.AdamW(model.parameters()))
+        for options in ({"amsgrad": True}, {"betas": (0.99, 0.999)}, {"weight_decay": 0.1}, {"maximize": True}):
+            assert not moves_rows_alone(model, torch.optim.Adam(model.parameters(), **options))
         assert not moves_rows_alone(OtherModel(*model.tables.values()), adam(model))
     hooked = full_table(USERS, DIM)
     hooked.register_forward_hook(lambda module, given, rows: 2 * rows)
