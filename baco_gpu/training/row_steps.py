@@ -151,8 +151,8 @@ class _MovingRows:
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         self._steps, self._first, self._now = state["step"], int(state["step"]), 0
         self._rate, (self._beta, self._beta_square), self._eps = float(group["lr"]), group["betas"], group["eps"]
-        tensors = parameter.detach(), state["exp_avg"], state["exp_avg_sq"]
-        self._values, self._quotients, self._roots = (tensor.numpy() for tensor in tensors)
+        self._tensors = parameter, state["exp_avg"], state["exp_avg_sq"]
+        self._values, self._quotients, self._roots = (tensor.detach().numpy() for tensor in self._tensors)
         self._moved = np.zeros(len(parameter), np.int32)
         self._heads = np.full(len(parameter), -1, np.int32)
         self._know(_CHUNK)
@@ -215,6 +215,7 @@ class _MovingRows:
         table = self._values, self._quotients, self._roots, self._moved, self._now, self._tails, self._fades
         self._run("settle", len(self._values), *table, self._decays, self._square_decays, self._epsilons)
         self._steps += self._now
+        torch.autograd.graph.increment_version(self._tensors)  # of writes that PyTorch has not seen
 
     def _run(self, loop: str, rows: int, *arguments: Any) -> None:
         from baco_gpu.training import row_loops  # and Numba, which training on a GPU can do without

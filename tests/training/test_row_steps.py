@@ -245,8 +245,10 @@ def test_a_checkpoint_of_steps_of_all_rows_is_gone_on_from(tmp_path, monkeypatch
     assert near(weights(resumed)[:1], weights(whole)[:1])
 
 
-def test_models_can_be_copied_after_training():
+def test_models_can_be_copied_after_training_and_know_that_they_were_written_to():
+    before = [each._version for each in model_of("full").parameters()]
     model, optimizer, _ = trained("full", RowStep)
+    assert all(each._version > then for each, then in zip(model.parameters(), before, strict=True))
     twin = copy.deepcopy(model)
     assert same(weights(twin), weights(model))
     assert optimizer.state_dict()["state"].keys() == {0, 1}
