@@ -29,7 +29,7 @@ import itertools
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,8 +90,10 @@ def tables(split: SplitInteractions, dim: int) -> Iterator[tuple[str, Table, Tab
         yield name, user_table, item_table
 
 
-def own_candidates(split: SplitInteractions, dim: int) -> Iterator[Candidate]:
-    for method, loss in itertools.product(("mf", "lightgcn"), LOSSES):
+def own_candidates(split: SplitInteractions, dim: int, only: str, losses: Sequence[str]) -> Iterator[Candidate]:
+    for method, loss in itertools.product(("mf", "lightgcn"), losses):
+        if not method.startswith(only):
+            continue
         for table, users, items in tables(split, dim):
             options = {"layers": LAYERS} if method == "lightgcn" else {}
             model = build_model(method, {"users": users, "items": items}, split, **options)
@@ -251,7 +253,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cuda-graph", action="store_true", help="run the steps of the models here as CUDA graphs")
-    parser.add_argument("--only", help="candidates whose names begin like this, and sampling")
+    parser.add_argument("--only", default="", help="mf or lightgcn: of the models here this one alone, and implicit's")
+    parser.add_argument("--losses", default=",".join(LOSSES), help="of the models here")
     parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="cpu: of one processor, busy or not")
     parser.add_argument("--threads", type=int, help="of torch on the CPU; all by default")
     parser.add_argument("--output", type=Path, help="write the rows to this CSV file, too")
@@ -266,10 +269,9 @@ def main() -> None:
     if not batches:
         raise SystemExit(f"{arguments.data} has fewer than {arguments.batch_size} training interactions")
     candidates = [
-        *own_candidates(split, arguments.dim),
-        *torch_geometric_candidates(split, arguments.dim, device),
+        *own_candidates(split, arguments.dim, arguments.only, arguments.losses.split(",")),
+        *(torch_geometric_candidates(split, arguments.dim, device) if not arguments.only else ()),
     ]
-    candidates = [each for each in candidates if each.name.startswith(arguments.only or "")]
     for candidate in candidates:
         candidate.module.to(device)
     check_agreement(candidates, batches[0])
