@@ -187,7 +187,8 @@ def _differentiate_softmax(users: Tensor, items: Tensor, decay: float) -> float:
         scores[size:] = 0
         mine = users[part].numpy(), own[part].numpy()
         about = len(shared), count, np.float32(decay), losses[part], pushes[part]
-        in_parts(losses_loop.weigh_scores, threads, *mine, scores.numpy(), *about)
+        bounds = scores[:, : len(shared)].amax(1).numpy()
+        in_parts(losses_loop.weigh_scores, threads, *mine, scores.numpy(), bounds, *about)
         gradient.addmm_(scores.T, some)
         torch.mm(scores, others, out=pulled)
         in_parts(losses_loop.push_apart, threads, *mine, pulled.numpy(), pushes[part], np.float32(keep))

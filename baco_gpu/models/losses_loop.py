@@ -51,13 +51,6 @@ def _total(values):
     return total
 
 
-@njit(fastmath={"nnan", "nsz", "reassoc"})
-def _highest(values, highest):
-    for j in range(len(values)):
-        highest = max(highest, values[j])
-    return highest
-
-
 @compiled(nogil=True, error_model="numpy", fastmath={"contract"})
 def differentiate_bpr(part, parts, users, items, decay, losses):
     """Gradients of `bpr_loss` and of the penalty, in the mean over users.
@@ -89,7 +82,7 @@ def differentiate_bpr(part, parts, users, items, decay, losses):
 
 
 @compiled(nogil=True, error_model="numpy", fastmath={"contract"})
-def weigh_scores(part, parts, users, own, scores, shared, count, decay, losses, pushes):
+def weigh_scores(part, parts, users, own, scores, bounds, shared, count, decay, losses, pushes):
     """Turn scores into what a shared item is pushed by, and find the same for a user's own.
 
     Parameters
@@ -99,6 +92,8 @@ def weigh_scores(part, parts, users, own, scores, shared, count, decay, losses, 
         Rows of some of the users, and of the items that they chose.
     scores : float32 array of shape (some or more, shared items or more), changed
         To the share of each item in the odds, over `count`; to zeros beyond the shared items.
+    bounds : float32 array of shape (some or more,)
+        A user's highest score.
     shared : int
     count : int
         Users of the batch.
@@ -110,7 +105,7 @@ def weigh_scores(part, parts, users, own, scores, shared, count, decay, losses, 
     for at in range(len(users) * part // parts, len(users) * (part + 1) // parts):
         scores[at, shared:] = 0
         row, positive = scores[at, :shared], _product(users[at], own[at])
-        highest = _highest(row, positive)
+        highest = max(bounds[at], positive)
         for j in range(len(row)):
             x = row[j] - highest
             x = _LOWEST if x < _LOWEST else x
