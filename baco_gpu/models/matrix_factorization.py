@@ -26,6 +26,10 @@ class MatrixFactorization(PairModel, name="mf"):
     def build(cls, tables: Mapping[str, Table], split: SplitInteractions, options: Any) -> Self:
         return cls(tables[USERS], tables[ITEMS])
 
+    @property
+    def scores_rows(self) -> bool:
+        return type(self) is MatrixFactorization  # a model that is made of this one may score otherwise
+
     def representations(self) -> tuple[Tensor, Tensor]:
         """The two embedding tables, (num_users, dim) and (num_items, dim)."""
         return self.user_embedding.weight, self.item_embedding.weight

@@ -115,6 +115,11 @@ class Recommender(nn.Module):
         return 0.0
 
     @property
+    def scores_rows(self) -> bool:
+        """Whether its vectors are the embeddings of the ids of a batch themselves, and it learns by triples of ids."""
+        return False
+
+    @property
     def num_users(self) -> int:
         return self.tables[USERS].num_embeddings
 

@@ -91,6 +91,8 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
 
     fake_quantization = True
 
+    _sums_rows = True
+
     _renamed: ClassVar[Mapping[str, str]] = {
         **ResizableTable._renamed,
         "codes": "assignments",

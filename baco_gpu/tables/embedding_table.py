@@ -80,6 +80,8 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
 
     known_by: ClassVar[Mapping[str, int]] = {}
 
+    _sums_rows: ClassVar[bool] = False
+
     def __init_subclass__(cls, *, known_by: Mapping[str, int] | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
         inherited = (kind.__dict__.get("known_by", {}).items() for kind in reversed(cls.__mro__[1:]))
@@ -150,6 +152,13 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
     def row_parts(self) -> list[tuple[Tensor, Tensor | float]]:
         """The rows of every id, and the shares that it has of them."""
         return [(self.row_numbers(), 1.0)]
+
+    @property
+    def sums_rows(self) -> bool:
+        """Whether an embedding is the sum of the `float_rows` that `row_parts` says, and nothing else is read."""
+        # A class that is made of such a one may read more, and so has to say it anew.
+        alone = vars(type(self)).get("_sums_rows", False) and not self.is_quantized and self.padding_idx is None
+        return bool(alone) and not (self._forward_hooks or self._forward_pre_hooks)
 
     def fit_own(self, source: Tensor) -> None:
         """Fit what ids have beside their rows to the table (num_embeddings, embedding_dim) that rows were made of."""

@@ -54,6 +54,7 @@ class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
     secondary: Tensor
 
     _many = True
+    _sums_rows = True
 
     @renamed_arguments(codes="assignments")
     def __init__(

@@ -65,10 +65,6 @@ class RankStep(TrainingStep):
         for table in tables_in(self.model):
             table.add_gradients(self.ranks)
 
-    def end(self) -> None:
-        """After the batches of an epoch: `total` is that of all ranks."""
-        self.total.copy_(self.ranks.add(self.total))
-
 
 class PartObjective(Objective):
     """What one rank's part of a batch adds to the `Objective` of the whole: over all ranks it sums up to that.

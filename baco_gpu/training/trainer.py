@@ -39,8 +39,9 @@ def train(
 ) -> TrainingResult:
     """Train `model` in place on the training part, and leave it with the weights of its best epoch.
 
-    Adam minimises the `objective` of the settings, beside what tables bring along to be trained by.
-    The same seed, device and number of threads give the same weights, bit for bit.
+    Adam minimises the `objective` of the settings, beside what tables bring along to be trained by; on a CPU in steps
+    of the rows that a batch reads, where a model reads nothing else (`baco_gpu.training.row_steps.RowStep`). The same
+    seed, device and number of threads give the same weights, bit for bit; such steps do for any number of threads.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ def train(
         while not run.finished:
             run.begin_epoch()
             watch = Stopwatch()
-            loss, seconds = _train_epoch(step, sampler, run.epoch + 1), watch.seconds
+            loss, seconds = _train_epoch(step, sampler, run.epoch + 1, ranks), watch.seconds
             if not math.isfinite(loss):
                 raise DivergenceError(
                     f"the loss of epoch {run.epoch + 1} is {loss}; "
@@ -136,13 +137,16 @@ def _optimizer(model: Recommender, settings: TrainingSettings) -> Optimizer:
     return optimizers[0] if len(optimizers) == 1 else CombinedOptimizer(optimizers)
 
 
-def _train_epoch(step: Step, sampler: Sampler, epoch: int) -> float:
+def _train_epoch(step: Step, sampler: Sampler, epoch: int, ranks: Ranks | None) -> float:
     """One pass over the sampler's samples; the mean loss of one. The device is waited for at the end alone."""
     step.begin()
-    for batch in sampler.epoch(epoch):
-        step(batch)
-    step.end()
-    return float(step.total) / sampler.num_samples
+    try:
+        for batch in sampler.epoch(epoch):
+            step(batch)
+    finally:
+        step.end()
+    total = step.total if ranks is None else ranks.add(step.total)
+    return float(total) / sampler.num_samples
 
 
 def _check(model: Recommender, split: SplitInteractions, settings: TrainingSettings, ranks: Ranks | None) -> None:

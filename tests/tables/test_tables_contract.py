@@ -436,3 +436,12 @@ def test_a_state_and_its_settings_say_all_of_a_table(name, padding):
     as_table(again).see_stored(True)
     ids = torch.arange(COUNT)
     assert torch.equal(again(ids), look_up(table, ids))
+
+
+def test_kinds_that_sum_rows_are_what_their_parts_say():
+    summing = {kind: table for kind, make in KINDS.items() if (table := make()).sums_rows}
+    assert {"full", "codebook", "codebook of more rows", "codebook of two rows"} <= summing.keys()
+    assert not {"codebook of 4 bits", "bag"} & summing.keys()
+    for table in summing.values():
+        total = sum(share * table.float_rows[numbers.long()] for numbers, share in table.row_parts())
+        torch.testing.assert_close(total, table.weight)
