@@ -54,11 +54,13 @@ def gram(rows):
             row[:] = rows[x]
             for i in range(columns):
                 value = row[i]
-                for j in range(columns):
+                for j in range(i, columns):
                     part[i, j] += value * row[j]
     total = np.zeros((columns, columns))
     for block in range(blocks):
         total += parts[block]
+    for i in range(columns):
+        total[i:, i] = total[i, i:]
     return total
 
 

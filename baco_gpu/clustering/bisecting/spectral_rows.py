@@ -21,7 +21,7 @@ DIMENSIONS = 64
 LARGEST = 2.0**22  # sums of 64 products of numbers of 24 and of 23 bits are exact in float64
 # More columns than are kept, and rounds: fewer lose recall on sparse graphs, whose singular values lie close together.
 _COLUMNS = 96
-_ROUNDS = 4
+_ROUNDS, _PRODUCTS = 2, 2
 
 
 class SpectralRows(NamedTuple):
@@ -93,8 +93,9 @@ def _embedded(matrix: _Matrix, transposed: _Matrix, seed: int) -> tuple[np.ndarr
     sizes = [len(part.offsets) - 1 for part in (matrix, transposed)]
     basis = signs_of_nodes(sizes[1], min(_COLUMNS, sizes[1]), seed)
     for _ in range(_ROUNDS):
-        image = transposed @ (matrix @ basis)
-        basis = _times(image, orthonormalising(gram(image)))
+        for _ in range(_PRODUCTS):
+            basis = transposed @ (matrix @ basis)
+        basis = _times(basis, orthonormalising(gram(basis)))
     image = matrix @ basis
     values, vectors = eigenvectors(gram(image))
     kept = min(DIMENSIONS, len(values))
