@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from baco_gpu.budget import Budget, TableSize
+from baco_gpu.clustering.bisecting.bisection import Bisection
 from baco_gpu.clustering.bisecting.row_pairs import paired_rows
 from baco_gpu.clustering.bisecting.row_tree import RowTree
 from baco_gpu.clustering.bisecting.spectral_loops import eigenvectors, orthonormalising
@@ -15,7 +16,6 @@ from baco_gpu.clustering.bisecting.spectral_rows import DIMENSIONS, LARGEST, Spe
 from baco_gpu.clustering.result import NO_LABEL
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.bisecting import bisecting
 from baco_gpu.methods.registry import find_method
 from graphs import bipartite_graphs, random_graph
 from tiers import examples, full
@@ -211,13 +211,13 @@ def test_labels_do_not_depend_on_threads_or_the_order_of_edges(weighted):
         *(part[order] for part in (edges.row, edges.col, edges.data)), num_users=700, num_items=400
     )
     allowed = numba.get_num_threads()
-    first = bisecting(graph, 0)(200)
+    first = Bisection(graph, 0).solve(200)
     try:
         numba.set_num_threads(1)
-        alone = bisecting(graph, 0)(200)
+        alone = Bisection(graph, 0).solve(200)
     finally:
         numba.set_num_threads(allowed)
-    for other in (alone, bisecting(shuffled, 0)(200)):
+    for other in (alone, Bisection(shuffled, 0).solve(200)):
         for one, two in zip(first, other, strict=True):
             assert np.array_equal(one.labels, two.labels)
             assert np.array_equal(one.secondary, two.secondary)
@@ -229,7 +229,7 @@ def test_any_graph_gets_rows_that_are_used(graph, data):
     sizes = (graph.num_users, graph.num_items)
     fewest = sum(size > 0 for size in sizes)
     rows = data.draw(hypothesis.strategies.integers(max(fewest, 1), max(sum(sizes), 1)))
-    sides = bisecting(graph, 0)(rows)
+    sides = Bisection(graph, 0).solve(rows)
     assert [len(side) for side in sides] == list(sizes)
     assert fewest <= sum(side.rows for side in sides) <= max(rows, fewest)
     for side, degrees in zip(sides, (graph.user_degrees, graph.item_degrees), strict=True):
@@ -244,7 +244,7 @@ def test_any_graph_gets_rows_that_are_used(graph, data):
 
 def test_a_number_of_rows_is_met_exactly():
     graph = random_graph(300, 200, 3000, seed=0)
-    solve = bisecting(graph, 0)
+    solve = Bisection(graph, 0).solve
     for rows in (2, 3, 100, 333):
         assert sum(side.rows for side in solve(rows)) == rows
 

@@ -16,7 +16,7 @@ _DESCENTS, _DAMPING = 3, 0.7
 _WIDTH, _FIRST_WIDTH = 4, 12
 
 
-def paired_rows(clusters: SideClusters) -> Assignment:
+def paired_rows(clusters: SideClusters, *, pairs: bool = True) -> Assignment:
     """Two codebook rows of every node, whose mean is near the node's own row; one where the two are the same.
 
     This is additive quantization (Babenko and Lempitsky, CVPR 2014) of one codebook and two codes, from the clusters
@@ -25,14 +25,17 @@ def paired_rows(clusters: SideClusters) -> Assignment:
 
     A node looks for the nearest row in cells of rows that were near each other in the tree, as inverted files do
     (Jegou, Douze and Schmid, PAMI 2011), and changes to a nearer one only; but every codebook row keeps a node that has
-    it first. Nodes that weigh nothing stay in their cluster and have no second row.
+    it first. Nodes that weigh nothing stay in their cluster and have no second row. Without `pairs` nobody has one, and
+    k-means is all.
     """
     if not len(clusters.labels):
-        return Assignment(*np.empty((2, 0), dtype=np.int32))
+        return Assignment(*np.empty((2 if pairs else 1, 0), dtype=np.int32))
     pairing = _Pairing(clusters)
     for _ in range(_MEANS_ROUNDS):
         pairing.choose_first(np.full(len(clusters.labels), -1))
         pairing.set_means()
+    if not pairs:
+        return Assignment(pairing.labels.astype(np.int32))
     second = pairing.nearest(pairing.labels, pairing.labels, _FIRST_WIDTH)
     for round_ in range(_PAIR_ROUNDS):
         if round_:

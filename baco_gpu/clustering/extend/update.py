@@ -63,13 +63,18 @@ def update(result: Result, interactions: Any, *, sweeps: int = 3, backend: str =
     Raises
     ------
     InputError
-        If the interactions are not what they must be, the settings of the result are not those of an estimator, or its
-        budget is one for each side.
+        If the interactions are not what they must be, the settings of the result are not those of an estimator, its
+        solver is "bisecting", or its budget is one for each side.
     BackendUnavailableError
         If the backend asked for cannot run here.
     """
     check_integer("sweeps", sweeps, minimum=0)
     settings = SolverParameters(**{**result.settings, "backend": backend}).check_parameters()
+    if settings.solver == "bisecting":
+        raise InputError(
+            "result must be of solver='multilevel' or 'paper' to be updated, whose sweeps move nodes, got 'bisecting': "
+            "cluster the grown graph anew, or `assign` new nodes"
+        )
     if isinstance(settings.budget, SideBudgets):
         # Sweeps know one partition, and would move nearly all of the side with more rows to labels that the other has.
         raise InputError(
