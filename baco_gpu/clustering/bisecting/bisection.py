@@ -44,7 +44,7 @@ class Bisection:
             else:
                 rows = target or 1
                 if rows > self.tree.clusters:
-                    self.tree = RowTree(self.rows, rows)
+                    self.tree = RowTree(self.rows, rows + rows // 16)  # a budget asks for a few more afterwards
                 users, items = self.tree.cut(rows)
             return paired_rows(users, pairs=self.second[USERS]), paired_rows(items, pairs=self.second[ITEMS])
 
