@@ -24,6 +24,7 @@ from baco_gpu.clustering.bisecting.row_pairs import paired_rows
 from baco_gpu.clustering.bisecting.row_tree import RowTree, SideClusters
 from baco_gpu.clustering.bisecting.spectral_rows import spectral_rows
 from baco_gpu.clustering.result import NO_LABEL, Assignment
+from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.data.readers import load_split
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.graph.bipartite import BipartiteGraph
@@ -53,7 +54,7 @@ def compare(graph: BipartiteGraph, budget: float, repeats: int) -> dict[str, obj
     seconds: dict[str, list[float]] = defaultdict(list)
     for _ in range(repeats + 1):
         started = [time.process_time()]
-        sides = spectral_rows(graph, 0)
+        sides = spectral_rows(graph, integer_weights(graph), 0)
         started.append(time.process_time())
         clusters = RowTree(sides, result.codebook_rows).cut(result.codebook_rows)
         started.append(time.process_time())

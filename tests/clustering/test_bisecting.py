@@ -7,13 +7,14 @@ import numba
 import numpy as np
 import pytest
 
-from baco_gpu.clustering.bisecting.bisection import Bisection
 from baco_gpu.clustering.bisecting.pair_loops import CELL
 from baco_gpu.clustering.bisecting.row_pairs import _Pairing, paired_rows
 from baco_gpu.clustering.bisecting.row_tree import RowTree, SideClusters
 from baco_gpu.clustering.bisecting.spectral_loops import eigenvectors, orthonormalising
 from baco_gpu.clustering.bisecting.spectral_rows import DIMENSIONS, LARGEST, SpectralRows, spectral_rows
 from baco_gpu.clustering.result import NO_LABEL
+from baco_gpu.clustering.solve.bisection import Bisection
+from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
@@ -22,6 +23,14 @@ from graphs import bipartite_graphs, random_graph
 from tiers import examples, full
 
 pytestmark = pytest.mark.heavy("compiles loops")
+
+
+def embedded(graph):
+    return spectral_rows(graph, integer_weights(graph), 0)
+
+
+def bisection(graph, *second):
+    return Bisection(graph, integer_weights(graph), 0, *second)
 
 
 def normalised(graph):
@@ -61,7 +70,7 @@ def test_rows_are_singular_vectors_times_singular_values(sizes, weighted):
     """A graph of fewer nodes than columns is spanned wholly, and so are the distances between its rows."""
     graph = random_graph(*sizes, 300, seed=1, weighted=weighted)
     expected = normalised(graph)
-    users, items = spectral_rows(graph, seed=0)
+    users, items = embedded(graph)
     for side, product in ((users, expected @ expected.T), (items, expected.T @ expected)):
         rows = brought_back(side, np.trace(product))
         np.testing.assert_allclose(rows @ rows.T, product, atol=1e-5)
@@ -74,7 +83,7 @@ def test_the_leading_dimensions_of_a_large_graph_are_found():
     generator = np.random.default_rng(0)
     users, items = generator.integers(0, 600, 9000), generator.integers(0, 20, 9000)
     graph = BipartiteGraph.from_edges(users, items * 20 + users % 20, num_users=600, num_items=400)
-    found, _ = spectral_rows(graph, seed=0)
+    found, _ = embedded(graph)
     square = (np.linalg.svd(normalised(graph), compute_uv=False)[:DIMENSIONS] ** 2).sum()
     rows = brought_back(found, square)
     assert (rows**2).sum() >= 0.98 * square
@@ -255,17 +264,17 @@ def test_labels_do_not_depend_on_threads_or_the_order_of_edges(weighted):
         *(part[order] for part in (edges.row, edges.col, edges.data)), num_users=700, num_items=400
     )
     allowed = numba.get_num_threads()
-    first = Bisection(graph, 0).solve(200)
+    first = bisection(graph).solve(200)
     try:
         numba.set_num_threads(1)
-        alone = Bisection(graph, 0).solve(200)
+        alone = bisection(graph).solve(200)
         few = []
         for number in range(2, min(allowed, 4) + 1):
             numba.set_num_threads(number)
-            few.append(Bisection(graph, 0).solve(200))
+            few.append(bisection(graph).solve(200))
     finally:
         numba.set_num_threads(allowed)
-    for other in (alone, *few, Bisection(shuffled, 0).solve(200)):
+    for other in (alone, *few, bisection(shuffled).solve(200)):
         for one, two in zip(first, other, strict=True):
             assert np.array_equal(one.labels, two.labels)
             assert np.array_equal(one.secondary, two.secondary)
@@ -277,7 +286,7 @@ def test_any_graph_gets_rows_that_are_used(graph, data):
     sizes = (graph.num_users, graph.num_items)
     fewest = sum(size > 0 for size in sizes)
     rows = data.draw(hypothesis.strategies.integers(max(fewest, 1), max(sum(sizes), 1)))
-    sides = Bisection(graph, 0).solve(rows)
+    sides = bisection(graph).solve(rows)
     assert [len(side) for side in sides] == list(sizes)
     assert fewest <= sum(side.rows for side in sides) <= max(rows, fewest)
     for side, degrees in zip(sides, (graph.user_degrees, graph.item_degrees), strict=True):
@@ -292,7 +301,7 @@ def test_any_graph_gets_rows_that_are_used(graph, data):
 
 def test_a_number_of_rows_is_met_exactly():
     graph = random_graph(300, 200, 3000, seed=0)
-    solve = Bisection(graph, 0).solve
+    solve = bisection(graph).solve
     for rows in (2, 3, 100, 333):
         assert sum(side.rows for side in solve(rows)) == rows
 
@@ -301,7 +310,7 @@ def test_identical_nodes_are_never_parted():
     graph = BipartiteGraph.from_edges(
         np.arange(30).repeat(2), np.stack([np.arange(30) // 3, np.arange(30) // 3 + 1], 1).ravel()
     )
-    users, _ = RowTree(spectral_rows(graph, 0), 30).cut(30)
+    users, _ = RowTree(embedded(graph), 30).cut(30)
     assert users.labels.max() + 1 == 10
     assert (users.labels.reshape(10, 3) == users.labels[::3, None]).all()
 
@@ -318,7 +327,7 @@ def test_the_estimator_gives_the_same_clusters_under_labels_of_both_sides(second
     result = BalancedCoclustering(solver="bisecting", budget=120, secondary=secondary).fit(graph).result_
     asked = {None: (True, True), "users": (True, False), "none": (False, False)}[secondary]
     for found, expected, wanted in zip(
-        (result.users, result.items), Bisection(graph, 0, asked).solve(120), asked, strict=True
+        (result.users, result.items), bisection(graph, asked).solve(120), asked, strict=True
     ):
         kinds = np.unique(np.stack([found.labels, expected.labels]), axis=1)
         assert kinds.shape[1] == found.rows == expected.rows

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from baco_gpu.clustering.backends.backend import NodeWeights
 from baco_gpu.clustering.backends.cpu_nodes import signs_of_nodes
 from baco_gpu.clustering.bisecting.spectral_loops import (
     eigenvectors,
@@ -14,7 +15,6 @@ from baco_gpu.clustering.bisecting.spectral_loops import (
     times_adjacency,
     times_square,
 )
-from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.graph.bipartite import Adjacency, BipartiteGraph
 
 DIMENSIONS = 64
@@ -41,15 +41,14 @@ class SpectralRows(NamedTuple):
 NO_NODES = SpectralRows(np.empty((0, DIMENSIONS), np.float32), np.empty(0))  # a side without nodes
 
 
-def spectral_rows(graph: BipartiteGraph, seed: int) -> tuple[SpectralRows, SpectralRows]:
+def spectral_rows(graph: BipartiteGraph, weights: NodeWeights, seed: int) -> tuple[SpectralRows, SpectralRows]:
     """The left and the right singular vectors of N = D_users^-1/2 B D_items^-1/2, times their singular values.
 
     Found by subspace iteration (Halko, Martinsson and Tropp, SIAM Review 53, 2011) from random signs, the same bit for
     bit for any number of threads. Scaled so, the rows of two users are as far apart as the rows of N are, within the
-    leading `DIMENSIONS` dimensions. Each side is brought to whole numbers by a power of two.
+    leading `DIMENSIONS` dimensions. Each side is brought to whole numbers by a power of two. The graph is on the
+    CPU, and its weights are of the scheme "degree".
     """
-    graph = graph.to("cpu")
-    weights = integer_weights(graph)
     degrees = [side.astype(np.float64) for side in weights.nodes]
     if not graph.num_edges:
         users, items = (SpectralRows(np.zeros((len(own), DIMENSIONS), np.float32), own) for own in degrees)

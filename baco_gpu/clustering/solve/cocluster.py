@@ -15,8 +15,8 @@ import numpy as np
 from baco_gpu.budget import AnyBudget, Reach, SideBudgets, TableSize, solve_within, solve_within_sides
 from baco_gpu.clustering.backends.backend import ITEMS, USERS, Backend, NodeWeights, Partition, Problem
 from baco_gpu.clustering.backends.share import GraphShare
-from baco_gpu.clustering.bisecting.bisection import Bisection, as_coclusters
 from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData, WeightScale
+from baco_gpu.clustering.solve.bisection import Bisection, as_coclusters
 from baco_gpu.clustering.solve.by_side import joined, partitions_by_side
 from baco_gpu.clustering.solve.merging import compact
 from baco_gpu.clustering.solve.multilevel import Descent, Observer, Schedule
@@ -204,7 +204,7 @@ class _Run:
             assert isinstance(self.graph, BipartiteGraph)  # `SolverParameters` refuses a group of processes
             self.progress("embedding", 0, 1, "")
             with timed(self.seconds, "embed"):
-                self.bisection = Bisection(self.graph, settings.seed, settings.secondary)
+                self.bisection = Bisection(self.graph, self.weights, settings.seed, settings.secondary)
         with timed(self.seconds, "solve"):
             sides = self.bisection.solve(target)
             partition, secondary = as_coclusters(backend, self.problem, sides)

@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from baco_gpu.clustering.backends.backend import ITEMS, USERS, Backend, Partition, Problem
+from baco_gpu.clustering.backends.backend import ITEMS, USERS, Backend, NodeWeights, Partition, Problem
 from baco_gpu.clustering.backends.cpu_threads import threads
 from baco_gpu.clustering.bisecting.row_pairs import paired_rows
 from baco_gpu.clustering.bisecting.row_tree import RowTree
@@ -25,13 +25,16 @@ class Bisection:
 
     Parameters
     ----------
+    graph, weights : as of `spectral_rows`
     second : pair of bool, whether users, and whether items, have two rows each
     """
 
-    def __init__(self, graph: BipartiteGraph, seed: int, second: tuple[bool, bool] = (True, True)) -> None:
+    def __init__(
+        self, graph: BipartiteGraph, weights: NodeWeights, seed: int, second: tuple[bool, bool] = (True, True)
+    ) -> None:
         self.second = second
         with threads(numba.get_num_threads()):
-            self.rows = spectral_rows(graph, seed)
+            self.rows = spectral_rows(graph, weights, seed)
         self.tree = RowTree(self.rows, 1)
 
     def solve(self, target: Target) -> Sides:
