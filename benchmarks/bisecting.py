@@ -81,13 +81,19 @@ def compare(graph: BipartiteGraph, budget: float, repeats: int) -> dict[str, obj
 
 
 def variance_left(side: SideClusters, pairs: Assignment) -> float:
-    """Of the variance of a side's rows, what the means of pairs of rows leave, by weighted least squares."""
+    """Of the variance of a side's rows, what codebook rows, or the means of two, leave, by weighted least squares.
+
+    Labels may be of both sides where there are no second ones.
+    """
     rows, weights, nodes = side.rows.astype(float), side.weights, np.arange(len(side.rows))
-    second = np.where(pairs.secondary == NO_LABEL, pairs.labels, pairs.secondary)
-    entries = np.full(2 * len(nodes), 0.5), (np.tile(nodes, 2), np.concatenate([pairs.labels, second]))
+    first = np.unique(pairs.labels, return_inverse=True)[1]
+    second = first
+    if pairs.secondary is not None:
+        second = np.where(pairs.secondary == NO_LABEL, first, pairs.secondary)
+    entries = np.full(2 * len(nodes), 0.5), (np.tile(nodes, 2), np.concatenate([first, second]))
     mixing = scipy.sparse.csr_array(entries, shape=(len(nodes), pairs.rows))
     weighted = (mixing * weights[:, None]).T
-    square, scale = (weighted @ mixing).tocsr(), scipy.sparse.diags_array(1 / (weighted @ np.ones(len(nodes))))
+    square, scale = (weighted @ mixing).tocsr(), scipy.sparse.diags_array(1 / np.maximum(weighted.sum(axis=1), 1e-9))
     codebook = np.stack([cg(square, column, rtol=1e-6, M=scale)[0] for column in (weighted @ rows).T], axis=1)
     missed = weights @ ((rows - mixing @ codebook) ** 2).sum(axis=1)
     return float(missed / (weights @ ((rows - np.average(rows, axis=0, weights=weights)) ** 2).sum(axis=1)))
