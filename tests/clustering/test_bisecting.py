@@ -112,7 +112,7 @@ def parts_by_numpy(rows, weights, members):
         return 0.0, None
     x = x - w @ x / w.sum()
     direction = np.eye(x.shape[1])[(w @ x**2).argmax()]
-    for _ in range(2):
+    for _ in range(4):
         direction = (w * (x @ direction)) @ x
         direction /= np.linalg.norm(direction)
     along = x @ direction

@@ -12,7 +12,7 @@ from numba import njit, prange
 from baco_gpu.compiling import compiled
 
 _UNIT = 2.0**22  # whole numbers for a direction, whose products with rows are then exact
-_POWER_STEPS = 2
+_POWER_STEPS = 4
 _MEANS_STEPS = 2
 
 
