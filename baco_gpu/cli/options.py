@@ -242,17 +242,18 @@ class Clustering:
     solver: Annotated[
         str,
         choice(
-            "multilevel (meets the budget to the row) or paper (published sweeps).",
+            "multilevel (meets the budget to the row), paper (published sweeps) or bisecting (keeps most recall).",
             "baco_gpu.clustering.solve.parameters:SOLVERS",
         ),
     ] = "multilevel"
     secondary: Annotated[
-        str,
+        str | None,
         choice(
             "Sides with secondary clusters: users, items, both or none.",
             "baco_gpu.clustering.solve.parameters:SECONDARY",
+            show_default="users; both for solver bisecting",
         ),
-    ] = "users"
+    ] = None
     embedding_dim: Annotated[int, typer.Option("--embedding-dim", "--dim", help="Embedding dimension.")] = 64
     codebooks: Annotated[
         str,

@@ -33,7 +33,7 @@ def train(
     method: Annotated[
         str | None,
         options.choice(
-            "Tables: product, quantized, affinity or baco-multilevel (ours), full, or another of `baco methods`.",
+            "Tables: product, quantized, affinity or bisecting (ours), full, or another of `baco methods`.",
             "baco_gpu.methods.registry:NAMES",
             show_default="product; of integers quantized (bytes) or affinity (parameters); of --codes baco-multilevel",
         ),
@@ -174,4 +174,4 @@ def _default_method(clustering: BalancedCoclustering) -> str:
     budget = None if clustering.budget is None else budget_of(clustering.budget, clustering.budget_measure)
     if budget is not None and budget.is_share_of_bytes:
         return "quantized"
-    return "baco-multilevel" if isinstance(budget, SideBudgets) else "affinity"
+    return "bisecting" if isinstance(budget, SideBudgets) else "affinity"

@@ -30,20 +30,23 @@ class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
         A float in (0, 1] is a share of the full table; an integer is a number of codebook rows, which the result has
         (one less where only merges that save two are left; fewer where the graph has no more, since all users
         without an edge share one row, and so do all items). A mapping has one of these for "users" and one for "items",
-        each of its own table and met exactly; None in it leaves the rows of that side open. None lets Q alone decide
-        (for solver="paper": gamma).
+        each of its own table and met exactly; None in it leaves the rows of that side open (for
+        solver="bisecting": one row). None lets Q alone decide (for solver="paper": gamma).
     gamma : float, optional
         The resolution: higher means smaller, more even clusters. By default `default_gamma` of the graph and budget
         for solver="multilevel"; for solver="paper" it is searched to meet the budget.
     weights : {"degree", "sqrt", "log", "unit", "paper"}, optional
         The weight scheme of nodes; see `baco_gpu.clustering.solve.weights.integer_weights`. "degree" by default,
         "paper" for solver="paper".
-    solver : {"multilevel", "paper"}
+    solver : {"multilevel", "paper", "bisecting"}
         "multilevel": sweeps, then merging with refinement, which meets the budget to the row. "paper": the published
-        five sweeps alone.
-    secondary : {"users", "items", "both", "none"}
-        Which sides get secondary clusters.
+        five sweeps alone. "bisecting": not Q, but the variance of spectral rows within clusters is what is made small,
+        with two rows an id; it keeps most recall (docs/how-sure.md), and is slower. Clusters of users and of items that
+        stand for one another have one label; gamma only says what Q the result has and where new ids go.
+    secondary : {"users", "items", "both", "none"}, optional
+        Which sides get secondary clusters: by default "users", for solver="bisecting" "both".
     backend : {"auto", "cpu", "cuda"}
+        solver="bisecting" runs on the CPU: "auto" is "cpu" there, and "cuda" is refused.
     random_state : int or None
         The seed, 0 to 2**63 - 1. The same seed gives the same labels, bit for bit, on every backend and number of
         threads; None means 0, so that results repeat by default.

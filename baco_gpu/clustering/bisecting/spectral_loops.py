@@ -43,7 +43,10 @@ def times_square(part, parts, rows, square, out):
 
 @compiled(nogil=True)
 def add_grams(part, parts, rows, out):
-    """Add rows.T @ rows of every block of `BLOCK` rows to its place in `out`, float64 (blocks, columns, columns)."""
+    """Add the upper half of rows.T @ rows of every block of `BLOCK` rows to its place.
+
+    `out` is a float64 array of shape (blocks, columns, columns).
+    """
     columns = rows.shape[1]
     row = np.empty(columns)
     for block in range(len(out) * part // parts, len(out) * (part + 1) // parts):
@@ -52,7 +55,7 @@ def add_grams(part, parts, rows, out):
             row[:] = rows[x]
             for i in range(columns):
                 value = row[i]
-                for j in range(columns):
+                for j in range(i, columns):
                     total[i, j] += value * row[j]
 
 

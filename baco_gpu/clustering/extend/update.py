@@ -16,6 +16,7 @@ from baco_gpu.clustering.solve.objective import objective
 from baco_gpu.clustering.solve.parameters import SolverParameters
 from baco_gpu.clustering.solve.sweeps import sweep
 from baco_gpu.clustering.solve.weights import integer_weights
+from baco_gpu.errors import InputError
 
 
 class Update(NamedTuple, Generic[Result]):
@@ -63,12 +64,18 @@ def update(result: Result, interactions: Any, *, sweeps: int = 3, backend: str =
     Raises
     ------
     InputError
-        If the interactions are not what they must be, or the settings of the result are not those of an estimator.
+        If the interactions are not what they must be, the settings of the result are not those of an estimator, or its
+        solver is "bisecting".
     BackendUnavailableError
         If the backend asked for cannot run here.
     """
     check_integer("sweeps", sweeps, minimum=0)
     settings = SolverParameters(**{**result.settings, "backend": backend}).check_parameters()
+    if settings.solver == "bisecting":
+        raise InputError(
+            "result must be of solver='multilevel' or 'paper' to be updated, whose sweeps move nodes, got 'bisecting': "
+            "cluster the grown graph anew, or `assign` new nodes"
+        )
     device, seconds = settings.backend, dict[str, float]()
     with timed(seconds, "load"):
         grown = grow(result, interactions)
