@@ -26,8 +26,8 @@ import numpy as np
 from numba import njit, prange
 
 from baco_gpu.clustering.backends.cpu_nodes import GOLDEN
-from baco_gpu.clustering.backends.prefetch import prefetch
 from baco_gpu.compiling import compiled
+from baco_gpu.prefetch import prefetch
 
 
 class Members(NamedTuple):
