@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from baco_gpu.clustering.backends.prefetch import prefetch
 from baco_gpu.compiling import compiled
 from baco_gpu.ops.counters import KEY_STEPS, MULTIPLIERS, NEGATIVES, PHILOX_ROUNDS
+from baco_gpu.prefetch import prefetch
 
 _FACTORS = np.array(MULTIPLIERS, np.uint64)
 _STEPS = np.array(KEY_STEPS, np.uint32)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from baco_gpu.clustering.backends.prefetch import prefetch
 from baco_gpu.compiling import compiled
+from baco_gpu.prefetch import prefetch
 
 _AHEAD = 6  # rows that are fetched while others are worked on
 _LINE = 16  # float32 values

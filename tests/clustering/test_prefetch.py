@@ -8,11 +8,11 @@ from numba import TypingError, njit
 
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.backends.cpu_kernels import _FAR, _HEAD, _NEAR
-from baco_gpu.clustering.backends.prefetch import prefetch
 from baco_gpu.clustering.solve.merging import merge_to
 from baco_gpu.clustering.solve.sweeps import singletons, sweep
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.prefetch import prefetch
 from graphs import random_graph
 
 pytestmark = pytest.mark.heavy("solves many graphs")

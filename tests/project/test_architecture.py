@@ -29,6 +29,7 @@ LONGEST_FILE = 400
 TOOLS = ("atomic", "checks", "errors", "machine", "parallel", "progress", "ranks", "renaming", "stopwatch", "visible")
 ROOMS: dict[str, tuple[str, ...]] = {
     "compiling": (),
+    "prefetch": (),
     "precision": (),
     "tensor_file": (),
     "kernels": (),
@@ -36,7 +37,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "data": (),
     "graph": ("compiling", "data"),
     "budget": ("precision",),
-    "clustering": ("compiling", "precision", "tensor_file", "data", "graph", "cuda", "budget"),
+    "clustering": ("compiling", "prefetch", "precision", "tensor_file", "data", "graph", "cuda", "budget"),
     "benchmarking": ("data", "graph", "clustering"),
     "plots": ("graph", "clustering"),
     "distributed": ("graph", "clustering"),
@@ -44,9 +45,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "serving": ("precision", "tensor_file", "data"),
     "ops": ("precision", "cuda"),
     "tables": ("compiling", "precision", "cuda", "serving", "ops"),
-    "models": ("compiling", "cuda", "data", "ops", "tables"),
+    "models": ("compiling", "prefetch", "cuda", "data", "ops", "tables"),
     "evaluation": ("compiling", "data", "models"),
-    "training": ("compiling", "tensor_file", "data", "tables", "models", "evaluation"),
+    "training": ("compiling", "prefetch", "tensor_file", "data", "ops", "tables", "models", "evaluation"),
     "methods": (
         *("compiling", "precision", "data", "graph", "budget", "clustering", "estimator", "ops", "tables", "training"),
     ),
@@ -72,12 +73,15 @@ ONLY_IN = {
     "infomap": ("methods",),
     "ipywidgets": ("report",),
     "jinja2": ("report",),
-    "llvmlite": ("clustering",),
+    "llvmlite": ("prefetch",),
     "matplotlib": ("plots", "report"),
     "onnx": ("serving",),
     "pylibcugraph": ("graph", "methods"),
     "pymetis": ("methods",),
-    "numba": ("compiling", "graph", "clustering", "benchmarking", "methods", "tables", "models", "evaluation", "cli"),
+    "numba": (
+        *("compiling", "prefetch", "graph", "clustering", "benchmarking", "methods", "tables", "models"),
+        *("evaluation", "training", "cli"),
+    ),
     "rich": ("cli",),
     "sknetwork": ("methods",),
     "torch": (

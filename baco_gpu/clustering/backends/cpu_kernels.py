@@ -25,8 +25,8 @@ from numba import njit
 
 from baco_gpu.clustering.backends.cpu_merging import BOUND, CHANGED, ITEM_VOLUME, STATE, USER_VOLUME
 from baco_gpu.clustering.backends.cpu_nodes import GOLDEN
-from baco_gpu.clustering.backends.prefetch import prefetch
 from baco_gpu.compiling import PART, compiled
+from baco_gpu.prefetch import prefetch
 
 
 class Members(NamedTuple):
