@@ -10,11 +10,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from baco_gpu.columns.tables_compression import compress_tables
     from baco_gpu.data.interactions import Interactions, SplitInteractions
     from baco_gpu.data.readers import load_interactions, load_split
     from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
     from baco_gpu.estimator.coclustering_result import CoclusteringResult
+    from baco_gpu.experiment.model_file import load_recommender
     from baco_gpu.graph.bipartite import BipartiteGraph
+    from baco_gpu.serving.answers import Recommender
     from baco_gpu.tables.bag import CodebookEmbeddingBag
     from baco_gpu.tables.codebook import CodebookEmbedding
     from baco_gpu.tables.export import export_codebook
@@ -37,6 +40,7 @@ _HOMES = {
     "CoclusteringResult": "baco_gpu.estimator.coclustering_result",
     "Interactions": "baco_gpu.data.interactions",
     "QuantizedEmbedding": "baco_gpu.tables.quantized",
+    "Recommender": "baco_gpu.serving.answers",
     "MixedCodebookEmbedding": "baco_gpu.tables.mixed",
     "ProductCodebookEmbedding": "baco_gpu.tables.product",
     "ResidualCodebookEmbedding": "baco_gpu.tables.residual",
@@ -44,7 +48,9 @@ _HOMES = {
     "ServedEmbedding": "baco_gpu.tables.served",
     "SplitInteractions": "baco_gpu.data.interactions",
     "compress_module": "baco_gpu.tables.module_compression",
+    "compress_tables": "baco_gpu.columns.tables_compression",
     "export_codebook": "baco_gpu.tables.export",
+    "load_recommender": "baco_gpu.experiment.model_file",
     "load_interactions": "baco_gpu.data.readers",
     "load_split": "baco_gpu.data.readers",
     "rebuild_module": "baco_gpu.tables.rebuild",
@@ -62,14 +68,17 @@ __all__ = [
     "MixedCodebookEmbedding",
     "ProductCodebookEmbedding",
     "QuantizedEmbedding",
+    "Recommender",
     "ResidualCodebookEmbedding",
     "RowwiseRMSprop",
     "ServedEmbedding",
     "SplitInteractions",
     "__version__",
     "compress_module",
+    "compress_tables",
     "export_codebook",
     "load_interactions",
+    "load_recommender",
     "load_split",
     "rebuild_module",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 from baco_gpu.errors import InputError
 
@@ -48,7 +49,16 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     known = list(choices)
     # The type first: comparing an array with a string gives an array, or fails.
     if not any(isinstance(value, type(choice)) and value == choice for choice in known):
-        raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {shown(value)}")
+        raise InputError(
+            f"{name} must be one of {', '.join(map(repr, known))}, got {shown(value)}{suggestion(value, known)}"
+        )
+
+
+def suggestion(value: object, choices: Iterable[object]) -> str:
+    """What ends the message over a name that is none of the choices: " (did you mean 'product'?)", or nothing."""
+    names = [choice for choice in choices if isinstance(choice, str)]
+    near = get_close_matches(value.lower(), names, n=1) if isinstance(value, str) else []
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def shown(value: object) -> str:

@@ -1,26 +1,39 @@
-"""Loops run by several threads, which give the same for any number of them."""
+"""Compiled loops run by several threads, which give the same for any number of them.
+
+The threads are Python's, and the loops let go of its lock (`nogil=True`). Unlike Numba's own they leave the processor
+alone while they wait, survive a fork, serve several callers at once, and loops written for them compile sooner.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
-def in_parts(loop: Callable[..., Any], parts: int, *arguments: Any) -> None:
-    """Run `loop(part, parts, *arguments)` for every part at the same time, each in a thread of its own.
+def run(calls: Sequence[Callable[[], _T]]) -> list[_T]:
+    """What calls return, each made on a thread of its own at the same time, the first one on this thread.
 
-    A loop that lets go of Python's lock (`nogil=True`) is to give the same for any number of parts. The threads are
-    Python's: unlike OpenMP's they leave the processor alone while they wait, survive a fork, and serve several callers.
+    All of them have ended when this does, also by an error or an interrupt.
     """
-    others = [_pool(parts - 1).submit(loop, part, parts, *arguments) for part in range(1, parts)]
+    first, *others = calls
+    if not others:
+        return [first()]
+    futures = list(map(_pool(len(others)).submit, others))
     try:
-        loop(0, parts, *arguments)
+        return [first(), *(future.result() for future in futures)]
     finally:
-        for other in others:
-            other.result()
+        wait(futures)
+
+
+def in_parts(loop: Callable[..., _T], parts: int, *arguments: Any) -> list[_T]:
+    """What `loop(part, parts, *arguments)` returns for every part, as `run` makes the calls."""
+    return run([partial(loop, part, parts, *arguments) for part in range(parts)])
 
 
 @functools.cache

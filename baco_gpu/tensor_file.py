@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,6 +30,8 @@ def save_tensors(
 ) -> Path:
     """Write a safetensors file with the `save_file` of one of its modules, whole or not at all; returns the path.
 
+    The same tensors and metadata are the same bytes.
+
     Raises
     ------
     InputError
@@ -40,9 +43,20 @@ def save_tensors(
     with replacing(target) as temporary:
         try:
             save_file(tensors, temporary, metadata)
+            _sort_metadata(temporary)
         except SafetensorError as error:
             raise OSError(f"{target}: cannot be written ({error})") from error
     return target
+
+
+def _sort_metadata(file: Path) -> None:
+    """The safetensors package writes metadata in another order each time (findings/safetensors-metadata-order.sh)."""
+    with file.open("r+b") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        stream.seek(8)
+        stream.write(json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size))
 
 
 def checksum(tensors: Mapping[str, np.ndarray], text: str) -> str:

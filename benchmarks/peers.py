@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import infomap
@@ -25,7 +25,9 @@ from baco_gpu.data.readers import load_split
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.machine import describe_versions
 from baco_gpu.methods.common.sides import Sides, deal_rows
+from baco_gpu.methods.common.sparse import one_hot, row_best
 from baco_gpu.methods.infomap import infomap_communities
+from baco_gpu.methods.itcc import information_theoretic
 from baco_gpu.methods.legcf import metis_parts
 from baco_gpu.methods.leiden import leiden
 from baco_gpu.methods.louvain import louvain
@@ -45,7 +47,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+")
     parser.add_argument("--clusters", type=int, default=300, help="that spectral methods are asked for")
-    parser.add_argument("--parts", type=float, default=0.25, help="that METIS is asked for, as a share of all nodes")
+    parser.add_argument("--parts", type=float, default=0.25, help="of METIS and of ITCC, as a share of all nodes")
+    parser.add_argument("--methods", help="comma-separated; all where not given")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     about = describe_machine() | {name: value for name, value in describe_versions().items() if name != "baco_gpu"}
@@ -53,7 +56,8 @@ def main() -> None:
         writer = None
         for data in arguments.data:
             graph = BipartiteGraph.from_interactions(load_split(data).train)
-            for row in compare(graph, arguments.clusters, round(arguments.parts * sum(graph.to_scipy().shape))):
+            parts = round(arguments.parts * sum(graph.to_scipy().shape))
+            for row in compare(graph, arguments.clusters, parts, arguments.methods):
                 row = {"data": Path(data).stem, **row, **about}
                 writer = writer or csv.DictWriter(file, row)
                 if not file.tell():
@@ -62,13 +66,16 @@ def main() -> None:
                 file.flush()
 
 
-def compare(graph: BipartiteGraph, clusters: int, parts: int) -> Iterator[dict[str, object]]:
+def compare(graph: BipartiteGraph, clusters: int, parts: int, methods: str | None) -> Iterator[dict[str, object]]:
     for method, name, measure, calls in (
         *modularity(graph),
         description(graph),
         cut(graph, parts),
         *spectral(graph, clusters),
+        coclustering(graph, parts),
     ):
+        if methods is not None and method not in methods.split(","):
+            continue
         for call, solve in calls:
             start = time.perf_counter()
             users, items = solve()
@@ -196,14 +203,6 @@ def spectral(graph: BipartiteGraph, clusters: int) -> Iterator[tuple[str, str, M
         inside = np.bincount(one[one == other], minlength=len(ends))
         return float(1 - (2 * inside[ends > 0] / ends[ends > 0]).mean())
 
-    def information(labels: Labels) -> float:
-        """Bits of mutual information between the clusters of a random edge's ends."""
-        edges = matrix.tocoo()
-        joint = scipy.sparse.coo_array((edges.data, (labels[0][edges.row], labels[1][edges.col]))).tocsr()
-        joint = (joint / joint.sum()).tocoo()
-        sides = [np.asarray(joint.sum(axis=axis)).ravel() for axis in (1, 0)]
-        return float((joint.data * np.log2(joint.data / sides[0][joint.row] / sides[1][joint.col])).sum())
-
     yield (
         "spectral-co",
         "normalised cut",
@@ -217,12 +216,54 @@ def spectral(graph: BipartiteGraph, clusters: int) -> Iterator[tuple[str, str, M
     yield (
         "spectral-bi",
         "bits of mutual information",
-        information,
+        lambda labels: information(graph, labels),
         [
             ("ours", lambda: of(spectral_biclustering(graph, SEED)(2 * clusters))),
             ("as documented", lambda: library(SpectralBiclustering(n_clusters=shares, random_state=SEED))),
         ],
     )
+
+
+def coclustering(graph: BipartiteGraph, rows: int) -> tuple[str, str, Measure, list[Call]]:
+    """ITCC, and the turns of its paper, in which all nodes of a side move at once."""
+    matrix = graph.to_scipy().astype(float)
+    shares = deal_rows((graph.num_users, graph.num_items), rows)
+
+    def start() -> Labels:
+        generator = np.random.default_rng(SEED)
+        users, items = (generator.permutation(size) % share for size, share in zip(matrix.shape, shares, strict=True))
+        return users, items
+
+    def nearest(side: scipy.sparse.csr_array, own: np.ndarray, other: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+        """The least Kullback-Leibler divergence, from distributions that have 1e-6 where they have nothing."""
+        spread = scipy.sparse.csr_array(side @ one_hot(other, counts[1]))
+        joint = scipy.sparse.csr_array(one_hot(own, counts[0]).T @ spread)
+        joint.data = np.log1p(1e6 * joint.data / np.repeat(joint.sum(axis=1), np.diff(joint.indptr)))
+        labels, _ = row_best(scipy.sparse.csr_array(spread @ joint.T))
+        return np.where(labels < 0, own, labels)
+
+    def published() -> Labels:
+        users, items = start()
+        for _ in range(20):
+            users = nearest(matrix, users, items, shares)
+            items = nearest(matrix.T.tocsr(), items, users, shares[::-1])
+        return users, items
+
+    calls: list[Call] = [
+        (f"ours, {rows} rows", lambda: of(information_theoretic(graph, rows, SEED))),
+        (f"all nodes at once, {rows} rows", published),
+        (f"the start, {rows} rows", start),
+    ]
+    return "itcc", "bits of mutual information", lambda labels: information(graph, labels), calls
+
+
+def information(graph: BipartiteGraph, labels: Labels) -> float:
+    """Bits of mutual information between the clusters of a random edge's ends."""
+    edges = graph.to_scipy().tocoo()
+    joint = scipy.sparse.coo_array((edges.data, (labels[0][edges.row], labels[1][edges.col]))).tocsr()
+    joint = (joint / joint.sum()).tocoo()
+    sides = [np.asarray(joint.sum(axis=axis)).ravel() for axis in (1, 0)]
+    return float((joint.data * np.log2(joint.data / sides[0][joint.row] / sides[1][joint.col])).sum())
 
 
 def of(sides: Sides) -> Labels:

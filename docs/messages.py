@@ -55,7 +55,7 @@ def _text(node: ast.expr) -> str:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
-        return "".join(map(_text, node.values))
+        return "".join(map(_text, node.values)).replace("......", "...")  # two values, one after the other
     if isinstance(node, ast.BinOp):
         return _text(node.left) + _text(node.right)
     return "..."

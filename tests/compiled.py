@@ -24,8 +24,9 @@ def loops() -> None:
     edges = graph.to_scipy().tocoo()
     for dtype in ("int32", "int64"):
         BipartiteGraph.from_edges(edges.row.astype(dtype)[::-1], edges.col.astype(dtype)[::-1])
-    for name in ("propagation", "ebmd", "bisecting"):
+    for name in ("propagation", "ebmd", "itcc"):
         find_method(name).assign(graph, Budget.of(0.5), TableSize(graph.num_users, graph.num_items, 8), 0)
+    BalancedCoclustering(0.5, solver="bisecting", embedding_dim=8).fit(graph)
     for bits in (16, 8, 5):
         table = QuantizedEmbedding(4, 3, bits=bits)
         table(torch.arange(4)).sum().backward()

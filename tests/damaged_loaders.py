@@ -28,7 +28,7 @@ TIMES_THE_FILE = 20
 LEAST_BYTES = 64 << 20
 
 
-CHECKED = ("result", "export", "checkpoint")  # whose files have a checksum
+CHECKED = ("result", "export", "checkpoint", "model")  # whose files have a checksum
 
 
 def interactions(path: Path) -> None:
@@ -50,6 +50,13 @@ def export(path: Path) -> None:
 
     for table in load_codebooks(path).values():
         table.lookup(np.arange(table.num_embeddings))
+
+
+def model(path: Path) -> None:
+    from baco_gpu.experiment.model_file import load_recommender
+
+    known = load_recommender(path)
+    known.recommend(known.user_ids, 3)
 
 
 def checkpoint(path: Path) -> None:
@@ -79,6 +86,7 @@ def settings(path: Path) -> None:
 LOADERS: dict[str, Callable[[Path], None]] = {
     "result": result,
     "export": export,
+    "model": model,
     "checkpoint": checkpoint,
     "record": record,
     "settings": settings,

@@ -81,3 +81,11 @@ def reference_of(graph, scheme="degree"):
     }
     nodes = tuple(side.tolist() for side in weights.nodes)
     return ReferenceGraph(graph.num_users, graph.num_items, edges, nodes), weights
+
+
+def write_clicks(file, graph):
+    """A table of the graph's edges, users u0, u1, ... and items i0, i1, ...; returns its path."""
+    users = np.repeat(np.arange(graph.num_users), graph.user_degrees)
+    lines = [f"u{user},i{item}" for user, item in zip(users, graph.csr.neighbors, strict=True)]
+    file.write_text("\n".join(["user,item", *lines]))
+    return file

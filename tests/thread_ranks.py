@@ -23,7 +23,7 @@ class Meeting:
 
 
 class ThreadRanks:
-    """See `baco_gpu.clustering.backends.ranks.Ranks`."""
+    """See `baco_gpu.ranks.Ranks`."""
 
     def __init__(self, meeting: Meeting, rank: int) -> None:
         self._meeting = meeting
@@ -41,7 +41,7 @@ class ThreadRanks:
         return np.array(self._all(numbers), dtype=np.int64)
 
     def gather(self, own, counts):
-        every = self._all(np.array(own))
+        every = self._all(np.array(np.asarray(own)))
         assert [len(part) for part in every] == list(counts)
         self.received["gather"] += sum(part.nbytes for part in every) - own.nbytes
         return every
@@ -56,6 +56,9 @@ class ThreadRanks:
         ]
         self.received["exchange"] += sum(part.nbytes for rank, part in enumerate(here) if rank != self.rank)
         return np.concatenate(here)
+
+    def add(self, own):
+        return sum(self._all(own.clone()))
 
     def agree(self, **said):
         every = self._all(said)

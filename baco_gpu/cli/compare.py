@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from baco_gpu.progress import Progress
 
 PRESETS = ("published",)
-METHODS = ("full", "random", "baco-multilevel", "bisecting", "affinity")
+FULL = "full"
+METHODS = (FULL, "random", "baco-multilevel", "bisecting", "affinity")
 PRODUCT, QUANTIZED = "product", "quantized"
 
 
@@ -60,7 +61,8 @@ def compare(
     budgets: Annotated[
         str | None,
         typer.Option(
-            help="Budgets, comma-separated: shares of the full table, or numbers of rows.", show_default="--budget"
+            help="Budgets, comma-separated: shares of the full table, numbers of rows, or users=..,items=.. of either.",
+            show_default="--budget",
         ),
     ] = None,
     models: Annotated[
@@ -105,7 +107,7 @@ def compare(
         raise InputError(f"give --budgets, or one of --budget and --budget-rows, got both ({budgets} beside it)")
     if budgets is None and estimator.budget is None:
         raise InputError("compare brings all methods to one budget: give --budget, --budget-rows or --budgets")
-    shares = [estimator.budget or 0] if budgets is None else [_budget(word) for word in options.words(budgets)]
+    shares = [estimator.budget or 0] if budgets is None else _budgets(budgets)
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"output {out}: expected a folder, got a file")
 
@@ -233,7 +235,8 @@ def _print_plan(trials: list[Trial], out: Path | None, as_json: bool) -> None:
 def _print_rows(rows: list[dict[str, Any]], title: str) -> None:
     several = len({row["model"] for row in rows}) > 1
     columns = ["method", *(["model"] if several else []), "rows", "params", "share of\nparams", "share of\nbytes"]
-    columns += ["cluster\nseconds", "train\nseconds", "recall\n@20", "ndcg\n@20", "seeds"]
+    columns += ["cluster\nseconds", "train\nseconds", "test recall\n@20", "of\nfull", "test ndcg\n@20", "seeds"]
+    full = {row["model"]: row["recall@20"] for row in rows if row["seeds"] and row["method"] == FULL}
     lines = []
     for row in rows:
         cells = [row["method"], *([row["model"]] if several else [])]
@@ -241,7 +244,9 @@ def _print_rows(rows: list[dict[str, Any]], title: str) -> None:
             cells += [f"{row['codebook_rows']:,.0f}", f"{row['parameters']:,.0f}"]
             cells += [f"{row['parameters'] / row['parameters_full']:.1%}", f"{row['bytes'] / row['bytes_full']:.1%}"]
             cells += [f"{row['seconds_clustering']:.2f}", f"{row['seconds_training']:.1f}"]
-            cells += [f"{row['recall@20']:.4f}", f"{row['ndcg@20']:.4f}", str(row["seeds"])]
+            best = full.get(row["model"])
+            cells += [f"{row['recall@20']:.4f}", f"{row['recall@20'] / best:.1%}" if best else "-"]
+            cells += [f"{row['ndcg@20']:.4f}", str(row["seeds"])]
         else:
             cells += ["-"] * (len(columns) - len(cells) - 1) + ["0"]
         lines.append(cells)
@@ -251,16 +256,18 @@ def _print_rows(rows: list[dict[str, Any]], title: str) -> None:
             print_line(f"{row['method']}: {row['reason']}")
 
 
-def _budget(word: str) -> float | int:
-    """A budget as the estimator takes it: an integer is a number of rows."""
-    try:
-        return int(word)
-    except ValueError:
-        pass
-    try:
-        return float(word)
-    except ValueError as error:
-        raise InputError(f"budgets must be shares or numbers of rows, separated by commas, got {word!r}") from error
+def _budgets(text: str) -> list[Any]:
+    """Budgets as the estimator takes them; a pair by side is two words, one for users and one for items."""
+    read, left, budgets = options.by_side(options.share_or_rows, "share or number of rows"), options.words(text), []
+    while left:
+        count = 2 if "=" in left[0] else 1
+        word, left = ",".join(left[:count]), left[count:]
+        try:
+            budgets.append(read(word))
+        except typer.BadParameter as error:
+            message = error.message.rstrip(".")
+            raise InputError(f"budgets must be shares or numbers of rows, separated by commas: {message}") from None
+    return budgets
 
 
 def _seed(word: str) -> int:

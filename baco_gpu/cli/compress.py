@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,7 @@ import typer
 from baco_gpu.cli import options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_pairs
 from baco_gpu.cli.groups import expanded
-from baco_gpu.cli.launched import launched
+from baco_gpu.cli.launched import RANK_TIMEOUT, launched
 from baco_gpu.cli.settings_file import write_settings
 
 if TYPE_CHECKING:
@@ -33,9 +32,7 @@ def compress(
         Path | None,
         typer.Option(help="Write the labels by raw id to this .parquet or .csv file (columns side, id, cluster, ...)."),
     ] = None,
-    rank_timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Under torchrun, give up where another process keeps us waiting.")
-    ] = 1800.0,
+    rank_timeout: options.RankTimeout = RANK_TIMEOUT,
 ) -> None:
     """Co-cluster interactions so that a codebook within the budget can stand for the embedding tables.
 
@@ -49,7 +46,7 @@ def compress(
       torchrun --nproc-per-node 4 -m baco_gpu compress clicks.parquet --out codes.safetensors
     """
     options.check_output(out, ".safetensors")
-    options.check_labels_output(labels)
+    options.check_table_output(labels)
     with launched(run.backend, rank_timeout) as ranks:
         if ranks is None:
             result = _clustered(data, source, clustering, run, None)
@@ -93,9 +90,10 @@ def _clustered(
     estimator = clustering.estimator(run)
 
     from baco_gpu.graph.bipartite import BipartiteGraph
+    from baco_gpu.stopwatch import Stopwatch
 
     with ProgressDisplay(hidden=run.silent) as display:
-        started = time.perf_counter()
+        watch = Stopwatch()
 
         def read() -> BipartiteGraph:
             return BipartiteGraph.from_interactions(source.interactions(data, run.seed, display.report))
@@ -108,7 +106,7 @@ def _clustered(
             agree_on(estimator.get_params(), ranks)
             graph = share_graph(ranks.together(read), ranks.group)
             estimator.set_params(process_group=ranks.group)
-        reading = time.perf_counter() - started
+        reading = watch.seconds
         result: CoclusteringResult = estimator.fit(graph, progress=display.report).result_
     result.seconds["read"] = reading
     return result

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from baco_gpu.progress import Progress as ProgressFunction
 from baco_gpu.progress import silent
+from baco_gpu.stopwatch import telling
 from baco_gpu.visible import visible
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -118,8 +120,11 @@ class ProgressDisplay:
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last_line = ("", 0.0)
+        self._compiling = ExitStack()
 
     def __enter__(self) -> ProgressDisplay:
+        if not self.hidden:
+            self._compiling.enter_context(telling(self._report))
         if not self.hidden and sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description}", markup=False),
@@ -135,6 +140,7 @@ class ProgressDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._compiling.close()
         if self._bar is not None:
             self._bar.stop()
 

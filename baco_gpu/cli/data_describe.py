@@ -16,7 +16,7 @@ from baco_gpu.cli.groups import expanded
 def describe(
     data: options.Data,
     source: options.Source,
-    run: options.Run,
+    run: options.Reading,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw how many users and items have how many partners.")
     ] = None,

@@ -14,11 +14,11 @@ from baco_gpu.errors import MissingExtraError
 
 @expanded
 def fetch(
-    run: options.Run,
+    run: options.Printing,
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]",
+            metavar="NAME",
             help="The set to download; without a name, all that there are are listed.",
             autocompletion=completion.one_of("baco_gpu.data.fetch:SETS"),
         ),

@@ -10,7 +10,6 @@ from typing import Any
 
 from baco_gpu.cli import options
 from baco_gpu.cli.console import print_json, print_pairs
-from baco_gpu.cli.groups import expanded
 
 _PACKAGES = (
     "baco_gpu",
@@ -28,8 +27,7 @@ _PACKAGES = (
 )
 
 
-@expanded
-def env(run: options.Run) -> None:
+def env(backend: options.Backend = "auto", json: options.Json = False) -> None:
     """Show versions, processors and whether each backend can run.
 
     With an explicit --backend, fail unless that one can.
@@ -45,7 +43,7 @@ def env(run: options.Run) -> None:
     from baco_gpu.graph.arrays import cuda_obstacle
     from baco_gpu.ops.dispatch import kernels_obstacle
 
-    chosen = get_backend(run.backend)
+    chosen = get_backend(backend)
     obstacle, without_kernels = cuda_obstacle(), kernels_obstacle()
     facts: dict[str, Any] = {
         "python": sys.version.split()[0],
@@ -59,7 +57,7 @@ def env(run: options.Run) -> None:
         "training_on_gpu": f"PyTorch's operations: {without_kernels}" if without_kernels else "CUDA kernels",
         "packages": {name: _version(name) for name in _PACKAGES},
     }
-    if run.json:
+    if json:
         print_json(facts)
         return
     packages = facts.pop("packages")

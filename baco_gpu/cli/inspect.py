@@ -14,26 +14,22 @@ from baco_gpu.cli.groups import expanded
 @expanded
 def inspect(
     codes: options.Codes,
-    run: options.Run,
     largest: Annotated[int, typer.Option(min=0, help="How many of the largest clusters to list.")] = 5,
     members: Annotated[int, typer.Option(min=0, help="How many members of each to name.")] = 5,
+    json: options.Json = False,
 ) -> None:
     """Show sizes, balance, volumes and the largest clusters of a clustering, by raw id.
-
-    Nothing is computed anew: --seed and --backend change no figure (a backend that cannot run is still refused).
 
     \b
     Example:
       baco inspect codes.safetensors --largest 10
     """
-    from baco_gpu.clustering.backends import get_backend
     from baco_gpu.clustering.inspect.statistics import describe
     from baco_gpu.estimator.coclustering_result import CoclusteringResult
 
-    get_backend(run.backend)
     result = CoclusteringResult.load(codes)
     description = describe(result, largest=largest, members=members)
-    if run.json:
+    if json:
         print_json(description)
         return
     summary = description["summary"]

@@ -14,10 +14,17 @@ from baco_gpu.errors import InputError, RankError
 if TYPE_CHECKING:
     from baco_gpu.distributed.torch_ranks import TorchRanks
 
+RANK_TIMEOUT = 1800.0  # seconds
+
 
 def world_size() -> int:
     """How many processes were launched together, by what torchrun and its like set; InputError where it is no count."""
     return _count("WORLD_SIZE")
+
+
+def restarted() -> bool:
+    """Whether torchrun has started the processes again after one of them had failed (`--max-restarts`)."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
 def check_alone(command: str) -> None:

@@ -26,6 +26,8 @@ from baco_gpu.cli.inspect import inspect
 from baco_gpu.cli.launched import check_alone
 from baco_gpu.cli.methods import methods
 from baco_gpu.cli.model_options import ModelCommand
+from baco_gpu.cli.plain_help import PlainCommand, PlainGroup
+from baco_gpu.cli.recommend import recommend
 from baco_gpu.cli.report import report
 from baco_gpu.cli.train import train
 from baco_gpu.errors import BacoError, Interrupted, RankError, is_interrupt
@@ -34,18 +36,19 @@ from baco_gpu.visible import visible
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 
 # Commands that share their work where several processes are launched together.
-_SHARED = ("compress",)
+_SHARED = ("compress", "train")
 
 app = typer.Typer(
     name="baco",
+    cls=PlainGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (compress, train, compare, methods, inspect, report, bench, env):
-    app.command(cls=ModelCommand if command in (train, compare) else None)(command)
-data = typer.Typer(no_args_is_help=True)
+for command in (compress, train, recommend, compare, methods, inspect, report, bench, env):
+    app.command(cls=ModelCommand if command in (train, compare) else PlainCommand)(command)
+data = typer.Typer(cls=PlainGroup, no_args_is_help=True)
 for command in (describe, convert, fetch):
-    data.command()(command)
+    data.command(cls=PlainCommand)(command)
 app.add_typer(data, name="data")
 
 
@@ -101,6 +104,8 @@ def run() -> None:
     # Threads that wait for work by spinning slow everything down several times over on a machine with other work to do.
     # OpenMP reads this when PyTorch or Numba first load it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name in ("stdout", "stderr"):
+        _open_for_any_text(name)
     arguments = sys.argv[1:]
     # Where the option stands does not matter: whoever debugs a command appends it.
     debug = "--debug" in arguments
@@ -123,6 +128,15 @@ def run() -> None:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _open_for_any_text(name: str) -> None:
+    """Let a stream take letters that its encoding lacks, as escapes; one that is closed takes anything to nowhere."""
+    stream = getattr(sys, name)
+    if stream is None:
+        setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (for as long as the process)
+    elif hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
 
 
 def main(arguments: list[str], *, debug: bool = False) -> int:

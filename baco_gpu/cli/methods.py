@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
+from baco_gpu.cli import options
 from baco_gpu.cli.console import print_json, print_line, print_table
 
 _WIDTH = 100  # where there is no terminal
@@ -13,7 +10,7 @@ _SIZES = {"budget": "", "own": "; it chooses its own size", "full": ""}
 
 
 def methods(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")] = False,
+    json: options.Json = False,
 ) -> None:
     """List the methods of `train` and `compare`: who shares rows, how rows are stored and trained, when to use which.
 

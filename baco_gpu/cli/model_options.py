@@ -11,17 +11,17 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from baco_gpu.cli.option_checks import is_given
+from baco_gpu.cli.plain_help import PlainCommand, without_types
 from baco_gpu.errors import InputError
 
 
-class ModelCommand(TyperCommand):
+class ModelCommand(PlainCommand):
     """A command that takes the options of all models; `own_options` says which of them were given."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        return [*super().get_params(ctx), *_parameters()]
+        return [*super().get_params(ctx), *without_types([*_parameters()])]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, which takes no such options: they are the context's object."""

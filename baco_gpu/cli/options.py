@@ -27,26 +27,43 @@ def choice(text: str, choices: str, **more: Any) -> Any:
     return typer.Option(help=text, autocompletion=completion.one_of(choices), **more)
 
 
-def by_side(kind: type[float] | type[int]) -> Callable[[Any], Any]:
+RankTimeout = Annotated[
+    float, typer.Option(metavar="SECONDS", help="Under torchrun, give up where another process keeps us waiting.")
+]
+
+
+def share(text: str) -> float:
+    """A share of the full table, as 0.25 or 25%; ValueError for anything else."""
+    return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+
+
+def share_or_rows(text: str) -> float | int:
+    """A share of the full table, or a number of codebook rows, which is an integer; ValueError for anything else."""
+    try:
+        return int(text)
+    except ValueError:
+        return share(text)
+
+
+def by_side(number: Callable[[str], float | int], noun: str) -> Callable[[Any], Any]:
     """What reads a number, or one each for users and items: "users=0.2,items=0.5"."""
 
-    def number(text: Any) -> Any:
+    def one(text: Any) -> float | int:
         try:
-            return kind(str(text))
+            return number(str(text))
         except ValueError:
-            noun = "number" if kind is float else "whole number"
             raise typer.BadParameter(f"{text!r} is no {noun}, and not one each as in users=1,items=1.") from None
 
     def read(value: Any) -> Any:
         if isinstance(value, dict):  # read before, from a file of settings
             return value
         if "=" not in str(value):
-            return number(value)
+            return one(value)
         pairs = [[part.strip() for part in word.partition("=")[::2]] for word in words(value)]
         if sorted(name for name, _ in pairs) != sorted(SIDES):
             raise typer.BadParameter(f"expected users=..,items=.., got {value!r}.")
         given = dict(pairs)
-        return {side: number(given[side]) for side in SIDES}
+        return {side: one(given[side]) for side in SIDES}
 
     return read
 
@@ -73,17 +90,31 @@ Codes = Annotated[
 ]
 
 
+Backend = Annotated[str, choice("Where clustering runs: auto, cpu or cuda.", "baco_gpu.clustering.backends:NAMES")]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
+
+
 @dataclass(frozen=True)
-class Run:
-    """How a command runs and prints."""
+class Printing:
+    """What a command prints."""
 
     panel: ClassVar[str] = "Running and printing"
 
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False
+    json: Json = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether progress is hidden."""
+        return self.quiet or self.json
+
+
+@dataclass(frozen=True)
+class Reading(Printing):
+    """The same of a command that reads interactions."""
+
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0
-    backend: Annotated[
-        str,
-        choice("Where clustering runs: auto, cpu or cuda.", "baco_gpu.clustering.backends:NAMES"),
-    ] = "auto"
     config: Annotated[
         Path | None,
         typer.Option(
@@ -94,13 +125,13 @@ class Run:
             autocompletion=completion.files_of(".yml", ".yaml"),
         ),
     ] = None
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")] = False
 
-    @property
-    def silent(self) -> bool:
-        """Whether progress is hidden."""
-        return self.quiet or self.json
+
+@dataclass(frozen=True)
+class Run(Reading):
+    """The same of a command that clusters."""
+
+    backend: Backend = "auto"
 
 
 @dataclass(frozen=True)
@@ -179,8 +210,8 @@ class Clustering:
         typer.Option(
             "--budget",
             metavar="RATIO",
-            parser=by_side(float),
-            help="Share of the full table, in (0, 1]; or of each: users=0.2,items=0.5.",
+            parser=by_side(share, "number or share such as 25%"),
+            help="Share of the full table, 0.25 or 25%; or of each: users=0.2,items=0.5.",
             show_default="0.25",
         ),
     ] = None
@@ -189,7 +220,7 @@ class Clustering:
         typer.Option(
             "--budget-rows",
             metavar="N",
-            parser=by_side(int),
+            parser=by_side(int, "whole number"),
             help="Number of codebook rows, instead of --budget; or of each: users=900,items=300.",
         ),
     ] = None
@@ -211,17 +242,18 @@ class Clustering:
     solver: Annotated[
         str,
         choice(
-            "multilevel (meets the budget to the row) or paper (published sweeps).",
+            "multilevel (meets the budget to the row), paper (published sweeps) or bisecting (keeps most recall).",
             "baco_gpu.clustering.solve.parameters:SOLVERS",
         ),
     ] = "multilevel"
     secondary: Annotated[
-        str,
+        str | None,
         choice(
             "Sides with secondary clusters: users, items, both or none.",
             "baco_gpu.clustering.solve.parameters:SECONDARY",
+            show_default="users; both for solver bisecting",
         ),
-    ] = "users"
+    ] = None
     embedding_dim: Annotated[int, typer.Option("--embedding-dim", "--dim", help="Embedding dimension.")] = 64
     codebooks: Annotated[
         str,
@@ -352,10 +384,10 @@ def check_output(path: Path | None, suffix: str = "") -> None:
         check_writable(path)
 
 
-def check_labels_output(path: Path | None) -> None:
-    """As `check_output`, for a file of labels."""
-    from baco_gpu.data.labels import check_labels_path
+def check_table_output(path: Path | None) -> None:
+    """As `check_output`, for a table by raw id."""
+    from baco_gpu.data.labels import check_table_path
 
     if path is not None:
-        check_labels_path(path)
+        check_table_path(path)
     check_output(path)

@@ -16,7 +16,7 @@ from baco_gpu.cli.groups import expanded
 def report(
     codes: options.Codes,
     source: options.Source,
-    run: options.Run,
+    run: options.Reading,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.html", help="Write the page here.")],
     data: Annotated[
         str | None,
@@ -41,12 +41,10 @@ def report(
     """
     options.check_output(out, ".html")
 
-    from baco_gpu.clustering.backends import get_backend
     from baco_gpu.estimator.coclustering_result import CoclusteringResult
     from baco_gpu.graph.bipartite import BipartiteGraph
     from baco_gpu.report import write_report
 
-    get_backend(run.backend)
     result = CoclusteringResult.load(codes)
     graph = None
     if data is not None:

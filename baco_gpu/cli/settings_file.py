@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import yaml
 
 import baco_gpu
 from baco_gpu.atomic import replacing
-from baco_gpu.checks import shown
+from baco_gpu.checks import shown, suggestion
 from baco_gpu.data.raw_columns import brief
 from baco_gpu.errors import DAMAGE, InputError
 from baco_gpu.visible import visible
@@ -23,6 +23,7 @@ _DEEPEST = 8
 _MOST_DIGITS = 100
 # Anything that YAML takes for a number: with points, exponents, underscores, or in base 2, 8, 16 or 60.
 _LONG_NUMBER = re.compile(rf"[-+]?[.0-9][0-9a-fA-FxobXOB_:.+-]{{{_MOST_DIGITS},}}")
+_OTHER_BASE = re.compile(r"[-+]?(?:0[0-7_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?)")  # eights, or sixties
 _BY_SIDE = ("budget", "budget-rows")  # a mapping of users and items is one value
 # What says where to and how to print or wait, and not what comes out.
 _NOT_OF_THE_RESULT = ("config", "help", "out", "labels", "plot", "quiet", "json", "rank-timeout")
@@ -47,13 +48,16 @@ def load_settings(context: typer.Context, path: Path | None) -> Path | None:
         for name in (*parameter.opts, str(parameter.name))
     }
     settings: dict[str, Any] = {}
+    given: set[str] = set()
     for key, value in _read(path).items():
         parameter = parameters.get(_plain(str(key)))
         if parameter is None:
-            near = get_close_matches(_plain(str(key)), parameters, n=1)
             known = ", ".join(sorted(name for name in parameters if len(name) > 1))
-            hint = f"did you mean {near[0]!r}?" if near else f"the command takes {known}"
-            raise InputError(f"{path}: {context.command.name} has no setting {key!r}; {hint}")
+            hint = suggestion(_plain(str(key)), parameters) or f"; the command takes {known}"
+            raise InputError(f"{path}: {context.command.name} has no setting {key!r}{hint}")
+        if str(parameter.name) in given:
+            raise InputError(f"{path}: expected every setting once, got {key!r} again")
+        given.add(str(parameter.name))
         if value is not None:
             settings[str(parameter.name)] = _value(context, path, str(key), parameter, value)
     context.default_map = {**(context.default_map or {}), **settings}
@@ -89,6 +93,7 @@ def _read(path: Path) -> Mapping[object, Any]:
         _check_size(path, len(content))
         text = content.decode()
         _check_expansion(path, text)
+        _check_keys(path, yaml.compose(text, yaml.SafeLoader))
         content = yaml.safe_load(text)
     except InputError:
         raise
@@ -134,6 +139,10 @@ def _check_expansion(path: Path, text: str) -> None:
                     f"{path}: expected numbers of at most {_MOST_DIGITS} digits, line {line} has one of "
                     f"{len(event.value):,} letters"
                 )
+            if event.implicit[0] and _OTHER_BASE.fullmatch(event.value):
+                raise InputError(
+                    f"{path}: expected numbers in tens, line {line} has {event.value!r}, another one in YAML"
+                )
             size += 1 + len(event.value)
             anchors |= {event.anchor: 1 + len(event.value)} if event.anchor else {}
         elif isinstance(event, yaml.CollectionStartEvent):
@@ -145,6 +154,18 @@ def _check_expansion(path: Path, text: str) -> None:
             anchor, start = open_nodes.pop()
             anchors |= {anchor: size - start} if anchor else {}
         _check_size(path, size)
+
+
+def _check_keys(path: Path, node: yaml.Node | None) -> None:
+    """Raise InputError where a mapping has a key twice, of which YAML takes the last."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+    for key, times in keys.items():
+        if times > 1:
+            raise InputError(f"{path}: expected every setting once, got {key!r} {times} times")
+    for _, value in node.value:
+        _check_keys(path, value)
 
 
 def _value(context: typer.Context, path: Path, key: str, parameter: Any, value: Any) -> Any:

@@ -10,12 +10,15 @@ import typer
 from baco_gpu.cli import options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_pairs
 from baco_gpu.cli.groups import expanded
+from baco_gpu.cli.launched import RANK_TIMEOUT, launched, restarted
 from baco_gpu.cli.model_options import own_options
 from baco_gpu.cli.option_checks import check_heeded, current_names
 from baco_gpu.cli.settings_file import write_settings
 from baco_gpu.errors import InputError
+from baco_gpu.stopwatch import PHASE
 
 if TYPE_CHECKING:
+    from baco_gpu.data.interactions import SplitInteractions
     from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 
 
@@ -30,7 +33,7 @@ def train(
     method: Annotated[
         str | None,
         options.choice(
-            "Tables: product, quantized, affinity or baco-multilevel (ours), full, or another of `baco methods`.",
+            "Tables: product, quantized, affinity or bisecting (ours), full, or another of `baco methods`.",
             "baco_gpu.methods.registry:NAMES",
             show_default="product; of integers quantized (bytes) or affinity (parameters); of --codes baco-multilevel",
         ),
@@ -39,7 +42,11 @@ def train(
         Path | None, typer.Option(help="Use the labels of this file (baco compress --out) instead of clustering.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write the trained codebooks, codes and figures to this .safetensors file.")
+        Path | None,
+        typer.Option(
+            help="Write the trained model, raw ids and interactions, by which `baco recommend` answers, to this "
+            ".safetensors file."
+        ),
     ] = None,
     export: Annotated[
         Path | None,
@@ -49,16 +56,20 @@ def train(
     checkpoint_every: Annotated[int, typer.Option(help="Epochs from one checkpoint to the next.")] = 1,
     tensorboard: Annotated[Path | None, typer.Option(help="Write curves for TensorBoard into this folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from --checkpoint, to the same result.")] = False,
+    rank_timeout: options.RankTimeout = RANK_TIMEOUT,
 ) -> None:
     """Train a recommender over compressed tables (or the full ones) and rank the test items.
 
-    Data that comes with a split keeps it; anything else is split 80/10/10 at random.
+    Data that comes with a split keeps it; anything else is split 80/10/10 at random. Where torchrun starts several
+    processes, they divide every batch and every ranking, and the first one writes; started again after a failure, they
+    go on from --checkpoint.
 
     \b
     Examples:
       baco train movielens-100k --budget 0.25 --out model.safetensors
       baco train clicks.npz --model mf --method full --json
       baco train clicks.npz --checkpoint run.safetensors --resume
+      torchrun --nproc-per-node 2 -m baco_gpu train clicks.npz --out model.safetensors
     """
     estimator = clustering.estimator(run)
     if method is None:
@@ -79,11 +90,6 @@ def train(
     from baco_gpu.training.checkpoint import Checkpoint
     from baco_gpu.training.tensorboard import TensorBoardLogger
 
-    callbacks: list[Callback] = []
-    if tensorboard is not None:
-        callbacks.append(TensorBoardLogger(tensorboard))
-    if checkpoint is not None:
-        callbacks.append(Checkpoint(checkpoint, checkpoint_every, resume=resume))
     experiment.check_names(method=method, model=training.model)
     check_heeded(context, [method], training.loss, clustered=codes is not None)
     own = own_options(context, [training.model])
@@ -92,24 +98,47 @@ def train(
     if export is not None and not find_method(method).served:
         raise InputError(f"--export writes codebooks, and method {method!r} has none to serve")
     result = None if codes is None else CoclusteringResult.load(codes)
-    with ProgressDisplay(hidden=run.silent) as display:
-        split = source.parts(data, run.seed, display.report)
-        find_model(training.model).check_data(split)
-        compression = experiment.compress(split, method, estimator, result=result, sides=sides, progress=display.report)
-        outcome = experiment.run(
-            split,
-            compression,
-            training.model,
-            settings,
-            options=own,
-            progress=display.report,
-            callbacks=callbacks,
-        )
-    written = []
-    if out is not None:
-        written += [experiment.save_model(outcome, out), write_settings(context, out)]
-    if export is not None:
-        written.append(experiment.export_tables(outcome, export))
+
+    def write() -> list[Path]:
+        written = []
+        if out is not None:
+            written += [experiment.save_model(outcome, out), write_settings(context, out)]
+        if export is not None:
+            written.append(experiment.export_tables(outcome, export))
+        return written
+
+    with launched("cuda" if training.device.startswith("cuda") else "cpu", rank_timeout) as ranks:
+        first = ranks is None or ranks.rank == 0
+        callbacks: list[Callback] = []
+        if tensorboard is not None and first:
+            callbacks.append(TensorBoardLogger(tensorboard))
+        if checkpoint is not None:
+            again = restarted() and checkpoint.exists()
+            callbacks.append(Checkpoint(checkpoint, checkpoint_every, resume=resume or again))
+        with ProgressDisplay(hidden=run.silent or not first) as display:
+
+            def read() -> SplitInteractions:
+                split = source.parts(data, run.seed, display.report)
+                find_model(training.model).check_data(split)
+                return split
+
+            split = read() if ranks is None else ranks.together(read)
+            compression = experiment.compress(
+                split, method, estimator, result=result, sides=sides, progress=display.report
+            )
+            outcome = experiment.run(
+                split,
+                compression,
+                training.model,
+                settings,
+                options=own,
+                progress=display.report,
+                callbacks=callbacks,
+                ranks=ranks,
+            )
+        written = write() if ranks is None else ranks.together(lambda: write() if first else [])
+    if not first:
+        return
 
     summary, full = outcome.summary(), compression.full
     if run.json:
@@ -117,15 +146,19 @@ def train(
         return
     print_pairs(
         {
-            "rows": f"{summary['codebook_rows']:,} of {full.full_rows:,}",
-            "parameters": f"{summary['parameters']:,} of {summary['parameters_full']:,} "
-            f"({1 - summary['compression']:.2%})",
-            "bytes": f"{summary['bytes']:,} of {summary['bytes_full']:,} "
-            f"({summary['bytes'] / summary['bytes_full']:.2%})",
-            "epochs": f"{summary['epochs']} (best: {summary['best_epoch']})",
-            **{name: f"{value:.4f}" for name, value in outcome.training.test.items()},
+            "rows": f"{summary['codebook_rows']:,} (full: {full.full_rows:,})",
+            "parameters": f"{summary['parameters']:,} (full: {summary['parameters_full']:,}; "
+            f"{1 - summary['compression']:.2%} of it)",
+            "bytes": f"{summary['bytes']:,} (full: {summary['bytes_full']:,}; "
+            f"{summary['bytes'] / summary['bytes_full']:.2%} of it)",
+            "epochs": f"{summary['epochs']} (best on validation: {summary['best_epoch']})",
+            **{
+                name: f"test {value:.4f}, validation {outcome.training.validation[name]:.4f}"
+                for name, value in outcome.training.test.items()
+            },
             "seconds": f"clustering {summary['seconds_clustering']:.2f}, training {summary['seconds_training']:.1f}, "
-            f"evaluation {summary['seconds_evaluation']:.1f}",
+            f"evaluation {summary['seconds_evaluation']:.1f}"
+            + (f", {PHASE} {summary['seconds_compiling']:.1f}" if summary["seconds_compiling"] else ""),
             **({"written": ", ".join(map(str, written))} if written else {}),
         },
         title=f"{training.model} on {data}, method {method}",
@@ -141,4 +174,4 @@ def _default_method(clustering: BalancedCoclustering) -> str:
     budget = None if clustering.budget is None else budget_of(clustering.budget, clustering.budget_measure)
     if budget is not None and budget.is_share_of_bytes:
         return "quantized"
-    return "baco-multilevel" if isinstance(budget, SideBudgets) else "affinity"
+    return "bisecting" if isinstance(budget, SideBudgets) else "affinity"

@@ -46,6 +46,10 @@ class Assignment:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        second = "" if self.secondary is None else f", {self.secondary_indices:,} with a secondary one"
+        return f"Assignment({len(self):,} in {self.rows:,} co-clusters{second})"
+
     @cached_property
     def rows(self) -> int:
         """The codebook rows of this side: the labels that it uses."""
@@ -164,7 +168,7 @@ class ResultData:
     graph_checksum : str
         SHA-256 of the graph.
     seconds : dict
-        Wall-clock seconds by phase.
+        Wall-clock seconds by phase; "compile" is there where loops were compiled, which happens once on a machine.
     version : str
         The version of baco_gpu that made it.
     scale : WeightScale or None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from baco_gpu.data.text_ids import is_number
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,9 +18,14 @@ _SECONDS_OF_A_DAY = 86400
 
 
 def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column without dictionaries and views of strings: what they stand for."""
+    """A column without dictionaries, runs, views of strings and short decimals: what they stand for."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
+    if pa.types.is_run_end_encoded(column.type):
+        column = pc.run_end_decode(column)
+    if pa.types.is_decimal(column.type) and column.type.bit_width < 128:  # of which Arrow casts few to integers
+        column = column.cast(pa.decimal128(38, column.type.scale))
     if pa.types.is_dictionary(column.type):
         kind = column.type.value_type
         kind = pa.large_string() if pa.types.is_string_view(kind) else kind
@@ -102,20 +109,31 @@ def checked_timestamps(source: object, label: str, column: pa.ChunkedArray) -> n
     if _is_date(kind):
         return column.cast(pa.date32()).cast(pa.int32()).to_numpy() * float(_SECONDS_OF_A_DAY)
     values = column.to_numpy()
+    values = values.astype(np.float64) if values.dtype.kind == "f" else values  # half precision knows no large numbers
     largest = np.iinfo(np.int64).max
     valid = np.abs(values) < float(largest) if values.dtype.kind == "f" else values <= largest
     if not valid.all():
         row = int((~valid).argmax())
         raise InputError(f"{expected}, data row {row + 1} has {values[row]}")
+    if values.dtype.kind in "iu" and are_days(values):
+        warnings.warn(
+            f"{source}: column {label!r} holds numbers such as {values[0]}, which are read as they are and not as days",
+            stacklevel=5,
+        )
     return np.ascontiguousarray(values, dtype=np.float64 if values.dtype.kind == "f" else np.int64)
+
+
+def are_days(values: np.ndarray) -> bool:
+    """Whether all numbers are days of 1900 to 2099 when read by their digits, as 20261130 is."""
+    if not len(values) or not (values.min() >= 19000101 and values.max() <= 20991231):
+        return False
+    month, day = values // 100 % 100, values % 100
+    return bool(((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
 
 
 def _number(cell: str | None) -> float:
     """A cell as a float; NaN for what is none."""
-    try:
-        return float(cell or "nan")
-    except ValueError:
-        return float("nan")
+    return float(cell) if cell and is_number(cell) else float("nan")
 
 
 def _whole(expected: str, column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ def read_parquet(path: Path, names: ColumnNames) -> RawColumns:
         names that leave open which columns are users and items, ids of another type, missing values, or weights that
         are not finite and non-negative.
     """
+    import pyarrow as pa
     import pyarrow.parquet
 
     with _reading(path, "Parquet"):
@@ -38,7 +40,7 @@ def read_parquet(path: Path, names: ColumnNames) -> RawColumns:
             labels = _labels(path, parts.schema, names, said)
             table = parts.read(_distinct(labels))
         else:
-            file = pyarrow.parquet.ParquetFile(path)
+            file = pyarrow.parquet.ParquetFile(pa.OSFile(os.fsencode(path)))  # Arrow takes a string for UTF-8
             labels = _labels(path, file.schema_arrow, names)
             table = file.read(_distinct(labels))
     return _checked(path, table, labels)
@@ -48,7 +50,7 @@ def read_feather(path: Path, names: ColumnNames) -> RawColumns:
     """Read some columns of a Feather file (version 2, which is Arrow's file format); as `read_parquet`."""
     import pyarrow as pa
 
-    with _reading(path, "Feather"), pa.OSFile(str(path)) as stream:
+    with _reading(path, "Feather"), pa.OSFile(os.fsencode(path)) as stream:
         schema = pa.ipc.open_file(stream).schema
         labels = _labels(path, schema, names)
         fields = [schema.names.index(label) for label in _distinct(labels)]
@@ -96,7 +98,7 @@ def read_frame(frame: Any, names: ColumnNames) -> RawColumns:
         table = pa.table(frame) if stream else pyarrow.interchange.from_dataframe(frame)
     except InputError:
         raise
-    except (pa.ArrowException, OSError, TypeError, ValueError, NotImplementedError) as error:
+    except Exception as error:  # each library has its own, and those of a lazy frame come from anywhere in its plan
         raise InputError(f"{source}: expected columns that Arrow can hold, but {brief(error)}") from error
     return _checked(source, table, _labels(source, table.schema, names))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import mmap
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -12,7 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from baco_gpu.data import headers
+from baco_gpu.data.cells import are_days
 from baco_gpu.data.headers import ColumnNames, positions_of
 from baco_gpu.data.quoting import quoted_lines
 from baco_gpu.data.raw_columns import RawColumns, brief, raw_columns
@@ -27,7 +31,11 @@ _PEEK_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 24  # what one thread parses at once, and the longest line; measured best for strings
 _DELIMITERS = (",", ";", "\t", "|")  # of a .csv file, the first that divides its lines
 _QUOTING = (",", ";", "|")  # those with which cells may stand in quotes
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]|$)")
+_DATE = re.compile(r"(?:\d{4}-\d{2}-\d{2}|\d{1,2}([/.-])\d{1,2}\1(?:\d{4}|\d{2}))(?:[T ,]|$)|\d{1,2}:\d{2}(?::\d{2}|$)")
+_SECONDS = (946684800, 2**31)  # since 1970, from 2000 on: a time that looks like an id
+_NO_TABLE = re.compile(
+    r"\s*(?:[{\[]\s*[\"{\[]|<(?:!doctype|\?xml|html|head|body)\b)|PAR1|ARROW1|(?s:.*)\0", re.IGNORECASE
+)
 _MOST_NAMELESS = 4  # numbers in a line without a header: user, item, rating and timestamp
 _ROWS_IN_A_CELL = 10  # lines that all look like rows of strings before they are taken for rows
 
@@ -72,6 +80,8 @@ def read_delimited(path: Path, delimiter: str, names: ColumnNames, header: list[
     cells = {role: [row[at] for row in rows if len(row) > at] for role, at in positions.items()}
     kinds = {role: _kind(role, column) for role, column in cells.items()}
     columns = _parse(path, delimiter, header_lines if has_header else 0, width, positions, kinds)
+    if has_header:
+        _check_no_header_again(path, labels, columns)
     for role in ("user", "item"):
         columns[role] = settled(path, labels[role], columns[role], cells[role])
     return raw_columns(path, labels, columns)
@@ -86,6 +96,19 @@ def _kind(role: str, cells: list[str]) -> pa.DataType:
     if all(map(INTEGER.fullmatch, cells)):
         return pa.int64()
     return pa.float64() if role == "timestamp" and all(map(is_number, cells)) else pa.string()
+
+
+def _check_no_header_again(path: Path, labels: dict[str, str], columns: dict[str, pa.ChunkedArray]) -> None:
+    """Refuse files that were put behind one another together with their headers."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    pairs = [(columns[role], labels[role]) for role in ("user", "item")]
+    if not all(pa.types.is_string(column.type) for column, _ in pairs):
+        return
+    row = pc.index(pc.and_(*(pc.equal(column, label) for column, label in pairs)), True).as_py()
+    if row >= 0:
+        raise InputError(f"{path}: expected one header, and data row {row + 1} is it once more")
 
 
 def _delimiter(path: Path) -> str:
@@ -104,10 +127,9 @@ def first_rows(path: Path, delimiter: str) -> tuple[list[list[str]], int]:
 
     Blank rows are left out, and one that the sample cuts in two.
     """
-    import pyarrow as pa
 
     try:
-        with pa.input_stream(str(path), compression="detect") as stream:
+        with _stream(path) as stream:
             data = stream.read(_PEEK_BYTES)
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -118,6 +140,8 @@ def first_rows(path: Path, delimiter: str) -> tuple[list[list[str]], int]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: expected UTF-8 text, got byte 0x{data[error.start]:02x} at {error.start}") from error
+    if _NO_TABLE.match(text):
+        raise InputError(f"{path}: expected text separated by {delimiter!r}, got something else: {text[:20]!r}, ...")
     source = io.StringIO(text, newline="")
     if delimiter in _QUOTING:
         reader = csv.reader(source, delimiter=delimiter)
@@ -173,8 +197,24 @@ def _check_nameless(path: Path, rows: list[list[str]]) -> None:
     first = [cells[0] for cells in columns]
     if len(rows) > 1 and not any(map(_has_digit, first)) and not any(cells[0] in cells[1:] for cells in columns):
         _warn(f"{path}: no header was found, and {first[0]!r} with {first[1]!r} is the first interaction")
-    elif len(rows) > 2 and len(rows[0]) > 2 and columns[0] in [list(map(str, range(n, len(rows) + n))) for n in (0, 1)]:
-        _warn(f"{path}: no header was found, and the users of the first rows are {', '.join(columns[0][:3])}, ...")
+    elif len(rows) > 2 and len(rows[0]) > 2:
+        for name, cells in zip(("users", "items"), columns, strict=True):
+            if _are_numbers_of_rows(cells) or _are_times(cells):
+                _warn(f"{path}: no header was found, and the {name} of the first rows are {', '.join(cells[:3])}, ...")
+
+
+def _are_numbers_of_rows(cells: list[str]) -> bool:
+    """Whether cells count up by ones, from wherever a part of a larger file begins."""
+    return cells[0].isdecimal() and cells == list(map(str, range(int(cells[0]), int(cells[0]) + len(cells))))
+
+
+def _are_times(cells: list[str]) -> bool:
+    """Whether all cells are seconds or milliseconds since 1970, or days such as 20261130."""
+    if not all(map(INTEGER.fullmatch, cells)):
+        return False
+    values = np.array(cells, dtype=np.float64)
+    low, high = _SECONDS
+    return any(bool(((low * unit <= values) & (values < high * unit)).all()) for unit in (1, 1000)) or are_days(values)
 
 
 def _warn(what: str) -> None:
@@ -203,11 +243,11 @@ def _parse(
             newlines = _has_lines(path, content, rows, delimiter, _rows_in_a_cell(delimiter, width, positions, kinds))
         # Arrow would take 0x1f for an integer, and only where it expects one.
         hexadecimal = pa.int64() in kinds.values() and any(_has(content, mark, rows) for mark in (b"0x", b"0X"))
-        source = content if isinstance(content, bytes) else path
+        source = content if isinstance(content, bytes) else None
 
     def parse(types: dict[str, pa.DataType], threads: bool) -> pa.Table:
         return pyarrow.csv.read_csv(
-            pa.BufferReader(source) if isinstance(source, bytes) else source,
+            _stream(path) if source is None else pa.BufferReader(source),
             read_options=pyarrow.csv.ReadOptions(
                 column_names=names, skip_rows=skip, block_size=_BLOCK_BYTES, use_threads=threads
             ),
@@ -231,14 +271,22 @@ def _parse(
     return {role: table.column(names[at]) for role, at in positions.items()}
 
 
+def _stream(path: Path) -> pa.NativeFile:
+    """The file, decompressed by its suffix; its name may be of any bytes, and Arrow takes a string for UTF-8."""
+    import pyarrow as pa
+
+    file = pa.OSFile(os.fsencode(path))
+    compressed = path.suffix.lower() in COMPRESSED
+    return pa.CompressedInputStream(file, pa.Codec.detect(f"x{path.suffix.lower()}").name) if compressed else file
+
+
 @contextmanager
 def _content(path: Path) -> Iterator[bytes | mmap.mmap]:
     """The bytes of the file: mapped, or those that it is the compression of."""
-    import pyarrow as pa
 
     if path.suffix.lower() in COMPRESSED:
         try:
-            with pa.input_stream(str(path), compression="detect") as stream:
+            with _stream(path) as stream:
                 unpacked = stream.read()
         except OSError as error:
             raise _unreadable(path, error) from error

@@ -53,6 +53,15 @@ _AMOUNTS = (
     r"(?:weight|count|freq|frequency|listen|click|view|purchase|play|price|value|amount|label|size)s?|w|n|r|num|counts|"
     r"playcount|quantity|qty|strength|implicit|feedback|preference|event|action|review"
 )
+# Nor what is said of somebody or something: age and item_price, and how many there are, as in num_users.
+_SAID = (
+    r"age|gender|sex|occupation|income|zip|zipcode|postcode|postalcode|country|language|locale|currency|os|browser|"
+    r"platform|channel|status|type|price|counts?|freq|frequency|amount|total|quantity|qty|value|weight"
+)
+_FACTS = (
+    f"(?:{_ANYBODY}|{_ANYTHING})?s?(?:{_SAID})|"
+    f"(?:num|number|n|total|count|avg|mean|max|min)(?:of)?(?:{_ANYBODY}|{_ANYTHING})s?"
+)
 # What is no id of anybody or anything, and so marks a header by itself.
 _NO_ID = re.compile(f"(?:user|item|customer)s?|(?:{_ANYBODY}|{_ANYTHING})s?{_ID}")
 OPTIONS = {role: f"--{role}-column, or {role}_column=" for role in _ROLES}
@@ -157,7 +166,10 @@ def _find(source: object, header: list[str], role: str, name: str) -> int:
 
 def _by_name(source: object, header: list[str], role: str) -> int | None:
     """The column whose name says its role, None without one; InputError where two do."""
+    keys = set(map(_key, header))
     for pattern in _ROLES[role]:
+        if pattern == "i" and "j" in keys and "u" not in keys:
+            continue  # the row of a matrix beside the column
         found = list(dict.fromkeys(name for name in header if re.fullmatch(pattern, _key(name))))
         if len(found) > 1:
             raise InputError(
@@ -174,7 +186,7 @@ def _left_over(source: object, header: list[str], found: dict[str, int], aside: 
     missing = [role for role in ("user", "item") if role not in found]
     if not missing:
         return {}
-    other = re.compile("|".join((*_ROLES["rating"], *_ROLES["timestamp"], _ROW_LABELS, _AMOUNTS)))
+    other = re.compile("|".join((*_ROLES["rating"], *_ROLES["timestamp"], _ROW_LABELS, _AMOUNTS, _FACTS)))
     left = [
         at
         for at, name in enumerate(header)

@@ -44,8 +44,13 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.users)
 
-    def take(self, index: np.ndarray) -> Interactions:
-        """The interactions at `index` (integer or boolean array), of the same users, items and vocabularies."""
+    def __repr__(self) -> str:
+        extras = [name for name in ("weights", "timestamps") if getattr(self, name) is not None]
+        counts = f"{len(self):,} of {self.num_users:,} users and {self.num_items:,} items"
+        return f"Interactions({counts}{', with ' if extras else ''}{' and '.join(extras)})"
+
+    def take(self, index: np.ndarray | slice) -> Interactions:
+        """The interactions at `index` (integer or boolean array, slice), of the same users, items and vocabularies."""
         return replace(
             self,
             users=self.users[index],
@@ -66,6 +71,16 @@ class SplitInteractions:
     @property
     def parts(self) -> tuple[Interactions, Interactions, Interactions]:
         return self.train, self.validation, self.test
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.train):,} to train on, {len(self.validation):,} to validate, {len(self.test):,} to test"
+        return f"SplitInteractions({counts}; {self.num_users:,} users, {self.num_items:,} items)"
+
+    @property
+    def whole(self) -> Interactions:
+        """The pairs of all parts, one part after the other, without weights and timestamps."""
+        users, items = (np.concatenate([getattr(part, side) for part in self.parts]) for side in ("users", "items"))
+        return replace(self.train, users=users, items=items, weights=None, timestamps=None)
 
     @property
     def num_users(self) -> int:

@@ -1,8 +1,9 @@
-"""Cluster labels by raw id, as a table in a file."""
+"""Tables by raw id in a file: cluster labels, and answers for many users."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,17 +16,17 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet", ".csv")
 
 
-def check_labels_path(path: Path) -> None:
-    """Raise InputError unless the suffix of `path` names a format that `write_labels` knows."""
+def check_table_path(path: Path) -> None:
+    """Raise InputError unless the suffix of `path` names a format that is written here."""
     if path.suffix not in SUFFIXES:
-        raise InputError(f"labels {path}: expected a name that ends in {' or '.join(SUFFIXES)}, got {path.suffix!r}")
+        raise InputError(f"output {path}: expected a name that ends in {' or '.join(SUFFIXES)}, got {path.suffix!r}")
 
 
 def write_labels(path: Path, frames: Mapping[str, pandas.DataFrame]) -> None:
     """Write one table with the column `side` (the key) before the columns of each frame; whole or not at all."""
     import pandas
 
-    check_labels_path(path)
+    check_table_path(path)
     parts = [frame.assign(id=frame["id"].astype(str)) for frame in frames.values()]
     if len({str(frame["id"].dtype) for frame in frames.values()}) == 1:
         parts = list(frames.values())  # one kind of raw id on both sides: it stays as it is
@@ -37,3 +38,26 @@ def write_labels(path: Path, frames: Mapping[str, pandas.DataFrame]) -> None:
             table.to_parquet(temporary, index=False)
         else:
             table.to_csv(temporary, index=False)
+
+
+def write_frames(path: Path, frames: Iterable[pandas.DataFrame]) -> int:
+    """Write data frames of the same columns one below the other, as they come, whole or not at all; returns the lines.
+
+    The suffix of `path` is .parquet or .csv.
+    """
+    import pyarrow as pa
+    import pyarrow.csv as pc
+    import pyarrow.parquet as pq
+
+    check_table_path(path)
+    lines = 0
+    with replacing(path) as temporary, ExitStack() as open_files:
+        writer = None
+        for frame in frames:
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+            if writer is None:
+                kind = pq.ParquetWriter if path.suffix == ".parquet" else pc.CSVWriter
+                writer = open_files.enter_context(kind(str(temporary), table.schema))
+            writer.write_table(table)
+            lines += len(table)
+    return lines

@@ -14,6 +14,7 @@ import numpy as np
 from baco_gpu.data.cells import check_ids, checked_numbers, checked_timestamps
 from baco_gpu.data.columns import factorize
 from baco_gpu.data.interactions import Interactions
+from baco_gpu.data.text_ids import warn_of_strangers
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent
 
@@ -63,6 +64,8 @@ def interactions_of(columns: RawColumns, progress: Progress = silent) -> Interac
     pa.default_memory_pool().release_unused()
     progress("read", 1, 2, "number the ids")
     (users, user_vocabulary), (items, item_vocabulary) = factorize(columns.users, columns.items)
+    warn_of_strangers(columns.labels["user"], user_vocabulary)
+    warn_of_strangers(columns.labels["item"], item_vocabulary)
     progress("read", 2, 2, f"{len(users)} interactions, {said(columns.labels)}")
     return Interactions(
         users=np.ascontiguousarray(users),

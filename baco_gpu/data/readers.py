@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from baco_gpu.checks import check_choice, check_integer, check_number
+from baco_gpu.checks import check_choice, check_integer, check_number, shown, suggestion
 from baco_gpu.data import movielens
 from baco_gpu.data.adjacency_lists import read_lightgcn
 from baco_gpu.data.columnar import is_frame, read_feather, read_frame, read_parquet
@@ -271,12 +270,15 @@ def _identify(source: Any, format: str | None) -> tuple[Path, str]:
     file = Path(source)
     if format is not None:
         check_choice("format", format, FORMATS)
-    if not file.exists() and str(source) in SETS:
+    try:
+        there = file.exists()
+    except OSError as error:
+        raise InputError(f"{shown(str(file))}: expected a file of interactions, but {error.strerror}") from error
+    if not there and str(source) in SETS:
         file = fetched(str(source))
     if not file.exists():
-        near = get_close_matches(str(source).lower(), NAMES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"or one of the names {', '.join(map(repr, NAMES))}"
-        raise InputError(f"{file}: expected a file of interactions, and there is none ({hint})")
+        hint = suggestion(str(source), NAMES) or f" (or one of the names {', '.join(map(repr, NAMES))})"
+        raise InputError(f"{file}: expected a file of interactions, and there is none{hint}")
     if file.is_dir():
         return _identify_folder(file, format)
     suffix = file.suffix.lower()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +17,9 @@ _CHUNK = 1 << 22  # pairs drawn at once: bounds the temporaries
 _SKEWED_ROUNDS = 12
 _MOST_ROUNDS = 400
 _LEAST_DRAW = 1 << 16
+
+_TRAITS = 4  # dimensions of what ids of two columns make of one another
+_LOGIT_STD, _LOGIT_SHIFT = 1.5, 1.3
 
 
 def planted_coclusters(
@@ -199,3 +204,94 @@ def _remainder(keys: np.ndarray, divisor: int) -> np.ndarray:
     for start in range(0, len(keys), _CHUNK):
         result[start : start + _CHUNK] = keys[start : start + _CHUNK] % divisor
     return result
+
+
+class ClickLog(NamedTuple):
+    """Impressions, and which of them were clicked.
+
+    Attributes
+    ----------
+    ids : int32 array of shape (events, columns)
+    clicked : bool array of shape (events,)
+    clusters : list of int32 arrays
+        The planted cluster of every id, column by column.
+    """
+
+    ids: np.ndarray
+    clicked: np.ndarray
+    clusters: list[np.ndarray]
+
+
+def planted_clicks(
+    num_events: int,
+    sizes: Sequence[int],
+    num_clusters: int,
+    *,
+    tied: int,
+    noise: float = 0.2,
+    spread: float = 0.3,
+    exponent: float = 2.5,
+    seed: int = 0,
+) -> ClickLog:
+    """Draw a log of impressions with several columns of ids, as click models are trained on, of known clusters.
+
+    Ids are dealt to clusters as in `planted_coclusters`. An event has a cluster; each of the first `tied` columns has
+    an id of it or, with probability `noise`, any; the others have any. The log-odds of a click are a sum over columns
+    of what an id adds by itself, and of the inner products of the first column's vector with those of the other tied
+    ones, brought to a standard deviation of 1.5 around a rate of about a quarter. What an id has is that of its cluster
+    and, of `spread` of the variance, its own.
+
+    Parameters
+    ----------
+    num_events : int
+    sizes : sequence of int
+        Ids of every column.
+    num_clusters : int
+        At least 1; a column with fewer ids has one for each of them.
+    tied : int
+        From 0 to the number of columns.
+    noise, spread : float
+        From 0 to 1.
+    exponent : float
+        As of `planted_coclusters`.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range.
+    """
+    check_integer("num_events", num_events, minimum=0)
+    for column, size in enumerate(sizes):
+        check_integer(f"sizes[{column}]", size, minimum=1, maximum=2**31 - 1)
+    check_integer("num_clusters", num_clusters, minimum=1)
+    check_integer("tied", tied, minimum=0, maximum=len(sizes))
+    check_number("noise", noise, minimum=0, maximum=1)
+    check_number("spread", spread, minimum=0, maximum=1)
+    check_number("exponent", exponent, above=2)
+    generator = np.random.default_rng(check_seed(seed))
+    skew = 1 / (exponent - 1)
+    sides = [_Side.deal(size, min(num_clusters, size), generator) for size in sizes]
+    cluster = generator.integers(0, num_clusters, num_events, dtype=np.int32)
+    ids = np.empty((num_events, len(sides)), np.int32)
+    logits, first = np.zeros(num_events), np.empty(0)
+    for column, side in enumerate(sides):
+        count = len(side.sizes)
+        own = cluster % count
+        stray = generator.random(num_events) < (noise if column < tied else 1.0)
+        own[stray] = generator.integers(0, count, int(stray.sum()), dtype=np.int32)
+        rank = _ranks(generator.random(num_events), side.sizes[own], skew)
+        ids[:, column] = side.members[side.starts[own] + rank]
+        shared, single = (
+            generator.standard_normal((number, 1 + _TRAITS), dtype=np.float32) for number in (count, len(side.clusters))
+        )
+        traits = np.sqrt(1 - spread) * shared[side.clusters] + np.sqrt(spread) * single
+        seen = traits[ids[:, column]]
+        logits += seen[:, 0]
+        if column == 0:
+            first = seen[:, 1:]
+        elif column < tied:
+            logits += (first * seen[:, 1:]).sum(axis=1) / np.sqrt(_TRAITS)
+    logits *= _LOGIT_STD / max(float(logits.std()), 1e-12) if num_events else 1.0
+    clicked = generator.random(num_events) < 1 / (1 + np.exp(_LOGIT_SHIFT - logits))
+    return ClickLog(ids, clicked, [side.clusters for side in sides])

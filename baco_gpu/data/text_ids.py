@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import warnings
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
@@ -12,14 +15,25 @@ if TYPE_CHECKING:
 
 INTEGER = re.compile(r"\s*-?\d{1,19}\s*", re.ASCII)
 _WHOLE = r"^\s*-?[0-9]+\s*$"
-_MISSING = {"null", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "none", "nil", "nat", r"\n", "-", "?"}
+_MISSING = {
+    *("null", "nan", "-nan", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "none", "nil", "nat", r"\n"),
+    *("-", "--", ".", "?", "(null)", "[null]", "<null>", "(none)", "<none>", "(blank)", "undefined", "missing"),
+    *("#null!", "#ref!", "#value!", "#div/0!", "#num!", "#name?"),
+}
+# Those that are hardly anybody's name, as programs write them.
+_NOBODY = (
+    *("nan", "NaN", "NAN", "null", "NULL", "Null", "None", "none", "N/A", "n/a", "#N/A", "<NA>", "NaT", "undefined"),
+    *(r"\N", "(null)", "<null>", "#REF!", "#VALUE!"),
+)
+_FEW = 10  # rows of a column before a single word among them is strange
 
 
 def settled(path: object, label: str, column: pa.ChunkedArray, sample: list[str]) -> pa.ChunkedArray:
     """Return a column of ids as int64, or as strings as it stands; `sample` is a part of its cells.
 
     It holds integers where every cell is one, and they fit into 64 bits. It holds strings where a cell is a word, or
-    none is a number. What is left is refused, because an id would become two: 1 and 1.0, or integers and `NULL`.
+    none is a number; of a single word among integers, such as that of a sum below them, there is a warning. What is
+    left is refused, because an id would become two: 1 and 1.0, or integers and `NULL`.
 
     Raises
     ------
@@ -30,7 +44,7 @@ def settled(path: object, label: str, column: pa.ChunkedArray, sample: list[str]
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_integer(column.type) or any(map(_is_word, sample)):
+    if pa.types.is_integer(column.type) or len(set(filter(_is_word, sample))) > 1:
         return column
     distinct = column.unique().drop_null()
     whole = pc.match_substring_regex(distinct, _WHOLE)
@@ -40,7 +54,14 @@ def settled(path: object, label: str, column: pa.ChunkedArray, sample: list[str]
             return pc.utf8_trim_whitespace(column).cast(pa.int64())
         except pa.ArrowInvalid:
             return column
-    if any(map(_is_word, others)):
+    words = list(filter(_is_word, others))
+    if len(words) == len(others) == 1 and len(column) > _FEW:
+        warnings.warn(
+            f"{path}: the ids of column {label!r} are strings, as one is no integer: {words[0]!r} in data row "
+            f"{pc.index(column, words[0]).as_py() + 1}",
+            stacklevel=5,
+        )
+    if words:
         return column
     fraction = next((cell for cell in others if is_number(cell)), None)
     if fraction is not None:
@@ -51,6 +72,29 @@ def settled(path: object, label: str, column: pa.ChunkedArray, sample: list[str]
             f"{path}: column {label!r} must have an id in every row, data row {row} has {others[0]!r} among integers"
         )
     return column
+
+
+def warn_of_strangers(label: str, ids: Vocabulary) -> None:
+    """Warn of strings that stand for a missing id, and of those that blanks alone tell apart."""
+    import pyarrow.compute as pc
+
+    if ids.is_integer or not len(ids):
+        return
+    strings = ids.strings()
+    for word in _NOBODY:
+        place = bisect_left(range(len(strings)), word, key=lambda at: str(strings[at]))
+        if place < len(strings) and str(strings[place]) == word:
+            warnings.warn(f"column {label!r} has an id {word!r}, as programs write a missing one", stacklevel=5)
+    # In their order those that begin with a blank come first.
+    if str(strings[0])[:1] <= " " or pc.any(pc.ends_with(strings, " ")).as_py():
+        trimmed = pc.utf8_trim_whitespace(strings)
+        counts = pc.value_counts(trimmed)
+        double = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+        if len(double):
+            alike = strings.filter(pc.equal(trimmed, double[0])).to_pylist()
+            warnings.warn(
+                f"column {label!r} has ids that blanks alone tell apart: {alike[0]!r}, {alike[1]!r}", stacklevel=5
+            )
 
 
 def is_number(cell: str) -> bool:

@@ -160,7 +160,7 @@ class Vocabulary:
             return self.decode(positions[None]).tolist()[0]
         if self.is_integer:
             return self._arrays["integers"][positions]
-        return self._strings().take(positions).to_numpy(zero_copy_only=False)
+        return self.strings().take(positions).to_numpy(zero_copy_only=False)
 
     def to_arrow(self, indices: np.ndarray) -> pa.Array:
         """The raw ids at `indices`, an integer array of shape (k,), as an Arrow array of int64 or large strings."""
@@ -168,13 +168,13 @@ class Vocabulary:
 
         if self.is_integer:
             return pa.array(self._arrays["integers"][indices])
-        return self._strings().take(pa.array(indices))
+        return self.strings().take(pa.array(indices))
 
     def take(self, indices: np.ndarray) -> Vocabulary:
         """The vocabulary of the ids at strictly increasing `indices`, an integer array of shape (k,)."""
         if self.is_integer:
             return Vocabulary.from_sorted_integers(self._arrays["integers"][indices])
-        return Vocabulary.from_sorted_strings(self._strings().take(indices))
+        return Vocabulary.from_sorted_strings(self.strings().take(indices))
 
     def union(self, other: Vocabulary) -> Vocabulary:
         """The vocabulary of the ids of both; InputError where one holds integers and the other strings."""
@@ -187,13 +187,13 @@ class Vocabulary:
             return Vocabulary.from_sorted_integers(np.union1d(self._arrays["integers"], other._arrays["integers"]))
         import pyarrow as pa
 
-        return Vocabulary.from_sorted_strings(pa.concat_arrays([self._strings(), other._strings()]).unique().sort())
+        return Vocabulary.from_sorted_strings(pa.concat_arrays([self.strings(), other.strings()]).unique().sort())
 
     def positions_in(self, other: Vocabulary) -> np.ndarray:
         """The index in `other`, which has all of them, of every id: an increasing int64 array of shape (len,)."""
         if not len(self):
             return np.empty(0, dtype=np.int64)
-        own = self._arrays["integers"] if self.is_integer else self._strings()
+        own = self._arrays["integers"] if self.is_integer else self.strings()
         return other._find(own)[0].astype(np.int64, copy=False)
 
     def __len__(self) -> int:
@@ -228,10 +228,11 @@ class Vocabulary:
             return indices, integers[indices] == values
         import pyarrow.compute as pc
 
-        found = pc.index_in(values, self._strings())
+        found = pc.index_in(values, self.strings())
         return found.fill_null(-1).to_numpy(), found.is_valid().to_numpy(zero_copy_only=False)
 
-    def _strings(self) -> pa.LargeStringArray:
+    def strings(self) -> pa.LargeStringArray:
+        """The ids of a vocabulary of strings, without a copy."""
         import pyarrow as pa
 
         buffers = pa.py_buffer(self._arrays["offsets"]), pa.py_buffer(self._arrays["utf8"])

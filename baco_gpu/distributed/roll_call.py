@@ -5,17 +5,22 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import _get_process_group_store
 
 _PATIENCE = 5.0  # seconds that those who meet the same error have to say so
+_STORE_PATIENCE = 2 * _PATIENCE
 _PAUSE = 0.05
+_KEEPER = "the process that keeps the group's store (rank 0, unless a launcher does)"
 _number = itertools.count()
+_T = TypeVar("_T")
 
 
 class Process(NamedTuple):
@@ -57,15 +62,29 @@ class RollCall:
 
     def note_failure(self, why: str) -> None:
         """Leave word for the others; where the store has gone, too, nobody can be told."""
-        with suppress(RuntimeError):
-            self._store.set(f"failed/{self._rank}", why)
+        self._ask(lambda: self._store.set(f"failed/{self._rank}", why))
 
     def verdict(self) -> str | None:
         """The rank that has failed, and why, as far as can be found out; None where all ranks are there."""
-        try:
-            return self._verdict()
-        except RuntimeError:
-            return "the process that keeps the group's store (rank 0, unless a launcher does) has ended"
+        answer = self._ask(self._verdict)
+        return answer[0] if answer else f"{_KEEPER} has ended, or cannot be reached"
+
+    def _ask(self, question: Callable[[], _T]) -> tuple[_T] | None:
+        """What the store answers, in a tuple; None where it has gone.
+
+        Behind a link that is cut a call of the store waits for as long as TCP does, a quarter of an hour, whatever the
+        store's own timeout: so it is a thread that waits, and is left behind.
+        """
+        answers: list[_T] = []
+
+        def ask() -> None:
+            with suppress(RuntimeError):
+                answers.append(question())
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(_STORE_PATIENCE)
+        return (answers[0],) if answers else None
 
     def _verdict(self) -> str | None:
         self._store.set(f"here/{self._rank}", "")

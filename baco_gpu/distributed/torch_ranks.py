@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 
 class TorchRanks:
-    """The processes of a group, as `baco_gpu.clustering.backends.ranks.Ranks` has them.
+    """The processes of a group, as `baco_gpu.ranks.Ranks` has them.
 
     Parameters
     ----------
@@ -83,6 +83,13 @@ class TorchRanks:
             dist.all_to_all_single(arrived, mine, come, leave, group=self.group)
         self._count("exchange", arrived.nbytes // max(sum(come), 1) * (sum(come) - come[self.rank]))
         return arrived
+
+    def add(self, own: Any) -> torch.Tensor:
+        total = self._tensor(own).clone()
+        with self._waiting():
+            dist.all_reduce(total, group=self.group)
+        self._count("add", total.nbytes)  # about: it depends on how gloo or NCCL goes about it
+        return total
 
     def agree(self, **said: str) -> None:
         every = self._objects(said)

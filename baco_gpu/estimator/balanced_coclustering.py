@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from baco_gpu.clustering.solve.parameters import SolverParameters
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.graph.bipartite import as_graph
 from baco_gpu.progress import Progress, silent
+from baco_gpu.stopwatch import telling
 
 
 class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
@@ -28,20 +30,23 @@ class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
         A float in (0, 1] is a share of the full table; an integer is a number of codebook rows, which the result has
         (one less where only merges that save two are left; fewer where the graph has no more, since all users
         without an edge share one row, and so do all items). A mapping has one of these for "users" and one for "items",
-        each of its own table and met exactly; None in it leaves the rows of that side open. None lets Q alone decide
-        (for solver="paper": gamma).
+        each of its own table and met exactly; None in it leaves the rows of that side open (for
+        solver="bisecting": one row). None lets Q alone decide (for solver="paper": gamma).
     gamma : float, optional
         The resolution: higher means smaller, more even clusters. By default `default_gamma` of the graph and budget
         for solver="multilevel"; for solver="paper" it is searched to meet the budget.
     weights : {"degree", "sqrt", "log", "unit", "paper"}, optional
         The weight scheme of nodes; see `baco_gpu.clustering.solve.weights.integer_weights`. "degree" by default,
         "paper" for solver="paper".
-    solver : {"multilevel", "paper"}
+    solver : {"multilevel", "paper", "bisecting"}
         "multilevel": sweeps, then merging with refinement, which meets the budget to the row. "paper": the published
-        five sweeps alone.
-    secondary : {"users", "items", "both", "none"}
-        Which sides get secondary clusters.
+        five sweeps alone. "bisecting": not Q, but the variance of spectral rows within clusters is what is made small,
+        with two rows an id; it keeps most recall (docs/how-sure.md), and is slower. Clusters of users and of items that
+        stand for one another have one label; gamma only says what Q the result has and where new ids go.
+    secondary : {"users", "items", "both", "none"}, optional
+        Which sides get secondary clusters: by default "users", for solver="bisecting" "both".
     backend : {"auto", "cpu", "cuda"}
+        solver="bisecting" runs on the CPU: "auto" is "cpu" there, and "cuda" is refused.
     random_state : int or None
         The seed, 0 to 2**63 - 1. The same seed gives the same labels, bit for bit, on every backend and number of
         threads; None means 0, so that results repeat by default.
@@ -102,11 +107,13 @@ class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
         settings, parameters = self.check_parameters(), self.get_params()
         group = parameters.pop("process_group")  # no part of the result, which does not depend on it
         if group is None:
-            data = cocluster(as_graph(X), settings, parameters, progress)
+            solve = partial(cocluster, as_graph(X))
         else:
             from baco_gpu.distributed.coclustering import cocluster_over  # PyTorch loads here
 
-            data = cocluster_over(group, X, settings, parameters, progress)
+            solve = partial(cocluster_over, group, X)
+        with telling(progress):
+            data = solve(settings, parameters, progress)
         self.result_ = CoclusteringResult(**vars(data))
         self.row_labels_, self.column_labels_ = self.result_.users.labels, self.result_.items.labels
         self.secondary_row_labels_ = self.result_.users.secondary

@@ -13,6 +13,7 @@ from baco_gpu.checks import check_integer
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
 from baco_gpu.parallel import in_parts
+from baco_gpu.ranks import Ranks
 
 # Scores of one batch of users, in elements: 64 MB in float32 on a CPU, 256 MB on a GPU, whatever the number of items.
 _SCORES = {"cpu": 1 << 24, "cuda": 1 << 26}
@@ -51,6 +52,7 @@ def evaluate_ranking(
     ks: Iterable[int] = (10, 20, 50),
     *,
     batch_size: int | None = None,
+    ranks: Ranks | None = None,
 ) -> dict[str, float]:
     """Means over the users with held-out items of recall, capped recall and NDCG at every k.
 
@@ -80,6 +82,9 @@ def evaluate_ranking(
         One above the number of items ranks them all.
     batch_size : int, optional
         Users ranked at once; by default as many as keep the scores at 64 MB in float32, on a GPU 256 MB.
+    ranks : Ranks, optional
+        Processes that have the same representations and all make this call. They are dealt the batches in turns, and
+        all get the metrics, one process's bit for bit.
 
     Returns
     -------
@@ -109,7 +114,8 @@ def evaluate_ranking(
     wanted, hidden = _by_user([held_out], ranked, num_items, device), _by_user(excluded, ranked, num_items, device)
     users, counts = (torch.as_tensor(array, device=device) for array in (ranked, np.diff(wanted.offsets)))
     meter, finite = _Meter(cutoffs, num_items, device), torch.ones((), dtype=torch.bool, device=device)
-    for start in range(0, len(ranked), batch):
+    starts = range(0, len(ranked), batch)
+    for start in starts if ranks is None else starts[ranks.rank :: ranks.size]:
         stop = min(start + batch, len(ranked))
         own = rows_of(users[start:stop])
         finite &= torch.isfinite(own).all()
@@ -122,9 +128,12 @@ def evaluate_ranking(
         # A user with fewer rankable items than k has excluded ones at the end, which are no hits.
         hits = (keys[place] == found) & is_ranked
         meter.add(hits, counts[start:stop])
+    if ranks is not None:
+        finite = torch.as_tensor(ranks.table(int(finite)).all())
+        meter.gather(ranks, len(starts))
     if not finite:
         raise InputError(_NOT_FINITE.format("user_repr"))
-    return meter.means()
+    return meter.means(len(ranked))
 
 
 def _best(users: Tensor, items: Tensor, hidden: _ItemsByUser, start: int, k: int) -> tuple[Tensor, Tensor]:
@@ -210,7 +219,7 @@ def _lowest_of_equals(scores: Tensor, values: Tensor, columns: Tensor) -> Tensor
 
 
 class _Meter:
-    """Sums of the metrics over users, in float64 on the device; nothing is read back before the end."""
+    """Sums of the metrics over the users of each batch, in float64 on the device; nothing is read before the end."""
 
     def __init__(self, cutoffs: list[int], num_items: int, device: torch.device) -> None:
         ranks = torch.arange(1, min(cutoffs[-1], num_items) + 1, dtype=torch.float64, device=device)
@@ -218,25 +227,28 @@ class _Meter:
         self.discounts = 1 / torch.log2(ranks + 1)
         self.ideal = self.discounts.cumsum(0)
         self.last = torch.tensor(cutoffs, device=device).clamp_(max=num_items) - 1
-        self.sums = torch.zeros((3, len(cutoffs)), dtype=torch.float64, device=device)
-        self.users = 0
+        self.sums: list[Tensor] = []
 
     def add(self, hits: Tensor, counts: Tensor) -> None:
         """Add users by their hits at every rank, bool (users, k), and their numbers of held-out items, (users,)."""
         found = hits.cumsum(1)[:, self.last].double()
         gain = (hits * self.discounts).cumsum(1)[:, self.last]
         capped = torch.minimum(counts.unsqueeze(1), self.last + 1)
-        self.sums += torch.stack(
-            (
-                (found / counts.unsqueeze(1)).sum(0),
-                (found / capped).sum(0),
-                (gain / self.ideal[capped - 1]).sum(0),
-            )
-        )
-        self.users += len(hits)
+        metrics = found / counts.unsqueeze(1), found / capped, gain / self.ideal[capped - 1]
+        self.sums.append(torch.stack([metric.sum(0) for metric in metrics]))
 
-    def means(self) -> dict[str, float]:
-        table = (self.sums / self.users).tolist()
+    def gather(self, ranks: Ranks, batches: int) -> None:
+        """Have the sums of all batches, which the ranks were dealt in turns, in their order."""
+        own = torch.stack(self.sums) if self.sums else self.ideal.new_empty((0, 3, len(self.cutoffs)))
+        counts = [len(range(rank, batches, ranks.size)) for rank in range(ranks.size)]
+        every = [torch.as_tensor(part, device=own.device) for part in ranks.gather(own, counts)]
+        self.sums = [every[batch % ranks.size][batch // ranks.size] for batch in range(batches)]
+
+    def means(self, users: int) -> dict[str, float]:
+        total = torch.zeros_like(self.sums[0])
+        for part in self.sums:
+            total += part
+        table = (total / users).tolist()
         names = ("recall", "recall_capped", "ndcg")
         return {
             f"{name}@{k}": value

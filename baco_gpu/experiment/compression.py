@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from baco_gpu.budget import SIDES, AnyBudget, SideBudgets, TableSize, budget_of
@@ -15,6 +14,7 @@ from baco_gpu.methods.method import Method, Spec
 from baco_gpu.methods.registry import METHODS, find_method
 from baco_gpu.models.recommender import Table
 from baco_gpu.progress import Progress, silent
+from baco_gpu.stopwatch import Stopwatch
 from baco_gpu.tables.full import size_of
 from baco_gpu.training.callbacks import Callback
 
@@ -29,14 +29,21 @@ class Compression:
         Of "users" and of "items", or of one of them.
     full : TableSize
         Of full ones of the same.
+    seconds, compiling : float
+        Of clustering, and of compiling the loops that do it where that was done for the first time.
     """
 
     method: str
     tables: dict[str, Table]
     full: TableSize
     seconds: float = 0.0
+    compiling: float = 0.0
     result: CoclusteringResult | None = None
     callbacks: tuple[Callback, ...] = ()  # what the method does between epochs
+
+    def __repr__(self) -> str:
+        share = f"{self.parameters:,} of {self.full_parameters:,} parameters"
+        return f"Compression({self.method!r}: {self.rows:,} rows, {share}, {self.bytes:,} bytes)"
 
     @property
     def full_parameters(self) -> int:
@@ -137,9 +144,9 @@ def compress(
             f"expected checksum {graph.checksum()[:12]}..., got {result.graph_checksum[:12]}... "
             "(compress with the same split and seed)"
         )
-    started = time.perf_counter()
+    watch = Stopwatch()
     built = chosen.build(graph, spec, budget, clustering.random_state or 0)
-    seconds = time.perf_counter() - started if built.clustered else 0.0
+    seconds, compiling = watch.seconds if built.clustered else 0.0, watch.compiling
     full = spec.size_for(graph)
     if len(sides) == 1:
         full = full.of_side(sides[0])
@@ -148,6 +155,7 @@ def compress(
         {side: built.tables[side] for side in sides},
         full,
         seconds,
+        compiling,
         built.result,
         built.callbacks,
     )

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.experiment.compression import Compression
+from baco_gpu.experiment.model_answers import recommender_of
 from baco_gpu.methods.registry import METHODS, find_method
-from baco_gpu.models.recommender import USERS, Recommender, build_model, find_model
+from baco_gpu.models.recommender import USERS, build_model, find_model, model_options
+from baco_gpu.models.recommender import Recommender as Model
 from baco_gpu.progress import Progress, silent
+from baco_gpu.ranks import Ranks
+from baco_gpu.serving.answers import Recommender
+from baco_gpu.stopwatch import Stopwatch
 from baco_gpu.tables.export import export_codebook
 from baco_gpu.tables.full import as_table, size_of
-from baco_gpu.tensor_file import save_tensors
 from baco_gpu.training.callbacks import Callback, ReportProgress
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
 from baco_gpu.training.trainer import train
@@ -28,14 +31,24 @@ class Outcome:
     """A trained recommender over compressed (or full) tables, and all that is reported of it."""
 
     compression: Compression
-    model: Recommender
+    model: Model
     model_name: str
     training: TrainingResult
+    split: SplitInteractions
+    options: Mapping[str, Any]  # all of the model's
+    compiling: float = 0.0  # seconds, in no other figure
+
+    def __repr__(self) -> str:
+        return f"Outcome({self.model_name!r} over {self.compression!r}, {self.training!r})"
 
     @property
     def curve(self) -> list[tuple[int, float]]:
         """Epoch and validation recall@20 of every epoch that was evaluated."""
         return [(record.epoch, record.validation["recall@20"]) for record in self.training.history if record.validation]
+
+    def recommender(self) -> Recommender:
+        """What answers by the model; seen are the interactions of all parts of the split."""
+        return recommender_of(self.model, self.split.whole)
 
     def summary(self) -> dict[str, Any]:
         """The figures under the names that `baco train --json` prints; metrics are those of the test part.
@@ -63,6 +76,7 @@ class Outcome:
             "seconds_clustering": compression.seconds,
             "seconds_training": training.training_seconds,
             "seconds_evaluation": training.evaluation_seconds,
+            "seconds_compiling": self.compiling,
         }
 
 
@@ -87,6 +101,7 @@ def run(
     options: Mapping[str, Any] | None = None,
     progress: Progress = silent,
     callbacks: Sequence[Callback] = (),
+    ranks: Ranks | None = None,
 ) -> Outcome:
     """Train the model of that name over the tables of `compression`, and rank the test part.
 
@@ -97,6 +112,8 @@ def run(
     `callbacks` follow the training (see `baco_gpu.training.Callback`), after the report of progress and what the
     method of `compression` does between epochs.
 
+    `ranks` are the processes that train together, where there are several (see `baco_gpu.training.train`).
+
     Raises
     ------
     InputError
@@ -105,10 +122,13 @@ def run(
     if compression.shared and USERS not in find_model(model).table_names:
         raise InputError(f"codebooks must be 'separate' for model {model!r}, which has no table of users, got 'shared'")
     recommender = build_model(model, compression.tables, split, **options or {})
-    training = train(recommender, split, settings, (ReportProgress(progress), *compression.callbacks, *callbacks))
+    every = (ReportProgress(progress), *compression.callbacks, *callbacks)
+    watch = Stopwatch()
+    training = train(recommender, split, settings, every, ranks=ranks)
     for table in recommender.tables.values():
         as_table(table).finalize()
-    return Outcome(compression, recommender, model, training)
+    own = asdict(model_options(model, options or {}))
+    return Outcome(compression, recommender, model, training, split, own, compression.compiling + watch.compiling)
 
 
 def export_tables(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
@@ -120,31 +140,3 @@ def export_tables(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
         If the tables are no codebooks, or ids have weights of their own.
     """
     return export_codebook(outcome.model.tables, path)  # type: ignore[arg-type]  # which it checks
-
-
-def save_model(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
-    """Write the trained model of `outcome` to one safetensors file, whole or not at all; returns the path.
-
-    The tensors are the `state_dict` of the tables under the prefixes "users." and "items." (codebook and
-    assignments, or the full weight), and under "model." what else the model has. A codebook or centroids of both
-    tables are there as those of users, and the metadata names them under "items.codebook" and so on, as
-    `safetensors.torch.load_model` expects; the summary is there, too, as JSON.
-    """
-    from safetensors.torch import save_file
-
-    tables = outcome.model.tables
-    inside = tuple(f"{name}." for name, module in outcome.model.named_modules() if module in tables.values())
-    states = {side: table.state_dict() for side, table in tables.items()}
-    states["model"] = {
-        name: tensor for name, tensor in outcome.model.state_dict().items() if not name.startswith(inside)
-    }
-    tensors = {
-        f"{part}.{name}": tensor.detach().cpu().contiguous()
-        for part, state in states.items()
-        for name, tensor in state.items()
-    }
-    metadata = {"format": "baco_gpu.model", "format_version": "2", "summary": json.dumps(outcome.summary())}
-    for name in outcome.compression.common if len(tables) > 1 else ():
-        del tensors[f"items.{name}"]
-        metadata[f"items.{name}"] = f"users.{name}"
-    return save_tensors(save_file, tensors, path, metadata)

@@ -17,28 +17,30 @@ def first_twins(adjacency: Adjacency) -> np.ndarray:
     offsets, neighbors, weights = adjacency.offsets, adjacency.neighbors, adjacency.weights
     if weights is None:
         weights = np.empty(0)
-    hashes = _hashes(offsets, neighbors)
+    hashes = np.empty(len(offsets) - 1, np.uint64)
+    _hash(offsets, neighbors, hashes)
     order = np.lexsort((np.arange(len(hashes)), hashes, np.diff(offsets)))
-    return _firsts(order, offsets, neighbors, weights)
+    firsts = np.arange(len(hashes))
+    _find_firsts(order, offsets, neighbors, weights, firsts)
+    return firsts
 
 
 @compiled(nogil=True)
-def _hashes(offsets: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
-    """A hash of every row's neighbors, which ascend (FNV-1a, 64 bits, on whole ids)."""
-    hashes = np.empty(len(offsets) - 1, np.uint64)
+def _hash(offsets: np.ndarray, neighbors: np.ndarray, hashes: np.ndarray) -> None:
+    """Fill in a hash of every row's neighbors, which ascend (FNV-1a, 64 bits, on whole ids)."""
     for row in range(len(hashes)):
         value = np.uint64(0xCBF29CE484222325)
         for entry in range(offsets[row], offsets[row + 1]):
             value = (value ^ np.uint64(neighbors[entry])) * np.uint64(0x100000001B3)
         hashes[row] = value
-    return hashes
 
 
 @compiled(nogil=True)
-def _firsts(order: np.ndarray, offsets: np.ndarray, neighbors: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The first twin of every row, where `order` has twins side by side, by ascending number."""
+def _find_firsts(
+    order: np.ndarray, offsets: np.ndarray, neighbors: np.ndarray, weights: np.ndarray, firsts: np.ndarray
+) -> None:
+    """Let every row have its first twin, where `order` has twins side by side, by ascending number."""
     weighted = len(weights) > 0
-    firsts = np.arange(len(order))
     for place in range(1, len(order)):
         row, first = order[place], firsts[order[place - 1]]
         begin, there = offsets[row], offsets[first]
@@ -51,4 +53,3 @@ def _firsts(order: np.ndarray, offsets: np.ndarray, neighbors: np.ndarray, weigh
                 break
         if same:
             firsts[row] = first
-    return firsts

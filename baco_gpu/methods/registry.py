@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from baco_gpu.checks import suggestion
 from baco_gpu.errors import InputError
 from baco_gpu.methods import (
     baco,
@@ -102,7 +103,10 @@ def find_method(name: str) -> Method:
     if current in known:
         return replace(known[current], asked=asked) if asked else known[current]
     if base not in known:
-        raise InputError(f"method must be one of {', '.join(NAMES)} (baco methods describes them), got {name!r}")
+        raise InputError(
+            f"method must be one of {', '.join(NAMES)} (baco methods describes them), got {name!r}"
+            f"{suggestion(base, NAMES)}"
+        )
     return replace(known[base], asked=asked).with_setting(setting)
 
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from baco_gpu.checks import check_choice, check_integer
+from baco_gpu.parallel import in_parts
 
 SOFTMAX, BPR = "softmax", "bpr"
 LOSSES = (SOFTMAX, BPR)
 NEGATIVES = 512
+
+_TILE = 256  # users whose scores stay in the cache
+_ROWS, _COLUMNS = 64, 16  # sizes of tiles are multiples of these
+_PARALLEL = 1 << 14  # values for which a second thread is worth waking
 
 
 class BatchRows(NamedTuple):
@@ -65,11 +71,28 @@ class Objective:
             return torch.stack((chosen, others))
         return torch.cat((chosen, others[: self.negatives]))
 
+    def value(self, rows: BatchRows) -> Tensor:
+        """The loss alone."""
+        return bpr_loss(rows.users, rows.items) if self.loss == BPR else softmax_loss(rows.users, rows.items)
+
     def __call__(self, rows: BatchRows) -> Tensor:
-        loss = bpr_loss if self.loss == BPR else softmax_loss
-        value = loss(rows.users, rows.items)
         squares = rows.initial_users.square().sum() + rows.initial_items.square().sum()
-        return value + self.weight_decay * squares / (2 * max(len(rows.users), 1))
+        return self.value(rows) + self.weight_decay * squares / (2 * max(len(rows.users), 1))
+
+    def differentiate_(self, users: Tensor, items: Tensor) -> float:
+        """Put the gradients by rows in the place of rows that are initial ones, too; the value of the objective.
+
+        On a CPU, in compiled loops, and without autograd: the values and gradients of `__call__`, to rounding, and the
+        same bits for any number of threads.
+
+        Parameters
+        ----------
+        users : float32 tensor of shape (batch, dim), contiguous
+        items : float32 tensor of shape (any, dim), contiguous
+            Those of `items_of`, one after another.
+        """
+        differentiate = _differentiate_bpr if self.loss == BPR else _differentiate_softmax
+        return differentiate(users, items, self.weight_decay)
 
 
 def bpr_loss(users: Tensor, items: Tensor) -> Tensor:
@@ -129,3 +152,57 @@ class _SharedSoftmax(torch.autograd.Function):
         weight = (grad / (len(users) * total))[:, None]
         push = weight * against[:, None]
         return weight * (odds @ shared) - push * own, -push * users, odds.T @ (weight * users)
+
+
+def _differentiate_bpr(users: Tensor, items: Tensor, decay: float) -> float:
+    from baco_gpu.models import losses_loop  # and Numba, which training on a GPU can do without
+
+    losses = np.empty(len(users), np.float32)
+    threads = _threads(3 * users.numel())
+    in_parts(losses_loop.differentiate_bpr, threads, users.numpy(), items.numpy(), np.float32(decay), losses)
+    return float(losses.mean(dtype=np.float64))
+
+
+def _differentiate_softmax(users: Tensor, items: Tensor, decay: float) -> float:
+    """In tiles of users whose scores stay in the cache.
+
+    Tiles are filled up with zeros: the products of these sizes alone have the same bits for any number of threads.
+    """
+    from baco_gpu.models import losses_loop
+
+    count, dim = users.shape
+    own, shared = items[:count], items[count:]
+    keep = decay / max(count, 1)
+    height, width = min(_up(count, _ROWS), _TILE), _up(dim, _COLUMNS)
+    others = users.new_zeros((_up(len(shared), _ROWS), width))
+    others[: len(shared), :dim] = shared
+    some, pulled = users.new_zeros((height, width)), users.new_empty((height, width))
+    scores = users.new_empty((height, len(others)))
+    losses, pushes = np.empty(count, np.float32), np.empty(count, np.float32)
+    gradient, threads = others * keep, _threads(scores.numel())
+    for start in range(0, count, height):
+        part = slice(start, min(start + height, count))
+        size = part.stop - start
+        some[:size, :dim] = users[part]
+        some[size:] = 0
+        torch.mm(some, others.T, out=scores)
+        scores[size:] = 0
+        mine = users[part].numpy(), own[part].numpy()
+        about = len(shared), count, np.float32(decay), losses[part], pushes[part]
+        bounds = scores[:, : len(shared)].amax(1).numpy()
+        in_parts(losses_loop.weigh_scores, threads, *mine, scores.numpy(), bounds, *about)
+        gradient.addmm_(scores.T, some)
+        torch.mm(scores, others, out=pulled)
+        in_parts(losses_loop.push_apart, threads, *mine, pulled.numpy(), pushes[part], np.float32(keep))
+    squares = float(np.square(shared.numpy(), dtype=np.float64).sum())
+    shared.copy_(gradient[: len(shared), :dim])
+    return (float(losses.sum(dtype=np.float64)) + decay * squares / 2) / max(count, 1)
+
+
+def _up(count: int, step: int) -> int:
+    """The least multiple of `step` that is no less, and not zero."""
+    return max(-(-count // step), 1) * step
+
+
+def _threads(values: int) -> int:
+    return torch.get_num_threads() if values >= _PARALLEL else 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from torch import Tensor
@@ -26,6 +26,10 @@ class MatrixFactorization(PairModel, name="mf"):
     def build(cls, tables: Mapping[str, Table], split: SplitInteractions, options: Any) -> Self:
         return cls(tables[USERS], tables[ITEMS])
 
+    @property
+    def scores_rows(self) -> bool:
+        return type(self) is MatrixFactorization  # a model that is made of this one may score otherwise
+
     def representations(self) -> tuple[Tensor, Tensor]:
         """The two embedding tables, (num_users, dim) and (num_items, dim)."""
         return self.user_embedding.weight, self.item_embedding.weight
@@ -37,6 +41,9 @@ class MatrixFactorization(PairModel, name="mf"):
 
     def item_vectors(self) -> Tensor:
         return self.item_embedding.weight
+
+    def lookups(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        return self.user_embedding, self.item_embedding
 
     def rows(self, users: Tensor, items: Tensor) -> BatchRows:
         """The rows of a batch of users, (batch,), and of items, of any shape; int64 tensors, one lookup each."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from baco_gpu.checks import check_choice, check_integer
+from baco_gpu.checks import check_choice, check_integer, suggestion
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.models.losses import Objective
@@ -115,6 +115,11 @@ class Recommender(nn.Module):
         return 0.0
 
     @property
+    def scores_rows(self) -> bool:
+        """Whether its vectors are the embeddings of the ids of a batch themselves, and it learns by triples of ids."""
+        return False
+
+    @property
     def num_users(self) -> int:
         return self.tables[USERS].num_embeddings
 
@@ -130,6 +135,14 @@ class Recommender(nn.Module):
     def ranked(self) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         """What a full ranking reads: `user_vectors` and `item_vectors`, of a model that makes them at once."""
         return self.user_vectors, self.item_vectors()
+
+    def lookups(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """What answers read: vectors of users, and of items, by int64 index; made at once where `ranked` makes them so.
+
+        A model whose vectors are rows of a table says so here, and no more floats are made than are asked for.
+        """
+        users, items = self.ranked()
+        return users, items.__getitem__
 
     def initialize(self, std: float, generator: torch.Generator) -> None:
         """Draw what is trained, on the CPU: the rows of the tables from N(0, std^2)."""
@@ -167,7 +180,9 @@ def model_options(name: str, given: Mapping[str, Any]) -> Any:
     kind = find_model(name).Options
     known = [each.name for each in fields(kind)]
     for other in given.keys() - set(known):
-        raise InputError(f"model {name!r} has no option {other!r}, it has {', '.join(known) or 'none'}")
+        raise InputError(
+            f"model {name!r} has no option {other!r}, it has {', '.join(known) or 'none'}{suggestion(other, known)}"
+        )
     return kind(**given)
 
 

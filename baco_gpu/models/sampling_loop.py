@@ -7,10 +7,12 @@ from numba import njit
 
 from baco_gpu.compiling import compiled
 from baco_gpu.ops.counters import KEY_STEPS, MULTIPLIERS, NEGATIVES, PHILOX_ROUNDS
+from baco_gpu.prefetch import prefetch
 
 _FACTORS = np.array(MULTIPLIERS, np.uint64)
 _STEPS = np.array(KEY_STEPS, np.uint32)
 _WORD = np.uint64(32)
+_BLOCK = 64
 
 
 @njit(inline="always")
@@ -63,16 +65,29 @@ def draw_triples(part, parts, first, users, items, starts, shifted, num_items, b
     seed, stream : uint64
     """
     count = triples.shape[1]
-    for at in range(count * part // parts, count * (part + 1) // parts):
-        sample = _permuted(first + at, len(users), bits, keys)
-        user = users[sample]
-        start, stop = starts[user], starts[user + 1]
-        rank = _random_word(first + at, seed, stream) % (num_items - (stop - start))
-        key, low, high = user * num_items + rank, start, stop
-        while low < high:
-            middle = (low + high) >> 1
-            if shifted[middle] <= key:
-                low = middle + 1
-            else:
-                high = middle
-        triples[0, at], triples[1, at], triples[2, at] = user, items[sample], rank + (low - start)
+    begin, end = count * part // parts, count * (part + 1) // parts
+    samples, keys_of = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64)
+    # Places by the block, so that what one waits for from memory has been asked for with that of many others.
+    for block in range(begin, end, _BLOCK):
+        size = min(_BLOCK, end - block)
+        for at in range(size):
+            samples[at] = _permuted(first + block + at, len(users), bits, keys)
+            prefetch(users, samples[at])
+            prefetch(items, samples[at])
+        for at in range(size):
+            prefetch(starts, users[samples[at]])
+        for at in range(size):
+            user, place = users[samples[at]], first + block + at
+            start, stop = starts[user], starts[user + 1]
+            prefetch(shifted, (start + stop) >> 1)
+            rank = _random_word(place, seed, stream) % (num_items - (stop - start))
+            keys_of[at] = user * num_items + rank
+            triples[0, block + at], triples[1, block + at], triples[2, block + at] = user, items[samples[at]], rank
+        for at in range(size):
+            user, key = triples[0, block + at], keys_of[at]
+            low, left = starts[user], starts[user + 1] - starts[user]
+            while left > 0:  # no branch depends on what is found
+                half = (left + 1) >> 1
+                low += half * np.int64(shifted[low + half - 1] <= key)
+                left -= half
+            triples[2, block + at] += low - starts[user]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -148,6 +148,9 @@ class SASRec(Recommender, name="sasrec"):
 
     def item_vectors(self) -> Tensor:
         return self.item_embedding.weight
+
+    def lookups(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        return self.user_vectors, self.item_embedding
 
     def sampler(
         self, split: SplitInteractions, *, batch_size: int, seed: int, device: torch.device | str = "cpu"

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from baco_gpu.clustering.result import ResultData
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.plots import coclusters as pictures
+from baco_gpu.plots.named import named_clusters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 class ResultPlots:
-    """The functions of `baco_gpu.plots.coclusters` for one result; each returns the matplotlib Axes it drew on."""
+    """The functions of `baco_gpu.plots.coclusters` for one result; each returns the matplotlib Axes it drew on.
+
+    `clusters` draws on a Figure of its own.
+    """
 
     def __init__(self, result: ResultData) -> None:
         self._result = result
@@ -31,6 +36,13 @@ class ResultPlots:
     def blocks(self, graph: BipartiteGraph, ax: Axes | None = None, *, bins: int = 256) -> Axes:
         """The interaction matrix reordered by co-cluster; InputError for a graph of other users or items."""
         return pictures.blocks(self._result, graph, ax, bins=bins)
+
+    def clusters(
+        self, names: Mapping[Any, str] | None = None, *, side: str = "items", count: int = 6, members: int = 8
+    ) -> Figure:
+        """The largest co-clusters with the names of their best-known members, on a Figure of their own; see
+        `baco_gpu.plots.named.named_clusters`."""
+        return named_clusters(self._result, names, side=side, count=count, members=members)
 
     def quality_vs_budget(
         self,
@@ -52,4 +64,5 @@ class ResultPlots:
         )
 
     def __repr__(self) -> str:
-        return "result.plot: sizes(), trace(), blocks(graph), quality_vs_budget(graph or comparison=folder)"
+        kinds = "sizes(), trace(), blocks(graph), clusters(names), quality_vs_budget(graph or comparison=folder)"
+        return f"result.plot: {kinds}"

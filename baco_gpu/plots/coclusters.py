@@ -1,6 +1,6 @@
 """Pictures of one clustering. Each takes matplotlib Axes to draw on, or makes them, and returns them to be restyled.
 
-Colours are Okabe and Ito's, or cividis, which colour-blind readers can tell apart.
+Colours are Okabe and Ito's, or shades of blue, which colour-blind readers can tell apart.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 USERS, ITEMS, MARK = "#0072B2", "#E69F00", "#555555"
+_LEAST_FRAME = 0.01  # of users, and of items, that a co-cluster has to have to be framed
 BUDGETS = (0.05, 0.1, 0.25, 0.5)
 
 
@@ -77,25 +78,14 @@ def block_counts(
     """
     check_integer("bins", bins, minimum=1)
     check_same_sides(result, graph)
-    within = np.zeros(result.num_clusters, np.int64)
-    for users, items, _ in edge_chunks(graph):
-        own = result.users.labels[users]
-        within += np.bincount(own[own == result.items.labels[items]], minlength=len(within))
-    rank = np.empty(len(within), np.int64)
-    rank[np.argsort(-within, kind="stable")] = np.arange(len(within))
-    row_of, column_of = (_tiles(rank[side.labels], bins) for side in (result.users, result.items))
-    sizes = np.bincount(row_of), np.bincount(column_of)
-    shape = len(sizes[0]), len(sizes[1])
-    counts = np.zeros(shape[0] * shape[1], np.int64)
-    for users, items, _ in edge_chunks(graph):
-        counts += np.bincount(row_of[users] * shape[1] + column_of[items], minlength=len(counts))
-    return counts.reshape(shape), sizes
+    return _block_counts(result, graph, bins, _by_edges_inside(result, graph))
 
 
 def blocks(result: ResultData, graph: BipartiteGraph, ax: Axes | None = None, *, bins: int = 256) -> Axes:
     """The interaction matrix reordered by co-cluster, those with most edges first: what stays inside is the diagonal.
 
-    A tile's colour is its edges over the pairs that it could hold, darker for more; a tile without edges is blank.
+    A tile's colour is its edges over the pairs that it could hold, from white to dark blue; a tile without edges is
+    blank. Frames are the borders of the co-clusters that are large enough to see.
 
     Parameters
     ----------
@@ -109,20 +99,54 @@ def blocks(result: ResultData, graph: BipartiteGraph, ax: Axes | None = None, *,
     InputError
         As `block_counts` does.
     """
+    from matplotlib.collections import PatchCollection
     from matplotlib.colors import LogNorm
+    from matplotlib.patches import Rectangle
 
-    counts, (heights, widths) = block_counts(result, graph, bins)
+    check_integer("bins", bins, minimum=1)
+    check_same_sides(result, graph)
+    order = _by_edges_inside(result, graph)
+    counts, (heights, widths) = _block_counts(result, graph, bins, order)
     axes = _axes(ax)
     density = np.ma.masked_equal(counts / np.maximum(np.outer(heights, widths), 1), 0)
     extent = (0, max(graph.num_items, 1), max(graph.num_users, 1), 0)
     # At least one decade, and one too where there is no edge to scale by.
     lowest = density.min() if density.count() else 0.1
     norm = LogNorm(lowest, max(density.max(), 10 * lowest) if density.count() else 1)
-    image = axes.imshow(density, cmap="cividis_r", norm=norm, aspect="auto", extent=extent)
+    image = axes.imshow(density, cmap="Blues", norm=norm, aspect="auto", extent=extent)
     axes.figure.colorbar(image, ax=axes, label="share of the possible pairs")
+    rows, columns = (side.sizes(result.num_clusters)[order] for side in (result.users, result.items))
+    seen = (rows >= _LEAST_FRAME * graph.num_users) & (columns >= _LEAST_FRAME * graph.num_items)
+    corners = np.cumsum(columns) - columns, np.cumsum(rows) - rows
+    frames = [Rectangle(*frame) for frame in zip(zip(*corners, strict=True), columns, rows, strict=True)]
+    shown = [frame for frame, large in zip(frames, seen, strict=True) if large]
+    axes.add_collection(PatchCollection(shown, facecolor="none", edgecolor=ITEMS, linewidth=0.8), autolim=False)
     axes.set_xlabel("items, by co-cluster")
     axes.set_ylabel("users, by co-cluster")
     return axes
+
+
+def _by_edges_inside(result: ResultData, graph: BipartiteGraph) -> np.ndarray:
+    """The co-clusters, the one with most edges inside first."""
+    within = np.zeros(result.num_clusters, np.int64)
+    for users, items, _ in edge_chunks(graph):
+        own = result.users.labels[users]
+        within += np.bincount(own[own == result.items.labels[items]], minlength=len(within))
+    return np.argsort(-within, kind="stable")
+
+
+def _block_counts(
+    result: ResultData, graph: BipartiteGraph, bins: int, order: np.ndarray
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    row_of, column_of = (_tiles(rank[side.labels], bins) for side in (result.users, result.items))
+    sizes = np.bincount(row_of), np.bincount(column_of)
+    shape = len(sizes[0]), len(sizes[1])
+    counts = np.zeros(shape[0] * shape[1], np.int64)
+    for users, items, _ in edge_chunks(graph):
+        counts += np.bincount(row_of[users] * shape[1] + column_of[items], minlength=len(counts))
+    return counts.reshape(shape), sizes
 
 
 class QualityPoint(NamedTuple):

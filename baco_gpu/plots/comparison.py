@@ -6,7 +6,7 @@ colour has to be matched with a legend; colours are those that colour-blind read
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,8 @@ _TICKS_APART = 1.3  # times one share the next, at least
 
 def figures_of(rows: Sequence[dict[str, Any]], title: str) -> dict[str, Figure]:
     """The pictures that the rows allow, by file name: recall against the budget where there are several and bars where
-    there is one, a picture a model, and recall against the seconds of clustering.
+    there is one, a picture a model, recall against the seconds of clustering and, where there are full tables, what is
+    lost of their recall.
 
     Methods that choose their own size make no budget. Rows whose runs failed are left out.
     """
@@ -45,6 +46,10 @@ def figures_of(rows: Sequence[dict[str, Any]], title: str) -> dict[str, Figure]:
             figures[name] = comparison_figure(own, f"{model} on {title}")
     if len({row["method"] for row in compressed}) > 1:
         figures["clustering.png"] = seconds_figure(finished, title)
+    if compressed and {row["model"] for row in finished if row["method"] == _FULL} >= {
+        row["model"] for row in finished
+    }:
+        figures["lost.png"] = lost_figure(finished, title)
     return figures
 
 
@@ -85,7 +90,7 @@ def budget_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "rec
     The full table is a level line; bands are one sample deviation over the seeds.
     """
     figure, panels = _panels(rows, title)
-    styles = _styles(rows)
+    styles = method_styles(row["method"] for row in rows)
     for model, axes in panels.items():
         budget_lines(axes, [row for row in rows if row["model"] == model], metric, styles)
         axes.set_title(model, **_AS_IT_IS)
@@ -96,7 +101,7 @@ def budget_lines(
     axes: Axes, rows: Sequence[dict[str, Any]], metric: str, styles: dict[str, dict[str, Any]] | None = None
 ) -> None:
     """A panel of `budget_figure`: the rows of one model. Without `styles` the methods of the rows get their own."""
-    styles = _styles(rows) if styles is None else styles
+    styles = method_styles(row["method"] for row in rows) if styles is None else styles
     labels = []
     own = [row for row in rows if metric in row]
     for method in dict.fromkeys(row["method"] for row in own):
@@ -125,7 +130,7 @@ def budget_lines(
 def seconds_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "recall@20") -> Figure:
     """Recall against the seconds of clustering, a point a method and budget, a panel a model."""
     figure, panels = _panels(rows, title)
-    styles = _styles(rows)
+    styles = method_styles(row["method"] for row in rows)
     for model, axes in panels.items():
         own = [row for row in rows if row["model"] == model and metric in row and row["method"] != _FULL]
         several = len(_budgets(own)) > 1
@@ -152,6 +157,39 @@ def seconds_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "re
     return figure
 
 
+def lost_figure(rows: Sequence[dict[str, Any]], title: str, metric: str = "recall@20") -> Figure:
+    """What is lost of the full table's recall against the bytes that are left of it, of all methods, a panel a model.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Of any budgets, with the full table of every model. A method of several budgets is a line.
+    """
+    figure, panels = _panels(rows, title)
+    styles = method_styles(row["method"] for row in rows)
+    for model, axes in panels.items():
+        own = [row for row in rows if row["model"] == model and metric in row]
+        full = next(row[metric] for row in own if row["method"] == _FULL)
+        axes.axhline(0, **styles[_FULL], linestyle="--")
+        labels = [(0.0, _FULL)]
+        for method in dict.fromkeys(row["method"] for row in own if row["method"] != _FULL):
+            line = sorted((row for row in own if row["method"] == method), key=lambda row: row["bytes"])
+            shares = [row["bytes"] / row["bytes_full"] for row in line]
+            lost = [100 * (1 - row[metric] / full) for row in line]
+            axes.plot(shares, lost, **styles[method], markersize=5)
+            labels.append((lost[-1], method))
+        axes.set_xscale("log")
+        axes.invert_yaxis()
+        axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+        axes.xaxis.set_minor_formatter(lambda share, _: "")
+        axes.set_xticks(_ticks({round(row["bytes"] / row["bytes_full"], 2) for row in own} - {1.0, 0.0}))
+        axes.set_xlabel("share of the full table's bytes")
+        axes.set_ylabel(f"test {metric} lost (% of the full table's)")
+        axes.set_title(model, **_AS_IT_IS)
+        _label_at_the_right(axes, labels, styles)
+    return figure
+
+
 def share_of(row: dict[str, Any]) -> float:
     """What a row's tables cost of the full one, in the measure of its budget."""
     return float(row[row["measure"]] / row[f"{row['measure']}_full"])
@@ -170,7 +208,8 @@ def _panels(rows: Sequence[dict[str, Any]], title: str) -> tuple[Figure, dict[st
     from matplotlib.figure import Figure
 
     models = list(dict.fromkeys(row["model"] for row in rows))
-    figure = Figure(figsize=(7.0 * len(models), 5.0), layout="constrained")
+    height = max(5.0, 1.2 + 0.2 * len({row["method"] for row in rows}))  # room for their names, one below the other
+    figure = Figure(figsize=(7.0 * len(models), height), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(models)))
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
@@ -178,9 +217,12 @@ def _panels(rows: Sequence[dict[str, Any]], title: str) -> tuple[Figure, dict[st
     return figure, dict(zip(models, axes, strict=True))
 
 
-def _styles(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """A colour and a marker for every method; the pair is used once."""
-    methods = [method for method in dict.fromkeys(row["method"] for row in rows) if method != _FULL]
+def method_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """A colour and a marker for every method, in the order in which they come, as keywords of `Axes.plot`.
+
+    The pair is used once. The full table is grey.
+    """
+    methods = [method for method in dict.fromkeys(names) if method != _FULL]
     styles: dict[str, dict[str, Any]] = {_FULL: {"color": "#555555", "linewidth": 1.2}}
     for index, method in enumerate(methods):
         colour = _COLOURS[index % len(_COLOURS)]
@@ -209,7 +251,7 @@ def _label_at_the_right(axes: Axes, labels: list[tuple[float, str]], styles: dic
     figure.canvas.draw()
     height = axes.get_window_extent().height * 72 / figure.dpi
     bottom, top = axes.get_ylim()
-    labels = sorted(labels)
+    labels = sorted(labels, key=lambda label: (label[0] / (top - bottom), label[1]))  # from below
     wanted = [(value - bottom) / (top - bottom) * height for value, _ in labels]
     for place, (value, name) in zip(_spread(wanted, _LABEL_HEIGHT), labels, strict=True):
         axes.annotate(

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from baco_gpu.checks import suggestion
 from baco_gpu.errors import InputError
 
 _FILE = "comparison.csv"
@@ -67,5 +68,5 @@ def _check_columns(file: Path, columns: list[str], metric: str) -> None:
         found = ", ".join(columns[:8]) or "nothing"
         raise InputError(f"{file}: expected a table that baco compare wrote, with {missing[0]!r}; it has {found}")
     if metric not in columns or f"{metric}_sd" not in columns:
-        known = ", ".join(name.removesuffix("_sd") for name in columns if name.endswith("_sd") and "@" in name)
-        raise InputError(f"{file}: metric must be one of {known}, got {metric!r}")
+        known = [name.removesuffix("_sd") for name in columns if name.endswith("_sd") and "@" in name]
+        raise InputError(f"{file}: metric must be one of {', '.join(known)}, got {metric!r}{suggestion(metric, known)}")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import save_file
 
-from baco_gpu.checks import check_integer, check_number
+from baco_gpu.checks import check_integer, check_number, suggestion
 from baco_gpu.errors import DAMAGE, InputError, damage
 from baco_gpu.precision import ProductFormat, length_values, midpoint, scale_values, unpack
 from baco_gpu.serving.decoders import Decoder
@@ -142,6 +142,10 @@ class ServedTable:
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return sum(array.nbytes for array in self.arrays().values())
+
+    def __repr__(self) -> str:
+        shape = f"{self.num_embeddings:,} ids of {self.embedding_dim}"
+        return f"ServedTable({shape}, {len(self.codebook):,} rows in {self.decoder}, {self.nbytes:,} bytes)"
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays that there are, by name."""
@@ -331,5 +335,5 @@ def load_codebook(path: str | os.PathLike[str], name: str | None = None) -> Serv
     if name is None and len(tables) == 1:
         return next(iter(tables.values()))
     if name not in tables:
-        raise InputError(f"name must be one of {', '.join(map(repr, tables))}, got {name!r}")
+        raise InputError(f"name must be one of {', '.join(map(repr, tables))}, got {name!r}{suggestion(name, tables)}")
     return tables[name]

@@ -91,6 +91,8 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
 
     fake_quantization = True
 
+    _sums_rows = True
+
     _renamed: ClassVar[Mapping[str, str]] = {
         **ResizableTable._renamed,
         "codes": "assignments",
@@ -160,6 +162,9 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
             **options,
         )
 
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), **({} if self.bits is None else {"bits": self.bits})}
+
     @classmethod
     @renamed_arguments(codes="assignments")
     def from_pretrained(
@@ -192,8 +197,8 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
         Raises
         ------
         InputError
-            When shapes disagree, the table is no floating matrix or has `max_norm` or `scale_grad_by_freq`, or weights
-            are negative or not finite.
+            When shapes disagree, the table is no floating matrix or has `max_norm` or `scale_grad_by_freq`, weights are
+            negative or not finite, or rows are to be of few bits that those cannot hold.
         """
         source = trained_table(table)
         module = cls(
@@ -209,7 +214,10 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
             raise InputError(
                 f"assignments must have one entry a row of the table ({len(source)}), got {len(assignments)}"
             )
-        module.write_rows(mean_rows(source, module.assignments, module.num_rows, weights, module.padding_idx))
+        rows = mean_rows(source, module.assignments, module.num_rows, weights, module.padding_idx)
+        if module.bits is not None:
+            check_storable(rows, module.bits)
+        module.write_rows(rows)
         freeze_like(module, table)
         return module
 
@@ -275,10 +283,6 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
             return [(self.assignments, 1.0)]
         half = torch.where(self.secondary == self.assignments, 1.0, 0.5).unsqueeze(1)
         return [(self.assignments, half), (self.secondary, torch.where(half == 1, 0.0, half))]
-
-    def set_padding(self, padding_idx: int | None) -> None:
-        super().set_padding(padding_idx)
-        self._kept.clear()
 
     def row_numbers(self) -> Tensor:
         return self.assignments

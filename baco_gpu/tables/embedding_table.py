@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from baco_gpu.errors import InputError
+from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import RenamedAttributes
 
 State = Mapping[str, Tensor]
@@ -78,6 +79,8 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
     _renamed: ClassVar[Mapping[str, str]] = {"rounds": "is_quantized"}
 
     known_by: ClassVar[Mapping[str, int]] = {}
+
+    _sums_rows: ClassVar[bool] = False
 
     def __init_subclass__(cls, *, known_by: Mapping[str, int] | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -150,6 +153,13 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
         """The rows of every id, and the shares that it has of them."""
         return [(self.row_numbers(), 1.0)]
 
+    @property
+    def sums_rows(self) -> bool:
+        """Whether an embedding is the sum of the `float_rows` that `row_parts` says, and nothing else is read."""
+        # A class that is made of such a one may read more, and so has to say it anew.
+        alone = vars(type(self)).get("_sums_rows", False) and not self.is_quantized and self.padding_idx is None
+        return bool(alone) and not (self._forward_hooks or self._forward_pre_hooks)
+
     def fit_own(self, source: Tensor) -> None:
         """Fit what ids have beside their rows to the table (num_embeddings, embedding_dim) that rows were made of."""
 
@@ -164,6 +174,9 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
     def own_optimizer(cls, tables: Sequence[Self], lr: float, seed: int) -> torch.optim.Optimizer | None:
         """What trains the tables of this kind in a model, where Adam does not; None where it does."""
         return None
+
+    def add_gradients(self, ranks: Ranks) -> None:
+        """Sum over the ranks what backward passes have left with the table itself; of parameters others do it."""
 
     def begin_training(self) -> None:
         """Before the first epoch: see rows as they are trained, where that is known."""
@@ -203,6 +216,10 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
             When an option has to be given: "settings must give ...".
         """
         raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """What `from_state` has to be given to make the same table, as no tensor tells it; of plain values."""
+        return {} if self.padding_idx is None else {"padding_idx": self.padding_idx}
 
     def export_arrays(self) -> dict[str, Any]:
         """The arguments of the `baco_gpu.serving.ServedTable` of the table; InputError where there can be none."""

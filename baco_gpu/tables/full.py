@@ -14,6 +14,8 @@ from baco_gpu.tables.embedding_table import EmbeddingTable, Size, State, Stored,
 class FullTable(nn.Embedding, EmbeddingTable, known_by={"weight": 2}):
     """`torch.nn.Embedding`, with what every table answers."""
 
+    _sums_rows = True
+
     @classmethod
     def of(cls, embedding: nn.Embedding) -> Self:
         """The table of the same weight, to be asked."""
@@ -29,6 +31,10 @@ class FullTable(nn.Embedding, EmbeddingTable, known_by={"weight": 2}):
 
     def stored(self) -> list[Stored]:
         return [Stored(self.weight, self.weight.numel(), self.weight.nbytes, self.num_embeddings)]
+
+    @property
+    def sums_rows(self) -> bool:
+        return super().sums_rows and self.max_norm is None and not self.scale_grad_by_freq
 
     @property
     def float_rows(self) -> Tensor:

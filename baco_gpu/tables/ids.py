@@ -15,7 +15,6 @@ from baco_gpu.tables.assignments import (
     Labels,
     label_array,
     moved_ids,
-    padding_index,
     rows_of_labels,
     secondary_rows,
 )
@@ -168,9 +167,9 @@ class ResizableTable(ExpandedTable):
         rows = rows_of_labels("assignments", label_array("assignments", assignments, minimum=0), labels)
         second = None if secondary is None else secondary_rows(secondary, labels, rows, columns=self._many)
         now = None if places is None else moved_ids(places, self.num_embeddings, len(rows))
-        if self.padding_idx is not None:
-            self.padding_idx = padding_index(self.padding_idx if now is None else int(now[self.padding_idx]), len(rows))
         self.num_embeddings = len(rows)
+        if self.padding_idx is not None:
+            self.padding_idx = self.padding_idx if now is None else int(now[self.padding_idx])
         with normal_tensors():
             self._register_assignments(labels, rows, second, self.codebook.device)
 

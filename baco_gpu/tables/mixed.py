@@ -54,6 +54,7 @@ class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
     secondary: Tensor
 
     _many = True
+    _sums_rows = True
 
     @renamed_arguments(codes="assignments")
     def __init__(
@@ -90,6 +91,9 @@ class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
             self._rows(), self._kept.of("mixture", [self.assignments, self.secondary], self._mixture)
         )
         return table
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "own_share": self.own_share}
 
     def export_arrays(self) -> dict[str, Any]:
         return {**super().export_arrays(), "own_share": self.own_share}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from baco_gpu.tables.moments import check_optimizer, move_state
 from baco_gpu.tables.optimizers import CombinedOptimizer
 
 _COMPRESSED = (nn.Embedding, FullTable, nn.EmbeddingBag)
+_REGISTERED = ("_parameters", "_buffers", "_modules")
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,10 @@ class CompressionReport:
     def bytes_saved(self) -> int:
         """Of tables and of the optimiser's state."""
         return sum(self.total(f"{part}bytes_before") - self.total(f"{part}bytes_after") for part in ("", "optimizer_"))
+
+    def __repr__(self) -> str:
+        names = ", ".join(table.name for table in self.tables)
+        return f"CompressionReport({names}: {self.bytes_saved:,} bytes saved)"
 
     def __str__(self) -> str:
         header = ("table", "rows", "parameters", "bytes", "optimizer bytes")
@@ -153,16 +158,10 @@ def compress_module(
     ------
     InputError
         When a name is no table of the model, assignments do not fit it, its weight is shared with another module, it
-        has hooks or arguments that a codebook does not have (`max_norm`, `scale_grad_by_freq`), or the optimiser cannot
-        take it. Nothing is changed then.
+        has hooks, parts or arguments that a codebook does not have (`max_norm`, `scale_grad_by_freq`), is held by an
+        attribute that is no module, too, or the optimiser cannot take it. Nothing is changed then.
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
-        raise InputError(
-            "model must be compressed before DistributedDataParallel wraps it, got a wrapped one: its buckets hold "
-            "the old tables"
-        )
+    _check_model(model)
     check_choice("rows", rows, ("trained", "own"))
     weights = {} if weights is None else weights
     strangers = sorted(set(weights) - set(tables))
@@ -279,7 +278,32 @@ def _fitted(table: EmbeddingTable, old: nn.Embedding | nn.EmbeddingBag) -> Embed
     return table.to(old.weight.device) if table.row_parameter is None else table.to(old.weight)
 
 
-def _find(model: nn.Module, name: str) -> nn.Embedding | nn.EmbeddingBag:
+def check_compressible(
+    model: nn.Module, name: str, optimizer: torch.optim.Optimizer | None = None, *, argument: str = "tables"
+) -> nn.Embedding | nn.EmbeddingBag:
+    """The table of this name; the InputError of `compress_module` where it, or its optimizer, could not be replaced.
+
+    `argument` is what has named it.
+    """
+    _check_model(model)
+    table = _find(model, name, argument)
+    _check_table(model, name, table)
+    if optimizer is not None:
+        check_optimizer(optimizer, name, table.weight, sparse=table.sparse)
+    return table
+
+
+def _check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
+        raise InputError(
+            "model must be compressed before DistributedDataParallel wraps it, got a wrapped one: its buckets hold "
+            "the old tables"
+        )
+
+
+def _find(model: nn.Module, name: str, argument: str = "tables") -> nn.Embedding | nn.EmbeddingBag:
     modules = dict(model.named_modules(remove_duplicate=False))
     module = modules.get(name) if name else None
     if type(module) in _COMPRESSED:
@@ -287,20 +311,40 @@ def _find(model: nn.Module, name: str) -> nn.Embedding | nn.EmbeddingBag:
     tables = [other for other, found in modules.items() if other and type(found) in _COMPRESSED]
     listed = f"the tables of this model are {', '.join(map(repr, tables))}" if tables else "this model has none"
     got = f"{name!r}" if module is None else f"{name!r}, a {type(module).__name__}"
-    raise InputError(f"tables must name an nn.Embedding or nn.EmbeddingBag, got {got}; {listed}")
+    raise InputError(f"{argument} must name an nn.Embedding or nn.EmbeddingBag, got {got}; {listed}")
 
 
 def _check_table(model: nn.Module, name: str, table: nn.Embedding | nn.EmbeddingBag) -> None:
     for argument in ("max_norm", "scale_grad_by_freq"):
         if getattr(table, argument):
             raise InputError(f"{name!r} must have no {argument}, which shared rows do not have")
-    hooks = (table._forward_hooks, table._forward_pre_hooks, table._backward_hooks, table._backward_pre_hooks)
+    weight = table.weight
+    hooks = [value for key, value in vars(table).items() if key.endswith("_hooks")]
+    hooks += [weight._backward_hooks, getattr(weight, "_post_accumulate_grad_hooks", None)]
     if any(hooks) or hasattr(table, "parametrizations"):
         raise InputError(f"{name!r} must have no hooks and no parametrizations, which a codebook would lose")
+    own = {*table._parameters, *table._buffers, *table._modules, *(vars(table).keys() & {"forward"})} - {"weight"}
+    if own:
+        raise InputError(f"{name!r} must be as PyTorch makes it, got {min(own)!r} beside, which a codebook would lose")
+    for place, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if attribute not in _REGISTERED and any(held is table or held is weight for held in _held(value)):
+                holder = f"{place}.{attribute}".lstrip(".")
+                raise InputError(
+                    f"{name!r} must be held as a module alone, and {holder!r} is an attribute that holds it, too, and "
+                    "would keep the table that there was"
+                )
     for other, parameter in model.named_parameters(remove_duplicate=False):
         owner = model.get_submodule(other.rpartition(".")[0])
         if parameter is table.weight and owner is not table:
             raise InputError(f"{name!r} must have a weight of its own, got one that is also {other!r}: untie the two")
+
+
+def _held(value: Any) -> Iterable[Any]:
+    """What an attribute holds: itself, or what is in a list or a mapping."""
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple | set) else (value,)
 
 
 def _replace(plan: _Plan, optimizer: torch.optim.Optimizer | None, own: set[nn.Parameter]) -> TableReport:

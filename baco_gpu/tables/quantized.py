@@ -15,6 +15,7 @@ from baco_gpu.ops.quantization import check_storable, pack, quantized_rows, stoc
 from baco_gpu.ops.reference import check_indices, check_range, in_several_processes, transformed
 from baco_gpu.ops.segments import add_by_row_
 from baco_gpu.precision import BITS, SCALE_BYTES, packed_width
+from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import renamed_attributes
 from baco_gpu.tables.assignments import embedding_options, freeze_like, padding_index, trained_table
 from baco_gpu.tables.embedding_table import Device, State, Stored, numpy_of
@@ -93,6 +94,9 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         integers = state["integers"]
         bits = options.pop("bits", None) or bits_of_packed(integers, dim)
         return cls(len(integers), dim, bits=bits, **options)
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "bits": self.bits}
 
     @classmethod
     def from_pretrained(cls, table: Tensor | nn.Module, *, padding_idx: int | None = None, bits: int = 8) -> Self:
@@ -231,6 +235,16 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
             real = touched != self.padding_idx
             touched, total = touched[real], total[real]
         return touched.long(), total
+
+    def add_gradients(self, ranks: Ranks) -> None:
+        passes = self._passes
+        rows, gradient = self.take_gradient()
+        counts = ranks.table(len(rows))[:, 0].tolist()
+        every, gradients = (
+            torch.cat([torch.as_tensor(part, device=own.device) for part in ranks.gather(own, counts)])
+            for own in (rows, gradient)
+        )
+        self._gradients, self._passes = [(every, gradients)], passes
 
     def expand(self) -> nn.Embedding:
         """An `nn.Embedding` with the table's values as its own, independent weight."""

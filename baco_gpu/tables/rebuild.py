@@ -86,6 +86,28 @@ def rebuild_module(
         raise
 
 
+def table_of(state: State, dim: int, **settings: Any) -> nn.Module:
+    """The table that a state is of, with its values, on the CPU.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        The `state_dict` of one table.
+    dim : int
+        Its `embedding_dim`.
+    settings
+        What `EmbeddingTable.settings` said of it.
+
+    Raises
+    ------
+    InputError
+        When no kind of table is made of such a state and settings.
+    """
+    table = _kind_of(state).from_state(state, dim, **settings)
+    table.load_state_dict(dict(state))
+    return table
+
+
 def _checked(name: str, state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
     """The table of a state, which says all of it, and is as large as the one that it takes the place of."""
     try:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from baco_gpu.errors import InputError
 from baco_gpu.ops.reference import transformed
+from baco_gpu.tables.assignments import padding_index
 from baco_gpu.tables.embedding_table import EmbeddingTable, normal_tensors
 
 
@@ -42,7 +43,16 @@ class ExpandedTable(EmbeddingTable):
                 f"weight of a {self._get_name()} must not be replaced, which is made of what it stores: write to it in "
                 "place, or replace the table"
             )
+        if name == "padding_idx":  # what is kept of the table for its gradients leaves the padding out
+            value = padding_index(value, self.num_embeddings)
+            self.__dict__.get("_kept", {}).clear()
         super().__setattr__(name, value)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Without `strict` the table would stay as it is, and nobody would know.
+        if f"{prefix}weight" in state_dict and not any(f"{prefix}{name}" in state_dict for name in self.state_dict()):
+            rest[-1].append(f"{prefix}weight is that of another table: baco_gpu.rebuild_module makes the one it is of")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _expanded(self) -> Tensor:
         """The whole table."""
@@ -110,6 +120,10 @@ class _Weight(Tensor):
             if func in _FLAGS:
                 first._table.requires_grad_(args[1] if len(args) > 1 else options.get("requires_grad", True))
                 return first
+            if func in _LOST:
+                raise InputError(
+                    f"weight of a {first._table._get_name()} is made anew every time that it is read, and {_LOST[func]}"
+                )
             before = [each._version for each in own]
             if func != _SET_DATA:
                 out = func(*args, **options)
@@ -161,6 +175,15 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 
 
 _SET_DATA = Tensor.data.__set__  # type: ignore[attr-defined]
+# What nn.Embedding's weight keeps, or hands on, and a weight that is made anew cannot.
+_SET_GRAD = vars(torch._C.TensorBase)["grad"].__set__
+_NO_HOOK = "no hook of it is called: register hooks with the parameters of the table"
+_LOST = {
+    Tensor.register_hook: _NO_HOOK,
+    Tensor.register_post_accumulate_grad_hook: _NO_HOOK,
+    _SET_GRAD: "no optimizer reads its gradient: set those of the parameters of the table",
+    Tensor.__dlpack__: "what is written through DLPack would be lost: hand out weight.detach().clone()",
+}
 _INIT = torch.nn.init.__name__
 _COPIES = (Tensor.__reduce_ex__, Tensor.__deepcopy__, Tensor.__repr__)
 _FLAGS = (Tensor.requires_grad_, Tensor.requires_grad.__set__)  # type: ignore[attr-defined]

@@ -46,6 +46,8 @@ class WeightedCodebookEmbedding(CodebookEmbedding, known_by={"shares": 2}):
     shares: Tensor
     secondary: Tensor
 
+    _sums_rows = True
+
     @renamed_arguments(codes="assignments")
     def __init__(
         self,

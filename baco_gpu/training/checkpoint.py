@@ -34,6 +34,7 @@ class Checkpoint(Callback):
 
     Give it last: what the callbacks before it change in an epoch is then in the file. The order and the negatives of
     an epoch are functions of the seed and its number, so weights, the optimiser's state and the history are all of it.
+    Of several ranks, which have all of it in common, the first one writes, and any number of them resumes.
 
     Parameters
     ----------
@@ -59,19 +60,25 @@ class Checkpoint(Callback):
         self._identity: dict[str, Any] = {}
 
     def on_start(self, run: TrainingRun) -> None:
-        self._identity = _identity(run)
+        self._identity = identity_of(run)
         if self.resume:
             _load(run, self.path)
-        elif self.path.exists():
+        elif _writes(run) and self.path.exists():
             raise InputError(f"{self.path}: there is a checkpoint already; resume from it, or remove it")
-        check_writable(self.path)
+        if _writes(run):
+            check_writable(self.path)
 
     def on_epoch(self, run: TrainingRun, record: EpochRecord) -> None:
-        if record.epoch % self.every == 0 or run.finished:
+        if _writes(run) and (record.epoch % self.every == 0 or run.finished):
             _save(run, self.path, self._identity)
 
 
-def _identity(run: TrainingRun, version: str = FORMAT_VERSION) -> dict[str, Any]:
+def _writes(run: TrainingRun) -> bool:
+    """Of several ranks, which have the same run, the first one writes it."""
+    return run.ranks is None or run.ranks.rank == 0
+
+
+def identity_of(run: TrainingRun, version: str = FORMAT_VERSION) -> dict[str, Any]:
     """What a checkpoint of this version and a run that resumes from it must have in common, as JSON holds it."""
     state, described = run.model.state_dict(), repr(run.model)
     if version == _FORMER_VERSION:
@@ -81,7 +88,7 @@ def _identity(run: TrainingRun, version: str = FORMAT_VERSION) -> dict[str, Any]
     identity = {
         "settings": asdict(run.settings),
         "data": _data_checksum(run.split, times=run.model.needs_timestamps),
-        "model": [described, shapes, _checksum(indices, "")],
+        "model": [described, shapes, checksum_of(indices, "")],
     }
     return json.loads(json.dumps(identity))
 
@@ -111,14 +118,14 @@ def _save(run: TrainingRun, path: Path, identity: dict[str, Any]) -> None:
     progress["best_score"] = run.best_score if run.best_epoch else None
     progress["history"] = [asdict(record) for record in run.history]
     text = json.dumps({"identity": identity, "progress": progress})
-    metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, "run": text, "sha256": _checksum(tensors, text)}
+    metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, "run": text, "sha256": checksum_of(tensors, text)}
     save_tensors(save_file, tensors, path, metadata)
 
 
 @torch.no_grad()
 def _load(run: TrainingRun, path: Path) -> None:
     tensors, stored, version = _read(path)
-    _check_identity(path, stored["identity"], _identity(run, version))
+    _check_identity(path, stored["identity"], identity_of(run, version))
     progress = stored["progress"]
     history = [EpochRecord(**record) for record in progress["history"]]
     if len(history) > run.settings.epochs:
@@ -154,7 +161,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     if version not in (_FORMER_VERSION, FORMAT_VERSION):
         raise InputError(f"{path}: expected format version {FORMAT_VERSION}, got {version}")
     text = metadata.get("run", "")
-    if _checksum(tensors, text) != metadata.get("sha256"):
+    if checksum_of(tensors, text) != metadata.get("sha256"):
         raise InputError(f"{path}: damaged checkpoint (its contents do not match their checksum)")
     try:
         stored = json.loads(text)
@@ -191,7 +198,7 @@ def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
 
 
-def _checksum(tensors: dict[str, Tensor], text: str) -> str:
+def checksum_of(tensors: dict[str, Tensor], text: str) -> str:
     digest = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

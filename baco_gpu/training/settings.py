@@ -149,3 +149,10 @@ class TrainingResult:
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     samples: int = 0
+
+    def __repr__(self) -> str:
+        found = ", ".join(
+            f"{name} {value:.4f}" for name, value in self.test.items() if name in ("recall@20", "ndcg@20")
+        )
+        epochs = f"best of {len(self.history)} epochs: {self.best_epoch}"
+        return f"TrainingResult({epochs}{', test ' if found else ''}{found})"

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from baco_gpu.models.losses import Objective
 from baco_gpu.models.recommender import Recommender
+from baco_gpu.training.row_steps import RowStep, moves_rows_alone
 
 # Steps before a capture: they create Adam's state, compile kernels and fill the caches of libraries, none of which a
 # capture may do.
@@ -36,6 +37,9 @@ class TrainingStep:
         loss.backward()
         self.optimizer.step()
         self.total += loss.detach() * batch.shape[1]
+
+    def end(self) -> None:
+        """After the batches of an epoch, also of one that an error ends."""
 
 
 class Recorder(Protocol):
@@ -111,6 +115,9 @@ class RecordedStep:
             self._known = self._facts()
         self._replay()
 
+    def end(self) -> None:
+        """After the batches of an epoch, also of one that an error ends."""
+
     def _work(self) -> None:
         assert self._batch is not None
         self.step(self._batch)
@@ -124,10 +131,15 @@ class RecordedStep:
         return [numbers, written, [(buffer.data_ptr(), buffer._version) for buffer in model.buffers()]]
 
 
-Step = TrainingStep | RecordedStep
+Step = TrainingStep | RecordedStep | RowStep
 
 
 def training_step(model: Recommender, optimizer: Optimizer, objective: Objective, cuda_graph: bool) -> Step:
-    """The step of a run; with `cuda_graph` one that is recorded, for which Adam must be `capturable`."""
+    """The step of a run: of the rows that a batch reads alone, where nothing else is read or moved.
+
+    With `cuda_graph` it is one that is recorded, for which Adam must be `capturable`.
+    """
+    if moves_rows_alone(model, optimizer):
+        return RowStep(model, optimizer, objective)
     step = TrainingStep(model, optimizer, objective)
     return RecordedStep(step, GraphRecorder()) if cuda_graph else step

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 
 import torch
@@ -13,10 +12,13 @@ from torch.optim import Optimizer
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import BacoError, InputError
 from baco_gpu.models.recommender import ITEMS, USERS, Recommender, Sampler
+from baco_gpu.ranks import Ranks
+from baco_gpu.stopwatch import Stopwatch
 from baco_gpu.tables.embedding_table import own_optimizers
 from baco_gpu.tables.full import tables_in
 from baco_gpu.tables.optimizers import CombinedOptimizer
 from baco_gpu.training.callbacks import Callback
+from baco_gpu.training.rank_step import RankStep, agree_on
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
 from baco_gpu.training.spectral import spectral_embeddings
 from baco_gpu.training.steps import Step, training_step
@@ -28,12 +30,18 @@ class DivergenceError(BacoError, ArithmeticError):
 
 
 def train(
-    model: Recommender, split: SplitInteractions, settings: TrainingSettings, callbacks: Sequence[Callback] = ()
+    model: Recommender,
+    split: SplitInteractions,
+    settings: TrainingSettings,
+    callbacks: Sequence[Callback] = (),
+    *,
+    ranks: Ranks | None = None,
 ) -> TrainingResult:
     """Train `model` in place on the training part, and leave it with the weights of its best epoch.
 
-    Adam minimises the `objective` of the settings, beside what tables bring along to be trained by.
-    The same seed, device and number of threads give the same weights, bit for bit.
+    Adam minimises the `objective` of the settings, beside what tables bring along to be trained by; on a CPU in steps
+    of the rows that a batch reads, where a model reads nothing else (`baco_gpu.training.row_steps.RowStep`). The same
+    seed, device and number of threads give the same weights, bit for bit; such steps do for any number of threads.
 
     Parameters
     ----------
@@ -45,12 +53,18 @@ def train(
     settings : TrainingSettings
     callbacks : sequence of Callback
         Told of the run's start, every epoch and its end, in this order; see `Callback`.
+    ranks : Ranks, optional
+        The processes that train together, such as a `baco_gpu.distributed.TorchRanks`. All make this call with equal
+        models, data and settings. Every batch is divided among them, as are the users of a ranking; all ranks have the
+        whole model, and end with the same weights and metrics, bit for bit. Weights are one process's but for the order
+        in which floats are added up.
 
     Raises
     ------
     InputError
-        When sizes disagree, there is nothing to train on, an embedding is sparse, there is no validation part and
-        `patience` is not None, or embeddings are to be drawn that have no floats any more.
+        When ranks disagree on the model, the data, the settings or the versions of baco_gpu and PyTorch; when sizes
+        disagree, there is nothing to train on, an embedding is sparse, there is no validation part and
+        `patience` is not None, embeddings are to be drawn that have no floats any more, or ranks are to record steps.
     DivergenceError
         When the loss is not finite.
 
@@ -59,7 +73,7 @@ def train(
     An error or an interrupt during training, or in a callback, leaves the model with the best weights so far (if an
     epoch was evaluated), and passes on.
     """
-    _check(model, split, settings)
+    _check(model, split, settings, ranks)
     device = torch.device(settings.device)
     model.to(device).train()
     if settings.embedding_std is not None:
@@ -69,16 +83,21 @@ def train(
     sampler = model.sampler(split, batch_size=settings.batch_size, seed=settings.seed, device=device)
     optimizer = _optimizer(model, settings)
     objective = settings.objective(split.train, model)
-    step = training_step(model, optimizer, objective, settings.cuda_graph)
-    run = TrainingRun(model, split, settings, optimizer)
+    step: Step
+    if ranks is None:
+        step = training_step(model, optimizer, objective, settings.cuda_graph)
+    else:
+        step = RankStep(model, optimizer, objective, ranks)
+    run = TrainingRun(model, split, settings, optimizer, ranks)
+    if ranks is not None:
+        agree_on(run, ranks)
     try:
         for callback in callbacks:
             callback.on_start(run)
         while not run.finished:
             run.begin_epoch()
-            started = time.perf_counter()
-            loss = _train_epoch(step, sampler, run.epoch + 1)
-            seconds = time.perf_counter() - started
+            watch = Stopwatch()
+            loss, seconds = _train_epoch(step, sampler, run.epoch + 1, ranks), watch.seconds
             if not math.isfinite(loss):
                 raise DivergenceError(
                     f"the loss of epoch {run.epoch + 1} is {loss}; "
@@ -118,15 +137,21 @@ def _optimizer(model: Recommender, settings: TrainingSettings) -> Optimizer:
     return optimizers[0] if len(optimizers) == 1 else CombinedOptimizer(optimizers)
 
 
-def _train_epoch(step: Step, sampler: Sampler, epoch: int) -> float:
+def _train_epoch(step: Step, sampler: Sampler, epoch: int, ranks: Ranks | None) -> float:
     """One pass over the sampler's samples; the mean loss of one. The device is waited for at the end alone."""
     step.begin()
-    for batch in sampler.epoch(epoch):
-        step(batch)
-    return float(step.total) / sampler.num_samples
+    try:
+        for batch in sampler.epoch(epoch):
+            step(batch)
+    finally:
+        step.end()
+    total = step.total if ranks is None else ranks.add(step.total)
+    return float(total) / sampler.num_samples
 
 
-def _check(model: Recommender, split: SplitInteractions, settings: TrainingSettings) -> None:
+def _check(model: Recommender, split: SplitInteractions, settings: TrainingSettings, ranks: Ranks | None) -> None:
+    if ranks is not None and settings.cuda_graph:
+        raise InputError("cuda_graph must be False for several ranks, got True")
     if (model.num_users, model.num_items) != (split.num_users, split.num_items):
         raise InputError(
             f"the model has {model.num_users} users and {model.num_items} items, "

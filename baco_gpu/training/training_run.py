@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import torch
 from torch import Tensor
@@ -12,6 +11,8 @@ from torch.optim import Optimizer
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.evaluation.ranking import evaluate_ranking
 from baco_gpu.models.recommender import Recommender
+from baco_gpu.ranks import Ranks
+from baco_gpu.stopwatch import Stopwatch
 from baco_gpu.tables.embedding_table import encode
 from baco_gpu.tables.full import tables_in
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
@@ -29,6 +30,8 @@ class TrainingRun:
     split : SplitInteractions
     settings : TrainingSettings
     optimizer : Optimizer
+    ranks : Ranks or None
+        The processes that train together; None where there is one.
     history : list of EpochRecord
         The epochs so far.
     best_epoch : int
@@ -51,11 +54,13 @@ class TrainingRun:
         split: SplitInteractions,
         settings: TrainingSettings,
         optimizer: Optimizer,
+        ranks: Ranks | None = None,
     ) -> None:
         self.model = model
         self.split = split
         self.settings = settings
         self.optimizer = optimizer
+        self.ranks = ranks
         self.history: list[EpochRecord] = []
         self.best_epoch = 0
         self.best_score = -math.inf
@@ -135,10 +140,10 @@ class TrainingRun:
 
     def evaluate(self, held_out: Interactions, ks: tuple[int, ...]) -> dict[str, float]:
         """Metrics of the model as it is on `held_out`, with the training items masked."""
-        started = time.perf_counter()
+        watch = Stopwatch()
         with torch.no_grad():
-            metrics = evaluate_ranking(*self.model.ranked(), self.split.train, held_out, ks)
-        self.evaluation_seconds += time.perf_counter() - started
+            metrics = evaluate_ranking(*self.model.ranked(), self.split.train, held_out, ks, ranks=self.ranks)
+        self.evaluation_seconds += watch.seconds
         return metrics
 
     def _keep(self) -> None:

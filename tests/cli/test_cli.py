@@ -50,6 +50,7 @@ TRAIN_KEYS = {
     "ndcg@20",
     "seconds_clustering",
     "seconds_training",
+    "seconds_compiling",
 }
 
 
@@ -210,9 +211,18 @@ def test_compare_prints_a_table_and_draws_a_picture(baco, clicks, tmp_path):
     words = ("compare", clicks, "--epochs", 2, "--dim", 8, "--out", out, "-q")
     code, stdout, _ = baco(*words)
     assert code == 0
-    for word in ("full", "random", "baco-multilevel", "params", "bytes", "share", "seconds", "recall", "ndcg"):
+    for word in ("full", "random", "baco-multilevel", "params", "bytes", "share", "seconds", "test recall", "ndcg"):
         assert word in stdout
-    files = {"comparison.json", "comparison.csv", "comparison.md", "comparison.png", "clustering.png", "runs"}
+    assert "100.0%" in stdout  # of the full table's recall has the full table
+    files = {
+        "comparison.json",
+        "comparison.csv",
+        "comparison.md",
+        "comparison.png",
+        "clustering.png",
+        "lost.png",
+        "runs",
+    }
     assert {path.name for path in out.iterdir()} == {*files, "comparison.settings.yml"}
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
     table = json.loads((out / "comparison.json").read_text())["table"]
@@ -503,9 +513,92 @@ MISTAKES = {
     "a seed that is none": (["compare", "CLICKS", "--seeds", "0,x"], "seeds must be integers"),
     "budgets of two kinds": (["compare", "CLICKS", "--budgets", "0.1", "--budget", "0.2"], "give --budgets, or one of"),
     "no budget to compare at": (["compare", "CLICKS", "--solver", "paper", "--gamma", "1"], "to one budget"),
-    "inspect without CUDA": (["inspect", "CLICKS", "--backend", "cuda"], "backend='cuda' is not available"),
+    "a budget that is no share": (["compress", "CLICKS", "--budget", "25q"], "'25q' is no number or share such as 25%"),
+    "a share of rows": (["compress", "CLICKS", "--budget-rows", "25%"], "'25%' is no whole number"),
+    "budgets of one side": (
+        ["compare", "CLICKS", "--budgets", "0.2,users=0.1,0.3"],
+        "separated by commas: expected users=..,items=.., got 'users=0.1,0.3'",
+    ),
+    "nearly a command": (["trian"], "Did you mean 'train'?"),
+    "nearly a method": (["train", "CLICKS", "--method", "prodct"], "got 'prodct' (did you mean 'product'?)"),
+    "nearly methods": (["compare", "CLICKS", "--methods", "full,lovain"], "(did you mean 'louvain'?)"),
+    "nearly a model": (["train", "CLICKS", "--model", "lightgnc"], "(did you mean 'lightgcn'?)"),
+    "nearly a loss": (["train", "CLICKS", "--loss", "sofmax"], "(did you mean 'softmax'?)"),
+    "nearly weights": (["compress", "CLICKS", "--weights", "degre"], "(did you mean 'degree'?)"),
+    "nearly a dtype": (["compress", "CLICKS", "--codebook-dtype", "itn4"], "(did you mean 'int4'?)"),
+    "nearly a split": (["compress", "CLICKS", "--split", "temporl"], "(did you mean 'temporal'?)"),
+    "nearly a set": (["compress", "movielens-10k"], "there is none (did you mean 'movielens-100k'?)"),
+    "nearly a set to fetch": (["data", "fetch", "gowala"], "(did you mean 'gowalla'?)"),
+    "nearly a solver": (["bench", "--solver", "ful"], "(did you mean 'full'?)"),
     "inspect something else": (["inspect", "CLICKS"], "not a readable safetensors file"),
 }
+
+
+def test_a_budget_may_be_a_percentage(baco, clicks):
+    shares = [baco("compress", clicks, "--json", "--budget", budget)[1] for budget in ("0.3", "30%", "30.0 %")]
+    rows = {json.loads(stdout)["codebook_rows"] for stdout in shares}
+    assert len(rows) == 1
+    by_side = [
+        json.loads(baco("compress", clicks, "--json", "--budget", budget)[1])["user_clusters"]
+        for budget in ("users=0.2,items=0.5", "users=20%,items=50%")
+    ]
+    assert by_side[0] == by_side[1]
+
+
+def test_budgets_to_compare_at_may_be_by_side(baco, clicks):
+    plan = ("--methods", "full,baco-multilevel", "--dry-run", "--json")
+    code, stdout, _ = baco("compare", clicks, "--budgets", "10%,users=0.2,items=50%,40,items=9,users=12", *plan)
+    assert code == 0
+    names = [run["name"] for run in json.loads(stdout)["runs"]]
+    assert len(names) == 5
+    for part in ("-10-", "-users-20-items-50-", "-40-rows-", "-users-12-rows-items-9-rows-"):
+        assert sum(part in name for name in names) == 1
+
+
+def commands_of(group, path=()):
+    """All commands below a group, by the words that call them."""
+    for name, command in group.commands.items():
+        yield (*path, name)
+        if hasattr(command, "commands"):
+            yield from commands_of(command, (*path, name))
+
+
+def test_no_help_says_what_type_a_flag_has(baco):
+    import typer
+
+    from baco_gpu.cli.main import app
+
+    found = list(commands_of(typer.main.get_command(app)))
+    assert len(found) > 10
+    for words in ([], *found):
+        code, stdout, _ = baco(*words, "--help")
+        assert code == 0
+        assert "--help" in stdout
+        assert "<bool>" not in stdout, words
+
+
+@pytest.mark.parametrize(
+    ("words", "idle"),
+    [
+        (("data", "fetch"), ("--seed", "--backend", "--config")),
+        (("data", "describe"), ("--backend",)),
+        (("data", "convert"), ("--backend",)),
+        (("inspect",), ("--seed", "--backend", "--config", "--quiet")),
+        (("report",), ("--backend",)),
+        (("env",), ("--seed", "--config", "--quiet")),
+    ],
+)
+def test_no_command_has_options_that_do_nothing(baco, words, idle):
+    stdout = baco(*words, "--help")[1]
+    assert "--json" in stdout
+    assert not [option for option in idle if option in stdout]
+
+
+def test_what_a_training_prints_says_of_which_part_and_beside_what(baco, clicks):
+    code, stdout, _ = baco("train", clicks, "--epochs", 1, "--dim", 8, "-q")
+    assert code == 0
+    assert re.search(r"recall@20 +test 0\.\d{4}, validation 0\.\d{4}", stdout)
+    assert re.search(r"bytes +[\d,]+ \(full: [\d,]+; \d+\.\d\d% of it\)", stdout)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -513,7 +606,7 @@ def test_mistakes_end_in_one_line_and_code_2(baco, clicks, tmp_path, mistake):
     words, expected = MISTAKES[mistake]
     (tmp_path / "data.xls").write_text("x")
     arguments = [word.replace("CLICKS", str(clicks)).replace("FOLDER", str(tmp_path)) for word in words]
-    code, stdout, stderr = baco(*arguments, "--json" if arguments[0] != "shrink" else "-q")
+    code, stdout, stderr = baco(*arguments, "--json" if arguments[0] not in ("shrink", "trian") else "-q")
     assert (code, stdout) == (2, "")
     assert expected in stderr
     assert stderr.startswith("baco: error: ")
@@ -594,11 +687,13 @@ def test_too_little_memory_is_no_fault_of_ours(baco, clicks, monkeypatch, error)
     assert re.fullmatch(r"baco: error: not enough memory.*: tried to allocate 20 GiB", stderr.splitlines()[-1])
 
 
-@pytest.mark.parametrize("command", ["compress", "train", "compare", "inspect", "report", "env"])
+@pytest.mark.parametrize("command", ["compress", "train", "compare", "bench", "recommend", "inspect", "report", "env"])
 def test_help_has_the_common_options_and_an_example(baco, command):
     code, stdout, _ = baco(command, "--help")
     assert code == 0
-    assert all(option in stdout for option in ("--seed", "--backend", "--quiet", "--json", "--config"))
+    assert "--json" in stdout
+    if command in ("compress", "train", "compare", "bench"):
+        assert all(option in stdout for option in ("--seed", "--backend", "--quiet", "--config"))
     assert f"\n   baco {command}" in stdout
     assert "\n   baco methods" in baco("methods", "--help")[1]
 

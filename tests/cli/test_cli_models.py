@@ -82,7 +82,7 @@ def test_a_result_has_the_items_and_the_network_and_repeats_from_its_settings(ba
     first = json.loads(baco("train", clicks, *arguments, "--out", out, "--export", export)[1])
     assert load_codebooks(export).keys() == {"items"}
     with safe_open(out, framework="np") as file:
-        assert {name.partition(".")[0] for name in file.keys()} == {"items", "model"}  # noqa: SIM118 (no mapping)
+        assert {name.partition(".")[0] for name in file.keys()} == {"items", "model", "ids", "train", "later"}  # noqa: SIM118 (no mapping)
         assert file.get_tensor("model.positions").shape == (6, 8)
     settings = out.with_suffix(".settings.yml")
     written = yaml.safe_load(settings.read_text(encoding="utf-8"))

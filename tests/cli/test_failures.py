@@ -152,3 +152,16 @@ def test_output_that_nobody_gets_is_a_failure(options):
     assert done.returncode == 1
     assert done.stderr.startswith("baco: error: [Errno 28] No space left on device")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.heavy("starts processes")
+def test_streams_take_any_text_or_none(tmp_path):
+    path = tmp_path / "ü.csv"
+    path.write_text("user,item\n1,2\n")
+    command = [sys.executable, "-m", "baco_gpu", "data", "describe", str(path), "-q"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0
+    assert b"\\xfc.csv" in done.stdout
+    closed = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], stderr=subprocess.PIPE, check=False)
+    assert (closed.returncode, closed.stderr) == (0, b"")

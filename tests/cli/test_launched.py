@@ -12,18 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from baco_gpu import CoclusteringResult
-from graphs import random_graph
+from graphs import random_graph, write_clicks
 
 ROOT = Path(__file__).parents[2]
-
-
-def write_clicks(file, graph):
-    users = np.repeat(np.arange(graph.num_users), graph.user_degrees)
-    lines = [f"u{user},i{item}" for user, item in zip(users, graph.csr.neighbors, strict=True)]
-    file.write_text("\n".join(["user,item", *lines]))
-    return file
+_TRAINING = "--batch-size", "256", "--evaluate-every", "1", "--epochs", "3"
+_FACTS = "method", "model", "codebook_rows", "parameters", "bytes", "epochs"
 
 
 @pytest.fixture
@@ -32,9 +28,10 @@ def clicks(tmp_path):
     return write_clicks(tmp_path / "clicks.csv", random_graph(120, 90, 700, seed=1))
 
 
-def torchrun(*arguments, **options):
+def torchrun(*arguments, restarts=0, **options):
     """The launch of two processes, which has begun."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    launcher.append(f"--max-restarts={restarts}")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "1"}
     command = [*launcher, "-m", "baco_gpu", *map(str, arguments)]
     return subprocess.Popen(
@@ -48,7 +45,7 @@ def ended(launch):
     return launch.returncode, out, errors
 
 
-@pytest.mark.parametrize("command", [("train", "movielens-100k"), ("methods",), ("data", "describe", "x.csv")])
+@pytest.mark.parametrize("command", [("compare", "movielens-100k"), ("methods",), ("data", "describe", "x.csv")])
 def test_commands_that_cannot_share_their_work_are_refused(baco, monkeypatch, command):
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, out, err = baco(*command)
@@ -84,6 +81,42 @@ class TestTorchrun:
         assert found.labels_sha256 == expected.labels_sha256
         assert found.settings == expected.settings
 
+    def test_all_train_and_the_first_writes(self, baco, clicks, tmp_path):
+        alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
+        command = "train", clicks, "--model", "mf", "--method", "baco-multilevel", *_TRAINING, "--json", "--out"
+        code, out, _ = baco(*command, alone)
+        assert code == 0
+        code, printed, errors = ended(torchrun(*command, together))
+        assert code == 0, errors
+        one, several = json.loads(out), json.loads(printed)
+        assert several.keys() == one.keys()
+        assert [several[name] for name in _FACTS] == [one[name] for name in _FACTS]
+        ours, expected = load_file(together), load_file(alone)
+        assert ours.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_allclose(ours[name], array, rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.nightly("starts processes for each fault")
+    def test_a_killed_rank_is_started_again_and_goes_on_from_the_checkpoint(self, tmp_path):
+        clicks = write_clicks(tmp_path / "clicks.csv", random_graph(3000, 2000, 60_000, seed=1))
+        kept, out, without = (tmp_path / name for name in ("run.safetensors", "out.safetensors", "without.safetensors"))
+        command = "train", clicks, "--model", "mf", "--method", "full", *_TRAINING[:-1], "12", "--patience", "30"
+        launch = torchrun(*command, "--checkpoint", kept, "--out", out, restarts=1)
+        said = ""
+        while "training 3/12" not in said:
+            line = launch.stderr.readline()
+            assert line, said
+            said += line
+        os.kill(_ranks(launch)["1"], signal.SIGKILL)
+        code, _, errors = ended(launch)
+        assert code == 0, errors
+        assert "training 1/12" not in errors
+        code, _, errors = ended(torchrun(*command, "--out", without))
+        assert code == 0, errors
+        ours, expected = load_file(out), load_file(without)
+        for name, array in expected.items():
+            np.testing.assert_array_equal(ours[name], array)
+
     @pytest.mark.nightly("starts processes for each fault")
     def test_a_full_disk_ends_all_and_is_told_by_all(self, tmp_path):
         clicks = write_clicks(tmp_path / "clicks.csv", random_graph(3000, 2000, 12_000, seed=1))
@@ -113,13 +146,18 @@ class TestTorchrun:
             line = launch.stderr.readline()
             assert line, before
             before += line
-        children = Path(f"/proc/{launch.pid}/task/{launch.pid}/children").read_text().split()
-        ranks = {dict(_environment(child))["RANK"]: int(child) for child in children}
+        ranks = _ranks(launch)
         os.kill(ranks["1"], signal.SIGKILL)
         code, _, errors = ended(launch)
         assert code == 1
         assert f"baco: error: rank 1 (process {ranks['1']} on " in errors
         assert not out.exists()
+
+
+def _ranks(launch):
+    """The processes of a launch, by their ranks."""
+    children = Path(f"/proc/{launch.pid}/task/{launch.pid}/children").read_text().split()
+    return {dict(_environment(child))["RANK"]: int(child) for child in children}
 
 
 def _environment(process):

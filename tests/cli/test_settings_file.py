@@ -87,7 +87,7 @@ def test_settings_of_a_clustering_serve_a_training(baco, clicks, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("epoch: 3\n", "train has no setting 'epoch'; did you mean 'epochs'?"),
+        ("epoch: 3\n", "train has no setting 'epoch' (did you mean 'epochs'?)"),
         ("x: 3\n", "train has no setting 'x'; the command takes backend, "),
         ("config: other.yml\n", "train has no setting 'config'"),
         ("epochs: many\n", "settings.yml: epochs: Input should be a valid integer"),
@@ -125,6 +125,9 @@ DOUBLING = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9 if n else ['x'])
         (DOUBLING, "expected settings of at most 65,536 letters, aliases written out, got more"),
         ("budget: 0.5\n# " + "x" * 65_536, "expected settings of at most 65,536 letters"),
         ("secondary: " + "[" * 9 + "]" * 9, "expected settings at most 8 levels deep, line 1 goes deeper"),
+        ("budget: 0.5\nbudget: 0.3", "expected every setting once, got 'budget' 2 times"),
+        ("seed: 1:30", "expected numbers in tens, line 1 has '1:30'"),
+        ("seed: 010", "expected numbers in tens, line 1 has '010'"),
         ("x:\n  - &a [*a]\n", "in line 2 'a' holds itself"),
         ("seed: " + "9" * 101, "expected numbers of at most 100 digits, line 1 has one of 101 letters"),
         ("seed: 0x" + "9" * 101, "expected numbers of at most 100 digits"),
@@ -151,3 +154,9 @@ def test_aliases_that_stay_small_are_taken(baco, clicks, config):
     path = config("seed: &n 3\nembedding_dim: *n\nbudget: 0.5\n")
     code, stdout, stderr = baco("compress", clicks, "--config", path, "--json")
     assert (code, json.loads(stdout)["seed"], json.loads(stdout)["embedding_dim"]) == (0, 3, 3), stderr
+
+
+def test_a_setting_in_two_spellings_is_refused(baco, clicks, config):
+    code, _, stderr = baco("compress", clicks, "--config", config("budget-rows: 5\nbudget_rows: 6\n"))
+    assert code == 2
+    assert "expected every setting once, got 'budget_rows' again" in stderr

@@ -7,20 +7,30 @@ import numba
 import numpy as np
 import pytest
 
-from baco_gpu.budget import Budget, TableSize
-from baco_gpu.clustering.bisecting.row_pairs import paired_rows
-from baco_gpu.clustering.bisecting.row_tree import RowTree
+from baco_gpu.clustering.bisecting.pair_loops import CELL
+from baco_gpu.clustering.bisecting.row_pairs import _Pairing, paired_rows
+from baco_gpu.clustering.bisecting.row_tree import RowTree, SideClusters
 from baco_gpu.clustering.bisecting.spectral_loops import eigenvectors, orthonormalising
 from baco_gpu.clustering.bisecting.spectral_rows import DIMENSIONS, LARGEST, SpectralRows, spectral_rows
 from baco_gpu.clustering.result import NO_LABEL
+from baco_gpu.clustering.solve.bisection import Bisection
+from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.errors import InputError
+from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
+from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.bisecting import bisecting
-from baco_gpu.methods.registry import find_method
 from graphs import bipartite_graphs, random_graph
 from tiers import examples, full
 
 pytestmark = pytest.mark.heavy("compiles loops")
+
+
+def embedded(graph):
+    return spectral_rows(graph, integer_weights(graph), 0)
+
+
+def bisection(graph, *second):
+    return Bisection(graph, integer_weights(graph), 0, *second)
 
 
 def normalised(graph):
@@ -60,7 +70,7 @@ def test_rows_are_singular_vectors_times_singular_values(sizes, weighted):
     """A graph of fewer nodes than columns is spanned wholly, and so are the distances between its rows."""
     graph = random_graph(*sizes, 300, seed=1, weighted=weighted)
     expected = normalised(graph)
-    users, items = spectral_rows(graph, seed=0)
+    users, items = embedded(graph)
     for side, product in ((users, expected @ expected.T), (items, expected.T @ expected)):
         rows = brought_back(side, np.trace(product))
         np.testing.assert_allclose(rows @ rows.T, product, atol=1e-5)
@@ -73,7 +83,7 @@ def test_the_leading_dimensions_of_a_large_graph_are_found():
     generator = np.random.default_rng(0)
     users, items = generator.integers(0, 600, 9000), generator.integers(0, 20, 9000)
     graph = BipartiteGraph.from_edges(users, items * 20 + users % 20, num_users=600, num_items=400)
-    found, _ = spectral_rows(graph, seed=0)
+    found, _ = embedded(graph)
     square = (np.linalg.svd(normalised(graph), compute_uv=False)[:DIMENSIONS] ** 2).sum()
     rows = brought_back(found, square)
     assert (rows**2).sum() >= 0.98 * square
@@ -163,7 +173,6 @@ def test_the_clusters_of_fewer_rows_are_those_before_the_last_divisions():
     large = RowTree(sides, 50)
     for one, other in zip(large.cut(20), RowTree(sides, 20).cut(20), strict=True):
         assert np.array_equal(one.labels, other.labels)
-        assert np.array_equal(one.masses, other.masses)
 
 
 def test_a_side_of_more_variance_gets_more_clusters():
@@ -176,6 +185,50 @@ def test_a_side_of_more_variance_gets_more_clusters():
     ]
     trees = RowTree(sides, 30).cut(30)
     assert [tree.labels.max() + 1 for tree in trees] == [3, 27]
+
+
+def nearest_by_numpy(targets, present, codebook, first, width):
+    """Codebook rows by the definition of `nearest_rows`, in float64: of levels of means the nearest are opened."""
+    levels = [codebook]
+    for _ in range(len(first) - 2):
+        starts = np.arange(0, len(levels[0]), CELL)
+        levels = [np.add.reduceat(levels[0], starts) / np.diff(starts, append=len(levels[0]))[:, None], *levels]
+    out = []
+    for target, row in zip(targets, present, strict=True):
+        opened = np.arange(-(-len(levels[0]) // CELL))
+        for level in levels:
+            places = (opened[:, None] * CELL + np.arange(CELL)).ravel()
+            places = places[places < len(level)]
+            distances = ((level[places] - target) ** 2).sum(axis=1)
+            if level is not codebook:
+                opened = places[np.argsort(distances, kind="stable")[:width]]
+        best = places[distances.argmin()]
+        nearer = distances.min() < ((codebook[row] - target) ** 2).sum()
+        out.append(best if nearer else row)
+    return np.array(out)
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 300, 700, full(20000, 17000)])
+@pytest.mark.parametrize("dim", [8, 7])
+def test_the_nearest_row_of_the_cells_that_are_opened_is_found(rows, dim):
+    """Small whole numbers and clusters of one node each: all sums are exact, and so are means of whole cells."""
+    generator = np.random.default_rng(rows)
+    codebook = generator.integers(-60, 60, (rows, dim)).astype(np.float32)
+    pairing = _Pairing(SideClusters(codebook, np.ones(rows), np.arange(rows)))
+    assert (len(pairing.first) > 2) == (rows > 4 * CELL)
+    nodes = generator.integers(0, rows, 50)
+    pairing.rows = pairing.rows[nodes] + generator.integers(-9, 9, (50, dim)).astype(np.float32)
+    pairing.weights, pairing.order = np.ones(50), generator.permutation(50)
+    present, other = generator.integers(0, rows, (2, 50))
+    other[::2] = -1
+    targets = np.where(other[:, None] < 0, pairing.rows, 2 * pairing.rows - codebook[other]).astype(float)
+    for width in (4, 12):
+        expected = nearest_by_numpy(targets, present, codebook.astype(float), pairing.first, width)
+        found = pairing.nearest(present, other, width)
+        distances = [((codebook[chosen] - targets) ** 2).sum(axis=1) for chosen in (found, expected)]
+        # Of equal cells float32 may open another one than float64 does.
+        assert np.mean(distances[0] != distances[1]) <= (0.02 if rows > 4 * CELL else 0)
+        assert (distances[0] <= ((codebook[present] - targets) ** 2).sum(axis=1)).all()
 
 
 def given(tree, assignment):
@@ -211,13 +264,17 @@ def test_labels_do_not_depend_on_threads_or_the_order_of_edges(weighted):
         *(part[order] for part in (edges.row, edges.col, edges.data)), num_users=700, num_items=400
     )
     allowed = numba.get_num_threads()
-    first = bisecting(graph, 0)(200)
+    first = bisection(graph).solve(200)
     try:
         numba.set_num_threads(1)
-        alone = bisecting(graph, 0)(200)
+        alone = bisection(graph).solve(200)
+        few = []
+        for number in range(2, min(allowed, 4) + 1):
+            numba.set_num_threads(number)
+            few.append(bisection(graph).solve(200))
     finally:
         numba.set_num_threads(allowed)
-    for other in (alone, bisecting(shuffled, 0)(200)):
+    for other in (alone, *few, bisection(shuffled).solve(200)):
         for one, two in zip(first, other, strict=True):
             assert np.array_equal(one.labels, two.labels)
             assert np.array_equal(one.secondary, two.secondary)
@@ -229,7 +286,7 @@ def test_any_graph_gets_rows_that_are_used(graph, data):
     sizes = (graph.num_users, graph.num_items)
     fewest = sum(size > 0 for size in sizes)
     rows = data.draw(hypothesis.strategies.integers(max(fewest, 1), max(sum(sizes), 1)))
-    sides = bisecting(graph, 0)(rows)
+    sides = bisection(graph).solve(rows)
     assert [len(side) for side in sides] == list(sizes)
     assert fewest <= sum(side.rows for side in sides) <= max(rows, fewest)
     for side, degrees in zip(sides, (graph.user_degrees, graph.item_degrees), strict=True):
@@ -244,7 +301,7 @@ def test_any_graph_gets_rows_that_are_used(graph, data):
 
 def test_a_number_of_rows_is_met_exactly():
     graph = random_graph(300, 200, 3000, seed=0)
-    solve = bisecting(graph, 0)
+    solve = bisection(graph).solve
     for rows in (2, 3, 100, 333):
         assert sum(side.rows for side in solve(rows)) == rows
 
@@ -253,7 +310,7 @@ def test_identical_nodes_are_never_parted():
     graph = BipartiteGraph.from_edges(
         np.arange(30).repeat(2), np.stack([np.arange(30) // 3, np.arange(30) // 3 + 1], 1).ravel()
     )
-    users, _ = RowTree(spectral_rows(graph, 0), 30).cut(30)
+    users, _ = RowTree(embedded(graph), 30).cut(30)
     assert users.labels.max() + 1 == 10
     assert (users.labels.reshape(10, 3) == users.labels[::3, None]).all()
 
@@ -261,4 +318,72 @@ def test_identical_nodes_are_never_parted():
 def test_budgets_out_of_reach_are_refused():
     graph = random_graph(30, 20, 100, seed=0)
     with pytest.raises(InputError, match="budget of 1 codebook rows is below what this graph can reach: 2 to 50 rows"):
-        find_method("bisecting").assign(graph, Budget.of(1), TableSize(graph.num_users, graph.num_items, 8), 0)
+        BalancedCoclustering(solver="bisecting", budget=1).fit(graph)
+
+
+@pytest.mark.parametrize("secondary", [None, "users", "none"])
+def test_the_estimator_gives_the_same_clusters_under_labels_of_both_sides(secondary):
+    graph = random_graph(300, 200, 3000, seed=0)
+    result = BalancedCoclustering(solver="bisecting", budget=120, secondary=secondary).fit(graph).result_
+    asked = {None: (True, True), "users": (True, False), "none": (False, False)}[secondary]
+    for found, expected, wanted in zip(
+        (result.users, result.items), bisection(graph, asked).solve(120), asked, strict=True
+    ):
+        kinds = np.unique(np.stack([found.labels, expected.labels]), axis=1)
+        assert kinds.shape[1] == found.rows == expected.rows
+        assert (found.secondary is not None) == wanted
+        if wanted:
+            names = np.append(kinds[0][np.argsort(kinds[1])], NO_LABEL)
+            assert np.array_equal(found.secondary, names[expected.secondary])
+    assert result.users.rows + result.items.rows == 120
+    labels = np.union1d(result.users.labels, result.items.labels)
+    assert np.array_equal(labels, np.arange(result.num_clusters))
+    assert (result.partners != NO_LABEL).sum() == 2 * result.num_clusters - 120
+
+
+def test_clusters_have_one_label_where_most_edges_of_one_lead_to_the_other():
+    """Blocks of users and of items that have edges with each other alone."""
+    users, items = (part.ravel() for part in np.meshgrid(np.arange(200), np.arange(100)))
+    together = users % 10 == items // 10
+    solver = BalancedCoclustering(solver="bisecting", budget={"users": 10, "items": 10}, secondary="none")
+    result = solver.fit((users[together], items[together])).result_
+    assert result.num_clusters == 10
+    assert np.array_equal(result.users.labels[:10], result.items.labels[::10])
+    assert np.array_equal(result.items.labels, result.items.labels[::10].repeat(10))
+
+
+def test_results_are_saved_and_take_new_ids_and_are_not_updated(tmp_path):
+    graph = random_graph(300, 200, 3000, seed=0)
+    made = BalancedCoclustering(solver="bisecting", random_state=3).fit(graph).result_
+    result = CoclusteringResult.load(made.save(tmp_path / "result.safetensors"))
+    assert result.labels_sha256 == made.labels_sha256
+    grown = result.assign((np.array([300, 300]), np.array([3, 4])))
+    assert np.array_equal(grown.users.labels[:300], made.users.labels)
+    assert grown.users.labels[300] in made.users.labels
+    with pytest.raises(InputError, match="result must be of solver='multilevel' or 'paper' to be updated"):
+        result.update(graph)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"weights": "sqrt"}, "weights must be 'degree' for solver='bisecting', got 'sqrt'"),
+        ({"codebooks": "shared"}, "codebooks must be 'separate' for solver='bisecting', got 'shared'"),
+        ({"process_group": "a group"}, "process_group must be None for solver='bisecting', got 'a group'"),
+        ({"budget": None}, "budget must be given for solver='bisecting', got None"),
+        (
+            {"backend": "cuda"},
+            "backend must be 'auto' or 'cpu' for solver='bisecting', which has no kernels, got 'cuda'",
+        ),
+    ],
+)
+def test_what_the_solver_has_no_answer_to_is_refused(given, message):
+    with pytest.raises(InputError, match=f"^{message}$"):
+        BalancedCoclustering(solver="bisecting", **given).fit(random_graph(30, 20, 100, seed=0))
+
+
+def test_sides_have_the_rows_of_their_own_budgets():
+    graph = random_graph(300, 200, 3000, seed=0)
+    for budget in ({"users": 40, "items": 70}, {"users": 40, "items": None}):
+        result = BalancedCoclustering(solver="bisecting", budget=budget).fit(graph).result_
+        assert (result.users.rows, result.items.rows) == (40, budget["items"] or 1)

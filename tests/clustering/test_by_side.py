@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu.clustering.backends import get_backend
+from baco_gpu.clustering.inspect.coverage import coverage
 from baco_gpu.clustering.solve.by_side import joined
 from baco_gpu.clustering.solve.cocluster import reaches_of
 from baco_gpu.clustering.solve.merging import merge_to
@@ -17,6 +18,7 @@ from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
+from baco_gpu.graph.bipartite import BipartiteGraph
 from graphs import bipartite_graphs, random_graph
 
 pytestmark = pytest.mark.heavy("solves many graphs")
@@ -114,7 +116,7 @@ def test_one_partition_for_both_sides_stays_as_it_is():
     assert joined(backend, problem, (partition, partition), (None, None)) == (partition, (None, None))
 
 
-def test_a_result_is_saved_and_takes_new_nodes_but_no_sweeps(tmp_path):
+def test_a_result_is_saved_and_takes_new_nodes(tmp_path):
     graph = random_graph(120, 90, 700, seed=3)
     result = solve(graph, 60, 20, secondary="both")
     loaded = CoclusteringResult.load(result.save(tmp_path / "codes.safetensors"))
@@ -124,9 +126,32 @@ def test_a_result_is_saved_and_takes_new_nodes_but_no_sweeps(tmp_path):
     grown = (np.append(edges.row, 120), np.append(edges.col, edges.col[0]))
     assigned = loaded.assign(grown)
     assert assigned.users.labels[120] in result.users.labels
-    with pytest.raises(InputError, match=r"^result must be of a budget that is one number to be updated"):
-        loaded.update(grown)
+    updated = loaded.update(grown, sweeps=0)
+    assert updated[1:] == (0, 0, 1, 0)
+    assert (updated.result.users.labels[:120] == result.users.labels).all()
+    assert updated.result.users.labels[120] in result.users.labels
     assert result.objective == pytest.approx(result.objective_trace[-1])
+
+
+@pytest.mark.parametrize("rows", [(120, 150), (300, 30), (30, 240)])
+def test_an_update_sweeps_each_side_in_its_own_rows(rows):
+    interactions, _, _ = planted_coclusters(600, 300, 9000, 12, noise=0.2, seed=0)
+    matrix = BipartiteGraph.from_interactions(interactions).to_scipy()
+    before, after = BipartiteGraph.from_scipy(matrix[:540, :285]), BipartiteGraph.from_scipy(matrix)
+    result = solve(before, *rows)
+    same, grown, again = (result.update(graph) for graph in (before, after, after))
+    # A graph that stays as it is moves few, and to where more of it is inside.
+    assert same.moved_users + same.moved_items < 0.05 * 825
+    assert coverage(same.result, before).primary >= coverage(result, before).primary
+    assert (grown.new_users, grown.new_items) == (60, 15)
+    assert grown.result.labels_sha256 == again.result.labels_sha256
+    # And what has grown is as much inside as if it were clustered anew.
+    assert coverage(grown.result, after).primary > 0.9 * coverage(solve(after, *rows), after).primary
+    for old, new in ((result.users, grown.result.users), (result.items, grown.result.items)):
+        assert set(new.labels.tolist()) == set(old.labels.tolist())
+        if new.secondary is not None:
+            assert set(new.secondary.tolist()) <= {-1, *old.labels.tolist()}
+    assert grown.result.objective == grown.result.objective_trace[-1]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from baco_gpu import BalancedCoclustering
 from baco_gpu.clustering.backends.backend import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.backends.pieces import Room
-from baco_gpu.clustering.solve import parameters
+from baco_gpu.clustering.solve import merging, parameters
 from baco_gpu.clustering.solve.merging import compact, merge_to
 from baco_gpu.clustering.solve.multilevel import Schedule, multilevel
 from baco_gpu.clustering.solve.objective import objective
@@ -75,9 +77,11 @@ class TestWaiting:
 
     @pytest.mark.parametrize("shared", [False, True])
     @pytest.mark.parametrize("target", [None, 150, 20, 2])
-    def test_a_round_of_merging_waits_for_the_device_three_times(self, case, target, shared):
+    def test_a_round_of_merging_waits_for_the_device_three_times(self, case, target, shared, monkeypatch):
         backend, there, partition, problem, penalty = case
         expected = merge_to(CpuBackend(), problem, singletons(CpuBackend(), problem), penalty, target, shared=shared)
+        lowering = Mock(wraps=merging._last_merges)
+        monkeypatch.setattr(merging, "_last_merges", lowering)
         merged = merge_to(backend, there, partition, penalty, target, shared=shared)
         waits, kernels = list(OnDevice.waits), [kernel for kernel, _ in backend._launch.waits_before]
         assert labels_of(merged) == labels_of(expected)
@@ -85,6 +89,7 @@ class TestWaiting:
         assert rounds > 1
         # Before, one for the labels in use and two to contract. Without a target the last round finds nothing to merge.
         gets = 3 + 3 * rounds if target is not None else 1 + 3 * rounds
+        gets += lowering.call_count  # once more where the pairs that raise Q are none, or too many
         assert waits == ["get"] * gets + ["__int__"]  # the weight within, at the end
 
 

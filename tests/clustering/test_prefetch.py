@@ -7,12 +7,12 @@ import pytest
 from numba import TypingError, njit
 
 from baco_gpu.clustering.backends.cpu import CpuBackend
-from baco_gpu.clustering.backends.cpu_kernels import _HEAD, _NEAR
-from baco_gpu.clustering.backends.prefetch import prefetch
+from baco_gpu.clustering.backends.cpu_kernels import _FAR, _HEAD, _NEAR
 from baco_gpu.clustering.solve.merging import merge_to
 from baco_gpu.clustering.solve.sweeps import singletons, sweep
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.graph.bipartite import BipartiteGraph
+from baco_gpu.prefetch import prefetch
 from graphs import random_graph
 
 pytestmark = pytest.mark.heavy("solves many graphs")
@@ -61,8 +61,8 @@ def test_labels_are_the_same_where_there_are_enough_nodes_to_ask_ahead_for_label
         np.repeat(np.arange(small.num_users), small.user_degrees),
         small.csr.neighbors,
         small.csr.weights,
-        num_users=small.num_users + _NEAR,
-        num_items=small.num_items + _NEAR,
+        num_users=small.num_users + max(_NEAR, _FAR // 2),
+        num_items=small.num_items + max(_NEAR, _FAR // 2),
     )
     # The nodes without an edge share a row on each side.
     assert solved(padded, small, 62) == solved(small, small, 60)

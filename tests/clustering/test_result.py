@@ -75,7 +75,7 @@ def test_the_summary_is_json(by_hand):
     fitted = BalancedCoclustering(budget=np.int32(30), random_state=np.int64(3)).fit(random_graph(40, 30, 200, seed=0))
     assert json.loads(json.dumps(fitted.result_.summary())) == fitted.result_.summary()
     assert fitted.result_.summary().keys() == by_hand.summary().keys()
-    assert set(fitted.result_.seconds) == {"load", "solve", "secondary", "partners"}
+    assert set(fitted.result_.seconds) - {"compile"} == {"load", "solve", "secondary", "partners"}
 
 
 @pytest.mark.parametrize("secondary", ["none", "users", "items", "both"])

@@ -21,7 +21,7 @@ from baco_gpu.clustering import result_file
 from baco_gpu.clustering.result import Assignment
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
-from baco_gpu.tensor_file import checksum
+from baco_gpu.tensor_file import checksum, save_tensors
 from graphs import random_graph
 
 
@@ -51,6 +51,22 @@ def result():
 @pytest.fixture(scope="module")
 def saved(result, tmp_path_factory):
     return result.save(tmp_path_factory.mktemp("saved") / "result.safetensors").read_bytes()
+
+
+def test_equal_results_are_equal_bytes(result, saved, tmp_path):
+    assert all(result.save(tmp_path / f"{copy}.safetensors").read_bytes() == saved for copy in range(5))
+
+
+def test_metadata_of_any_characters_are_sorted_and_kept(tmp_path):
+    metadata = {name: f'{name} "\\\n\x01\x7f/é\u2028🂡' for name in ("z", "b\t", "é", "a", "__metadata__")}
+    tensors = {"b": np.arange(3), "a": np.ones((2, 2), np.float32)}
+    file = save_tensors(save_file, tensors, tmp_path / "file.safetensors", metadata)
+    with safetensors.safe_open(file, framework="numpy") as opened:
+        assert opened.metadata() == metadata
+        for name, tensor in tensors.items():
+            np.testing.assert_array_equal(opened.get_tensor(name), tensor)
+    header = file.read_bytes()[8:]
+    assert list(json.JSONDecoder().raw_decode(header.decode(errors="replace"))[0]["__metadata__"]) == sorted(metadata)
 
 
 def refusal(path):

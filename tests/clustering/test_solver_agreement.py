@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import reference_solver as reference
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.solve.merging import compact, merge_to
+from baco_gpu.clustering.backends.contracted import ContractedClusters
+from baco_gpu.clustering.solve.merging import compact, merge_to, merged
 from baco_gpu.clustering.solve.objective import objective
 from baco_gpu.clustering.solve.partners import one_sided_partners
 from baco_gpu.clustering.solve.sweeps import singletons, sweep
@@ -60,8 +61,44 @@ def test_merging(graph, scheme, gamma, sweeps, target, shared):
     for number in range(sweeps):
         sweep(backend, problem, partition, penalty, seed=5, number=number)
     expected = reference.merge_to(slow, labels_of(partition), penalty, target, shared)
-    merged = merge_to(backend, problem, partition, penalty, target, shared=shared)
-    assert labels_of(merged) == expected
+    found = merge_to(backend, problem, partition, penalty, target, shared=shared)
+    assert labels_of(found) == expected
+
+
+@given(
+    bipartite_graphs(),
+    gammas,
+    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 2)), min_size=2, max_size=4),
+    st.sampled_from([(True, True), (True, False), (False, True), None]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_what_is_known_of_merges_may_outlive_a_level(graph, gamma, levels, by_side, shared, hold_rows):
+    """Levels with sweeps between them: clusters that have merged before give what those do that begin anew, and what
+    the graph of clusters gives, made again after every round."""
+    shared &= by_side is None
+    backend, problem, _, _, penalty = start(graph, "degree", gamma)
+    partition, clusters = singletons(backend, problem), backend.clusters(problem, penalty, shared=shared)
+    rows, number = sum(fewer for fewer, _ in levels), 0
+    for fewer, sweeps in levels:
+        target = rows if by_side is None else tuple(rows if wanted else None for wanted in by_side)
+        found, *others = (
+            merged(backend, kind, partition, penalty, target)
+            for kind in (
+                clusters,
+                backend.clusters(problem, penalty, shared=shared),
+                ContractedClusters(backend, problem, penalty, shared=shared),
+            )
+        )
+        for other in others:
+            assert labels_of(found) == labels_of(other)
+            assert found.within == other.within == backend.weight_within(problem, found.labels)
+            for mine, theirs in zip(found.volumes, other.volumes, strict=True):
+                np.testing.assert_array_equal(mine, theirs)
+        for _ in range(sweeps):
+            sweep(backend, problem, found, penalty, seed=3, number=number, hold_rows=hold_rows)
+            number += 1
+        partition, rows = found, rows - fewer
 
 
 @given(bipartite_graphs(), st.sampled_from(SCHEMES), gammas, st.sampled_from([0, 1]))

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import reference_solver as reference
-from baco_gpu.clustering.backends import get_backend
+from baco_gpu.clustering.backends import cpu_tables, get_backend
 from baco_gpu.clustering.solve.merging import compact, merge_to
 from baco_gpu.clustering.solve.sweeps import count_rows, singletons, sweep
 from baco_gpu.clustering.solve.weights import SCHEMES, integer_weights
@@ -132,9 +132,10 @@ def threads():
     "options",
     [{}, {"gamma": 2.0}, {"solver": "paper", "budget": None, "gamma": 0.5}, {"secondary": "both", "weights": "log"}],
 )
-def test_same_labels_on_any_number_of_threads(threads, options):
+def test_same_labels_on_any_number_of_threads(threads, options, monkeypatch):
     assert len(threads) > 1
-    graph = random_graph(9000, 7000, 150_000, seed=8, weighted=True)  # large enough for more than one chunk
+    monkeypatch.setattr(cpu_tables, "_THREAD_COST", 1000)  # several chunks
+    graph = random_graph(9000, 7000, 150_000, seed=8, weighted=True)
     digests = set()
     for count in threads:
         numba.set_num_threads(count)

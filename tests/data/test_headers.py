@@ -116,6 +116,9 @@ class TestNames:
             (("user", "b", "c"), "expected a column of items, and no name says which of 'user', 'b', 'c' it is"),
             (("event_id", "item"), "expected a column of users, and no name says which of 'event_id', 'item' it is"),
             (("date", "count"), "expected a column of users and a column of items, and no name says"),
+            (("user_age", "item_price"), "no name says which of 'user_age', 'item_price' it is"),
+            (("num_users", "num_items"), "no name says which of 'num_users', 'num_items' it is"),
+            (("user_id", "gender"), "expected a column of items, and no name says which of 'user_id', 'gender'"),
         ],
     )
     def test_that_leave_it_open_are_refused(self, tmp_path, kind, names, message):
@@ -127,6 +130,13 @@ class TestNames:
         assert "\n" not in str(caught.value)
         first, last = names[0], names[-1]
         assert load_interactions(source, user_column=first, item_column=last).columns == {"user": first, "item": last}
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize(("names", "user"), [(("i", "j"), "i"), (("i", "u"), "u"), (("u", "i"), "u")])
+    def test_of_one_letter_are_those_of_a_matrix_or_of_the_sides(self, tmp_path, kind, names, user):
+        read = load_interactions(made(kind, named(*names), tmp_path))
+        assert read.columns is not None
+        assert read.columns["user"] == user
 
     def test_say_where_ratings_and_times_stand(self, tmp_path):
         frame = pd.DataFrame({"user": [1, 1, 2], "item": [1, 2, 2], "Stars": [5, 1, 4], "t_dat": ["2026-01-01"] * 3})
@@ -294,12 +304,38 @@ class TestFirstLines:
             warnings.simplefilter("error")
             assert len(load_interactions(tmp_path / "x.csv")) == 3
 
-    @pytest.mark.parametrize(("content", "column"), [("2018-09-20,a1,b1\n", 1), ("a1,2018-09-20 10:00:00\n", 2)])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "100,7,1\n101,7,3\n102,8,2\n",  # a part of a file whose rows are numbered
+            "1433221332,7,1\n1433221339,7,3\n1433221332,8,2\n",
+            "1433221332000,7,1\n1433221339000,7,3\n1433221332000,8,2\n",
+            "20180907,7,1\n20180908,7,3\n20180907,8,2\n",
+        ],
+    )
+    def test_that_number_rows_or_times_are_said(self, tmp_path, content):
+        (tmp_path / "x.csv").write_text(content)
+        with pytest.warns(UserWarning, match=r"no header was found, and the users of the first rows are "):
+            load_interactions(tmp_path / "x.csv")
+        (tmp_path / "x.csv").write_text(
+            "".join(f"{b},{a},{c}\n" for a, b, c in (row.split(",") for row in content.split()))
+        )
+        with pytest.warns(UserWarning, match=r"no header was found, and the items of the first rows are "):
+            load_interactions(tmp_path / "x.csv")
+
+    @pytest.mark.parametrize(
+        ("content", "column"),
+        [
+            ("2018-09-20,a1,b1\n", 1),
+            ("a1,2018-09-20 10:00:00\n", 2),
+            ("20/09/2018,a1,b1\n", 1),
+            ("a1,20.9.18 10:00,b1\n", 2),
+            ("10:15:00,a1,b1\n", 1),
+        ],
+    )
     def test_without_a_header_begin_with_ids(self, tmp_path, content, column):
         (tmp_path / "x.csv").write_text(content * 2)
-        with pytest.raises(
-            InputError, match=f"got dates such as '2018-09-20.*' in column {column} .name the columns in"
-        ):
+        with pytest.raises(InputError, match=f"got dates such as '.*' in column {column} .name the columns in"):
             load_interactions(tmp_path / "x.csv")
 
 

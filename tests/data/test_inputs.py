@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import chain
 from pathlib import Path
 
@@ -234,6 +235,55 @@ def test_dates_count_in_seconds(times):
     frame = pd.DataFrame({"u": [1, 2], "i": [1, 2], "t": times})
     timestamps = load_interactions(frame, timestamp_column="t").timestamps
     assert timestamps[1] - timestamps[0] == 86430
+
+
+SHORT = pa.decimal32 if hasattr(pa, "decimal32") else pa.decimal128
+KEPT_OTHERWISE = {
+    "short decimals": pa.array([7, 7, 9]).cast(pa.decimal128(20, 0)).cast(SHORT(5, 0)),
+    "runs": pa.RunEndEncodedArray.from_arrays([2, 3], [7, 9]),
+    "categories": pa.array([7, 7, 9]).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("values", KEPT_OTHERWISE.values(), ids=KEPT_OTHERWISE)
+def test_integers_may_be_kept_in_other_ways(values):
+    read = load_interactions(pa.table({"user": values, "item": [1, 2, 3], "t": values}), timestamp_column="t")
+    assert read.user_vocabulary.decode(read.users).tolist() == [7, 7, 9]
+    assert read.timestamps.tolist() == [7, 7, 9]
+
+
+def test_times_in_half_precision_are_numbers():
+    table = pa.table({"user": [1, 2], "item": [1, 2], "t": pa.array(np.array([1, 2], np.float16))})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_interactions(table, timestamp_column="t").timestamps.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("times", [[20261130, 20261201], ["20261130", "20261201"]])
+def test_numbers_that_look_like_days_are_numbers_and_that_is_said(times):
+    table = pa.table({"user": [1, 2], "item": [1, 2], "t": times})
+    with pytest.warns(
+        UserWarning, match="column 't' holds numbers such as 20261130, which are read as they are and not"
+    ):
+        assert load_interactions(table, timestamp_column="t").timestamps.tolist() == [20261130, 20261201]
+
+
+LAZY = pl.LazyFrame({"user": ["a"], "item": ["b"]})
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        LAZY.select("nobody"),
+        LAZY.with_columns(pl.col("user").str.to_integer()),
+        LAZY.with_columns(pl.col("user").cast(pl.Int64)),
+        pd.DataFrame({"user": pd.Series([2**70, 3], dtype=object), "item": [1, 2]}),
+    ],
+)
+def test_what_a_library_raises_over_its_frame_is_told_in_a_line(frame):
+    with pytest.raises(InputError, match=r"^\w+ \w+Frame: expected columns that Arrow can hold, but ") as told:
+        load_interactions(frame)
+    assert "\n" not in str(told.value)
 
 
 def test_dates_in_text_count_in_seconds(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu.data import synthetic
-from baco_gpu.data.synthetic import planted_coclusters
+from baco_gpu.data.synthetic import planted_clicks, planted_coclusters
 from baco_gpu.errors import InputError
 from tiers import examples
 
@@ -92,3 +92,37 @@ def test_arguments_out_of_range_are_refused(change: dict, message: str) -> None:
     arguments = {"num_users": 10, "num_items": 10, "num_edges": 20, "num_clusters": 2, **change}
     with pytest.raises(InputError, match=message):
         planted_coclusters(**arguments)
+
+
+def test_tied_columns_of_a_click_log_have_ids_of_the_events_cluster_and_others_any() -> None:
+    log = planted_clicks(20_000, (300, 100, 50), 10, tied=2, noise=0.2, seed=0)
+    assert (log.ids.shape, log.ids.dtype, log.clicked.shape) == ((20_000, 3), np.int32, (20_000,))
+    assert (log.ids.min(axis=0) >= 0).all()
+    assert (log.ids.max(axis=0) < (300, 100, 50)).all()
+    of = [clusters[ids] for clusters, ids in zip(log.clusters, log.ids.T, strict=True)]
+    assert (of[0] == of[1]).mean() == pytest.approx(0.8**2 + (1 - 0.8**2) / 10, abs=0.02)
+    assert (of[0] == of[2]).mean() == pytest.approx(0.1, abs=0.02)
+
+
+def test_clicks_depend_on_ids_and_their_clusters() -> None:
+    log = planted_clicks(50_000, (40, 40), 4, tied=2, spread=0.0, seed=1)
+    rates = [log.clicked[log.clusters[0][log.ids[:, 0]] == cluster].mean() for cluster in range(4)]
+    assert max(rates) - min(rates) > 0.1
+    assert 0.1 < log.clicked.mean() < 0.5
+    again = planted_clicks(50_000, (40, 40), 4, tied=2, spread=0.0, seed=1)
+    assert (log.ids == again.ids).all()
+    assert (log.clicked == again.clicked).all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"sizes": (3, 0)}, r"sizes\[1\] must be an integer from 1"),
+        ({"tied": 3}, "tied must be an integer from 0 to 2, got 3"),
+        ({"num_events": -1}, "num_events must be an integer at least 0"),
+        ({"spread": 1.5}, "spread must be a finite number of at least 0 and at most 1"),
+    ],
+)
+def test_a_click_log_that_cannot_be_is_refused(changed: dict[str, object], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        planted_clicks(**{"num_events": 5, "sizes": (3, 3), "num_clusters": 2, "tied": 1, **changed})  # type: ignore

@@ -6,9 +6,13 @@ import bz2
 import csv
 import gzip
 import io
+import os
+import warnings
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,6 +124,10 @@ class TestIds:
             ("N/A", "has 'N/A' among integers"),
             ("None", "has 'None' among integers"),
             (r"\N", "among integers"),
+            ("--", "has '--' among integers"),
+            ("(null)", "among integers"),
+            ("undefined", "among integers"),
+            ("#REF!", "among integers"),
             ("-3", "must hold non-negative integer or string ids, data row [0-9]+ has -3"),
         ],
     )
@@ -130,7 +138,38 @@ class TestIds:
         with pytest.raises(InputError, match=message):
             load_interactions(write(tmp_path / "x.csv", "\n".join(["user,item", *rows])))
 
+    @pytest.mark.parametrize("odd", ["Total", "unknown", "1\u00a0", "1_000"])
+    @pytest.mark.parametrize("early", [True, False])
+    def test_that_are_strings_for_one_word_are_said(self, tmp_path, odd, early):
+        users = ["1"] * 20_000
+        users.insert(0 if early else len(users), odd)
+        path = write(tmp_path / "x.csv", "\n".join(["user,item", *(f"{user},7" for user in users)]))
+        row = users.index(odd) + 1
+        with pytest.warns(UserWarning, match="the ids of column 'user' are strings, as one is no integer: '") as told:
+            assert ids(path) == users
+        assert str(told[0].message).endswith(f"{odd!r} in data row {row}")
+        two = write(tmp_path / "y.csv", "\n".join(["user,item", *(f"{user},7" for user in [*users, "b"])]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert ids(two)[-1] == "b"
+
+    @pytest.mark.parametrize("word", ["nan", "NULL", "None", "<NA>", "(null)", "undefined"])
+    def test_of_words_for_a_missing_one_are_said_in_every_table(self, tmp_path, word):
+        frame = pa.table({"user": ["ann", word, "bob"], "item": [1, 2, 3]})
+        for source in (frame, write(tmp_path / "x.csv", f"user,item\nann,1\n{word},2\nbob,3\n")):
+            with pytest.warns(UserWarning, match="column 'user' has an id '.*', as programs write a missing one"):
+                load_interactions(source)
+
+    def test_that_blanks_alone_tell_apart_are_said(self, tmp_path):
+        for content in ("user,item\nann,x\nann ,y\n", "user,item\nann,x\n ann,y\n"):
+            with pytest.warns(UserWarning, match="column 'user' has ids that blanks alone tell apart: "):
+                load_interactions(write(tmp_path / "x.csv", content))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert ids(write(tmp_path / "x.csv", "user,item\nann ,x\nbob ,y\n")) == ["ann ", "bob "]
+
     @pytest.mark.parametrize("odd", ["a", "0x1F", "1_0", "99999999999999999999"])
+    @pytest.mark.filterwarnings("ignore:.*as one is no integer")
     @pytest.mark.parametrize("early", [True, False])
     def test_are_strings_where_one_is_a_word_or_too_long(self, tmp_path, odd, early):
         users = [str(row % 99) for row in range(20_000)]
@@ -139,6 +178,7 @@ class TestIds:
         assert ids(path) == users
         assert ids(path, "item") == [7] * len(users)
 
+    @pytest.mark.filterwarnings("ignore:.*as programs write a missing one")
     def test_of_words_are_as_they_stand(self, tmp_path):
         assert ids(write(tmp_path / "x.csv", "user,item\na,1\nNULL,2\n1.0,3\n1,4\n")) == ["a", "NULL", "1.0", "1"]
         assert ids(write(tmp_path / "x.csv", "user,item\nNA,1\nnull,2\n")) == ["NA", "null"]
@@ -146,6 +186,47 @@ class TestIds:
 
 
 class TestFiles:
+    @pytest.mark.parametrize(
+        "content",
+        [
+            '{"user": 1, "item": 2}\n{"user": 3, "item": 4}\n',
+            '[{"user": 1, "item": 2}]',
+            "<html><body>404, not found</body></html>\n",
+            '<?xml version="1.0"?>\n<a>x, y</a>\n',
+            "PAR1 a,b\nc,d\n",
+            "user,item\n1,2\n\0\0\0,\0\n",
+        ],
+    )
+    def test_of_another_format_are_refused(self, tmp_path, content):
+        with pytest.raises(InputError, match="expected text separated by ',', got something else: "):
+            load_interactions(write(tmp_path / "x.csv", content))
+
+    @pytest.mark.parametrize("rows", [("1,2", "3,4"), ("a,b", "c,d")])
+    def test_that_were_put_behind_one_another_are_refused(self, tmp_path, rows):
+        parts = f"user,item\n{rows[0]}\n", f"user,item\n{rows[1]}\n"
+        with pytest.raises(InputError, match="expected one header, and data row 2 is it once more"):
+            load_interactions(write(tmp_path / "x.csv", "".join(parts)))
+
+    @pytest.mark.parametrize("cell", ["1_0", "\u0663", "0x1F"])
+    def test_hold_weights_as_every_program_reads_them(self, tmp_path, cell):
+        with pytest.raises(
+            InputError, match="column 'w' must hold finite non-negative numbers, data row 2 has no number"
+        ):
+            load_interactions(write(tmp_path / "x.csv", f"user,item,w\n1,2,3\n2,3,{cell}\n"), weight_column="w")
+
+    def test_may_have_names_of_any_bytes(self, tmp_path):
+        for name in ("x\udcff.csv", "x\udcff.csv.gz"):
+            content = b"user,item\n1,2\n"
+            (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+            assert ids(tmp_path / name) == [1]
+        for name in ("x\udcff.parquet", "x\udcff.feather"):
+            table = pa.table({"user": [1], "item": [2]})
+            with pa.OSFile(os.fsencode(tmp_path / name), "wb") as file:
+                (pyarrow.parquet.write_table if "parquet" in name else pyarrow.feather.write_feather)(table, file)
+            assert ids(tmp_path / name) == [1]
+        with pytest.raises(InputError, match="expected a file of interactions, but File name too long"):
+            load_interactions(tmp_path / f"{'x' * 300}.csv")
+
     @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
     def test_ending_in_csv_are_divided_by_what_divides_them(self, tmp_path, delimiter):
         rows = [("user", "item", "price"), ("1", "2", "3.5"), ("3", "2", "1")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import tempfile
@@ -47,14 +46,12 @@ def fingerprint(graph, **parameters) -> dict[str, object]:
     result.seconds.clear()
     with tempfile.TemporaryDirectory() as folder:
         file = result.save(Path(folder, "codes.safetensors")).read_bytes()
-    end = 8 + int.from_bytes(file[:8], "little")
     return {
         "labels": result.labels_sha256,
         "objective": result.objective,
         "trace": result.objective_trace.tolist(),
         "secondary": [side.tobytes() for side in (result.users.secondary, result.items.secondary) if side is not None],
-        "header": json.loads(file[8:end]),  # safetensors writes its names in any order
-        "data": file[end:],
+        "file": file,
     }
 
 

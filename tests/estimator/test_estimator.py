@@ -254,7 +254,6 @@ class TestBadParameters:
             ("solver", "louvain"),
             ("solver", None),
             ("secondary", "all"),
-            ("secondary", None),
             ("secondary", True),
             ("backend", "tpu"),
             ("backend", None),

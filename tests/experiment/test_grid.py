@@ -19,7 +19,7 @@ from baco_gpu.experiment.report_files import write_report
 from baco_gpu.experiment.summary import aggregate, as_csv, as_markdown, order_agreement
 from baco_gpu.experiment.trial_store import TrialStore, is_kept
 from baco_gpu.experiment.trials import budget_label, plan
-from baco_gpu.plots.comparison import budget_figure, comparison_figure, figures_of, seconds_figure
+from baco_gpu.plots.comparison import budget_figure, comparison_figure, figures_of, lost_figure, seconds_figure
 from baco_gpu.training.settings import TrainingSettings
 
 pytestmark = pytest.mark.heavy("trains models")
@@ -283,3 +283,27 @@ def test_budgets_whose_labels_would_meet_have_one():
     rows = aggregate([record("a", 0, 0.1, budget=share, parameters=int(share * 2_205_696)) for share in shares])
     (axes,) = budget_figure(rows, "a title").axes
     assert axes.get_xticks().tolist() == [0.1, 0.25, 0.5]
+
+
+def test_what_is_lost_is_drawn_against_bytes_of_all_methods_and_budgets():
+    def row(method, share, recall, model="mf"):
+        return {"model": model, "method": method, "bytes": 100 * share, "bytes_full": 100.0, "recall@20": recall}
+
+    rows = [row("full", 1, 0.4), row("a", 0.25, 0.3), row("a", 0.1, 0.2), row("b", 0.5, 0.44)]
+    figure = lost_figure([*rows, *({**each, "model": "lightgcn"} for each in rows)], "a $title")
+    assert len(figure.axes) == 2
+    for axes in figure.axes:
+        assert axes.get_xscale() == "log"
+        full, a, b = axes.lines
+        assert set(full.get_ydata()) == {0}
+        assert a.get_xdata().tolist() == [0.1, 0.25]
+        assert a.get_ydata() == pytest.approx([50, 25])
+        assert b.get_ydata() == pytest.approx([-10])
+        low, high = axes.get_ylim()
+        assert low > high  # what loses less is higher
+        assert {"full", "a", "b"} <= {text.get_text() for text in axes.texts}
+    assert "lost.png" in figures_of([{**each, "seeds": 1, "budget": 0.1, **COSTS} for each in rows], "a title")
+    assert "lost.png" not in figures_of([{**each, "seeds": 1, "budget": 0.1, **COSTS} for each in rows[1:]], "a title")
+
+
+COSTS = {"measure": "bytes", "recall@20_sd": 0.0, "seconds_clustering": 1.0, "parameters": 1.0, "parameters_full": 2.0}

@@ -191,29 +191,47 @@ def test_brim_does_not_lower_modularity(uneven):
     assert modularity > 0.1
 
 
-def test_a_turn_of_itcc_loses_no_mutual_information(uneven):
-    from baco_gpu.methods.itcc import _nearest
+def information(graph, users, items):
+    """Of the clusters of an edge's ends, on a dense matrix."""
+    weights = graph.to_scipy().toarray()
+    joint = np.zeros((1 + users.max(), 1 + items.max()))
+    np.add.at(joint, (users[:, None], items[None, :]), weights / weights.sum())
+    expected = np.outer(joint.sum(1), joint.sum(0))
+    return float((joint[joint > 0] * np.log(joint[joint > 0] / expected[joint > 0])).sum())
 
-    matrix = uneven.to_scipy()
-    matrix.data /= matrix.data.sum()
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_no_node_that_itcc_moves_alone_keeps_more_information(weighted):
+    graph = random_graph(30, 20, 200, seed=1, weighted=weighted)
+    users, items = (np.asarray(side.labels) for side in assign("itcc", graph, 13))
+    most = information(graph, users, items)
+    for labels in (users, items):
+        for node in range(len(labels)):
+            own = labels[node]
+            for other in range(labels.max() + 1):
+                labels[node] = other
+                assert information(graph, users, items) <= most + 1e-9
+            labels[node] = own
+
+
+def test_itcc_leaves_small_clusters_that_chance_has_put_together():
     generator = np.random.default_rng(0)
-    users, items = generator.integers(0, 10, 400), generator.integers(0, 8, 300)
-
-    def information(users, items):
-        joint = np.zeros((10, 8))
-        np.add.at(joint, (np.repeat(users, np.diff(matrix.indptr)), items[matrix.indices]), matrix.data)
-        expected = np.outer(joint.sum(1), joint.sum(0))
-        return float((joint[joint > 0] * np.log(joint[joint > 0] / expected[joint > 0])).sum())
-
-    moved = _nearest(matrix, users, 10, items, 8)
-    assert information(moved, items) > information(users, items)
+    users = np.repeat(np.arange(90), 8)
+    items = users // 3 * 3 + generator.integers(0, 3, len(users))
+    strays = generator.random(len(users)) < 0.2
+    items = np.where(strays, generator.integers(0, 90, len(users)), items)
+    found = assign("itcc", BipartiteGraph.from_edges(users, items), 60)
+    for side in found:
+        assert adjusted_rand_score(np.arange(90) // 3, side.labels) > 0.7
 
 
-def test_an_emptied_cluster_of_itcc_gets_the_node_that_fits_worst():
-    from baco_gpu.methods.itcc import _refilled
-
-    labels = _refilled(np.array([0, 0, 0, 2, 2]), 4, np.array([0.9, 0.1, 0.5, 0.2, 0.3]))
-    assert labels.tolist() == [0, 1, 0, 3, 2]
+def test_itcc_uses_every_row_and_has_one_for_nodes_without_an_edge(uneven):
+    for side, degrees in zip(assign("itcc", uneven, 300), (uneven.user_degrees, uneven.item_degrees), strict=True):
+        labels = np.asarray(side.labels)
+        linked = np.asarray(degrees) > 0
+        assert len(set(labels[~linked].tolist())) == 1
+        assert not np.isin(labels[linked], labels[~linked]).any()
+        assert side.rows == 1 + labels.max()
 
 
 def test_infomap_tells_sparse_blocks_apart():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import re
 
 import numpy as np
@@ -95,6 +97,48 @@ def test_blocks_hold_every_edge_and_most_on_the_diagonal(graph, result, axes):
     assert np.allclose(image.get_array().filled(0) * np.outer(heights, widths), counts)
     with pytest.raises(InputError, match="bins must be"):
         result.plot.blocks(graph, bins=0)
+
+
+def test_blocks_are_white_to_dark_blue_within_the_borders_of_large_coclusters(graph, result, axes):
+    result.plot.blocks(graph, axes, bins=10)
+    image, (frames,) = axes.images[0], axes.collections
+    light, dark = image.cmap(0.0)[:3], image.cmap(1.0)[:3]
+    assert min(light) > 0.9
+    assert dark[2] > max(dark[:2])
+    assert max(dark) < 0.5
+    sizes = [side.sizes(result.num_clusters) for side in (result.items, result.users)]
+    large = [(items, users) for items, users in zip(*sizes, strict=True) if items >= 2 and users >= 3]  # a hundredth
+    assert len(large) > 3
+    corners = [path.vertices for path in frames.get_paths()]
+    assert sorted(tuple(np.ptp(each, axis=0).round().astype(int)) for each in corners) == sorted(large)
+    # They follow one another along the diagonal.
+    assert all((later.min(0) >= former.max(0) - 1e-9).all() for former, later in itertools.pairwise(corners))
+
+
+def test_the_largest_clusters_show_names_where_there_are_some(graph, result):
+    raw = result.items.raw_ids(np.arange(len(result.items)))
+    names = {int(number): f"film ${number}" for number in raw}
+    figure = result.plot.clusters(names, count=4, members=5)
+    assert len(figure.axes) == 6  # two of them empty
+    sizes = np.sort(result.items.sizes(result.num_clusters))[::-1]
+    for axes, size in zip(figure.axes[:4], sizes, strict=False):
+        assert f": {size} items" in axes.get_title(loc="left")
+        shown = [text.get_text() for text in axes.get_yticklabels()]
+        label = int(axes.get_title(loc="left").split()[1].rstrip(":"))
+        members = result.cluster(label).items["id"].head(5)
+        assert shown == [f"film ${number}" for number in members]
+        heights = [bar.get_width() for bar in axes.patches]
+        assert heights == sorted(heights, reverse=True)
+    figure.savefig(io.BytesIO())
+    shown = result.plot.clusters(side="users", count=1, members=2).axes[0].get_yticklabels()
+    assert all(text.get_text() in map(str, result.users.raw_ids(np.arange(len(result.users)))) for text in shown)
+    for options, message in (
+        ({"side": "films"}, "side must be one of"),
+        ({"count": 0}, "count must"),
+        ({"members": 0}, "members"),
+    ):
+        with pytest.raises(InputError, match=message):
+            result.plot.clusters(**options)
 
 
 def test_a_small_matrix_has_a_tile_for_each_pair_and_no_gaps():

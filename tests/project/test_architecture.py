@@ -26,9 +26,10 @@ PACKAGE = ROOT / "baco_gpu"
 LONGEST_FILE = 400
 
 # The rooms in the order data flows, and what each may import beside itself and the small tools.
-TOOLS = ("atomic", "checks", "errors", "machine", "parallel", "progress", "renaming", "visible")
+TOOLS = ("atomic", "checks", "errors", "machine", "parallel", "progress", "ranks", "renaming", "stopwatch", "visible")
 ROOMS: dict[str, tuple[str, ...]] = {
     "compiling": (),
+    "prefetch": (),
     "precision": (),
     "tensor_file": (),
     "kernels": (),
@@ -36,28 +37,29 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "data": (),
     "graph": ("compiling", "data"),
     "budget": ("precision",),
-    "clustering": ("compiling", "precision", "tensor_file", "data", "graph", "cuda", "budget"),
+    "clustering": ("compiling", "prefetch", "precision", "tensor_file", "data", "graph", "cuda", "budget"),
     "benchmarking": ("data", "graph", "clustering"),
     "plots": ("graph", "clustering"),
     "distributed": ("graph", "clustering"),
-    "estimator": ("graph", "clustering", "plots", "distributed"),
-    "serving": ("precision", "tensor_file"),
+    "estimator": ("compiling", "graph", "clustering", "plots", "distributed"),
+    "serving": ("precision", "tensor_file", "data"),
     "ops": ("precision", "cuda"),
     "tables": ("compiling", "precision", "cuda", "serving", "ops"),
-    "models": ("compiling", "cuda", "data", "ops", "tables"),
+    "models": ("compiling", "prefetch", "cuda", "data", "ops", "tables"),
     "evaluation": ("compiling", "data", "models"),
-    "training": ("tensor_file", "data", "tables", "models", "evaluation"),
+    "training": ("compiling", "prefetch", "tensor_file", "data", "ops", "tables", "models", "evaluation"),
     "methods": (
         *("compiling", "precision", "data", "graph", "budget", "clustering", "estimator", "ops", "tables", "training"),
     ),
+    "columns": ("precision", "graph", "budget", "estimator", "ops", "tables", "methods"),
     "experiment": (
-        *("precision", "tensor_file", "data", "graph", "budget", "estimator", "tables"),
-        *("models", "evaluation", "training", "methods"),
+        *("compiling", "precision", "tensor_file", "data", "graph", "budget", "estimator", "tables"),
+        *("serving", "models", "evaluation", "training", "methods"),
     ),
     "report": ("graph", "clustering", "plots", "estimator"),
     "cli": (
-        *("precision", "data", "graph", "budget", "clustering", "plots", "distributed", "estimator", "ops", "tables"),
-        *("models", "evaluation", "training", "methods", "experiment", "report", "benchmarking"),
+        *("compiling", "precision", "data", "graph", "budget", "clustering", "plots", "distributed", "estimator"),
+        *("ops", "tables", "models", "evaluation", "training", "methods", "experiment", "report", "benchmarking"),
     ),
     "__main__": ("cli",),
 }
@@ -71,15 +73,29 @@ ONLY_IN = {
     "infomap": ("methods",),
     "ipywidgets": ("report",),
     "jinja2": ("report",),
-    "llvmlite": ("clustering",),
+    "llvmlite": ("prefetch",),
     "matplotlib": ("plots", "report"),
     "onnx": ("serving",),
     "pylibcugraph": ("graph", "methods"),
     "pymetis": ("methods",),
-    "numba": ("compiling", "graph", "clustering", "benchmarking", "methods", "tables", "models", "evaluation", "cli"),
+    "numba": (
+        *("compiling", "prefetch", "graph", "clustering", "benchmarking", "methods", "tables", "models"),
+        *("evaluation", "training", "cli"),
+    ),
     "rich": ("cli",),
     "sknetwork": ("methods",),
-    "torch": ("distributed", "ops", "tables", "models", "evaluation", "training", "methods", "experiment", "cli"),
+    "torch": (
+        "distributed",
+        "ops",
+        "tables",
+        "models",
+        "evaluation",
+        "training",
+        "methods",
+        "columns",
+        "experiment",
+        "cli",
+    ),
     "typer": ("cli",),
     "yaml": ("cli",),
 }

@@ -49,6 +49,15 @@ def test_memory(tmp_path):
     assert all(float(row["megabytes"]) >= 0 for row in rows)
 
 
+def test_many_tables(tmp_path):
+    product = "baco, product codes alone"
+    ways = ["full", *full(["baco"], []), product, "hashing", "qr", "narrow"]
+    rows = rows_of(tmp_path, "many_tables", "--scale", "1e-3", "--events", "4000", "--budget", "0.3", "--ways", *ways)
+    assert [row["way"] for row in rows] == ways
+    assert all(float(row["share"]) <= 0.3 for row in rows if row["way"] != "full")
+    assert all(0 < float(row["auc"]) < 1 for row in rows)
+
+
 def fingerprints(*arguments):
     command = [sys.executable, "-m", "benchmarks.fingerprints", "--only", "modules", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)

@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from baco_gpu import BalancedCoclustering, BipartiteGraph, CodebookEmbedding, export_codebook
+from baco_gpu import BalancedCoclustering, BipartiteGraph, CodebookEmbedding, experiment, export_codebook
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.splits import random_split
 from baco_gpu.data.vocabulary import Vocabulary
@@ -93,6 +94,10 @@ def write_results(folder: Path) -> None:
     split = planted_split()
     settings = TrainingSettings(epochs=2, batch_size=64, evaluate_every=1)
     train(make(split=split, compressed=True), split, settings, [Checkpoint(folder / "whole.checkpoint")])
+    small = replace(settings, epochs=1)
+    split = random_split(interactions(), (0.8, 0.1, 0.1), 0)
+    compression = experiment.compress(split, "product", BalancedCoclustering(budget=0.5, embedding_dim=4))
+    experiment.save_model(experiment.run(split, compression, "lightgcn", small), folder / "whole.model")
 
 
 def write_texts(folder: Path) -> None:

@@ -219,6 +219,39 @@ def test_what_a_codebook_cannot_keep_is_refused():
         compress_module(sparse, {"t": USERS}, torch.optim.Adam(sparse.parameters()))
 
 
+def test_what_would_go_on_with_the_old_table_is_refused():
+    def adds(change):
+        model, _ = trained()
+        change(model, model.user_embedding)
+        return model
+
+    def patched(table):
+        table.forward = lambda ids: ids
+
+    for change, message in {
+        "tensor hook": (
+            lambda model, table: table.weight.register_hook(lambda gradient: gradient),
+            "must have no hooks",
+        ),
+        "accumulated": (
+            lambda model, table: table.weight.register_post_accumulate_grad_hook(lambda weight: None),
+            "must have no hooks",
+        ),
+        "state": (lambda model, table: table.register_state_dict_post_hook(lambda *_: None), "must have no hooks"),
+        "forward": (lambda model, table: patched(table), "as PyTorch makes it, got 'forward' beside"),
+        "buffer": (lambda model, table: table.register_buffer("seen", torch.ones(1)), "got 'seen' beside"),
+        "list": (lambda model, table: setattr(model, "all", [table]), "'all' is an attribute that holds it, too"),
+        "mapping": (
+            lambda model, table: setattr(model, "all", {"a": table.weight}),
+            "'all' is an attribute that holds",
+        ),
+    }.values():
+        model = adds(change)
+        with pytest.raises(InputError, match=message):
+            compress_module(model, TABLES)
+        assert type(model.user_embedding) is nn.Embedding
+
+
 def test_a_click_model_with_its_own_loop_goes_on_learning():
     """A DLRM: several tables, users and items among other features, trained by a loop that knows nothing of us."""
     data, graph = clicks(seed=0)

@@ -6,6 +6,7 @@ import copy
 import functools
 import importlib
 import io
+import json
 import pickle
 import pkgutil
 import sys
@@ -39,6 +40,7 @@ from baco_gpu.tables import (
 from baco_gpu.tables.embedding_table import encode, own_optimizers
 from baco_gpu.tables.full import as_table, size_of, tables_in
 from baco_gpu.tables.ids import ResizableTable
+from baco_gpu.tables.rebuild import table_of
 from baco_gpu.tables.weight import ExpandedTable
 from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 from graphs import random_graph
@@ -421,3 +423,25 @@ def test_the_kind_of_contributing_is_one(tmp_path, monkeypatch):
     finally:
         for module in names:
             sys.modules.pop(module, None)
+
+
+@every_kind
+@pytest.mark.parametrize("padding", [None, PADDING])
+def test_a_state_and_its_settings_say_all_of_a_table(name, padding):
+    table = made(name, padding_idx=padding)
+    for part in tables_in(table):
+        part.finalize()
+    settings = json.loads(json.dumps(as_table(table).settings()))
+    again = table_of(table.state_dict(), DIM, **settings)
+    as_table(again).see_stored(True)
+    ids = torch.arange(COUNT)
+    assert torch.equal(again(ids), look_up(table, ids))
+
+
+def test_kinds_that_sum_rows_are_what_their_parts_say():
+    summing = {kind: table for kind, make in KINDS.items() if (table := make()).sums_rows}
+    assert {"full", "codebook", "codebook of more rows", "codebook of two rows"} <= summing.keys()
+    assert not {"codebook of 4 bits", "bag"} & summing.keys()
+    for table in summing.values():
+        total = sum(share * table.float_rows[numbers.long()] for numbers, share in table.row_parts())
+        torch.testing.assert_close(total, table.weight)

@@ -104,6 +104,42 @@ def test_what_cannot_be_told_is_refused():
         nn.init.zeros_(dropped.weight)
 
 
+LOST = {
+    "hook": lambda weight: weight.register_hook(lambda gradient: gradient),
+    "accumulated": lambda weight: weight.register_post_accumulate_grad_hook(lambda weight: None),
+    "gradient": lambda weight: setattr(weight, "grad", torch.ones(4, 4)),
+    "dlpack": lambda weight: torch.from_dlpack(weight.detach()),
+    "numpy": lambda weight: np.from_dlpack(weight.detach()),
+}
+
+
+@pytest.mark.parametrize("kind", OWN_ROWS)
+@pytest.mark.parametrize("way", LOST)
+def test_what_a_weight_that_is_made_anew_cannot_keep_is_refused(kind, way):
+    with pytest.raises(InputError, match=r"weight of a \w+ is made anew every time that it is read, and "):
+        LOST[way](OWN_ROWS[kind]().weight)
+
+
+@pytest.mark.parametrize("kind", OWN_ROWS)
+@pytest.mark.parametrize("strict", [True, False])
+def test_the_state_of_a_full_table_is_never_passed_over(kind, strict):
+    with pytest.raises(RuntimeError, match=r"t\.weight is that of another table: baco_gpu\.rebuild_module makes"):
+        nn.ModuleDict({"t": OWN_ROWS[kind]()}).load_state_dict({"t.weight": torch.ones(4, 4)}, strict=strict)
+
+
+def test_padding_that_is_set_later_gets_no_gradient():
+    table = CodebookEmbedding([0, 1, 0, 2, 2], 4)
+    table.weight.sum().backward()
+    for given, kept, wanted in ((-5, 0, [3.0, 2.0, 9.0]), (4, 4, [4.0, 2.0, 4.0]), (None, None, [4.0, 2.0, 9.0])):
+        table.zero_grad()
+        table.padding_idx = given
+        assert table.padding_idx == kept
+        (table.weight * torch.arange(1, 6).unsqueeze(1)).sum().backward()
+        assert table.codebook.grad[:, 0].tolist() == wanted
+    with pytest.raises(InputError, match="padding_idx must be an integer from -5 to 4, got 5"):
+        table.padding_idx = 5
+
+
 def test_freezing_by_weight_freezes():
     table = CodebookEmbedding(SHARED, 4)
     table.weight.requires_grad_(False)

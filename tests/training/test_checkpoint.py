@@ -133,9 +133,9 @@ def test_a_checkpoint_of_version_2_is_resumed(tmp_path, tables):
     run = json.loads(by_names_of_version_2(metadata["run"]))
     state = {by_names_of_version_2(f".{name}")[1:]: tensor for name, tensor in start.items()}
     indices = {name: tensor for name, tensor in state.items() if not tensor.is_floating_point()}
-    run["identity"]["model"][2] = checkpoint._checksum(indices, "")
+    run["identity"]["model"][2] = checkpoint.checksum_of(indices, "")
     text = json.dumps(run)
-    former = {"run": text, "format_version": "2", "sha256": checkpoint._checksum(tensors, text)}
+    former = {"run": text, "format_version": "2", "sha256": checkpoint.checksum_of(tensors, text)}
     save_file(tensors, path, metadata | former)
     result = train(resumed, split, SETTINGS, [Checkpoint(path, resume=True)])
     assert told(result) == told(expected)
@@ -256,7 +256,7 @@ def test_progress_that_no_run_makes_is_refused(tmp_path, change, message):
     stored = json.loads(metadata["run"])
     stored["progress"] |= change
     metadata["run"] = json.dumps(stored)
-    metadata["sha256"] = checkpoint._checksum(tensors, metadata["run"])
+    metadata["sha256"] = checkpoint.checksum_of(tensors, metadata["run"])
     save_file(tensors, path, metadata)
     with pytest.raises(InputError, match=message):
         train(make(split=split, compressed=True), split, SETTINGS, [Checkpoint(path, resume=True)])

@@ -133,7 +133,7 @@ def test_adam_stays_capturable_whatever_state_is_loaded():
 
 
 def test_the_step_of_a_run_is_recorded_where_it_is_asked_for(monkeypatch):
-    model = build_model("mf", {"users": full_table(USERS, 2), "items": full_table(ITEMS, 2)}, split())
+    model = build_model("lightgcn", {"users": full_table(USERS, 2), "items": full_table(ITEMS, 2)}, split())
     optimizer = torch.optim.Adam(model.parameters())
     monkeypatch.setattr(steps, "GraphRecorder", FakeRecorder)
     assert isinstance(training_step(model, optimizer, OBJECTIVE, False), TrainingStep)

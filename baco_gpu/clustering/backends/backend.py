@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -148,6 +149,74 @@ class Partners(NamedTuple):
     gain: Array
 
 
+class Excess(NamedTuple):
+    """Rows of these sides that are beyond their target; below zero where rows are missing."""
+
+    sides: tuple[int, ...]
+    rows: int
+
+
+def room_for_followers(followers: int, excess: list[Excess], saved: Sequence[int]) -> int:
+    """How many followers may join (see `Clusters.merge_rising`) once pairs have saved rows of users and of items.
+
+    A follower may save a row of each side: near the budget pairs go alone, and stop at the very row. Below zero where
+    the pairs save more than there is to save; all followers where there is no excess to keep to.
+    """
+    rooms = ((each.rows - sum(saved[side] for side in each.sides)) // len(each.sides) for each in excess)
+    return min(rooms, default=followers)
+
+
+class Proposals(NamedTuple):
+    """What the clusters of a round, 0..K-1, would do next.
+
+    Attributes
+    ----------
+    partner : int64 array of shape (K,), the neighbor whose merge gains most, the smallest such id; -1 for none
+    gain : float64 array of shape (K,), what that merge adds to Q, in the units of the fixed-point weights
+    volumes : pair of int64 arrays of shape (K,)
+    occupied : pair of bool arrays of shape (K,): does the cluster have a row for users, one for items
+    """
+
+    partner: Array
+    gain: Array
+    volumes: tuple[Array, Array]
+    occupied: tuple[Array, Array]
+
+
+class Clusters(Protocol):
+    """The clusters of one problem as they merge at one penalty: `begin` a level, merge in rounds, take the `partition`.
+
+    `codebook_rows` are those of `ClusterGraph`. What is known of merges may outlive a level; only times depend on that.
+    """
+
+    codebook_rows: tuple[int, int]
+
+    def begin(self, partition: Partition) -> None:
+        """Take over a partition whose labels are 0..K-1, each with at least one member."""
+
+    def merge_rising(self, excess: list[Excess]) -> bool:
+        """Merge every pair of clusters that name each other as best partner and whose merge raises Q, with followers.
+
+        A follower is a cluster whose best partner is in such a pair. The followers of a pair join it in descending
+        order of gain. What one gains by joining all that went before it is at least its gain with its partner less the
+        price of the volumes of the rest, since the edges to the rest are not counted; the first one for whom that is
+        not positive waits for the next round, and so do all after it.
+
+        No more rows are saved than each `excess` has: of followers that do not wait, as many join as may each save a
+        row of every side, those of greatest gain. False, and nothing merged, where no pair raises Q or the pairs alone
+        save more.
+        """
+
+    def proposals(self) -> Proposals:
+        """What every cluster that is left would do next."""
+
+    def merge(self, keepers: Array) -> None:
+        """Let every cluster of `proposals` become part of the one that `keepers` names, itself where it stays."""
+
+    def partition(self) -> Partition:
+        """The clusters that are left, under the labels 0..K-1 in the order of their least labels before."""
+
+
 class Backend(Protocol):
     """The primitives. `penalty` is gamma in the units of the fixed-point weights; `stream` names a family of hashes."""
 
@@ -198,6 +267,13 @@ class Backend(Protocol):
 
     def second_best(self, problem: Problem, partition: Partition, side: int, penalty: float) -> Array:
         """The second-best label of every node of a side, -1 for none."""
+
+    def clusters(self, problem: Problem, penalty: float, *, shared: bool = False) -> Clusters:
+        """The clusters that are to merge; with `shared` one has a single row of the codebook, whomever it has as
+        members.
+
+        `ContractedClusters` merge over `contract`, `contract_again` and `best_partners`, on any backend.
+        """
 
     def contract(self, problem: Problem, partition: Partition, *, shared: bool = False) -> ClusterGraph:
         """The graph of clusters of a partition whose labels are 0..K-1, each with at least one member.

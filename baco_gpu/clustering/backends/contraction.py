@@ -18,6 +18,7 @@ from baco_gpu.clustering.backends.backend import (
     Problem,
     read,
 )
+from baco_gpu.clustering.backends.contracted import ContractedClusters
 from baco_gpu.clustering.backends.pieces import PairSums, Room, Rows, both_ways, pieces_of, places_of, rows_of
 from baco_gpu.cuda.launch import Launcher
 from baco_gpu.cuda.plan import SidePlan, blocks_for, shared_grid
@@ -58,6 +59,9 @@ class Contraction:
         self.name = name
         self.xp = xp
         self._launch = launch
+
+    def clusters(self, problem: Problem, penalty: float, *, shared: bool = False) -> ContractedClusters:
+        return ContractedClusters(self, problem, penalty, shared=shared)
 
     def contract(self, problem: Problem, partition: Partition, *, shared: bool = False) -> ClusterGraph:
         users, labels, size = problem.sides[USERS], partition.labels, partition.num_labels

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeVar
 
-import numba
 import numpy as np
 
 from baco_gpu.clustering.backends import cpu_kernels as kernels
@@ -20,35 +19,33 @@ from baco_gpu.clustering.backends.backend import (
     Problem,
     Side,
 )
+from baco_gpu.clustering.backends.cpu_clusters import CpuClusters
+from baco_gpu.clustering.backends.cpu_merging import best_partners
 from baco_gpu.clustering.backends.cpu_nodes import (
     add_member_costs,
-    anchors_of_labels,
-    blocks_of_nodes,
-    chunk_bounds,
+    deal_nodes,
+    find_anchors,
     group_by_label,
     move_volumes,
     sums_by_label,
+    weight_within,
 )
-from baco_gpu.clustering.backends.cpu_threads import check_threads, threads
-from baco_gpu.errors import is_interrupt
+from baco_gpu.clustering.backends.cpu_tables import Tables, chunks_of, chunks_of_nodes, in_chunks
 from baco_gpu.graph.bipartite import BipartiteGraph
-
-# What visiting a node costs beside its edges, in edges; and how many edges are worth a second thread.
-_NODE_COST = 4
-_PARALLEL_COST = 20_000
 
 _EVERY_NODE = np.empty(0, np.int64)
 
+_T = TypeVar("_T")
+
 
 class CpuBackend:
-    """See `Backend`. It holds no state but the memory of a hash table a thread, as large as the longest list needs."""
+    """See `Backend`. It holds no state but the memory of a table a thread."""
 
     name = "cpu"
     xp = np
 
     def __init__(self) -> None:
-        check_threads()
-        self._table = _table(0, 0, np.dtype(np.int32))
+        self._tables = Tables()
 
     def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> Problem:
         host = graph.to("cpu")
@@ -69,16 +66,18 @@ class CpuBackend:
 
     def weight_within(self, problem: Problem, labels: tuple[np.ndarray, np.ndarray]) -> int:
         users = problem.sides[USERS]
-        with _chunks(np.diff(users.offsets)) as bounds:
-            return int(kernels.weight_within(bounds, *users[:3], labels[USERS], labels[ITEMS]))
+        chunks = chunks_of(np.diff(users.offsets))
+        return sum(in_chunks(chunks, weight_within, *users[:3], labels[USERS], labels[ITEMS]))
 
     def blocks(self, problem: Problem, side: int, stream: int, num_blocks: int) -> list[np.ndarray]:
-        num_nodes = len(problem.sides[side].node_weights)
-        order, starts = blocks_of_nodes(num_nodes, np.uint64(stream), num_blocks)
-        return [order[starts[b] : starts[b + 1]] for b in range(num_blocks)]
+        block = np.empty(len(problem.sides[side].node_weights), np.uint8)
+        deal_nodes(np.uint64(stream), num_blocks, block)
+        return [np.flatnonzero(block == number) for number in range(num_blocks)]
 
     def anchors(self, partition: Partition, side: int, stream: int) -> np.ndarray:
-        return anchors_of_labels(partition.labels[side], partition.num_labels, np.uint64(stream))
+        anchors = np.full(partition.num_labels, -1)
+        find_anchors(partition.labels[side], np.uint64(stream), anchors, np.empty(len(anchors), np.uint64))
+        return anchors
 
     def move(
         self,
@@ -90,22 +89,18 @@ class CpuBackend:
         anchors: np.ndarray | None,
         totals: np.ndarray,
     ) -> None:
-        here, labels = problem.sides[side], partition.labels[side]
-        lengths = here.offsets[nodes + 1] - here.offsets[nodes]
-        with _chunks(lengths) as bounds:
-            previous, gained = kernels.best_labels(
-                nodes,
-                bounds,
-                *here,
-                labels,
-                _EVERY_NODE if anchors is None else anchors,
-                partition.labels[1 - side],
-                partition.volumes[1 - side],
-                penalty,
-                *self._tables(bounds, lengths, partition.num_labels, labels.dtype),
-            )
-        moved = move_volumes(nodes, previous, labels, here.node_weights, partition.volumes[side])
-        totals += (gained, moved)
+        labels = partition.labels[side]
+        previous = np.empty_like(labels, shape=len(nodes))
+        gained = self._visit(
+            kernels.best_labels,
+            problem,
+            partition,
+            side,
+            nodes,
+            (_EVERY_NODE if anchors is None else anchors, penalty, previous),
+        )
+        moved = move_volumes(nodes, previous, labels, problem.sides[side].node_weights, partition.volumes[side])
+        totals += (sum(gained), moved)
 
     def adopt(self, problem: Problem, partition: Partition, side: int, nodes: np.ndarray, found: np.ndarray) -> None:
         labels = partition.labels[side]
@@ -114,36 +109,25 @@ class CpuBackend:
         move_volumes(nodes, previous, labels, problem.sides[side].node_weights, partition.volumes[side])
 
     def second_best(self, problem: Problem, partition: Partition, side: int, penalty: float) -> np.ndarray:
-        here, labels = problem.sides[side], partition.labels[side]
+        labels = partition.labels[side]
         owned = np.zeros(partition.num_labels, np.bool_)
         owned[labels] = True
-        lengths = np.diff(here.offsets)
-        with _chunks(lengths) as bounds:
-            return kernels.second_best_labels(
-                bounds,
-                *here,
-                labels,
-                owned,
-                partition.labels[1 - side],
-                partition.volumes[1 - side],
-                penalty,
-                *self._tables(bounds, lengths, partition.num_labels, labels.dtype),
-            )
+        second = np.empty_like(labels)
+        self._visit(
+            kernels.second_best_labels, problem, partition, side, np.arange(len(labels)), (owned, penalty, second)
+        )
+        return second
+
+    def clusters(self, problem: Problem, penalty: float, *, shared: bool = False) -> CpuClusters:
+        return CpuClusters(problem, penalty, self._tables, shared=shared)
 
     def contract(self, problem: Problem, partition: Partition, *, shared: bool = False) -> ClusterGraph:
         num_clusters = partition.num_labels
         users, items = (
-            kernels.Members(
-                group_by_label(partition.labels[k], num_clusters),
-                side.offsets[:-1],
-                side.offsets[1:],
-                side.neighbors,
-                side.edge_weights,
-                partition.labels[1 - k],
-            )
-            for k, side in enumerate(problem.sides)
+            _members(partition.labels[k], num_clusters, side.offsets[:-1], side.offsets[1:], *side[1:3], labels)
+            for k, (side, labels) in enumerate(zip(problem.sides, partition.labels[::-1], strict=True))
         )
-        occupied = (np.diff(users.group[1]) > 0, np.diff(items.group[1]) > 0)
+        occupied = (np.diff(users.starts) > 0, np.diff(items.starts) > 0)
         if shared:
             occupied = (np.ones(num_clusters, np.bool_), np.zeros(num_clusters, np.bool_))
         return self._gather((users, items), num_clusters, partition.volumes, occupied)
@@ -153,13 +137,11 @@ class CpuBackend:
     ) -> ClusterGraph:
         begins, counts, neighbors, weights = clusters[:4]
         num_clusters = int(relabel.max()) + 1
-        group = group_by_label(relabel, num_clusters)
-        members = kernels.Members(group, begins, begins + counts, neighbors, weights, relabel)
+        members = _members(relabel, num_clusters, begins, begins + counts, neighbors, weights, relabel)
         more = members.none()
         if arrived is not None:
             ids, begins, counts, neighbors, weights = arrived
-            group = group_by_label(relabel[ids], num_clusters)
-            more = kernels.Members(group, begins, begins + counts, neighbors, weights, relabel)
+            more = _members(relabel[ids], num_clusters, begins, begins + counts, neighbors, weights, relabel)
         users, items = (sums_by_label(relabel, volumes, num_clusters) for volumes in clusters.volumes)
         occupied = []
         for before in clusters.occupied:
@@ -170,10 +152,12 @@ class CpuBackend:
 
     def best_partners(self, clusters: ClusterGraph, penalty: float) -> Partners:
         begins, counts, neighbors, weights, volumes = clusters[:5]
-        with _chunks(counts) as bounds:
-            # Side by side, so that both volumes of a neighbor come with one fetch.
-            both = np.column_stack(volumes)
-            return Partners(*kernels.best_partners(bounds, begins, counts, neighbors, weights, both, penalty))
+        # Side by side, so that both volumes of a neighbor come with one fetch.
+        both = np.column_stack(volumes)
+        partners = Partners(np.empty(len(counts), np.int64), np.empty(len(counts)))
+        edges = (begins, counts, neighbors, weights)
+        in_chunks(chunks_of(counts), best_partners, *edges, both, penalty, *partners)
+        return partners
 
     def places(self, mask: np.ndarray, count: int) -> np.ndarray:
         return np.flatnonzero(mask)
@@ -191,51 +175,45 @@ class CpuBackend:
         """One row a cluster, from two kinds of members: users and items, or clusters and none."""
         room = np.zeros(num_clusters, np.int64)
         for kind in kinds:
-            add_member_costs(room, *kind.group, kind.first, kind.last)
+            add_member_costs(room, *kind[:4])
         begins = np.cumsum(room) - room
         counts = np.zeros(num_clusters, np.int64)
-        dtype = kinds[0].relabel.dtype
         # Memory that is never written to is never taken: equal ids are summed, and most of the room stays free.
-        neighbors = np.empty(room.sum(), dtype)
+        neighbors = np.empty(room.sum(), kinds[0].relabel.dtype)
         sums = np.empty(room.sum(), np.int64)
-        with _chunks(room) as bounds:
-            table = self._tables(bounds, room, num_clusters, dtype)
-            kernels.gather_rows(bounds, begins, counts, num_clusters, neighbors, sums, *table, *kinds[0], *kinds[1])
-        held = (int(np.count_nonzero(occupied[USERS])), int(np.count_nonzero(occupied[ITEMS])))
-        return ClusterGraph(begins, counts, neighbors, sums, volumes, occupied, held)
+        longest = int(room.max(initial=0))
+        self._tables.sums(
+            chunks_of(room),
+            longest,
+            num_clusters,
+            neighbors.dtype,
+            kinds[0].edge_weights,
+            kernels.gather_rows,
+            *(room, begins, counts, num_clusters, neighbors, sums, kinds),
+        )
+        codebook_rows = (int(np.count_nonzero(occupied[USERS])), int(np.count_nonzero(occupied[ITEMS])))
+        return ClusterGraph(begins, counts, neighbors, sums, volumes, occupied, codebook_rows)
 
-    def _tables(
-        self, bounds: np.ndarray, lengths: np.ndarray, num_labels: int, dtype: np.dtype
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`keys`, `totals` and `used` of an empty hash table a chunk, for lists of these lengths."""
-        distinct = min(int(lengths.max(initial=0)), num_labels)
-        keys, totals, used = self._table
-        if len(keys) < len(bounds) - 1 or used.shape[1] <= distinct or keys.dtype != dtype:
-            self._table = keys, totals, used = _table(len(bounds) - 1, distinct, dtype)
-        return keys, totals, used
+    def _visit(
+        self,
+        loop: Callable[..., _T],
+        problem: Problem,
+        partition: Partition,
+        side: int,
+        nodes: np.ndarray,
+        arguments: tuple[object, ...],
+    ) -> list[_T]:
+        """What a loop that chooses labels for nodes of a side returns for each chunk of them."""
+        here, ids = problem.sides[side], partition.labels[side].dtype
+        chunks = chunks_of_nodes(nodes, here.offsets)
+        others, volumes = partition.labels[1 - side], partition.volumes[1 - side]
+        return self._tables.sums(
+            *(chunks, len(others), partition.num_labels, ids, here.edge_weights),
+            *(loop, nodes, *here, partition.labels[side], others, volumes, *arguments),
+        )
 
 
-def _table(chunks: int, distinct: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    num_slots = max(4, 1 << (2 * distinct - 1).bit_length())
-    return (
-        np.full((chunks, num_slots), -1, dtype),
-        np.zeros((chunks, num_slots), np.int64),
-        np.empty((chunks, distinct + 1), np.uint64),  # one more, to write the slot of a label that is not new
-    )
-
-
-@contextmanager
-def _chunks(costs: np.ndarray) -> Iterator[np.ndarray]:
-    """Bounds of one chunk of about equal cost a thread, with Numba set to as many threads for the block.
-
-    Work that is done before a second thread has woken up gets one chunk.
-    """
-    allowed = numba.get_num_threads()
-    used = allowed if costs.sum() + _NODE_COST * len(costs) >= _PARALLEL_COST else 1
-    try:
-        with threads(used):
-            yield chunk_bounds(costs + _NODE_COST, used)
-    except SystemError as error:
-        if is_interrupt(error):
-            raise KeyboardInterrupt from None
-        raise
+def _members(labels: np.ndarray, num_clusters: int, *lists: np.ndarray | None) -> kernels.Members:
+    """`Members` of the clusters that labels make; `lists` are its other fields."""
+    members, starts = group_by_label(labels, num_clusters)
+    return kernels.Members(members, starts, *lists)  # type: ignore[arg-type]

@@ -1,4 +1,7 @@
-"""The compiled loops of the CPU backend over nodes and labels (Numba, one thread)."""
+"""The compiled loops of the CPU backend over nodes and labels (Numba, one thread).
+
+They find their arrays made: compiling what makes arrays would take as long as compiling all of these loops.
+"""
 
 from __future__ import annotations
 
@@ -24,21 +27,10 @@ def _node_hash(stream, node):
 
 
 @compiled()
-def blocks_of_nodes(num_nodes, stream, num_blocks):
-    """Deal the nodes into blocks by hash: the nodes ordered by (block, id), and where each block starts."""
-    block = np.empty(num_nodes, np.uint8)
-    starts = np.zeros(num_blocks + 1, np.int64)
-    for node in range(num_nodes):
+def deal_nodes(stream, num_blocks, block):
+    """Deal the nodes into blocks by hash: `block` gets the number of every node's."""
+    for node in range(len(block)):
         block[node] = _node_hash(stream, node) % np.uint64(num_blocks)
-        starts[block[node] + 1] += 1
-    for b in range(num_blocks):
-        starts[b + 1] += starts[b]
-    position = starts.copy()
-    order = np.empty(num_nodes, np.int64)
-    for node in range(num_nodes):
-        order[position[block[node]]] = node
-        position[block[node]] += 1
-    return order, starts
 
 
 @compiled()
@@ -53,57 +45,55 @@ def signs_of_nodes(nodes, columns, seed):
 
 
 @compiled()
-def anchors_of_labels(labels, num_labels, stream):
-    """The member of every label whose hash is smallest (ties to the smaller id); -1 for a label without members."""
-    anchor = np.full(num_labels, -1, np.int64)
-    smallest = np.zeros(num_labels, np.uint64)
+def find_anchors(labels, stream, anchor, smallest):
+    """The member of every label whose hash is smallest (ties to the smaller id): `anchor`, of -1s, gets it, and
+    `smallest` that hash."""
     for node in range(len(labels)):
         label = labels[node]
         value = _node_hash(stream, node)
         if anchor[label] < 0 or value < smallest[label]:
             anchor[label] = node
             smallest[label] = value
-    return anchor
 
 
-@compiled()
 def chunk_bounds(costs, chunks):
     """Split a sequence with the given costs into `chunks` contiguous runs of about equal cost."""
-    bounds = np.full(chunks + 1, len(costs), np.int64)
-    bounds[0] = 0
-    total = costs.sum()
-    cost, chunk = 0, 1
-    for k in range(len(costs)):
-        while chunk < chunks and cost * chunks >= total * chunk:
-            bounds[chunk] = k
-            chunk += 1
-        cost += costs[k]
-    return bounds
+    running = np.concatenate([[0], np.cumsum(costs)])
+    inner = np.searchsorted(running[:-1] * chunks, running[-1] * np.arange(1, chunks))
+    return np.concatenate([[0], inner, [len(costs)]])
 
 
-@compiled()
 def group_by_label(labels, num_labels):
     """The ids 0..n-1 ordered by (label, id), and where each label starts."""
-    starts = np.zeros(num_labels + 1, np.int64)
-    for node in range(len(labels)):
-        starts[labels[node] + 1] += 1
-    for label in range(num_labels):
-        starts[label + 1] += starts[label]
-    position = starts[:-1].copy()
-    members = np.empty(len(labels), np.int64)
-    for node in range(len(labels)):
-        members[position[labels[node]]] = node
-        position[labels[node]] += 1
+    members, starts = np.empty(len(labels), np.int64), np.zeros(num_labels + 1, np.int64)
+    _group(labels, members, starts)
     return members, starts
 
 
 @compiled()
+def _group(labels, members, starts):
+    for label in labels:
+        starts[label] += 1
+    end = 0
+    for label in range(len(starts)):
+        end += starts[label]
+        starts[label] = end
+    for node in range(len(labels) - 1, -1, -1):
+        starts[labels[node]] -= 1
+        members[starts[labels[node]]] = node
+
+
 def sums_by_label(labels, values, num_labels):
     """The exact sum of the int64 values of every label. (numpy.bincount would add them up as float64.)"""
     sums = np.zeros(num_labels, np.int64)
+    _add_up(labels, values, sums)
+    return sums
+
+
+@compiled()
+def _add_up(labels, values, sums):
     for node in range(len(labels)):
         sums[labels[node]] += values[node]
-    return sums
 
 
 @compiled()
@@ -125,3 +115,14 @@ def add_member_costs(costs, members, starts, first, last):
     for label in range(len(costs)):
         for k in range(starts[label], starts[label + 1]):
             costs[label] += last[members[k]] - first[members[k]]
+
+
+@compiled(nogil=True)
+def weight_within(begin, end, offsets, neighbors, weights, labels, other_labels):
+    """The total weight of the edges whose two ends bear the same label."""
+    within = np.int64(0)
+    for node in range(begin, end):
+        for e in range(offsets[node], offsets[node + 1]):
+            if other_labels[neighbors[e]] == labels[node]:
+                within += 1 if weights is None else weights[e]
+    return within

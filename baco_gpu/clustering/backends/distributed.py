@@ -34,9 +34,10 @@ from baco_gpu.clustering.backends.backend import (
     Problem,
     read,
 )
+from baco_gpu.clustering.backends.contracted import ContractedClusters
 from baco_gpu.clustering.backends.pieces import places_of
-from baco_gpu.clustering.backends.ranks import Ranks
 from baco_gpu.clustering.backends.share import GraphShare, cuts
+from baco_gpu.ranks import Ranks
 
 _SLOTS = 4096  # how finely the rows of clusters are weighed before they are dealt out
 _ROW_COST = 4  # what a row costs beside its entries, in entries
@@ -131,6 +132,9 @@ class DistributedBackend:
 
     def second_best(self, problem: Any, partition: Partition, side: int, penalty: float) -> Array:
         return self._whole(self.own.second_best(problem.own, partition, side, penalty), problem.bounds[side])
+
+    def clusters(self, problem: Any, penalty: float, *, shared: bool = False) -> ContractedClusters:
+        return ContractedClusters(self, problem, penalty, shared=shared)
 
     def contract(self, problem: Any, partition: Partition, *, shared: bool = False) -> SharedClusters:
         clusters = self.own.contract(problem.own, partition, shared=shared)

@@ -9,27 +9,25 @@ import numpy as np
 
 from baco_gpu.clustering.bisecting.spectral_rows import SpectralRows
 from baco_gpu.clustering.bisecting.tree_loops import divide, variance_around_mean
+from baco_gpu.compiling import on_threads
 
 # Clusters that would gain at least so much of what the best one gains are divided in one round.
 _NEARLY_BEST = 0.8
 
 
-class SideTree(NamedTuple):
-    """The tree of one side, its root first, the two parts of a node next to each other and after it.
+class SideClusters(NamedTuple):
+    """The clusters of one side.
 
     Attributes
     ----------
     rows, weights : as of `SpectralRows`
-    labels : int64 array of shape (nodes,), the leaf of every node of the graph, numbered as leaves come in the tree
-    children : int64 array of shape (tree nodes,), the first of the two parts; -1 for a leaf
-    masses : float64 array of shape (tree nodes,), what the members weigh
+    labels : int64 array of shape (nodes,), the cluster of every node, such that clusters near each other in the tree
+        have numbers near each other
     """
 
     rows: np.ndarray
     weights: np.ndarray
     labels: np.ndarray
-    children: np.ndarray
-    masses: np.ndarray
 
 
 class RowTree:
@@ -70,28 +68,21 @@ class RowTree:
             self.starts[root], self.ends[root] = bound
         self.divided = self._grow(size)
 
-    def cut(self, clusters: int) -> tuple[SideTree, SideTree]:
-        """The trees of users and of items with so many leaves in all, or with as many as there are."""
+    def cut(self, clusters: int) -> tuple[SideClusters, SideClusters]:
+        """The clusters of users and of items, so many in all, or as many as there are."""
         divided = self.divided[: max(clusters - self.roots, 0)]
-        size = self.roots + 2 * len(divided)
-        children = np.full(size, -1, dtype=np.int64)
-        children[divided] = np.arange(self.roots, size, 2)
-        users, items = (self._side(children, side, self.starts[:size] < len(self.sides[0].rows)) for side in (0, 1))
-        return users, items
+        leaves = np.setdiff1d(np.arange(self.roots + 2 * len(divided)), divided, assume_unique=True)
+        leaves = leaves[np.argsort(self.starts[leaves])]
+        of_users = self.starts[leaves] < len(self.sides[0].rows)
+        return self._side(0, leaves[of_users]), self._side(1, leaves[~of_users])
 
-    def _side(self, children: np.ndarray, side: int, of_users: np.ndarray) -> SideTree:
-        own = np.flatnonzero(of_users if side == 0 else ~of_users)
+    def _side(self, side: int, leaves: np.ndarray) -> SideClusters:
         rows, weights = self.sides[side]
         first = 0 if side == 0 else len(self.sides[0].rows)
-        members = self.members[first : first + len(rows)] - first
-        starts, ends, parts = self.starts[own] - first, self.ends[own] - first, children[own]
-        running = np.concatenate([[0.0], np.cumsum(weights[members])])  # of whole numbers
-        leaves = np.flatnonzero(parts < 0)
-        by_place = leaves[np.argsort(starts[leaves])]
         labels = np.empty(len(rows), dtype=np.int64)
-        labels[members] = np.repeat(np.searchsorted(leaves, by_place), ends[by_place] - starts[by_place])
-        children = np.where(parts < 0, -1, np.searchsorted(own, parts))
-        return SideTree(rows, weights, labels, children, running[ends] - running[starts])
+        sizes = self.ends[leaves] - self.starts[leaves]
+        labels[self.members[first : first + len(rows)] - first] = np.repeat(np.arange(len(leaves)), sizes)
+        return SideClusters(rows, weights, labels)
 
     def _grow(self, size: int) -> np.ndarray:
         middles, gains = np.zeros(size, dtype=np.int64), np.zeros(size)
@@ -115,7 +106,8 @@ class RowTree:
 
     def _part(self, nodes: np.ndarray, middles: np.ndarray, gains: np.ndarray) -> None:
         parts, gained = np.empty(len(nodes), dtype=np.int64), np.empty(len(nodes))
-        divide(self.rows, self.weights, self.members, self.starts[nodes], self.ends[nodes], parts, gained)
+        bounds = self.starts[nodes], self.ends[nodes]
+        on_threads(divide, self.rows, self.weights, self.members, *bounds, parts, gained)
         middles[nodes], gains[nodes] = parts, gained
 
 

@@ -1,4 +1,4 @@
-"""The compiled loops of subspace iteration (Numba, parallel over rows or blocks of rows).
+"""The compiled loops of subspace iteration (Numba, parts of rows or of blocks of rows).
 
 Every sum has an order that neither threads nor vector registers change: that of a node's neighbors, of the columns, or
 of the rows of a block and then of the blocks.
@@ -7,19 +7,19 @@ of the rows of a block and then of the blocks.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from baco_gpu.compiling import compiled
 
-_BLOCK = 512  # rows whose products are summed in turn
+BLOCK = 512  # rows whose products are summed in turn
 _DEPENDENT = 1e-9  # of a column's square, what is left of it where the columns before it make it up
 _ROTATIONS = 30  # sweeps over all pairs; eight do for 96 columns
 
 
-@compiled(parallel=True)
-def times_adjacency(offsets, neighbors, values, rows, out):
+@compiled(nogil=True)
+def times_adjacency(part, parts, offsets, neighbors, values, rows, out):
     """out[x] = the sum of values[e] * rows[neighbors[e]] over the edges of x; float32 of shape (nodes, columns)."""
-    for x in prange(len(out)):
+    for x in range(len(out) * part // parts, len(out) * (part + 1) // parts):
         total = out[x]
         total[:] = 0
         for e in range(offsets[x], offsets[x + 1]):
@@ -28,38 +28,35 @@ def times_adjacency(offsets, neighbors, values, rows, out):
                 total[j] += value * row[j]
 
 
-@compiled(parallel=True)
-def times_square(rows, square, out):
+@compiled(nogil=True)
+def times_square(part, parts, rows, square, out):
     """out = rows @ square, in float64 until it is stored."""
-    for block in prange((len(rows) + _BLOCK - 1) // _BLOCK):
-        total = np.empty(square.shape[1])
-        for x in range(block * _BLOCK, min((block + 1) * _BLOCK, len(rows))):
-            total[:] = 0
-            for i in range(len(square)):
-                value = np.float64(rows[x, i])
-                for j in range(len(total)):
-                    total[j] += value * square[i, j]
-            out[x] = total
+    total = np.empty(square.shape[1])
+    for x in range(len(rows) * part // parts, len(rows) * (part + 1) // parts):
+        total[:] = 0
+        for i in range(len(square)):
+            value = np.float64(rows[x, i])
+            for j in range(len(total)):
+                total[j] += value * square[i, j]
+        out[x] = total
 
 
-@compiled(parallel=True)
-def gram(rows):
-    """rows.T @ rows as a float64 array."""
+@compiled(nogil=True)
+def add_grams(part, parts, rows, out):
+    """Add the upper half of rows.T @ rows of every block of `BLOCK` rows to its place.
+
+    `out` is a float64 array of shape (blocks, columns, columns).
+    """
     columns = rows.shape[1]
-    blocks = (len(rows) + _BLOCK - 1) // _BLOCK
-    parts = np.zeros((blocks, columns, columns))
-    for block in prange(blocks):
-        part, row = parts[block], np.empty(columns)
-        for x in range(block * _BLOCK, min((block + 1) * _BLOCK, len(rows))):
+    row = np.empty(columns)
+    for block in range(len(out) * part // parts, len(out) * (part + 1) // parts):
+        total = out[block]
+        for x in range(block * BLOCK, min((block + 1) * BLOCK, len(rows))):
             row[:] = rows[x]
             for i in range(columns):
                 value = row[i]
-                for j in range(columns):
-                    part[i, j] += value * row[j]
-    total = np.zeros((columns, columns))
-    for block in range(blocks):
-        total += parts[block]
-    return total
+                for j in range(i, columns):
+                    total[i, j] += value * row[j]
 
 
 @compiled()

@@ -1,4 +1,4 @@
-"""The compiled loops that divide clusters in two (Numba, parallel over clusters).
+"""The compiled loops that divide clusters in two (Numba, parts of clusters).
 
 One thread has a cluster, and adds up its members in the order of their ids, so that no sum depends on the threads. Rows
 are whole numbers of at most 2**22.
@@ -7,7 +7,7 @@ are whole numbers of at most 2**22.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from baco_gpu.compiling import compiled
 
@@ -16,14 +16,14 @@ _POWER_STEPS = 4
 _MEANS_STEPS = 2
 
 
-@compiled(parallel=True)
-def divide(rows, weights, order, starts, ends, middles, gains):
+@compiled(nogil=True)
+def divide(part, parts, rows, weights, order, starts, ends, middles, gains):
     """Part the members order[start:end] of every cluster in two.
 
     They are put in the order of their parts, within a part of their ids, with the second from `middle` on; `gain` is
     the weighted variance that this takes away, 0 where a cluster is left whole.
     """
-    for k in prange(len(starts)):
+    for k in range(part, len(starts), parts):
         members = order[starts[k] : ends[k]]
         second = np.zeros(len(members), np.bool_)
         gains[k] = _two_parts(rows, weights, members, second)

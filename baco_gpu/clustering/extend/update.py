@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple
 
-from baco_gpu.budget import SideBudgets, as_written
+from baco_gpu.budget import SideBudgets
 from baco_gpu.checks import check_integer
 from baco_gpu.clustering.backends.backend import ITEMS, USERS, Array, Backend, Partition, Problem
 from baco_gpu.clustering.extend.assign import largest_label, placed, unplaced_labels
@@ -58,22 +58,22 @@ def update(result: Result, interactions: Any, *, sweeps: int = 3, backend: str =
     -------
     Update
         The same for the same seed, bit for bit, on every backend and number of threads. The objective trace begins
-        with the labels before the first sweep.
+        with the labels before the first sweep; of a budget for each side, whose sides are swept apart, it has the
+        objective at the end alone.
 
     Raises
     ------
     InputError
         If the interactions are not what they must be, the settings of the result are not those of an estimator, or its
-        budget is one for each side.
+        solver is "bisecting".
     BackendUnavailableError
         If the backend asked for cannot run here.
     """
     check_integer("sweeps", sweeps, minimum=0)
     settings = SolverParameters(**{**result.settings, "backend": backend}).check_parameters()
-    if isinstance(settings.budget, SideBudgets):
-        # Sweeps know one partition, and would move nearly all of the side with more rows to labels that the other has.
+    if settings.solver == "bisecting":
         raise InputError(
-            f"result must be of a budget that is one number to be updated, got one of {as_written(settings.budget)}: "
+            "result must be of solver='multilevel' or 'paper' to be updated, whose sweeps move nodes, got 'bisecting': "
             "cluster the grown graph anew, or `assign` new nodes"
         )
     device, seconds = settings.backend, dict[str, float]()
@@ -84,18 +84,26 @@ def update(result: Result, interactions: Any, *, sweeps: int = 3, backend: str =
         problem = device.load(graph, weights)
     penalty = result.gamma * weights.penalty_per_gamma
     with timed(seconds, "solve"):
-        partition = _placed(device, problem, grown, result, penalty)
-        trace = [objective(device, partition.within, partition.volumes, penalty, weights.unit)]
-        for number in range(sweeps):
-            moved = sweep(device, problem, partition, penalty, seed=result.seed, number=number, hold_rows=True)
-            trace.append(objective(device, partition.within, partition.volumes, penalty, weights.unit))
-            if not moved:
-                break
+        if isinstance(settings.budget, SideBudgets):
+            sides = tuple(_side_alone(device, problem, grown, result, penalty, side, sweeps) for side in (USERS, ITEMS))
+            labels = (sides[USERS].labels[USERS], sides[ITEMS].labels[ITEMS])
+            partition = _partition(device, problem, labels, result.num_clusters)
+            trace = []
+        else:
+            partition = _placed(device, problem, grown, result, penalty)
+            sides = (partition, partition)
+            trace = [objective(device, partition.within, partition.volumes, penalty, weights.unit)]
+            for number in range(sweeps):
+                moved = sweep(device, problem, partition, penalty, seed=result.seed, number=number, hold_rows=True)
+                trace.append(objective(device, partition.within, partition.volumes, penalty, weights.unit))
+                if not moved:
+                    break
     with timed(seconds, "secondary"):
         users, items = (
-            device.second_best(problem, partition, side, penalty) if wanted else None
+            device.second_best(problem, sides[side], side, penalty) if wanted else None
             for side, wanted in zip((USERS, ITEMS), settings.secondary, strict=True)
         )
+    trace = trace or [objective(device, partition.within, partition.volumes, penalty, weights.unit)]
     solution = Solution(partition, (users, items), result.gamma, trace)
     updated = replace(result, **vars(accounted(graph, weights, problem, settings, result.settings, solution, seconds)))
     moved_users, moved_items = (
@@ -120,6 +128,39 @@ def _placed(backend: Backend, problem: Problem, grown: Growth, result: ResultDat
             labels[lost] = largest_label(grown, side)
         return xp.asarray(labels, dtype=unplaced[side].dtype)
 
-    labels = (labels_of(USERS), labels_of(ITEMS))
-    volumes = backend.volumes(problem, labels, result.num_clusters)
-    return Partition(labels, volumes, backend.weight_within(problem, labels))
+    return _partition(backend, problem, (labels_of(USERS), labels_of(ITEMS)), result.num_clusters)
+
+
+def _partition(backend: Backend, problem: Problem, labels: tuple[Array, Array], num_labels: int) -> Partition:
+    return Partition(labels, backend.volumes(problem, labels, num_labels), backend.weight_within(problem, labels))
+
+
+def _side_alone(
+    backend: Backend, problem: Problem, grown: Growth, result: ResultData, penalty: float, side: int, sweeps: int
+) -> Partition:
+    """The partition of which one side has its labels, where each side has a budget of its own.
+
+    Users and items have their labels from two partitions then, one finer than the other, and a result keeps half of
+    each. What the other side's labels were is what they are best, given those of this side. From there sweeps go on,
+    and hold the rows of this side alone. Nodes of the other side that are best off alone share a label that nobody of
+    this side takes.
+    """
+    xp, nobody, other = backend.xp, result.num_clusters, 1 - side
+    labels = [xp.asarray(part) for part in unplaced_labels(problem, grown, nobody)]
+    labels[other][:] = nobody
+    partition = _partition(backend, problem, (labels[USERS], labels[ITEMS]), nobody + 1)
+    (everyone,) = backend.blocks(problem, other, 0, 1)
+    backend.move(problem, partition, other, everyone, penalty, None, xp.zeros(2, dtype="int64"))
+    found = placed(backend, problem, partition, side, grown.sides[side], None, penalty).labels
+    lost = found == NO_LABEL
+    if lost.any():
+        found[lost] = largest_label(grown, side)
+    labels[other], labels[side] = partition.labels[other], xp.asarray(found, dtype=labels[side].dtype)
+    partition = _partition(backend, problem, (labels[USERS], labels[ITEMS]), nobody + 1)
+    for number in range(sweeps):
+        moved = sweep(
+            backend, problem, partition, penalty, seed=result.seed, number=number, hold_rows=True, sides_held=(side,)
+        )
+        if not moved:
+            break
+    return partition

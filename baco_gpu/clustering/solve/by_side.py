@@ -59,7 +59,7 @@ def joined(
     fine = USERS if sides[USERS].num_labels >= sides[ITEMS].num_labels else ITEMS
     coarse = 1 - fine
     small, large = (backend.to_host(sides[side].labels[fine]).astype(np.int64) for side in (fine, coarse))
-    names = _names(small, large, backend.to_host(problem.sides[fine].node_weights), sides[coarse].num_labels)
+    names = standing_for(small, large, backend.to_host(problem.sides[fine].node_weights), sides[coarse].num_labels)
     named = [backend.to_host(sides[side].labels[side]) for side in (USERS, ITEMS)]
     owned = np.unique(named[coarse])
     # Those without a name follow after all others.
@@ -85,10 +85,10 @@ def joined(
     return partition, (user_second, item_second)
 
 
-def _names(small: np.ndarray, large: np.ndarray, weights: np.ndarray, num_large: int) -> np.ndarray:
+def standing_for(small: np.ndarray, large: np.ndarray, weights: np.ndarray, num_large: int) -> np.ndarray:
     """For every large co-cluster the small one that stands for it, -1 for none; no two have the same.
 
-    `small` and `large` are the labels of the same nodes, of these weights.
+    `small` and `large` are the labels of the same nodes (or of both ends of the same edges), of these weights.
     """
     kinds, inverse = np.unique(small * num_large + large, return_inverse=True)
     shared = np.zeros(len(kinds), dtype=np.int64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from baco_gpu.budget import AnyBudget, Reach, SideBudgets, TableSize, solve_with
 from baco_gpu.clustering.backends.backend import ITEMS, USERS, Backend, NodeWeights, Partition, Problem
 from baco_gpu.clustering.backends.share import GraphShare
 from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData, WeightScale
+from baco_gpu.clustering.solve.bisection import Bisection, as_coclusters
 from baco_gpu.clustering.solve.by_side import joined, partitions_by_side
 from baco_gpu.clustering.solve.merging import compact
 from baco_gpu.clustering.solve.multilevel import Descent, Observer, Schedule
@@ -27,6 +27,7 @@ from baco_gpu.clustering.solve.targets import Target, excesses
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.progress import Progress
+from baco_gpu.stopwatch import Stopwatch
 
 GAMMA_PER_ROOTS = 1.77e-3
 
@@ -147,6 +148,7 @@ class _Run:
         self.settings = settings
         self.seconds = seconds
         self.progress = progress
+        self.bisection: Bisection | None = None
         self.twins: tuple[np.ndarray, np.ndarray] | None = None
         if settings.solver == "multilevel":
             with timed(seconds, "load"):
@@ -158,7 +160,7 @@ class _Run:
         if settings.gamma is not None:
             return settings.gamma
         rows = target if target is None or isinstance(target, int) else sum(wanted or 0 for wanted in target)
-        if settings.solver == "multilevel" or rows is None:
+        if settings.solver != "paper" or rows is None:
             return default_gamma(self.graph, rows, settings.scheme)
 
         def rows_at(gamma: float) -> int:
@@ -172,6 +174,8 @@ class _Run:
 
     def solve(self, gamma: float, target: Target) -> Solution:
         """Solve at this gamma for at most so many codebook rows."""
+        if self.settings.solver == "bisecting":
+            return self._bisected(gamma, target)
         settings, backend = self.settings, self.settings.backend
         penalty = gamma * self.weights.penalty_per_gamma
         stages = settings.schedule.stages if settings.solver == "multilevel" else settings.schedule.sweeps
@@ -193,6 +197,21 @@ class _Run:
         if sides[USERS] is not sides[ITEMS]:
             observe("join", partition)
         return Solution(partition, secondary, gamma, trace)
+
+    def _bisected(self, gamma: float, target: Target) -> Solution:
+        settings, backend = self.settings, self.settings.backend
+        if self.bisection is None:
+            assert isinstance(self.graph, BipartiteGraph)  # `SolverParameters` refuses a group of processes
+            self.progress("embedding", 0, 1, "")
+            with timed(self.seconds, "embed"):
+                self.bisection = Bisection(self.graph, self.weights, settings.seed, settings.secondary)
+        with timed(self.seconds, "solve"):
+            sides = self.bisection.solve(target)
+            partition, secondary = as_coclusters(backend, self.problem, sides)
+        penalty = gamma * self.weights.penalty_per_gamma
+        reached = objective(backend, partition.within, partition.volumes, penalty, self.weights.unit)
+        self.progress("clustering", 1, 1, f"{partition.num_labels} co-clusters")
+        return Solution(partition, secondary, gamma, [reached])
 
     def _sides(self, gamma: float, target: Target, observe: Observer) -> tuple[Partition, Partition]:
         """The partitions of which users and items have their labels, one and the same but for a target a side."""
@@ -293,7 +312,9 @@ def accounted(
 
 @contextmanager
 def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
-    """Add the wall-clock seconds of a block to `seconds[phase]`."""
-    start = time.perf_counter()
+    """Add the wall-clock seconds of a block to `seconds[phase]`, and those of compiling to `seconds["compile"]`."""
+    watch = Stopwatch()
     yield
-    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start
+    seconds[phase] = seconds.get(phase, 0.0) + watch.seconds
+    if watch.compiling:
+        seconds["compile"] = seconds.get("compile", 0.0) + watch.compiling

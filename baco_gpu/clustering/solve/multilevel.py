@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from baco_gpu.clustering.backends.backend import Array, Backend, Partition, Problem
-from baco_gpu.clustering.solve.merging import merge_to
+from baco_gpu.clustering.solve.merging import merged
 from baco_gpu.clustering.solve.sweeps import rows_by_side, singletons, sweep
 from baco_gpu.clustering.solve.targets import Target, excesses, steps
 
@@ -84,6 +84,7 @@ class Descent:
         self.seed, self.schedule, self.observe, self.shared = seed, schedule, observe, shared
         self.partition = singletons(backend, problem, twins)
         self._twins_together = twins is not None
+        self._clusters = backend.clusters(problem, penalty, shared=shared)
         self._sweeps_left = schedule.sweeps
         self._number = 0
 
@@ -99,9 +100,7 @@ class Descent:
         self._twins_together = False
         self._sweep_to(target)
         for step in steps(self.rows, target, self.schedule.levels):
-            self.partition = merge_to(
-                self.backend, self.problem, self.partition, self.penalty, step, shared=self.shared
-            )
+            self.partition = merged(self.backend, self._clusters, self.partition, self.penalty, step)
             self.observe("merge", self.partition)
             for _ in range(self.schedule.refinements):
                 self._sweep(hold_rows=step is not None)

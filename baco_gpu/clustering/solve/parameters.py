@@ -14,7 +14,7 @@ from baco_gpu.clustering.solve.weights import SCHEMES
 from baco_gpu.errors import InputError
 from baco_gpu.precision import CODEBOOK_DTYPES, FLOAT
 
-SOLVERS = ("multilevel", "paper")
+SOLVERS = ("multilevel", "paper", "bisecting")
 SECONDARY = ("users", "items", "both", "none")
 CODEBOOKS = ("separate", "shared")
 
@@ -28,7 +28,7 @@ class SolverParameters:
         gamma: float | None = None,
         weights: str | None = None,
         solver: str = "multilevel",
-        secondary: str = "users",
+        secondary: str | None = None,
         backend: str = "auto",
         random_state: int | None = None,
         *,
@@ -62,7 +62,8 @@ class SolverParameters:
     def check_parameters(self) -> Settings:
         """The parameters, checked; InputError or BackendUnavailableError for the first that is not right."""
         check_choice("solver", self.solver, SOLVERS)
-        check_choice("secondary", self.secondary, SECONDARY)
+        secondary = self.secondary if self.secondary is not None else "both" if self.solver == "bisecting" else "users"
+        check_choice("secondary", secondary, SECONDARY)
         scheme = self.weights if self.weights is not None else "paper" if self.solver == "paper" else "degree"
         check_choice("weights", scheme, SCHEMES)
         check_choice("budget_measure", self.budget_measure, MEASURES)
@@ -70,12 +71,14 @@ class SolverParameters:
         codebook_dtype = FLOAT if self.codebook_dtype is None else self.codebook_dtype
         check_choice("codebook_dtype", codebook_dtype, CODEBOOK_DTYPES)
         seed = 0 if self.random_state is None else self.random_state
+        if self.solver == "bisecting":
+            self._check_bisecting(scheme)
         settings = Settings(
             solver=self.solver,
             budget=None if self.budget is None else budget_of(self.budget, self.budget_measure),
             gamma=None if self.gamma is None else check_number("gamma", self.gamma, minimum=0, maximum=1e100),
             scheme=scheme,
-            secondary=(self.secondary in ("users", "both"), self.secondary in ("items", "both")),
+            secondary=(secondary in ("users", "both"), secondary in ("items", "both")),
             seed=check_integer("random_state", seed, minimum=0, maximum=2**63 - 1),
             embedding_dim=check_integer("embedding_dim", self.embedding_dim, minimum=1),
             value_bytes=check_integer("value_bytes", self.value_bytes, minimum=1),
@@ -85,7 +88,7 @@ class SolverParameters:
                 levels=check_integer("levels", self.levels, minimum=1),
                 refinements=check_integer("refinements", self.refinements, minimum=0),
             ),
-            backend=get_backend(self.backend),
+            backend=get_backend("cpu" if (self.solver, self.backend) == ("bisecting", "auto") else self.backend),
             shared=self.codebooks == "shared",
         )
         if self.solver == "paper" and (self.gamma is None) == (self.budget is None):
@@ -105,3 +108,17 @@ class SolverParameters:
                     f"got {self.budget!r}"
                 )
         return settings
+
+    def _check_bisecting(self, scheme: str) -> None:
+        """Raise InputError for what bisecting k-means of rows has no answer to."""
+        for name, value, expected in (
+            ("weights", scheme, "degree"),
+            ("codebooks", self.codebooks, "separate"),
+            ("process_group", self.process_group, None),
+        ):
+            if value != expected:
+                raise InputError(f"{name} must be {expected!r} for solver='bisecting', got {value!r}")
+        if self.budget is None:
+            raise InputError("budget must be given for solver='bisecting', got None")
+        if self.backend == "cuda":
+            raise InputError("backend must be 'auto' or 'cpu' for solver='bisecting', which has no kernels, got 'cuda'")

@@ -28,8 +28,8 @@ def one_sided_partners(backend: Backend, problem: Problem, partition: Partition,
     dtype = partition.labels[USERS].dtype
     if count_rows(backend, partition) == 2 * partition.num_labels:
         return np.full(partition.num_labels, NO_LABEL, dtype)
-    clusters = backend.contract(problem, partition)
-    users, items = clusters.occupied
-    partners = backend.best_partners(clusters, penalty).cluster
-    host: np.ndarray = backend.to_host(backend.xp.where(users & items, NO_LABEL, partners))
+    clusters = backend.clusters(problem, penalty)
+    clusters.begin(partition)
+    partner, _, _, (users, items) = clusters.proposals()
+    host: np.ndarray = backend.to_host(backend.xp.where(users & items, NO_LABEL, partner))
     return host.astype(dtype)

@@ -52,6 +52,7 @@ def sweep(
     seed: int,
     number: int,
     hold_rows: bool = False,
+    sides_held: tuple[int, ...] = (USERS, ITEMS),
     num_blocks: int = NUM_BLOCKS,
     after_block: Callable[[Partition], None] | None = None,
 ) -> int:
@@ -59,11 +60,12 @@ def sweep(
 
     The block of a node is a hash of (seed, number of the sweep, side, node), not a draw from a sequential generator:
     it is the same on every device. With `hold_rows` the codebook keeps its rows: no cluster loses its last user or its
-    last item (one member of each, another one in every sweep, keeps its label), and none gains its first.
+    last item (one member of each, another one in every sweep, keeps its label), and none gains its first; or, of one
+    side alone, those that `sides_held` names.
     """
     blocks = [backend.blocks(problem, side, _stream(seed, number, side), num_blocks) for side in (USERS, ITEMS)]
     anchors = [
-        backend.anchors(partition, side, _stream(seed, number, 2 + side)) if hold_rows else None
+        backend.anchors(partition, side, _stream(seed, number, 2 + side)) if hold_rows and side in sides_held else None
         for side in (USERS, ITEMS)
     ]
     totals = backend.xp.zeros(2, dtype="int64")

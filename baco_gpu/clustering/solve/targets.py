@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from baco_gpu.clustering.backends.backend import ITEMS, USERS
+from baco_gpu.clustering.backends.backend import ITEMS, USERS, Excess
 
 # One number for both sides, or a pair of them, for users and for items; None for a side, or for all, that Q decides.
 Target = int | tuple[int | None, int | None] | None
-
-
-class Excess(NamedTuple):
-    """Rows of these sides that are beyond their target; below zero where rows are missing."""
-
-    sides: tuple[int, ...]
-    rows: int
 
 
 def excesses(rows: tuple[int, int], target: Target) -> list[Excess]:

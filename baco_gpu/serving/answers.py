@@ -1,0 +1,292 @@
+"""Answers by raw id: the best items for users, and items that are alike. Needs NumPy, and no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from baco_gpu.checks import check_integer
+from baco_gpu.data.interactions import Interactions
+from baco_gpu.data.vocabulary import Vocabulary
+from baco_gpu.errors import InputError
+from baco_gpu.progress import Progress, silent
+from baco_gpu.serving.table import ServedTable
+
+if TYPE_CHECKING:
+    import pandas
+
+_BLOCK = 1 << 14  # items whose rows are floats at once
+_SCORES = 1 << 23  # scores at once: 32 MB
+NOBODY = -1
+
+
+class Rows(Protocol):
+    """Vectors by index; a `ServedTable` is one, which decodes the rows that it is asked for."""
+
+    @property
+    def num_embeddings(self) -> int: ...
+
+    @property
+    def embedding_dim(self) -> int: ...
+
+    def lookup(self, ids: Any) -> np.ndarray:
+        """Vectors of int64 indices of shape (n,): a floating array of shape (n, embedding_dim)."""
+
+
+class Recommender:
+    """Scores every item for a user by the inner product of their vectors, and says which are best.
+
+    Codes stay codes: rows are decoded for a block of items and some users at a time.
+
+    Parameters
+    ----------
+    users, items : ServedTable, floating array of shape (n, dim), or Rows
+        The vectors of all users and of all items, of one width: of a model that multiplies rows these are its tables
+        (`load_codebooks`). `baco_gpu.load_recommender` makes them of any model that `baco train --out` wrote.
+    interactions : Interactions, optional
+        Of the same users and items: their raw ids, and what each user has seen. Without them ids are indices, and
+        `exclude_seen` must be False.
+
+    Raises
+    ------
+    InputError
+        If the three do not fit together, or vectors are not finite floats.
+    """
+
+    def __init__(
+        self, users: Rows | np.ndarray, items: Rows | np.ndarray, interactions: Interactions | None = None
+    ) -> None:
+        self.users, self.items = (
+            ServedTable(part) if isinstance(part, np.ndarray) else part for part in (users, items)
+        )
+        self.interactions = interactions
+        widths = self.users.embedding_dim, self.items.embedding_dim
+        if widths[0] != widths[1]:
+            raise InputError(f"users and items must have vectors of one width, got {widths[0]} and {widths[1]}")
+        sizes = self.users.num_embeddings, self.items.num_embeddings
+        if interactions is not None and (interactions.num_users, interactions.num_items) != sizes:
+            raise InputError(
+                f"interactions must be of {sizes[0]} users and {sizes[1]} items, as the vectors are, "
+                f"got {interactions.num_users} and {interactions.num_items}"
+            )
+
+    @property
+    def user_vocabulary(self) -> Vocabulary | None:
+        """The raw ids of users; None where they are indices."""
+        return None if self.interactions is None else self.interactions.user_vocabulary
+
+    @property
+    def item_vocabulary(self) -> Vocabulary | None:
+        """The raw ids of items; None where they are indices."""
+        return None if self.interactions is None else self.interactions.item_vocabulary
+
+    @property
+    def user_ids(self) -> np.ndarray:
+        """The raw ids of all users."""
+        return _raw(np.arange(self.users.num_embeddings), self.user_vocabulary)
+
+    def check_users(self, users: Any) -> None:
+        """Raise InputError, which names them, for unknown users."""
+        _index_of("users", users, self.user_vocabulary, self.users.num_embeddings)
+
+    def recommend(
+        self, users: Any, k: int = 20, *, exclude_seen: bool = True, progress: Progress = silent
+    ) -> pandas.DataFrame:
+        """The best items of each of these users.
+
+        Parameters
+        ----------
+        users : raw id, or a sequence of them
+        k : int
+            Items for each user; fewer where there are not so many that may be shown.
+        exclude_seen : bool
+            Leave out what the user has interacted with.
+        progress : function
+            Called as progress("recommending", users done, users, "").
+
+        Returns
+        -------
+        pandas.DataFrame
+            A line an answer, with the columns user, rank (from 1), item and score, best first. Of equal scores that of
+            the item first in the order of raw ids comes first.
+
+        Raises
+        ------
+        InputError
+            For unknown users, which are named, and where seen items are to be left out and nobody knows them.
+        """
+        check_integer("k", k, minimum=1)
+        index = _index_of("users", users, self.user_vocabulary, self.users.num_embeddings)
+        if exclude_seen and self.interactions is None:
+            raise InputError("exclude_seen must be False where there are no interactions to know seen items by")
+        hidden = self._seen if exclude_seen else _Hidden.none(self.users.num_embeddings)
+        best = self._best(index, k, progress, "recommending", self.users, hidden)
+        return self._frame("user", self.user_vocabulary, index, best)
+
+    def similar_items(self, items: Any, k: int = 20) -> pandas.DataFrame:
+        """The items whose vectors point most nearly the same way, by cosine: a line each, as of `recommend`.
+
+        The columns are item, rank, similar and score, the cosine. No item is similar to itself.
+
+        Raises
+        ------
+        InputError
+            For unknown items, which are named.
+        """
+        check_integer("k", k, minimum=1)
+        index = _index_of("items", items, self.item_vocabulary, self.items.num_embeddings)
+        count = self.items.num_embeddings
+        directions = _Directions(self.items)
+        itself = _Hidden(np.arange(count + 1), np.arange(count))
+        best = self._best(index, k, silent, "", directions, itself, directions)
+        return self._frame("item", self.item_vocabulary, index, best, "similar")
+
+    def __repr__(self) -> str:
+        seen = "no interactions" if self.interactions is None else f"{len(self.interactions):,} interactions"
+        counts = f"{self.users.num_embeddings:,} users, {self.items.num_embeddings:,} items"
+        return f"Recommender({counts}, {seen})"
+
+    @cached_property
+    def _seen(self) -> _Hidden:
+        assert self.interactions is not None
+        seen, count = self.interactions, self.items.num_embeddings
+        users, items = np.divmod(np.unique(seen.users.astype(np.int64) * count + seen.items), max(count, 1))
+        return _Hidden(np.searchsorted(users, np.arange(self.users.num_embeddings + 1)), items)
+
+    def _best(
+        self,
+        index: np.ndarray,
+        k: int,
+        progress: Progress,
+        phase: str,
+        asking: Rows,
+        hidden: _Hidden,
+        asked: Rows | None = None,
+    ) -> _Best:
+        """The best k of `asked`, items if not said, for each row of `asking` at `index`."""
+        some = max(_SCORES // min(_BLOCK, max(self.items.num_embeddings, 1)), 1)
+        parts = []
+        for start in range(0, len(index), some):
+            progress(phase, start, len(index), "")
+            part = index[start : start + some]
+            parts.append(_best_of(asking.lookup(part), asked or self.items, k, *hidden.of(part)))
+        progress(phase, len(index), len(index), "")
+        return _Best(*map(np.concatenate, zip(*parts, strict=True))) if parts else _Best.nothing(0)
+
+    def _frame(
+        self, asker: str, vocabulary: Vocabulary | None, index: np.ndarray, best: _Best, answer: str = "item"
+    ) -> pandas.DataFrame:
+        import pandas
+
+        rows, ranks = np.nonzero(best.items != NOBODY)
+        items = best.items[rows, ranks]
+        columns = {
+            asker: _raw(index[rows], vocabulary),
+            "rank": ranks + 1,
+            answer: _raw(items, self.item_vocabulary),
+            "score": best.scores[rows, ranks],
+        }
+        return pandas.DataFrame(columns)
+
+
+class _Hidden(NamedTuple):
+    """Items that are not shown: those of row r are `items[offsets[r]:offsets[r + 1]]`."""
+
+    offsets: np.ndarray
+    items: np.ndarray
+
+    @classmethod
+    def none(cls, rows: int) -> _Hidden:
+        return cls(np.zeros(rows + 1, np.int64), np.empty(0, np.int64))
+
+    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs of a place in `rows` and an item that is hidden there, ascending by item."""
+        counts = self.offsets[rows + 1] - self.offsets[rows]
+        places = np.repeat(np.arange(len(rows)), counts)
+        within = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+        items = self.items[np.repeat(self.offsets[rows], counts) + within]
+        order = np.argsort(items, kind="stable")
+        return places[order], items[order]
+
+
+class _Best(NamedTuple):
+    """Items of shape (rows, at most k), best first, `NOBODY` where there are no more; and their scores."""
+
+    items: np.ndarray
+    scores: np.ndarray
+
+    @classmethod
+    def nothing(cls, rows: int) -> _Best:
+        return cls(np.empty((rows, 0), np.int64), np.empty((rows, 0), np.float32))
+
+    def with_block(self, first: int, scores: np.ndarray, k: int) -> _Best:
+        """The best k of these and of the items from `first` on, whose scores are minus infinity where hidden."""
+        ids = np.broadcast_to(np.arange(first, first + scores.shape[1]), scores.shape)
+        # Equal ones of before are ascending by item already, and all below `first`: their columns are in that order.
+        items, scores = np.hstack([self.items, ids]), np.hstack([self.scores, scores])
+        width = min(k, scores.shape[1])
+        least = np.partition(scores, scores.shape[1] - width, axis=1)[:, -width, None]
+        rows, columns = np.nonzero((scores >= least) & (scores > -np.inf))
+        found = scores[rows, columns]
+        order = np.lexsort((columns, -found, rows))
+        ranks = np.arange(len(rows)) - np.searchsorted(rows, rows)
+        order, ranks, rows = order[ranks < width], ranks[ranks < width], rows[ranks < width]
+        best = _Best(np.full((len(scores), width), NOBODY), np.full((len(scores), width), -np.inf, scores.dtype))
+        best.items[rows, ranks] = items[rows, columns[order]]
+        best.scores[rows, ranks] = found[order]
+        return best
+
+
+class _Directions(NamedTuple):
+    """The rows of a table, each of length one; zeros stay zeros."""
+
+    table: Rows
+
+    @property
+    def num_embeddings(self) -> int:
+        return self.table.num_embeddings
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.table.embedding_dim
+
+    def lookup(self, ids: Any) -> np.ndarray:
+        rows = self.table.lookup(ids).astype(np.float32)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        out: np.ndarray = rows / np.where(lengths > 0, lengths, 1)
+        return out
+
+
+def _best_of(vectors: np.ndarray, items: Rows, k: int, places: np.ndarray, hidden: np.ndarray) -> _Best:
+    """The best k items of each vector, without the pairs of a vector's place and a hidden item."""
+    best = _Best.nothing(len(vectors))
+    vectors = vectors.astype(np.result_type(vectors.dtype, np.float32))
+    for block in _blocks(items.num_embeddings):
+        scores = vectors @ items.lookup(block).astype(vectors.dtype).T
+        low, high = np.searchsorted(hidden, (block[0], block[-1] + 1))
+        scores[places[low:high], hidden[low:high] - block[0]] = -np.inf
+        best = best.with_block(int(block[0]), scores, k)
+    return best
+
+
+def _blocks(count: int) -> Iterator[np.ndarray]:
+    for first in range(0, count, _BLOCK):
+        yield np.arange(first, min(first + _BLOCK, count))
+
+
+def _index_of(name: str, raw: Any, vocabulary: Vocabulary | None, count: int) -> np.ndarray:
+    """The int64 indices of raw ids, one or many; InputError, with `name`, for unknown ones."""
+    ids = [raw] if isinstance(raw, str) or np.ndim(raw) == 0 else raw
+    if vocabulary is None:
+        vocabulary = Vocabulary.from_sorted_integers(np.arange(count))
+    try:
+        return np.asarray(vocabulary.lookup(ids), dtype=np.int64)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _raw(index: np.ndarray, vocabulary: Vocabulary | None) -> np.ndarray:
+    return index if vocabulary is None else np.asarray(vocabulary.decode(index))
