@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from baco_gpu.errors import InputError
+from baco_gpu.errors import InputError, brief
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _IN_A_SECOND = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _SECONDS_OF_A_DAY = 86400
+
+
+class Place(NamedTuple):
+    """Where cells stand, as errors say it: in a column of a source, after `first` rows."""
+
+    source: object
+    label: str
+    first: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.source}: column {self.label!r}"
+
+    def row(self, at: int) -> str:
+        """The row of the cell at position `at`."""
+        return f"data row {self.first + at + 1}"
 
 
 def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -30,92 +45,136 @@ def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
 
 
-def check_ids(source: object, label: str, column: pa.ChunkedArray) -> None:
-    """Raise InputError where an id is missing, or is a negative integer: these mark missing ids more often than they
-    name anything.
+def checked_ids(place: Place, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column without dictionaries as int64 or strings; decimals are ids where they are whole.
+
+    Raises
+    ------
+    InputError
+        If it is of another type, an id is missing, is beyond 64 bits with a sign or is a negative integer: these mark
+        missing ids more often than they name anything.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if column.null_count:
-        row = int(column.is_null().to_numpy().argmax()) + 1
-        raise InputError(f"{source}: column {label!r} must have an id in every row, data row {row} has none")
-    if not pa.types.is_integer(column.type) or not len(column) or pc.min(column).as_py() >= 0:
-        return
-    row = int(pc.index(pc.less(column, 0), True).as_py())
-    raise InputError(
-        f"{source}: column {label!r} must hold non-negative integer or string ids, data row {row + 1} has {column[row]}"
-    )
+        raise InputError(f"{place} must have an id in every row, {place.row(_first(column.is_null()))} has none")
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return column
+    if not (pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
+        raise InputError(f"{place} must hold integer or string ids, got {kind}")
+    try:
+        column = column.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        if pa.types.is_decimal(kind):
+            raise InputError(f"{place} must hold integer or string ids, got {kind} ({brief(error)})") from error
+        raise InputError(f"{place} must fit in 64-bit signed integers ({brief(error)})") from error
+    if len(column) and pc.min(column).as_py() < 0:
+        at = _first(pc.less(column, 0))
+        raise InputError(f"{place} must hold non-negative integer or string ids, {place.row(at)} has {column[at]}")
+    return column
 
 
-def checked_numbers(source: object, label: str, column: pa.ChunkedArray, minimum: float | None) -> np.ndarray:
-    """Return a column of numbers, or of strings that may be numbers, as float64; InputError unless all are finite.
+def checked_numbers(place: Place, column: pa.ChunkedArray, minimum: float | None) -> np.ndarray:
+    """Return a column of numbers as float64; InputError unless all are finite.
 
     With a `minimum` of 0, also if one is negative.
     """
     import pyarrow as pa
 
-    if pa.types.is_string(column.type):
-        values = np.array([_number(cell) for cell in column.to_pylist()])
+    if pa.types.is_decimal(column.type):
+        values = column.cast(pa.float64()).to_numpy()
     elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         values = np.ascontiguousarray(column.to_numpy(), dtype=np.float64)
     else:
-        raise InputError(f"{source}: column {label!r} must hold numbers, got {column.type}")
+        raise InputError(f"{place} must hold numbers, got {column.type}")
     valid = np.isfinite(values)
     if minimum is not None:
         valid &= values >= minimum
     if not valid.all():
-        row = int((~valid).argmax())
-        got = "no number" if np.isnan(values[row]) else f"{values[row]:g}"
+        at = int((~valid).argmax())
+        got = "no number" if np.isnan(values[at]) else f"{values[at]:g}"
         expected = "finite numbers" if minimum is None else "finite non-negative numbers"
-        raise InputError(f"{source}: column {label!r} must hold {expected}, data row {row + 1} has {got}")
+        raise InputError(f"{place} must hold {expected}, {place.row(at)} has {got}")
     return values
 
 
-def checked_timestamps(source: object, label: str, column: pa.ChunkedArray) -> np.ndarray:
-    """Return a column of numbers, dates or strings of either as int64 or float64; dates count in seconds since 1970.
+class Timestamps:
+    """Reads timestamps that come in pieces, all in one form: numbers, dates, or dates with an offset from UTC."""
 
-    Dates in text have the form of ISO 8601, all of them with an offset from UTC (or a Z) or none of them.
+    def __init__(self) -> None:
+        self._first: _Form | None = None  # of the first piece
 
-    Raises
-    ------
-    InputError
-        If one is missing, is neither a number that fits into 64 bits with a sign nor a date, or is of another form than
-        the others.
-    """
-    import pyarrow as pa
+    def checked(self, place: Place, column: pa.ChunkedArray) -> np.ndarray:
+        """Return a piece without dictionaries as int64 or float64; dates count in seconds since 1970.
 
-    expected = f"{source}: column {label!r} must hold numbers or dates such as 2026-11-24T09:30:00"
-    column = decoded(column)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        column = _from_text(expected, column)
-    kind = column.type
-    if pa.types.is_decimal(kind):
-        column = column.cast(pa.float64()) if kind.scale else _whole(expected, column)
-    elif not (_is_date(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise InputError(f"{expected}, got {kind}")
-    if column.null_count:
-        row = int(column.is_null().to_numpy().argmax()) + 1
-        raise InputError(f"{expected}, data row {row} has none")
-    if pa.types.is_timestamp(kind):
-        return column.cast(pa.int64()).to_numpy() / _IN_A_SECOND[kind.unit]
-    if _is_date(kind):
-        return column.cast(pa.date32()).cast(pa.int32()).to_numpy() * float(_SECONDS_OF_A_DAY)
-    values = column.to_numpy()
-    largest = np.iinfo(np.int64).max
-    valid = np.abs(values) < float(largest) if values.dtype.kind == "f" else values <= largest
-    if not valid.all():
-        row = int((~valid).argmax())
-        raise InputError(f"{expected}, data row {row + 1} has {values[row]}")
-    return np.ascontiguousarray(values, dtype=np.float64 if values.dtype.kind == "f" else np.int64)
+        Dates in text have the form of ISO 8601. A date is the same number in every unit that can hold it.
+
+        Raises
+        ------
+        InputError
+            If one is missing, is neither a number that fits into 64 bits with a sign nor a date, or is of another form
+            than the others.
+        """
+        import pyarrow as pa
+
+        expected = f"{place} must hold numbers or dates such as 2026-11-24T09:30:00"
+        cells = column
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            column = _from_text(expected, place, column)
+        kind = column.type
+        if pa.types.is_decimal(kind):
+            column = column.cast(pa.float64()) if kind.scale else _whole(expected, column)
+        elif not (_is_date(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise InputError(f"{expected}, got {kind}")
+        if column.null_count:
+            raise InputError(f"{expected}, {place.row(_first(column.is_null()))} has none")
+        if len(column):
+            self._check_form(expected, _Form(_form_of(kind), cells[0], place, 0))
+        if pa.types.is_timestamp(kind):
+            return _seconds(column.cast(pa.int64()).to_numpy(), kind.unit)
+        if _is_date(kind):
+            return column.cast(pa.date32()).cast(pa.int32()).to_numpy() * float(_SECONDS_OF_A_DAY)
+        values = column.to_numpy()
+        largest = np.iinfo(np.int64).max
+        valid = np.abs(values) < float(largest) if values.dtype.kind == "f" else values <= largest
+        if not valid.all():
+            at = int((~valid).argmax())
+            raise InputError(f"{expected}, {place.row(at)} has {values[at]}")
+        return np.ascontiguousarray(values, dtype=np.float64 if values.dtype.kind == "f" else np.int64)
+
+    def _check_form(self, expected: str, form: _Form) -> None:
+        self._first = self._first or form
+        if form.name != self._first.name:
+            raise InputError(_of_two_forms(expected, self._first, form))
 
 
-def _number(cell: str | None) -> float:
-    """A cell as a float; NaN for what is none."""
-    try:
-        return float(cell or "nan")
-    except ValueError:
-        return float("nan")
+class _Form(NamedTuple):
+    """A form of timestamps, a cell that has it, and where that stands."""
+
+    name: str
+    cell: pa.Scalar
+    place: Place
+    at: int
+
+    def __str__(self) -> str:
+        import pyarrow as pa
+
+        return f"{self.cell.cast(pa.string()).as_py()!r} ({self.name})"
+
+
+def _of_two_forms(expected: str, one: _Form, other: _Form) -> str:
+    elsewhere = f"{one.place.source}, " if one.place.source != other.place.source else ""
+    return f"{expected}, all in one form: {elsewhere}{one.place.row(one.at)} has {one}, {other.place.row(other.at)} {other}"
+
+
+def _seconds(values: np.ndarray, unit: str) -> np.ndarray:
+    """Times since 1970 in seconds; of nanoseconds those that are whole microseconds are divided as such."""
+    if unit != "ns":
+        return values / _IN_A_SECOND[unit]
+    microseconds, rest = np.divmod(values, 1000)
+    return np.where(rest == 0, microseconds / _IN_A_SECOND["us"], values / _IN_A_SECOND["ns"])
 
 
 def _whole(expected: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -134,7 +193,15 @@ def _is_date(kind: pa.DataType) -> bool:
     return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
 
 
-def _from_text(expected: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _form_of(kind: pa.DataType) -> str:
+    import pyarrow as pa
+
+    if not _is_date(kind):
+        return "a number"
+    return "a date with an offset" if pa.types.is_timestamp(kind) and kind.tz else "a date"
+
+
+def _from_text(expected: str, place: Place, column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Strings as what all of them are: integers, numbers, dates, or dates with an offset from UTC."""
     import pyarrow as pa
 
@@ -147,13 +214,10 @@ def _from_text(expected: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     cells = column.to_pylist()
     forms = [_form(cell) for cell in cells]
     if None in forms:
-        row = forms.index(None)
-        raise InputError(f"{expected}, data row {row + 1} has {cells[row]!r}")
-    row = next(row for row, form in enumerate(forms) if form != forms[0])
-    raise InputError(
-        f"{expected}, all in one form: data row 1 has {cells[0]!r} ({forms[0]}), data row {row + 1} {cells[row]!r} "
-        f"({forms[row]})"
-    )
+        at = forms.index(None)
+        raise InputError(f"{expected}, {place.row(at)} has {cells[at]!r}")
+    at = next(at for at, form in enumerate(forms) if form != forms[0])
+    raise InputError(_of_two_forms(expected, *(_Form(str(forms[row]), column[row], place, row) for row in (0, at))))
 
 
 def _forms() -> dict[str, tuple[pa.DataType, ...]]:
@@ -178,3 +242,8 @@ def _form(cell: str | None) -> str | None:
                 continue
             return None if pa.types.is_floating(kind) and not np.isfinite(value.as_py()) else form
     return None
+
+
+def _first(mask: pa.ChunkedArray) -> int:
+    """The position of the first True."""
+    return int(mask.to_numpy().argmax())

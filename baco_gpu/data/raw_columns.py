@@ -1,4 +1,4 @@
-"""What the readers of tables share: the columns that were read, checked, and numbering their raw ids.
+"""The first step of reading: rows become columns of raw ids and numbers, a batch at a time, each looked at once.
 
 Files are read with Arrow. It was measured against polars, duckdb and pandas (benchmarks/loading.py,
 benchmarks/results/loading.md), and images with PyTorch and pandas have it already.
@@ -6,75 +6,82 @@ benchmarks/results/loading.md), and images with PyTorch and pandas have it alrea
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from baco_gpu.data.cells import check_ids, checked_numbers, checked_timestamps
-from baco_gpu.data.columns import factorize
-from baco_gpu.data.interactions import Interactions
-from baco_gpu.errors import InputError
-from baco_gpu.progress import Progress, silent
+from baco_gpu.data.cells import Place, Timestamps, checked_ids, checked_numbers, decoded
+from baco_gpu.data.where import kept
+from baco_gpu.errors import InputError, brief
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from baco_gpu.data.sources.rows import Batch, Rows
+
 
 @dataclass(frozen=True)
 class RawColumns:
-    """What a table holds: two Arrow columns of int64 or strings, without gaps, and what else was asked for.
+    """Some rows of a table: Arrow columns of int64 or strings, without gaps, and what else was asked for.
 
-    `labels` are the names of the columns in the table, by their role. Weights and ratings are float64 arrays,
-    timestamps an int64 or a float64 array; None where not asked for.
+    Weights and ratings are float64 arrays, timestamps an int64 or a float64 array; None where not asked for.
     """
 
     users: pa.ChunkedArray
     items: pa.ChunkedArray
-    labels: dict[str, str]
     weights: np.ndarray | None = None
     ratings: np.ndarray | None = None
     timestamps: np.ndarray | None = None
 
-    def with_ratings_of(self, minimum: float) -> RawColumns:
-        """The rows whose rating is at least `minimum`; InputError if there is none."""
-        import pyarrow as pa
+    def __len__(self) -> int:
+        return len(self.users)
 
-        assert self.ratings is not None
-        kept = self.ratings >= minimum
-        if not kept.any():
-            raise InputError(
-                f"min_rating must leave a rating, got {minimum:g}, and the highest is {self.ratings.max():g}"
-            )
-        mask = pa.array(kept)
-        return RawColumns(
-            self.users.filter(mask),
-            self.items.filter(mask),
-            self.labels,
-            *(None if values is None else values[kept] for values in (self.weights, self.ratings, self.timestamps)),
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the raw ids."""
+        return self.users.nbytes + self.items.nbytes
+
+
+def raw_batches(rows: Rows, min_rating: float | None = None) -> Iterator[RawColumns]:
+    """The rows that `rows.where` and `min_rating` leave, in batches of at least one row.
+
+    Raises
+    ------
+    InputError
+        If a batch is damaged, ids are missing, negative, or integers here and strings there, numbers are none, nothing
+        is left, or whatever `rows` raises.
+    """
+    kinds: dict[str, tuple[str, str]] = {}  # of ids, by their role, and a source that has them
+    timestamps = Timestamps()
+    number_of_rows, left, highest = 0, 0, -np.inf
+    for batch in rows.batches():
+        columns = _checked(rows, batch, kinds, timestamps)
+        number_of_rows += len(columns)
+        if min_rating is not None and len(columns):
+            assert columns.ratings is not None
+            highest = max(highest, columns.ratings.max())
+            columns = _at_least(columns, min_rating)
+        left += len(columns)
+        if len(columns):
+            yield columns
+    if number_of_rows == 0:
+        told = " and ".join(map(str, rows.where))
+        raise InputError(
+            f"{rows.source}: expected interactions, got a table without rows" + (f" of {told}" * bool(told))
         )
+    if left == 0:
+        raise InputError(f"min_rating must leave a rating, got {min_rating:g}, and the highest is {highest:g}")
 
 
-def interactions_of(columns: RawColumns, progress: Progress = silent) -> Interactions:
-    """Number the raw ids of a table, both sides at the same time."""
+def check_types(source: object, labels: dict[str, str], schema: pa.Schema) -> None:
+    """Raise InputError for a column, by its role, whose type no ids, numbers or timestamps have."""
     import pyarrow as pa
 
-    # What parsing took and freed would stay with the process: up to half as much again as the columns.
-    pa.default_memory_pool().release_unused()
-    progress("read", 1, 2, "number the ids")
-    (users, user_vocabulary), (items, item_vocabulary) = factorize(columns.users, columns.items)
-    progress("read", 2, 2, f"{len(users)} interactions, {said(columns.labels)}")
-    return Interactions(
-        users=np.ascontiguousarray(users),
-        items=np.ascontiguousarray(items),
-        num_users=len(user_vocabulary),
-        num_items=len(item_vocabulary),
-        weights=columns.weights,
-        user_vocabulary=user_vocabulary,
-        item_vocabulary=item_vocabulary,
-        timestamps=columns.timestamps,
-        columns=columns.labels,
-    )
+    for role, label in labels.items():
+        nothing = decoded(pa.chunked_array([], schema.field(label).type))
+        _checked_column(Place(source, label), role, nothing, Timestamps())
 
 
 def said(labels: dict[str, str]) -> str:
@@ -82,20 +89,66 @@ def said(labels: dict[str, str]) -> str:
     return ", ".join(f"{role}s from {label!r}" for role, label in labels.items())
 
 
-def raw_columns(source: object, labels: dict[str, str], columns: dict[str, pa.ChunkedArray]) -> RawColumns:
-    """The columns of a table by their role, checked; `labels` are their names in the table."""
-    for role in ("user", "item"):
-        check_ids(source, labels[role], columns[role])
-    numbers: dict[str, np.ndarray] = {}
-    for role, column in columns.items():
-        if role == "timestamp":
-            numbers["timestamps"] = checked_timestamps(source, labels[role], column)
-        elif role in ("weight", "rating"):
-            minimum = 0.0 if role == "weight" else None
-            numbers[f"{role}s"] = checked_numbers(source, labels[role], column, minimum)
-    return RawColumns(columns["user"], columns["item"], labels, **numbers)
+def _checked(rows: Rows, batch: Batch, kinds: dict[str, tuple[str, str]], timestamps: Timestamps) -> RawColumns:
+    """The columns of a batch by their role."""
+    import pyarrow as pa
+
+    whole = {label: _whole(batch.source, label, batch.table.column(label)) for label in rows.columns}
+    table = kept(batch.source, rows.where, pa.table(whole))
+    columns = {}
+    for role, label in rows.labels.items():
+        place = Place(batch.source, label, batch.first)
+        columns[f"{role}s"] = column = _checked_column(place, role, table.column(label), timestamps)
+        if role in ("user", "item") and len(column):
+            _check_kind(place, role, column.type, kinds)
+    return RawColumns(**columns)
 
 
-def brief(error: BaseException) -> str:
-    """The first line of a library's message, to stand inside one of ours."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+def _checked_column(place: Place, role: str, column: pa.ChunkedArray, timestamps: Timestamps) -> Any:
+    if role in ("user", "item"):
+        return checked_ids(place, column)
+    if role == "timestamp":
+        return timestamps.checked(place, column)
+    return checked_numbers(place, column, 0.0 if role == "weight" else None)
+
+
+def _whole(source: object, label: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column without dictionaries, once nothing in it points outside of it.
+
+    What Arrow computes with trusts offsets, indices of dictionaries and text in UTF-8, and the process ends, or other
+    memory is read, where they are wrong: a file is read without a look at them.
+    """
+    import pyarrow as pa
+
+    try:
+        column.validate(full=True)
+    except pa.ArrowException as error:
+        raise InputError(f"{source}: column {label!r} is damaged ({brief(error)})") from error
+    return decoded(column)
+
+
+def _check_kind(place: Place, role: str, kind: pa.DataType, kinds: dict[str, tuple[str, str]]) -> None:
+    """Raise InputError where ids are integers in one part of a table and strings in another."""
+    import pyarrow as pa
+
+    noun = "integers" if pa.types.is_integer(kind) else "strings"
+    first, where = kinds.setdefault(role, (noun, str(place.source)))
+    if noun != first:
+        raise InputError(f"{place} must hold {first}, as in {where}, got {noun}")
+
+
+def _at_least(columns: RawColumns, minimum: float) -> RawColumns:
+    """The rows whose rating is at least `minimum`."""
+    import pyarrow as pa
+
+    assert columns.ratings is not None
+    high = columns.ratings >= minimum
+    if high.all():
+        return columns
+    mask = pa.array(high)
+    numbers = (columns.weights, columns.ratings, columns.timestamps)
+    return RawColumns(
+        columns.users.filter(mask),
+        columns.items.filter(mask),
+        *(None if values is None else values[high] for values in numbers),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -11,45 +11,25 @@ from typing import Any
 from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.data import movielens
 from baco_gpu.data.adjacency_lists import read_lightgcn
-from baco_gpu.data.columnar import is_frame, read_feather, read_frame, read_parquet
-from baco_gpu.data.delimited import COMPRESSED, read_delimited
 from baco_gpu.data.fetch import SETS, fetched
+from baco_gpu.data.files import is_elsewhere, is_path
 from baco_gpu.data.filtering import k_core
 from baco_gpu.data.headers import ColumnNames, Usual
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.data.npz import read_npz
-from baco_gpu.data.raw_columns import RawColumns, interactions_of
-from baco_gpu.data.recbole import read_inter
+from baco_gpu.data.numbering import interactions_of
+from baco_gpu.data.sources.formats import Reading
+from baco_gpu.data.sources.registry import OTHERS, TABLES, check_format, file_rows, frame_rows, is_table
+from baco_gpu.data.sources.rows import Rows
 from baco_gpu.data.splits import check_fractions, check_seed, merge_repeated, random_split
 from baco_gpu.data.temporal import leave_last_out, temporal_split
 from baco_gpu.data.weighting import check_weighting, weighted
+from baco_gpu.data.where import conditions_of
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent
 
-_TABLES: dict[str, Callable[[Path, ColumnNames], RawColumns]] = {
-    "csv": lambda path, names: read_delimited(path, ",", names),
-    "tsv": lambda path, names: read_delimited(path, "\t", names),
-    "recbole": read_inter,
-    "movielens": movielens.read_ratings,
-    "parquet": read_parquet,
-    "feather": read_feather,
-}
-SUFFIXES = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".inter": "recbole",
-    ".dat": "movielens",
-    ".data": "movielens",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".feather": "feather",
-    ".arrow": "feather",
-    ".txt": "lightgcn",
-    ".npz": "npz",
-}
-_COMPRESSIBLE = (".csv", ".tsv", ".inter")
-FORMATS = (*_TABLES, "lightgcn", "npz")
 NAMES = (movielens.NAME, *SETS)
+_LIGHTGCN_FILES = ("train.txt", "test.txt")
 SPLITS = ("random", "leave-last-out", "temporal")
 
 
@@ -57,6 +37,8 @@ def load_interactions(
     source: Any,
     *,
     format: str | None = None,
+    separator: str | None = None,
+    where: str | Sequence[str] | None = None,
     user_column: str | None = None,
     item_column: str | None = None,
     weight_column: str | None = None,
@@ -141,17 +123,17 @@ def load_interactions(
     if timestamp_column is None and weighting == "recency":
         timestamp_column = Usual("timestamp")
     names = ColumnNames(user_column, item_column, weight_column, rating_column, timestamp_column)
-    read = _table_reader(source, format)
-    if read is not None:
+    reading = Reading(names, conditions_of(where), separator)
+    source = _fetched(source)
+    given = _given(source, format, separator)
+    if given is None:
         progress("read", 0, 2, _named(source))
-        columns = read(names)
-        if min_rating is not None:
-            columns = columns.with_ratings_of(min_rating)
-        interactions = interactions_of(columns, progress)
+        interactions = interactions_of(_rows(source, format, reading), min_rating, progress)
     else:
-        file, kind = _identify(source, format)
-        _refuse(file, f"tables, and this is {kind}", min_rating=min_rating, **_column_names(names))
-        if has_split(source, format):
+        file, kind = given
+        asked = {"min_rating": min_rating, "where": where, "separator": separator, **_column_names(names)}
+        _refuse(file, f"tables, and this is {kind}", **asked)
+        if _is_split(file, kind):
             _refuse(file, "data without a split, and this comes with one", core=core, weighting=weighting)
             return _given_parts(file, kind, progress)[0]
         (interactions,) = read_lightgcn([file], progress)
@@ -202,8 +184,10 @@ def load_split(
     check_seed(seed)
     if split is not None:
         check_choice("split", split, SPLITS)
-    if has_split(source, format):
-        file, kind = _identify(source, format)
+    source = _fetched(source)
+    given = _given(source, format, reading.get("separator"))
+    if given is not None and _is_split(*given):
+        file, kind = given
         _refuse(file, "data without a split, and this comes with one", split=split, **reading)
         return _given_split(_given_parts(file, kind, progress), shares, seed)
     if split in ("leave-last-out", "temporal") and reading.get("timestamp_column") is None:
@@ -224,9 +208,11 @@ def has_split(source: Any, format: str | None = None) -> bool:
     InputError
         If there is no such source, or its format is unknown.
     """
-    if _table_reader(source, format) is not None:
-        return False
-    file, kind = _identify(source, format)
+    given = _given(_fetched(source), format, None)
+    return given is not None and _is_split(*given)
+
+
+def _is_split(file: Path, kind: str) -> bool:
     return kind == "npz" or file.is_dir()
 
 
@@ -249,73 +235,63 @@ def _given_split(parts: list[Interactions], shares: tuple[float, float, float], 
     return SplitInteractions(carved.train, carved.validation, parts[1])
 
 
-def _table_reader(source: Any, format: str | None) -> Callable[[ColumnNames], RawColumns] | None:
-    """What reads a table; None for the formats whose files hold users and items alone."""
-    if is_frame(source):
-        return lambda names: read_frame(source, names)
-    if isinstance(source, str) and source == movielens.NAME and not Path(source).exists():
-        return movielens.read_movielens_100k
-    file, kind = _identify(source, format)
-    if kind not in _TABLES:
+def _fetched(source: Any) -> Any:
+    """A source, or where a public set lies that it is the name of."""
+    return fetched(source) if isinstance(source, str) and source in SETS and not Path(source).exists() else source
+
+
+def _rows(source: Any, format: str | None, reading: Reading) -> Rows:
+    """The rows of a table."""
+    if is_table(source):
+        return frame_rows(source, reading)
+    if source == movielens.NAME and not Path(source).exists():
+        return movielens.movielens_100k_rows(reading)
+    if not isinstance(source, (list, tuple)) and Path(source).is_dir() and format in (None, "movielens"):
+        source = next((file for name in movielens.FILES if (file := Path(source, name)).is_file()), source)
+        format = None
+    return file_rows(source, format, reading)
+
+
+def _given(source: Any, format: str | None, separator: str | None) -> tuple[Path, str] | None:
+    """A file, or a folder with a split, of users and items alone, and its format; None for whatever is a table.
+
+    InputError where a source is neither, or a path names nothing.
+    """
+    if is_table(source):
         return None
-    return lambda names: _TABLES[kind](file, names)
-
-
-def _identify(source: Any, format: str | None) -> tuple[Path, str]:
-    """The file (or folder with a split) and its format; InputError where there is none."""
-    if not isinstance(source, (str, os.PathLike)):
+    if not is_path(source):
         raise InputError(
             f"path must be a string, a path or a data frame, got {type(source).__name__} (BipartiteGraph.from_edges "
             "takes arrays of ids, from_scipy a sparse matrix, from_dense a dense one)"
         )
+    check_format(format)
+    if isinstance(source, (list, tuple)) or is_elsewhere(source) or source == movielens.NAME:
+        return None
     file = Path(source)
-    if format is not None:
-        check_choice("format", format, FORMATS)
-    if not file.exists() and str(source) in SETS:
-        file = fetched(str(source))
     if not file.exists():
         near = get_close_matches(str(source).lower(), NAMES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"or one of the names {', '.join(map(repr, NAMES))}"
         raise InputError(f"{file}: expected a file of interactions, and there is none ({hint})")
     if file.is_dir():
-        return _identify_folder(file, format)
-    suffix = file.suffix.lower()
-    if suffix in COMPRESSED and Path(file.stem).suffix.lower() in _COMPRESSIBLE:
-        suffix = Path(file.stem).suffix.lower()
-    inner = Path(file.stem).suffix.lower()
-    if suffix in COMPRESSED and inner in SUFFIXES and format not in ("csv", "tsv", "recbole"):
-        raise InputError(
-            f"{file}: expected a {inner} file as it is (of compressed ones {', '.join(_COMPRESSIBLE)} are read), "
-            f"got {file.suffix!r}: decompress it"
-        )
-    kind = format or SUFFIXES.get(suffix)
-    if kind is None:
-        raise InputError(
-            f"{file}: expected one of the suffixes {', '.join(SUFFIXES)}, got {file.suffix!r} (or name the format)"
-        )
-    return file, kind
+        return _given_folder(file, format)
+    kind = format or (OTHERS.get(file.suffix.lower()) if separator is None else None)
+    return None if kind is None or kind in TABLES else (file, kind)
 
 
-def _identify_folder(folder: Path, format: str | None) -> tuple[Path, str]:
-    """A folder of LightGCN is a split; one of MovieLens stands for the file of ratings in it."""
-    ratings = next((folder / name for name in movielens.FILES if (folder / name).is_file()), None)
-    if ratings is not None and format in (None, "movielens"):
-        return ratings, "csv" if ratings.suffix == ".csv" else "movielens"
-    is_split = (folder / "train.txt").is_file()
-    if format == "parquet" or (format is None and not is_split and any(map(_is_parquet, folder.rglob("*")))):
-        return folder, "parquet"
-    if format not in (None, "lightgcn"):
-        raise InputError(f"{folder}: expected a {format} file, got a folder")
+def _given_folder(folder: Path, format: str | None) -> tuple[Path, str] | None:
+    """A folder of LightGCN is a split; any other, and one of MovieLens, is one of tables."""
+    is_movielens = any((folder / name).is_file() for name in movielens.FILES)
+    is_lightgcn = any((folder / name).is_file() for name in _LIGHTGCN_FILES)
+    if format in TABLES or (format is None and (is_movielens or not is_lightgcn)):
+        return None
+    if format == "npz":
+        raise InputError(f"{folder}: expected an npz file, got a folder")
     _folder_files(folder)
     return folder, "lightgcn"
 
 
-def _is_parquet(file: Path) -> bool:
-    return SUFFIXES.get(file.suffix.lower()) == "parquet" and file.is_file()
-
-
 def _folder_files(folder: Path) -> list[Path]:
-    files = [folder / "train.txt", folder / "test.txt"]
+    files = [folder / name for name in _LIGHTGCN_FILES]
     for file in files:
         if not file.is_file():
             others = ", ".join(movielens.FILES)
@@ -330,11 +306,11 @@ def _column_names(names: ColumnNames) -> dict[str, str]:
     return {f"{role}_column": name for role, name in names.named.items()}
 
 
-def _refuse(file: Path, where: str, **asked: Any) -> None:
+def _refuse(file: Path, rule: str, /, **asked: Any) -> None:
     """InputError for the first argument that was given and does not apply to this source."""
     for name, value in asked.items():
         if value is not None:
-            raise InputError(f"{file}: {name} applies to {where}, got {name}={value!r}")
+            raise InputError(f"{file}: {name} applies to {rule}, got {name}={value!r}")
 
 
 def _named(source: Any) -> str:

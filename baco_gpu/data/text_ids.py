@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from baco_gpu.data.cells import Place
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,42 +18,67 @@ _WHOLE = r"^\s*-?[0-9]+\s*$"
 _MISSING = {"null", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "none", "nil", "nat", r"\n", "-", "?"}
 
 
-def settled(path: object, label: str, column: pa.ChunkedArray, sample: list[str]) -> pa.ChunkedArray:
-    """Return a column of ids as int64, or as strings as it stands; `sample` is a part of its cells.
+def settled(source: object, label: str, ids: pa.Array, codes: np.ndarray, sample: list[str]) -> pa.Array:
+    """Return the ids of a column as int64, or as strings as they stand.
 
-    It holds integers where every cell is one, and they fit into 64 bits. It holds strings where a cell is a word, or
+    They are integers where every cell is one, and they fit into 64 bits. They are strings where a cell is a word, or
     none is a number. What is left is refused, because an id would become two: 1 and 1.0, or integers and `NULL`.
+
+    Parameters
+    ----------
+    source, label
+        What an error names.
+    ids : Arrow array of k distinct strings
+    codes : integer array of shape (n,)
+        The position in `ids` of every row's.
+    sample : list of str
+        A part of the cells.
 
     Raises
     ------
     InputError
-        If all cells are numbers and one has a fraction or an exponent, or if all are numbers and words for a missing
-        one.
+        If all cells are numbers and one has a fraction or an exponent, if all are numbers and words for a missing one,
+        or if an integer is negative.
     """
+    import pyarrow.compute as pc
+
+    if any(map(_is_word, sample)):
+        return ids
+    whole = pc.match_substring_regex(ids, _WHOLE)
+    others = ids.filter(pc.invert(whole)).to_pylist()
+    if not others:
+        return _integers(source, label, ids, codes)
+    if any(map(_is_word, others)):
+        return ids
+    fraction = next((cell for cell in others if is_number(cell)), None)
+    if fraction is not None:
+        raise InputError(f"{Place(source, label)} must hold integer or string ids, got {fraction}")
+    if len(others) < len(ids):
+        row = int((~whole.to_numpy(zero_copy_only=False))[codes].argmax())
+        raise InputError(
+            f"{Place(source, label)} must have an id in every row, {Place(source, label).row(row)} has "
+            f"{ids[codes[row]].as_py()!r} among integers"
+        )
+    return ids
+
+
+def _integers(source: object, label: str, ids: pa.Array, codes: np.ndarray) -> pa.Array:
+    """Whole numbers as int64; as the strings that they are where one does not fit."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_integer(column.type) or any(map(_is_word, sample)):
-        return column
-    distinct = column.unique().drop_null()
-    whole = pc.match_substring_regex(distinct, _WHOLE)
-    others = distinct.filter(pc.invert(whole)).to_pylist()
-    if not others:
-        try:
-            return pc.utf8_trim_whitespace(column).cast(pa.int64())
-        except pa.ArrowInvalid:
-            return column
-    if any(map(_is_word, others)):
-        return column
-    fraction = next((cell for cell in others if is_number(cell)), None)
-    if fraction is not None:
-        raise InputError(f"{path}: column {label!r} must hold integer or string ids, got {fraction}")
-    if len(others) < len(distinct):
-        row = pc.index(column, others[0]).as_py() + 1
+    try:
+        integers = pc.utf8_trim_whitespace(ids).cast(pa.int64())
+    except pa.ArrowInvalid:
+        return ids
+    negative = integers.to_numpy() < 0
+    if negative.any():
+        row = int(negative[codes].argmax())
         raise InputError(
-            f"{path}: column {label!r} must have an id in every row, data row {row} has {others[0]!r} among integers"
+            f"{Place(source, label)} must hold non-negative integer or string ids, {Place(source, label).row(row)} "
+            f"has {integers[codes[row]]}"
         )
-    return column
+    return integers
 
 
 def is_number(cell: str) -> bool:
@@ -62,6 +90,14 @@ def is_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def number(cell: str | None) -> float:
+    """A cell as a float; NaN for what is none."""
+    try:
+        return float(cell or "nan")
+    except ValueError:
+        return float("nan")
 
 
 def _is_word(cell: str) -> bool:

@@ -375,8 +375,8 @@ def as_graph(source: Any) -> BipartiteGraph:
     InputError
         If it is none of these, or not a valid one.
     """
-    from baco_gpu.data.columnar import is_frame
     from baco_gpu.data.interactions import Interactions
+    from baco_gpu.data.sources.registry import is_table
 
     if isinstance(source, BipartiteGraph):
         return source
@@ -386,7 +386,7 @@ def as_graph(source: Any) -> BipartiteGraph:
         return BipartiteGraph.from_file(source)
     if isinstance(source, tuple) and len(source) == 2:
         return BipartiteGraph.from_edges(*source)
-    if is_frame(source):
+    if is_table(source):
         return BipartiteGraph.from_frame(source)
     from scipy.sparse import issparse
 

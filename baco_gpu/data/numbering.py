@@ -1,0 +1,153 @@
+"""The second step of reading: raw ids, which come in batches, become contiguous ones.
+
+Batches are numbered some at a time, each such segment for itself, while the next are read: what is kept of it are codes
+of 4 bytes a row and its distinct ids. In the end the distinct ids of all segments are numbered, in the same way, and
+lead from the codes of each segment to those of all. So the raw ids of a long table are never in memory at once, and
+the numbers are the same however the table came in parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from baco_gpu.data.columns import factorize
+from baco_gpu.data.interactions import Interactions
+from baco_gpu.data.raw_columns import RawColumns, raw_batches, said
+from baco_gpu.data.sources.rows import Anew, Rows
+from baco_gpu.data.vocabulary import Vocabulary
+from baco_gpu.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SEGMENT_BYTES = 1 << 28  # of raw ids
+_NUMBERS = ("weights", "timestamps")
+
+Numbered = tuple[np.ndarray, Vocabulary]
+
+
+def interactions_of(rows: Rows, min_rating: float | None = None, progress: Progress = silent) -> Interactions:
+    """Read all rows (of at least this rating) and number their ids in ascending order.
+
+    Raises
+    ------
+    InputError
+        As `raw_batches`.
+    """
+    while True:
+        try:
+            users, items, numbers = _numbered(raw_batches(rows, min_rating), progress)
+            break
+        except Anew:
+            continue
+    user_codes, user_vocabulary = _settled(rows, "user", users)
+    item_codes, item_vocabulary = _settled(rows, "item", items)
+    progress("read", 2, 2, f"{len(user_codes)} interactions, {said(rows.labels)}")
+    return Interactions(
+        users=user_codes,
+        items=item_codes,
+        num_users=len(user_vocabulary),
+        num_items=len(item_vocabulary),
+        user_vocabulary=user_vocabulary,
+        item_vocabulary=item_vocabulary,
+        columns=rows.labels,
+        **numbers,
+    )
+
+
+class _Segment(NamedTuple):
+    """Rows whose ids are numbered together."""
+
+    users: pa.ChunkedArray
+    items: pa.ChunkedArray
+    numbers: dict[str, list[np.ndarray]]
+
+
+def _numbered(batches: Iterable[RawColumns], progress: Progress) -> tuple[Numbered, Numbered, dict[str, np.ndarray]]:
+    """Codes and vocabulary of users and of items, and the other columns as arrays."""
+    segments: list[Future[list[Numbered]]] = []
+    numbers: dict[str, list[np.ndarray]] = {}
+    read = 0
+    with ThreadPoolExecutor(1) as beside:
+        for segment in _segments(batches):
+            if segments:
+                segments[-1].result()  # no more than one waits
+                progress("read", 0, 2, f"{read:,} rows")
+            read += len(segment.users)
+            segments.append(beside.submit(factorize, segment.users, segment.items))
+            for name, pieces in segment.numbers.items():
+                numbers.setdefault(name, []).extend(pieces)
+            del segment
+        progress("read", 1, 2, "number the ids")
+        users, items = (list(side) for side in zip(*(segment.result() for segment in segments), strict=True))
+    segments.clear()
+    return joined(users), joined(items), {name: np.concatenate(pieces) for name, pieces in numbers.items()}
+
+
+def _segments(batches: Iterable[RawColumns]) -> Iterator[_Segment]:
+    gathered: list[RawColumns] = []
+    size = 0
+    for batch in batches:
+        gathered.append(batch)
+        size += batch.nbytes
+        if size >= _SEGMENT_BYTES:
+            yield _segment(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield _segment(gathered)
+
+
+def _segment(batches: list[RawColumns]) -> _Segment:
+    import pyarrow as pa
+
+    # What reading took and freed would stay with the process: up to half as much again as the columns.
+    pa.default_memory_pool().release_unused()
+    users, items = (_chunked([getattr(batch, side) for batch in batches]) for side in ("users", "items"))
+    numbers = {
+        name: [getattr(batch, name) for batch in batches] for name in _NUMBERS if getattr(batches[0], name) is not None
+    }
+    return _Segment(users, items, numbers)
+
+
+def _chunked(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """Columns below one another; strings with long offsets where some have them."""
+    import pyarrow as pa
+
+    if len({column.type for column in columns}) > 1:
+        columns = [column.cast(pa.large_string()) for column in columns]
+    return pa.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
+
+
+def joined(parts: list[Numbered]) -> Numbered:
+    """Number parts that were numbered each for itself as one; `parts` is empty afterwards, for its memory's sake."""
+    import pyarrow as pa
+
+    if len(parts) == 1:
+        return parts.pop()
+    values = [vocabulary.to_arrow(np.arange(len(vocabulary))) for _, vocabulary in parts]
+    ((ranks, vocabulary),) = factorize(pa.chunked_array(values))
+    codes = np.empty(sum(len(part) for part, _ in parts), dtype=ranks.dtype)
+    ends = np.cumsum([len(part) for part, _ in parts])
+    for end, own in zip(ends[::-1], np.split(ranks, np.cumsum([len(each) for each in values])[:-1])[::-1], strict=True):
+        part, _ = parts.pop()
+        np.take(own, part, out=codes[end - len(part) : end], mode="clip")
+    return codes, vocabulary
+
+
+def _settled(rows: Rows, role: str, numbered: Numbered) -> Numbered:
+    """Codes of what a column's ids are, now that all of them are known."""
+    codes, vocabulary = numbered
+    if vocabulary.is_integer:
+        return numbered
+    ids = vocabulary.to_arrow(np.arange(len(vocabulary)))
+    settled = rows.settled(rows.labels[role], ids, codes)
+    if settled is ids:
+        return numbered
+    import pyarrow as pa
+
+    ((ranks, vocabulary),) = factorize(pa.chunked_array([settled]))
+    return ranks[codes], vocabulary
