@@ -166,7 +166,8 @@ class _Form(NamedTuple):
 
 def _of_two_forms(expected: str, one: _Form, other: _Form) -> str:
     elsewhere = f"{one.place.source}, " if one.place.source != other.place.source else ""
-    return f"{expected}, all in one form: {elsewhere}{one.place.row(one.at)} has {one}, {other.place.row(other.at)} {other}"
+    first, then = one.place.row(one.at), other.place.row(other.at)
+    return f"{expected}, all in one form: {elsewhere}{first} has {one}, {then} {other}"
 
 
 def _seconds(values: np.ndarray, unit: str) -> np.ndarray:

@@ -50,17 +50,22 @@ def load_interactions(
     half_life: float | None = None,
     progress: Progress = silent,
 ) -> Interactions:
-    """Read interactions from a file, a folder or a data frame.
+    """Read interactions from files, wherever they are, or from an object that holds a table.
 
     | format       | suffix                   | content                                                          |
     |--------------|--------------------------|------------------------------------------------------------------|
     | "csv", "tsv" | .csv, .tsv               | UTF-8 text with one interaction a line, with or without a header |
     | "recbole"    | .inter                   | the same with tabs; the header gives types, `user_id:token`      |
     | "movielens"  | .dat, .data, or a folder | lines `user::item::rating::timestamp`, or with tabs (u.data)     |
-    | "parquet"    | .parquet, .pq, a folder  | one interaction a row; of a folder, all its files (Spark's, too) |
+    | "jsonl"      | .jsonl, .ndjson, .json   | an object with one interaction a line                            |
+    | "parquet"    | .parquet, .pq            | one interaction a row                                            |
     | "feather"    | .feather, .arrow         | one interaction a row                                            |
     | "lightgcn"   | .txt, or a folder        | lines `user item item ...`; of a folder train.txt and test.txt   |
     | "npz"        | .npz                     | arrays train, val, test of shape (2, n), num_users, num_items    |
+
+    All but the last two are tables. A table may lie in one file or in many of one format: those of a folder (names that
+    begin with a dot or an underscore do not count), of a pattern, or of a list. What names of folders say, such as
+    `dt=2026-01-01`, is a column of it. Rows are read in batches, and numbered as they come.
 
     Users and items are the columns whose names say so (user_id, CustomerID, item, StockCode, ...), wherever they stand.
     Where no name does, they are the two columns that are left, in order, besides times, amounts and the numbers of
@@ -71,7 +76,7 @@ def load_interactions(
     lead back. In text a column is one of integers where all its cells are: where all are numbers and one is written as
     1.0, or a word such as NULL stands among integers, it is refused, as one id would become two. In .csv (whose lines
     semicolons, tabs or bars may divide, too) cells may stand in quotes; between the tabs of .tsv and .inter a quote is
-    a letter. These three may be compressed (.csv.gz, .bz2, .zst).
+    a letter. Text and JSON may be compressed (.csv.gz, .bz2, .zst).
 
     The ids of the last two formats are numbers already, and get a vocabulary only where some number of
     0 .. n - 1 is in no file ("lightgcn").
@@ -82,12 +87,19 @@ def load_interactions(
 
     Parameters
     ----------
-    source : path, str or data frame
-        A file, a folder, the name of a set ("movielens-100k", see `baco_gpu.data.movielens`, or one that
-        `baco_gpu.data.fetch` has fetched, such as "gowalla"), or a data frame of pandas, polars (lazy ones, too),
-        pyarrow or any library that hands its columns out as Arrow does: a list of pairs, no matrix.
+    source : path, str, list of paths, or an object
+        A file, a folder, a pattern (`clicks/*/part-*.csv.gz`, with `**` for any folders), an address of a file system
+        of Arrow or fsspec (`s3://bucket/clicks`), a list of these, or the name of a set ("movielens-100k", see
+        `baco_gpu.data.movielens`, or one that `baco_gpu.data.fetch` has fetched, such as "gowalla"). Or a data frame of
+        pandas or polars (lazy ones, too), a table, dataset or stream of record batches of pyarrow, a relation of
+        DuckDB, or what any library hands out as Arrow does: a list of pairs, no matrix.
     format : str, optional
         One of the formats above, where the suffix does not say it.
+    separator : str of one letter, optional
+        What divides the cells of text, where the suffix and the first lines do not say it.
+    where : str or list of str, optional
+        Conditions that rows fulfil, all of them, such as "dt>=2026-01-01": a column, one of =, !=, <, <=, > and >=, and
+        a value. Files whose folders do not fulfil one are not opened. In text they are on what folders say alone.
     user_column, item_column, weight_column : str, optional
         Names of columns of a table; what their names say unless given, and no weights.
     rating_column, timestamp_column : str, optional

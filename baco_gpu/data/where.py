@@ -55,7 +55,7 @@ class Condition:
 def conditions_of(where: str | Sequence[str] | None) -> tuple[Condition, ...]:
     """The conditions that `where` says, all of which hold of the rows that are read; InputError for what is none."""
     found = []
-    for text in [where] if isinstance(where, str) else where or ():
+    for text in where if isinstance(where, (list, tuple)) else [] if where is None else [where]:
         match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise InputError(

@@ -95,12 +95,14 @@ class TextRows(FileRows):
         self._texts: list[_Text] = []
         self._cells: dict[str, list[str]] = {label: [] for label in self.own_columns}
         for at, (file, (rows, lines)) in enumerate(zip(self.files, samples, strict=True)):
-            if rows[with_header:]:
-                own = self._checked_names(file, rows[0] if with_header else names[: len(rows[0])], self.files[begin])
-                positions = {label: own.index(label) for label in self.own_columns}
+            if not rows:
+                continue
+            own = self._checked_names(file, rows[0] if with_header else names[: len(rows[0])], self.files[begin])
+            positions = {label: own.index(label) for label in self.own_columns}
+            if below := rows[with_header:]:
                 self._texts.append(_Text(at, file, lines if with_header else 0, len(rows[0]), positions))
-                for label, column in positions.items():
-                    self._cells[label] += [row[column] for row in rows[with_header:] if len(row) > column]
+            for label, column in positions.items():
+                self._cells[label] += [row[column] for row in below if len(row) > column]
         if not self._texts:
             raise InputError(f"{self.files[begin]}: expected interactions below the header, got none")
         roles = {label: role for role, label in self.labels.items()}
