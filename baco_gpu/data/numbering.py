@@ -1,9 +1,9 @@
 """The second step of reading: raw ids, which come in batches, become contiguous ones.
 
-Batches are numbered some at a time, each such segment for itself, while the next are read: what is kept of it are codes
-of 4 bytes a row and its distinct ids. In the end the distinct ids of all segments are numbered, in the same way, and
-lead from the codes of each segment to those of all. So the raw ids of a long table are never in memory at once, and
-the numbers are the same however the table came in parts.
+Batches are encoded some at a time, each such segment for itself, while the next are read: what is kept of it are codes
+of 4 bytes a row and its distinct ids, in any order. In the end the distinct ids of all segments are numbered in
+ascending order, and lead from the codes of each segment to those of all. So the raw ids of a long table are never in
+memory at once, and the numbers are the same however the table came in parts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from baco_gpu.data.columns import factorize
+from baco_gpu.data.columns import Encoded, encode, factorize
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.raw_columns import RawColumns, raw_batches, said
 from baco_gpu.data.sources.rows import Anew, Rows
@@ -24,7 +24,7 @@ from baco_gpu.progress import Progress, silent
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SEGMENT_BYTES = 1 << 28  # of raw ids
+_SEGMENT_BYTES = 1 << 29  # of raw ids
 _NUMBERS = ("weights", "timestamps")
 
 Numbered = tuple[np.ndarray, Vocabulary]
@@ -60,7 +60,7 @@ def interactions_of(rows: Rows, min_rating: float | None = None, progress: Progr
 
 
 class _Segment(NamedTuple):
-    """Rows whose ids are numbered together."""
+    """Rows whose ids are encoded together."""
 
     users: pa.ChunkedArray
     items: pa.ChunkedArray
@@ -69,36 +69,45 @@ class _Segment(NamedTuple):
 
 def _numbered(batches: Iterable[RawColumns], progress: Progress) -> tuple[Numbered, Numbered, dict[str, np.ndarray]]:
     """Codes and vocabulary of users and of items, and the other columns as arrays."""
-    segments: list[Future[list[Numbered]]] = []
+    parts: list[Future[list[Encoded]]] = []
     numbers: dict[str, list[np.ndarray]] = {}
     read = 0
     with ThreadPoolExecutor(1) as beside:
-        for segment in _segments(batches):
-            if segments:
-                segments[-1].result()  # no more than one waits
+        for segment, is_all in _segments(batches):
+            if is_all:
+                progress("read", 1, 2, "number the ids")
+                users, items = factorize(segment.users, segment.items)
+                return users, items, _whole(segment.numbers)
+            if parts:
+                parts[-1].result()  # no more than one waits
                 progress("read", 0, 2, f"{read:,} rows")
             read += len(segment.users)
-            segments.append(beside.submit(factorize, segment.users, segment.items))
+            parts.append(beside.submit(encode, segment.users, segment.items, ordered=False))
             for name, pieces in segment.numbers.items():
                 numbers.setdefault(name, []).extend(pieces)
             del segment
-        progress("read", 1, 2, "number the ids")
-        users, items = (list(side) for side in zip(*(segment.result() for segment in segments), strict=True))
-    segments.clear()
-    return joined(users), joined(items), {name: np.concatenate(pieces) for name, pieces in numbers.items()}
+    progress("read", 1, 2, "number the ids")
+    sides = [list(side) for side in zip(*(part.result() for part in parts), strict=True)]
+    parts.clear()
+    return joined(sides[0]), joined(sides[1]), _whole(numbers)
 
 
-def _segments(batches: Iterable[RawColumns]) -> Iterator[_Segment]:
+def _whole(numbers: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate(pieces) for name, pieces in numbers.items()}
+
+
+def _segments(batches: Iterable[RawColumns]) -> Iterator[tuple[_Segment, bool]]:
+    """The batches in segments, and of each whether it is all there is."""
     gathered: list[RawColumns] = []
-    size = 0
+    size, is_first = 0, True
     for batch in batches:
         gathered.append(batch)
         size += batch.nbytes
         if size >= _SEGMENT_BYTES:
-            yield _segment(gathered)
-            gathered, size = [], 0
+            yield _segment(gathered), False
+            gathered, size, is_first = [], 0, False
     if gathered:
-        yield _segment(gathered)
+        yield _segment(gathered), is_first
 
 
 def _segment(batches: list[RawColumns]) -> _Segment:
@@ -122,19 +131,18 @@ def _chunked(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
     return pa.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
 
 
-def joined(parts: list[Numbered]) -> Numbered:
-    """Number parts that were numbered each for itself as one; `parts` is empty afterwards, for its memory's sake."""
+def joined(parts: list[Encoded]) -> Numbered:
+    """Number parts that were encoded each for itself as one; `parts` is empty afterwards, for its memory's sake."""
     import pyarrow as pa
 
-    if len(parts) == 1:
-        return parts.pop()
-    values = [vocabulary.to_arrow(np.arange(len(vocabulary))) for _, vocabulary in parts]
-    ((ranks, vocabulary),) = factorize(pa.chunked_array(values))
+    ((ranks, vocabulary),) = factorize(pa.chunked_array([values for _, values in parts]))
     codes = np.empty(sum(len(part) for part, _ in parts), dtype=ranks.dtype)
-    ends = np.cumsum([len(part) for part, _ in parts])
-    for end, own in zip(ends[::-1], np.split(ranks, np.cumsum([len(each) for each in values])[:-1])[::-1], strict=True):
-        part, _ = parts.pop()
+    end, own_end = len(codes), len(ranks)
+    while parts:
+        part, values = parts.pop()
+        own = ranks[own_end - len(values) : own_end]
         np.take(own, part, out=codes[end - len(part) : end], mode="clip")
+        end, own_end = end - len(part), own_end - len(values)
     return codes, vocabulary
 
 
