@@ -172,14 +172,12 @@ def generate(folder: Path, rows: int, files: Sequence[str] = FILES) -> None:
             size = min(_ROWS_AT_ONCE, rows - start)
             users = pa.array(generator.integers(0, 2_000_000, size) * 7 + 13)
             items = pa.array((generator.pareto(1.1, size) * 1000).astype(np.int64) % 300_000)
-            names = [
-                pc.binary_join_element_wise(f"{side}-", ids.cast(pa.string()), "")
-                for side, ids in (("user", users), ("item", items))
-            ]
-            tables = {
-                "integers": pa.table({"user": users, "item": items}),
-                "strings": pa.table(dict(zip(("user", "item"), names))),
+            tables = {"integers": pa.table({"user": users, "item": items})}
+            named = {
+                side: pc.binary_join_element_wise(f"{side}-", tables["integers"][side].cast(pa.string()), "")
+                for side in ("user", "item")
             }
+            tables["strings"] = pa.table(named)
             for file in files:
                 table = tables[file.partition(".")[0]]
                 if file not in writers:
