@@ -16,7 +16,7 @@ import numpy as np
 
 from baco_gpu.data.columns import Encoded, encode, factorize
 from baco_gpu.data.interactions import Interactions
-from baco_gpu.data.raw_columns import RawColumns, raw_batches, said
+from baco_gpu.data.sources.raw_columns import RawColumns, raw_batches, said
 from baco_gpu.data.sources.rows import Anew, Rows
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.progress import Progress, silent

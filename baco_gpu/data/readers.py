@@ -12,19 +12,19 @@ from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.data import movielens
 from baco_gpu.data.adjacency_lists import read_lightgcn
 from baco_gpu.data.fetch import SETS, fetched
-from baco_gpu.data.files import is_elsewhere, is_path
 from baco_gpu.data.filtering import k_core
-from baco_gpu.data.headers import ColumnNames, Usual
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.data.npz import read_npz
 from baco_gpu.data.numbering import interactions_of
+from baco_gpu.data.sources.files import is_elsewhere, is_path
 from baco_gpu.data.sources.formats import Reading
-from baco_gpu.data.sources.registry import OTHERS, TABLES, check_format, file_rows, frame_rows, is_table
+from baco_gpu.data.sources.headers import ColumnNames, Usual
+from baco_gpu.data.sources.kinds import OTHERS, TABLES, check_format, file_rows, frame_rows, is_table
 from baco_gpu.data.sources.rows import Rows
+from baco_gpu.data.sources.where import conditions_of
 from baco_gpu.data.splits import check_fractions, check_seed, merge_repeated, random_split
 from baco_gpu.data.temporal import leave_last_out, temporal_split
 from baco_gpu.data.weighting import check_weighting, weighted
-from baco_gpu.data.where import conditions_of
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent
 

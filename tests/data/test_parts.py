@@ -337,6 +337,13 @@ class TestObjects:
                 assert as_graph(source).num_edges == 3
                 assert len(load_split(source, fractions=(1, 0, 0)).train) == 3
 
+    def test_of_which_rows_are_left_out_have_the_kept_ones_counted(self):
+        table = pa.table({"user": [1, 2, None], "item": [1, 2, 3], "n": pa.array(["a", "b", "b"]).dictionary_encode()})
+        for source in (table, ds.dataset(table)):
+            assert users_of(source, where="n=a") == [1]
+            with pytest.raises(InputError, match="an id in every row, row 2 of those that where keeps has none"):
+                load_interactions(source, where="n=b")
+
     def test_that_are_read_once_are_empty_then(self):
         reader = self.table.to_reader()
         assert users_of(reader) == [1, 1, 2]

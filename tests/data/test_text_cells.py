@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco_gpu.data import quoting
 from baco_gpu.data.readers import load_interactions
-from baco_gpu.data.sources import delimited
+from baco_gpu.data.sources import delimited, quoting
 from baco_gpu.errors import InputError
 from tiers import examples
 

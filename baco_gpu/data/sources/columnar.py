@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from baco_gpu.data.files import File, Files
-from baco_gpu.data.headers import labels_of
-from baco_gpu.data.raw_columns import check_types
+from baco_gpu.data.sources.files import File, Files
 from baco_gpu.data.sources.formats import FileRows, Format, Reading
+from baco_gpu.data.sources.headers import labels_of
+from baco_gpu.data.sources.raw_columns import check_types
 from baco_gpu.data.sources.rows import Batch, Rows
-from baco_gpu.data.where import check_columns
+from baco_gpu.data.sources.where import check_columns
 from baco_gpu.errors import DAMAGE, InputError, brief
 
 if TYPE_CHECKING:

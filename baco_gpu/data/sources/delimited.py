@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from baco_gpu.data.files import File, Files
-from baco_gpu.data.headers import labels_of
-from baco_gpu.data.quoting import quoted_lines
+from baco_gpu.data.sources.files import File, Files
 from baco_gpu.data.sources.formats import FileRows, Format, Reading
+from baco_gpu.data.sources.headers import labels_of
+from baco_gpu.data.sources.quoting import quoted_lines
 from baco_gpu.data.sources.rows import Anew, Batch
 from baco_gpu.data.sources.text_beginnings import (
     QUOTING,
@@ -25,7 +25,7 @@ from baco_gpu.data.sources.text_beginnings import (
     has_header,
     unreadable,
 )
-from baco_gpu.data.text_ids import INTEGER, is_number, number, settled
+from baco_gpu.data.sources.text_ids import INTEGER, is_number, number, settled
 from baco_gpu.errors import InputError, brief
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from baco_gpu.data.files import Files
-from baco_gpu.data.headers import ColumnNames
+from baco_gpu.data.sources.files import Files
+from baco_gpu.data.sources.headers import ColumnNames
 from baco_gpu.data.sources.rows import Batch, Rows, gathered
-from baco_gpu.data.where import Condition
+from baco_gpu.data.sources.where import Condition
 
 if TYPE_CHECKING:
     import pyarrow as pa

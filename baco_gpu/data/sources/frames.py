@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from baco_gpu.data.headers import labels_of
 from baco_gpu.data.sources.formats import Reading
+from baco_gpu.data.sources.headers import labels_of
 from baco_gpu.data.sources.rows import Batch, Rows, gathered
-from baco_gpu.data.where import check_columns
+from baco_gpu.data.sources.where import check_columns
 from baco_gpu.errors import InputError, brief
 
 if TYPE_CHECKING:

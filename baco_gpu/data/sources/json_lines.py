@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from baco_gpu.data.files import File, Files
-from baco_gpu.data.headers import labels_of
-from baco_gpu.data.raw_columns import check_types
+from baco_gpu.data.sources.files import File, Files
 from baco_gpu.data.sources.formats import FileRows, Format, Reading
+from baco_gpu.data.sources.headers import labels_of
+from baco_gpu.data.sources.raw_columns import check_types
 from baco_gpu.data.sources.rows import Batch
-from baco_gpu.data.where import check_columns
+from baco_gpu.data.sources.where import check_columns
 from baco_gpu.errors import InputError, brief
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from baco_gpu.data.files import Files
-from baco_gpu.data.headers import ColumnNames, positions_of
 from baco_gpu.data.sources.delimited import TextRows
+from baco_gpu.data.sources.files import Files
 from baco_gpu.data.sources.formats import Format, Reading
+from baco_gpu.data.sources.headers import ColumnNames, positions_of
 from baco_gpu.data.sources.text_beginnings import beginning, first_rows
 from baco_gpu.errors import InputError
 

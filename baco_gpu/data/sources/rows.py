@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from baco_gpu.data.where import Condition
+from baco_gpu.data.sources.where import Condition
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,11 +71,13 @@ def gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     import pyarrow as pa
 
     few: list[pa.RecordBatch] = []
+    rows = 0
     for batch in batches:
         few.append(batch)
-        if sum(map(len, few)) >= _ROWS_AT_ONCE:
+        rows += len(batch)
+        if rows >= _ROWS_AT_ONCE:
             yield pa.Table.from_batches(few)
-            few = []
+            few, rows = [], 0
     if few:
         yield pa.Table.from_batches(few)
 

@@ -8,9 +8,9 @@ import re
 import warnings
 from collections.abc import Sequence
 
-from baco_gpu.data import headers
-from baco_gpu.data.files import File
-from baco_gpu.data.text_ids import is_number
+from baco_gpu.data.sources import headers
+from baco_gpu.data.sources.files import File
+from baco_gpu.data.sources.text_ids import is_number
 from baco_gpu.errors import InputError, brief
 
 QUOTING = (",", ";", "|")  # delimiters with which cells may stand in quotes

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from baco_gpu.data.where import Condition, check_columns, kept
+from baco_gpu.data.sources.where import Condition, kept
 from baco_gpu.errors import InputError, brief
 
 if TYPE_CHECKING:
@@ -71,12 +71,11 @@ class Files:
         return columns
 
     def that(self, where: Sequence[Condition]) -> Files:
-        """The files whose folders fulfil conditions on keys; InputError where none does, or there is no such key."""
+        """The files whose folders fulfil conditions on keys; InputError where none does."""
         import pyarrow as pa
 
         if not where:
             return self
-        check_columns(f"{self.name} (of what names of folders say)", where, list(self.keys))
         places = pa.table({**self.keys, "": range(len(self.members))})
         chosen = kept(self.name, where, places).column("").to_pylist()
         if not chosen:

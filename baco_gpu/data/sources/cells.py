@@ -16,18 +16,20 @@ _SECONDS_OF_A_DAY = 86400
 
 
 class Place(NamedTuple):
-    """Where cells stand, as errors say it: in a column of a source, after `first` rows."""
+    """Where cells stand, as errors say it: in a column of a source, after `first` of its rows, or of the kept ones."""
 
     source: object
     label: str
     first: int = 0
+    is_kept: bool = False
 
     def __str__(self) -> str:
         return f"{self.source}: column {self.label!r}"
 
     def row(self, at: int) -> str:
         """The row of the cell at position `at`."""
-        return f"data row {self.first + at + 1}"
+        number = self.first + at + 1
+        return f"row {number} of those that where keeps" if self.is_kept else f"data row {number}"
 
 
 def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:

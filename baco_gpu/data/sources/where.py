@@ -42,6 +42,8 @@ class Condition:
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
         try:
             value = pa.scalar(self.value).cast(kind)
         except pa.ArrowException as error:

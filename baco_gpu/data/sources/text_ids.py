@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from baco_gpu.data.cells import Place
+from baco_gpu.data.sources.cells import Place
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:

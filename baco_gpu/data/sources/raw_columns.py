@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from baco_gpu.data.cells import Place, Timestamps, checked_ids, checked_numbers, decoded
-from baco_gpu.data.where import kept
+from baco_gpu.data.sources.cells import Place, Timestamps, checked_ids, checked_numbers, decoded
+from baco_gpu.data.sources.where import kept
 from baco_gpu.errors import InputError, brief
 
 if TYPE_CHECKING:
@@ -57,7 +57,11 @@ def raw_batches(rows: Rows, min_rating: float | None = None) -> Iterator[RawColu
     timestamps = Timestamps()
     number_of_rows, left, highest = 0, 0, -np.inf
     for batch in rows.batches():
-        columns = _checked(rows, batch, kinds, timestamps)
+        table = _whole(rows, batch)
+        # Where rows are left out, the kept ones are counted, of all files together.
+        source, first = (rows.source, number_of_rows) if rows.where else (batch.source, batch.first)
+        places = {role: Place(source, label, first, bool(rows.where)) for role, label in rows.labels.items()}
+        columns = _checked(places, table, kinds, timestamps)
         number_of_rows += len(columns)
         if min_rating is not None and len(columns):
             assert columns.ratings is not None
@@ -89,16 +93,32 @@ def said(labels: dict[str, str]) -> str:
     return ", ".join(f"{role}s from {label!r}" for role, label in labels.items())
 
 
-def _checked(rows: Rows, batch: Batch, kinds: dict[str, tuple[str, str]], timestamps: Timestamps) -> RawColumns:
-    """The columns of a batch by their role."""
+def _whole(rows: Rows, batch: Batch) -> pa.Table:
+    """The rows of a batch that are kept, without dictionaries, once nothing in them points outside of it.
+
+    What Arrow computes with trusts offsets, indices of dictionaries and text in UTF-8, and the process ends, or other
+    memory is read, where they are wrong: a file is read without a look at them.
+    """
     import pyarrow as pa
 
-    whole = {label: _whole(batch.source, label, batch.table.column(label)) for label in rows.columns}
-    table = kept(batch.source, rows.where, pa.table(whole))
     columns = {}
-    for role, label in rows.labels.items():
-        place = Place(batch.source, label, batch.first)
-        columns[f"{role}s"] = column = _checked_column(place, role, table.column(label), timestamps)
+    for label in rows.columns:
+        column = batch.table.column(label)
+        try:
+            column.validate(full=True)
+        except pa.ArrowException as error:
+            raise InputError(f"{batch.source}: column {label!r} is damaged ({brief(error)})") from error
+        columns[label] = decoded(column)
+    return kept(batch.source, rows.where, pa.table(columns))
+
+
+def _checked(
+    places: dict[str, Place], table: pa.Table, kinds: dict[str, tuple[str, str]], timestamps: Timestamps
+) -> RawColumns:
+    """The columns of a table by their role."""
+    columns = {}
+    for role, place in places.items():
+        columns[f"{role}s"] = column = _checked_column(place, role, table.column(place.label), timestamps)
         if role in ("user", "item") and len(column):
             _check_kind(place, role, column.type, kinds)
     return RawColumns(**columns)
@@ -110,21 +130,6 @@ def _checked_column(place: Place, role: str, column: pa.ChunkedArray, timestamps
     if role == "timestamp":
         return timestamps.checked(place, column)
     return checked_numbers(place, column, 0.0 if role == "weight" else None)
-
-
-def _whole(source: object, label: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column without dictionaries, once nothing in it points outside of it.
-
-    What Arrow computes with trusts offsets, indices of dictionaries and text in UTF-8, and the process ends, or other
-    memory is read, where they are wrong: a file is read without a look at them.
-    """
-    import pyarrow as pa
-
-    try:
-        column.validate(full=True)
-    except pa.ArrowException as error:
-        raise InputError(f"{source}: column {label!r} is damaged ({brief(error)})") from error
-    return decoded(column)
 
 
 def _check_kind(place: Place, role: str, kind: pa.DataType, kinds: dict[str, tuple[str, str]]) -> None:
