@@ -111,11 +111,11 @@ class Source:
     panel: ClassVar[str] = "Data"
 
     where: Annotated[
-        list[str] | None,
+        str | None,
         typer.Option(
-            metavar="COLUMN>=VALUE",
-            help="Only rows that fulfil this (=, !=, <, <=, >, >=), as of folders dt=2026-01-01: dt>=2026-01-01; "
-            "may be given several times.",
+            metavar="COLUMN>=VALUE,...",
+            help="Only rows that fulfil all of these (=, !=, <, <=, >, >=); of folders such as dt=2026-01-01: "
+            "dt>=2026-01-01.",
         ),
     ] = None
     separator: Annotated[
@@ -178,7 +178,8 @@ class Source:
 
     def _reading(self) -> dict[str, Any]:
         """Keywords of `load_interactions`."""
-        return {name: value for name, value in vars(self).items() if name != "split"} | {"where": self.where or None}
+        reading = {name: value for name, value in vars(self).items() if name != "split"}
+        return reading if self.where is None else reading | {"where": words(self.where)}
 
 
 @dataclass(frozen=True)
