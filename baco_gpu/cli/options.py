@@ -72,8 +72,9 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="Interactions: a table (.parquet, .feather, .csv, .tsv), one interaction a row, in columns whose names "
-        "say user and item (CustomerID, StockCode, ...; or see --user-column), RecBole's .inter, MovieLens's ratings, "
+        help="Interactions: a table (.parquet, .feather, .csv, .tsv, .jsonl), one interaction a row, in columns whose "
+        "names say user and item (CustomerID, StockCode, ...; or see --user-column); a folder or a 'pattern*' of such, "
+        "here or at an address (s3://...); RecBole's .inter, MovieLens's ratings, "
         "LightGCN's .txt or a folder with train.txt and test.txt, an .npz with a split, or a name: "
         "movielens-100k, or one that baco data fetch lists.",
         autocompletion=completion.data_sets,
@@ -140,6 +141,18 @@ class Source:
 
     panel: ClassVar[str] = "Data"
 
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN>=VALUE,...",
+            help="Only rows that fulfil all of these (=, !=, <, <=, >, >=); of folders such as dt=2026-01-01: "
+            "dt>=2026-01-01.",
+        ),
+    ] = None
+    separator: Annotated[
+        str | None,
+        typer.Option(metavar="LETTER", help="What divides the cells of text.", show_default="by suffix and content"),
+    ] = None
     user_column: Annotated[str | None, typer.Option(help="Column of user ids.", show_default="by its name")] = None
     item_column: Annotated[str | None, typer.Option(help="Column of item ids.", show_default="by its name")] = None
     weight_column: Annotated[str | None, typer.Option(help="Column of edge weights.", show_default="none")] = None
@@ -196,7 +209,8 @@ class Source:
 
     def _reading(self) -> dict[str, Any]:
         """Keywords of `load_interactions`."""
-        return {name: value for name, value in vars(self).items() if name != "split"}
+        reading = {name: value for name, value in vars(self).items() if name != "split"}
+        return reading if self.where is None else reading | {"where": words(self.where)}
 
 
 @dataclass(frozen=True)
