@@ -27,11 +27,6 @@ def choice(text: str, choices: str, **more: Any) -> Any:
     return typer.Option(help=text, autocompletion=completion.one_of(choices), **more)
 
 
-RankTimeout = Annotated[
-    float, typer.Option(metavar="SECONDS", help="Under torchrun, give up where another process keeps us waiting.")
-]
-
-
 def share(text: str) -> float:
     """A share of the full table, as 0.25 or 25%; ValueError for anything else."""
     return float(text[:-1]) / 100 if text.endswith("%") else float(text)

@@ -18,7 +18,7 @@ from baco_gpu.data.columns import Encoded, encode, factorize
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.sources.raw_columns import RawColumns, raw_batches, said
 from baco_gpu.data.sources.rows import Anew, Rows
-from baco_gpu.data.sources.text_ids import warn_of_strangers
+from baco_gpu.data.strange_ids import warn_of_strangers
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.progress import Progress, silent
 

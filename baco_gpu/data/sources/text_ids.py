@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from baco_gpu.data.sources.cells import Place
-from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,11 +21,6 @@ _MISSING = {
     *("-", "--", ".", "?", "(null)", "[null]", "<null>", "(none)", "<none>", "(blank)", "undefined", "missing"),
     *("#null!", "#ref!", "#value!", "#div/0!", "#num!", "#name?"),
 }
-# Those that are hardly anybody's name, as programs write them.
-_NOBODY = (
-    *("nan", "NaN", "NAN", "null", "NULL", "Null", "None", "none", "N/A", "n/a", "#N/A", "<NA>", "NaT", "undefined"),
-    *(r"\N", "(null)", "<null>", "#REF!", "#VALUE!"),
-)
 _FEW = 10  # rows of a column before a single word among them is strange
 
 
@@ -101,29 +94,6 @@ def _integers(source: object, label: str, ids: pa.Array, codes: np.ndarray) -> p
             f"has {integers[codes[row]]}"
         )
     return integers
-
-
-def warn_of_strangers(label: str, ids: Vocabulary) -> None:
-    """Warn of strings that stand for a missing id, and of those that blanks alone tell apart."""
-    import pyarrow.compute as pc
-
-    if ids.is_integer or not len(ids):
-        return
-    strings = ids.strings()
-    for word in _NOBODY:
-        place = bisect_left(range(len(strings)), word, key=lambda at: str(strings[at]))
-        if place < len(strings) and str(strings[place]) == word:
-            warnings.warn(f"column {label!r} has an id {word!r}, as programs write a missing one", stacklevel=5)
-    # In their order those that begin with a blank come first.
-    if str(strings[0])[:1] <= " " or pc.any(pc.ends_with(strings, " ")).as_py():
-        trimmed = pc.utf8_trim_whitespace(strings)
-        counts = pc.value_counts(trimmed)
-        double = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-        if len(double):
-            alike = strings.filter(pc.equal(trimmed, double[0])).to_pylist()
-            warnings.warn(
-                f"column {label!r} has ids that blanks alone tell apart: {alike[0]!r}, {alike[1]!r}", stacklevel=5
-            )
 
 
 def is_number(cell: str) -> bool:
