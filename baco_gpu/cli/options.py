@@ -381,9 +381,13 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def check_output(path: Path | None, suffix: str = "") -> None:
-    """Raise InputError unless a file of this suffix can be made at `path`: found out before the work, not after it."""
+def check_output(path: Path | None, suffix: str = "", *, is_table: bool = False) -> None:
+    """Raise InputError unless a file of this suffix, or of a table's, can be made at `path`: before the work."""
+    from baco_gpu.data.labels import check_table_path
+
     if path is not None:
+        if is_table:
+            check_table_path(path)
         if path.is_dir():
             raise InputError(f"output {path}: expected a file name, got a folder")
         if suffix and path.suffix != suffix:
@@ -391,12 +395,3 @@ def check_output(path: Path | None, suffix: str = "") -> None:
         if not path.parent.is_dir():
             raise InputError(f"output {path}: the folder {path.parent} does not exist")
         check_writable(path)
-
-
-def check_table_output(path: Path | None) -> None:
-    """As `check_output`, for a table by raw id."""
-    from baco_gpu.data.labels import check_table_path
-
-    if path is not None:
-        check_table_path(path)
-    check_output(path)
