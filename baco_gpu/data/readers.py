@@ -276,9 +276,11 @@ def _given(source: Any, format: str | None, separator: str | None) -> tuple[Path
             "takes arrays of ids, from_scipy a sparse matrix, from_dense a dense one)"
         )
     check_format(format)
-    if isinstance(source, (list, tuple)) or is_elsewhere(source) or source == movielens.NAME:
+    if isinstance(source, (list, tuple)) or is_elsewhere(source):
         return None
     file = Path(source)
+    if source == movielens.NAME and not file.exists():
+        return None
     try:
         there = file.exists()
     except OSError as error:

@@ -423,3 +423,11 @@ def test_compressed_files_that_are_not_read_are_refused_by_what_is(tmp_path, nam
     (tmp_path / name).write_bytes(b"0 1 2\n")
     with pytest.raises(InputError, match=r"of compressed ones \.csv, \.tsv, \.inter, .* are read.*decompress it"):
         load_interactions(tmp_path / name)
+
+
+def test_a_folder_of_a_set_s_name_is_that_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "movielens-100k").mkdir()
+    for part in ("train", "test"):
+        (tmp_path / "movielens-100k" / f"{part}.txt").write_text("0 0 1\n1 1\n")
+    assert load_split("movielens-100k").num_users == 2
