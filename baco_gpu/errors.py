@@ -54,6 +54,11 @@ def is_interrupt(error: BaseException | None) -> bool:
     return isinstance(error, KeyboardInterrupt)
 
 
+def brief(error: BaseException) -> str:
+    """The first line of a library's message, to stand inside one of ours."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def damage(error: BaseException) -> str:
     """What is wrong with a file; the kind of the error is told where its text says little, as a KeyError's does."""
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

@@ -12,6 +12,7 @@ takes its number of threads from OMP_NUM_THREADS: leave it unset.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import datetime
 import importlib
@@ -23,13 +24,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 FILES = ("integers.tsv", "strings.tsv", "integers.parquet", "strings.parquet")
+_ROWS_AT_ONCE = 10_000_000
 Columns = list[tuple[np.ndarray, int]]  # the codes of a column, and how many distinct values it has
 
 
@@ -155,24 +157,37 @@ CANDIDATES: list[tuple[str, str, Callable[[Path], Columns], str]] = [
 ]
 
 
-def generate(folder: Path, rows: int) -> None:
-    """Write the four files: two million possible users, a heavy-tailed choice of 300,000 items."""
+def generate(folder: Path, rows: int, files: Sequence[str] = FILES) -> None:
+    """Write files: two million possible users, a heavy-tailed choice of 300,000 items; some rows at a time."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.csv
     import pyarrow.parquet
 
     generator = np.random.default_rng(0)
-    users = pa.array(generator.integers(0, 2_000_000, rows) * 7 + 13)
-    items = pa.array((generator.pareto(1.1, rows) * 1000).astype(np.int64) % 300_000)
-    for stem in ("integers", "strings"):
-        if stem == "strings":
-            users = pc.binary_join_element_wise("user-", users.cast(pa.string()), "")
-            items = pc.binary_join_element_wise("item-", items.cast(pa.string()), "")
-        table = pa.table({"user": users, "item": items})
-        pyarrow.parquet.write_table(table, folder / f"{stem}.parquet")
-        options = pyarrow.csv.WriteOptions(delimiter="\t", quoting_style="none")
-        pyarrow.csv.write_csv(table, folder / f"{stem}.tsv", options)
+    options = pyarrow.csv.WriteOptions(delimiter="\t", quoting_style="none")
+    with contextlib.ExitStack() as stack:
+        writers: dict[str, Any] = {}
+        for start in range(0, rows, _ROWS_AT_ONCE):
+            size = min(_ROWS_AT_ONCE, rows - start)
+            users = pa.array(generator.integers(0, 2_000_000, size) * 7 + 13)
+            items = pa.array((generator.pareto(1.1, size) * 1000).astype(np.int64) % 300_000)
+            tables = {"integers": pa.table({"user": users, "item": items})}
+            named = {
+                side: pc.binary_join_element_wise(f"{side}-", tables["integers"][side].cast(pa.string()), "")
+                for side in ("user", "item")
+            }
+            tables["strings"] = pa.table(named)
+            for file in files:
+                table = tables[file.partition(".")[0]]
+                if file not in writers:
+                    path = folder / file
+                    writers[file] = stack.enter_context(
+                        pyarrow.parquet.ParquetWriter(path, table.schema)
+                        if path.suffix == ".parquet"
+                        else pyarrow.csv.CSVWriter(path, table.schema, write_options=options)
+                    )
+                writers[file].write_table(table)
 
 
 def peak_memory() -> int:
@@ -206,12 +221,12 @@ def measure(name: str, path: Path) -> tuple[float, float, float, str]:
     return float(seconds), float(cpu_seconds), float(peak), fingerprint
 
 
-def compare(path: Path, rows: int, repeats: int) -> list[dict[str, Any]]:
+def compare(path: Path, rows: int, repeats: int, candidates: Sequence[str]) -> list[dict[str, Any]]:
     """Measure every candidate on one file, in turns, so that a busy minute hits all of them; return a row for each."""
     runs: dict[str, list[tuple[float, float, float, str]]] = {}
     for repeat in range(repeats):
         for name, package, _, files in CANDIDATES:
-            if files not in path.name:
+            if files not in path.name or (candidates and name not in candidates):
                 continue
             if importlib.util.find_spec(package) is not None:
                 runs.setdefault(name, []).append(measure(name, path))
@@ -252,6 +267,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--files", nargs="+", choices=FILES, default=FILES, help="some of the files")
+    parser.add_argument("--candidates", nargs="+", default=[], help="some of the candidates, by name")
     parser.add_argument("--output", type=Path, help="write the rows to this CSV file, too")
     parser.add_argument("--candidate", help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
@@ -263,9 +280,9 @@ def main() -> None:
     print("| file | candidate | version | clock s | processor s | million rows/s | peak GiB |")
     print("|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        generate(Path(folder), arguments.rows)
-        for file in FILES:
-            results += compare(Path(folder, file), arguments.rows, arguments.repeats)
+        generate(Path(folder), arguments.rows, arguments.files)
+        for file in arguments.files:
+            results += compare(Path(folder, file), arguments.rows, arguments.repeats, arguments.candidates)
     if arguments.output:
         with arguments.output.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, fieldnames=list(results[0]))

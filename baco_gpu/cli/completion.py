@@ -36,7 +36,8 @@ def several_of(choices: str) -> Completion:
 
 def data_sets(incomplete: str) -> list[str]:
     """Complete to the names of sets, to files of interactions, and to folders on the way to them."""
-    from baco_gpu.data.readers import NAMES, SUFFIXES
+    from baco_gpu.data.readers import NAMES
+    from baco_gpu.data.sources.kinds import SUFFIXES
 
     names = [name for name in NAMES if name.startswith(incomplete)]
     return names + _files(incomplete, SUFFIXES)

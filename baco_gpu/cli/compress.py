@@ -11,7 +11,7 @@ import typer
 from baco_gpu.cli import options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_pairs
 from baco_gpu.cli.groups import expanded
-from baco_gpu.cli.launched import RANK_TIMEOUT, launched
+from baco_gpu.cli.launched import RANK_TIMEOUT, RankTimeout, launched
 from baco_gpu.cli.settings_file import write_settings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def compress(
         Path | None,
         typer.Option(help="Write the labels by raw id to this .parquet or .csv file (columns side, id, cluster, ...)."),
     ] = None,
-    rank_timeout: options.RankTimeout = RANK_TIMEOUT,
+    rank_timeout: RankTimeout = RANK_TIMEOUT,
 ) -> None:
     """Co-cluster interactions so that a codebook within the budget can stand for the embedding tables.
 
@@ -46,7 +46,7 @@ def compress(
       torchrun --nproc-per-node 4 -m baco_gpu compress clicks.parquet --out codes.safetensors
     """
     options.check_output(out, ".safetensors")
-    options.check_table_output(labels)
+    options.check_output(labels, is_table=True)
     with launched(run.backend, rank_timeout) as ranks:
         if ranks is None:
             result = _clustered(data, source, clustering, run, None)

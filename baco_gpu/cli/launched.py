@@ -7,7 +7,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from baco_gpu.errors import InputError, RankError
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from baco_gpu.distributed.torch_ranks import TorchRanks
 
 RANK_TIMEOUT = 1800.0  # seconds
+RankTimeout = Annotated[
+    float, typer.Option(metavar="SECONDS", help="Under torchrun, give up where another process keeps us waiting.")
+]
 
 
 def world_size() -> int:

@@ -27,11 +27,6 @@ def choice(text: str, choices: str, **more: Any) -> Any:
     return typer.Option(help=text, autocompletion=completion.one_of(choices), **more)
 
 
-RankTimeout = Annotated[
-    float, typer.Option(metavar="SECONDS", help="Under torchrun, give up where another process keeps us waiting.")
-]
-
-
 def share(text: str) -> float:
     """A share of the full table, as 0.25 or 25%; ValueError for anything else."""
     return float(text[:-1]) / 100 if text.endswith("%") else float(text)
@@ -72,8 +67,9 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="Interactions: a table (.parquet, .feather, .csv, .tsv), one interaction a row, in columns whose names "
-        "say user and item (CustomerID, StockCode, ...; or see --user-column), RecBole's .inter, MovieLens's ratings, "
+        help="Interactions: a table (.parquet, .feather, .csv, .tsv, .jsonl), one interaction a row, in columns whose "
+        "names say user and item (CustomerID, StockCode, ...; or see --user-column); a folder or a 'pattern*' of such, "
+        "here or at an address (s3://...); RecBole's .inter, MovieLens's ratings, "
         "LightGCN's .txt or a folder with train.txt and test.txt, an .npz with a split, or a name: "
         "movielens-100k, or one that baco data fetch lists.",
         autocompletion=completion.data_sets,
@@ -140,6 +136,18 @@ class Source:
 
     panel: ClassVar[str] = "Data"
 
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN>=VALUE,...",
+            help="Only rows that fulfil all of these (=, !=, <, <=, >, >=); of folders such as dt=2026-01-01: "
+            "dt>=2026-01-01.",
+        ),
+    ] = None
+    separator: Annotated[
+        str | None,
+        typer.Option(metavar="LETTER", help="What divides the cells of text.", show_default="by suffix and content"),
+    ] = None
     user_column: Annotated[str | None, typer.Option(help="Column of user ids.", show_default="by its name")] = None
     item_column: Annotated[str | None, typer.Option(help="Column of item ids.", show_default="by its name")] = None
     weight_column: Annotated[str | None, typer.Option(help="Column of edge weights.", show_default="none")] = None
@@ -196,7 +204,8 @@ class Source:
 
     def _reading(self) -> dict[str, Any]:
         """Keywords of `load_interactions`."""
-        return {name: value for name, value in vars(self).items() if name != "split"}
+        reading = {name: value for name, value in vars(self).items() if name != "split"}
+        return reading if self.where is None else reading | {"where": words(self.where)}
 
 
 @dataclass(frozen=True)
@@ -372,9 +381,13 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def check_output(path: Path | None, suffix: str = "") -> None:
-    """Raise InputError unless a file of this suffix can be made at `path`: found out before the work, not after it."""
+def check_output(path: Path | None, suffix: str = "", *, is_table: bool = False) -> None:
+    """Raise InputError unless a file of this suffix, or of a table's, can be made at `path`: before the work."""
+    from baco_gpu.data.labels import check_table_path
+
     if path is not None:
+        if is_table:
+            check_table_path(path)
         if path.is_dir():
             raise InputError(f"output {path}: expected a file name, got a folder")
         if suffix and path.suffix != suffix:
@@ -382,12 +395,3 @@ def check_output(path: Path | None, suffix: str = "") -> None:
         if not path.parent.is_dir():
             raise InputError(f"output {path}: the folder {path.parent} does not exist")
         check_writable(path)
-
-
-def check_table_output(path: Path | None) -> None:
-    """As `check_output`, for a table by raw id."""
-    from baco_gpu.data.labels import check_table_path
-
-    if path is not None:
-        check_table_path(path)
-    check_output(path)

@@ -61,7 +61,7 @@ def recommend(
     given = [name for name, value in asked.items() if value]
     if len(given) != 1:
         raise InputError(f"give one of {', '.join(asked)}, got {' and '.join(given) or 'none'}")
-    options.check_table_output(out)
+    options.check_output(out, is_table=True)
     texts = user if users_from is None else _lines(users_from)
 
     from baco_gpu.data.labels import write_frames

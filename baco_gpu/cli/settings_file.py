@@ -14,8 +14,7 @@ import yaml
 import baco_gpu
 from baco_gpu.atomic import replacing
 from baco_gpu.checks import shown, suggestion
-from baco_gpu.data.raw_columns import brief
-from baco_gpu.errors import DAMAGE, InputError
+from baco_gpu.errors import DAMAGE, InputError, brief
 from baco_gpu.visible import visible
 
 _LARGEST = 1 << 16

@@ -10,7 +10,7 @@ import typer
 from baco_gpu.cli import options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_pairs
 from baco_gpu.cli.groups import expanded
-from baco_gpu.cli.launched import RANK_TIMEOUT, launched, restarted
+from baco_gpu.cli.launched import RANK_TIMEOUT, RankTimeout, launched, restarted
 from baco_gpu.cli.model_options import own_options
 from baco_gpu.cli.option_checks import check_heeded, current_names
 from baco_gpu.cli.settings_file import write_settings
@@ -56,7 +56,7 @@ def train(
     checkpoint_every: Annotated[int, typer.Option(help="Epochs from one checkpoint to the next.")] = 1,
     tensorboard: Annotated[Path | None, typer.Option(help="Write curves for TensorBoard into this folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from --checkpoint, to the same result.")] = False,
-    rank_timeout: options.RankTimeout = RANK_TIMEOUT,
+    rank_timeout: RankTimeout = RANK_TIMEOUT,
 ) -> None:
     """Train a recommender over compressed tables (or the full ones) and rank the test items.
 

@@ -22,8 +22,19 @@ _SAMPLE = 1000  # rows that say where to divide
 _MOSTLY_DISTINCT = 0.9  # the share of them that differ
 
 
+Encoded = tuple[np.ndarray, "pa.Array"]
+
+
 def factorize(*columns: pa.ChunkedArray) -> list[tuple[np.ndarray, Vocabulary]]:
-    """Number the distinct values of every column in ascending order.
+    """Number the distinct values of every column in ascending order; as `encode`, with the values as a vocabulary.
+
+    `vocabulary.decode(codes)` is the column. Neither depends on the number of threads.
+    """
+    return [(codes, _vocabulary(values)) for codes, values in encode(*columns)]
+
+
+def encode(*columns: pa.ChunkedArray, ordered: bool = True) -> list[Encoded]:
+    """Number the distinct values of every column.
 
     The columns are numbered at the same time, and so are the parts of a long column of strings: its ids are divided
     where a sample of them is, each part is hashed and sorted for itself, and follows the smaller ones as a whole. Parts
@@ -33,33 +44,35 @@ def factorize(*columns: pa.ChunkedArray) -> list[tuple[np.ndarray, Vocabulary]]:
     Parameters
     ----------
     *columns : Arrow columns of n integers or strings each, without nulls
+    ordered : bool
+        Whether values are in ascending order; else they are in any, and not sorted for nothing.
 
     Returns
     -------
     list of pairs
-        Codes, an int32 array of shape (n,), int64 for 2**31 distinct values and more; and the vocabulary, the distinct
-        values in ascending order. `vocabulary.decode(codes)` is the column. Neither depends on the number of threads.
+        Codes, an int32 array of shape (n,), int64 for 2**31 distinct values and more; and the distinct values, an Arrow
+        array of int64 or large strings, of which `codes` says the positions.
     """
     import pyarrow as pa
 
     with ThreadPoolExecutor(max(2, min(_PARTS + 1, pa.cpu_count()))) as threads:
-        begun = [_begin(column, threads) for column in columns]
+        begun = [_begin(column, threads, ordered) for column in columns]
         return [finish() for finish in begun]
 
 
-def _begin(column: pa.ChunkedArray, threads: Executor) -> Callable[[], tuple[np.ndarray, Vocabulary]]:
-    """Have threads number a column; return what waits for them and returns its codes and vocabulary."""
+def _begin(column: pa.ChunkedArray, threads: Executor, ordered: bool) -> Callable[[], Encoded]:
+    """Have threads number a column; return what waits for them and returns its codes and values."""
     import pyarrow as pa
 
     if len(column) == 0:
-        return lambda: (np.empty(0, dtype=np.int32), Vocabulary([]))
+        return lambda: (np.empty(0, dtype=np.int32), pa.array([], pa.int64()))
     if pa.types.is_integer(column.type):
-        return threads.submit(_factorize_chunks, [chunk.to_numpy() for chunk in column.chunks]).result
+        return threads.submit(_encode_integers, [chunk.to_numpy() for chunk in column.chunks], ordered).result
     if not pa.types.is_large_string(column.type) and column.nbytes >= _LARGEST_STRING_ARRAY:
         column = column.cast(pa.large_string())
     codes = np.empty(len(column), dtype=_index_dtype(len(column)))
     bounds = [None, *_bounds(column), None]
-    parts = [threads.submit(_number_between, column, low, high, codes) for low, high in pairwise(bounds)]
+    parts = [threads.submit(_number_between, column, low, high, codes, ordered) for low, high in pairwise(bounds)]
     return lambda: _joined(codes, [part.result() for part in parts])
 
 
@@ -80,12 +93,12 @@ def _bounds(column: pa.ChunkedArray) -> list[pa.Scalar]:
 
 
 def _number_between(
-    column: pa.ChunkedArray, low: pa.Scalar | None, high: pa.Scalar | None, codes: np.ndarray
+    column: pa.ChunkedArray, low: pa.Scalar | None, high: pa.Scalar | None, codes: np.ndarray, ordered: bool
 ) -> tuple[pa.ChunkedArray | None, pa.LargeStringArray]:
-    """Number the strings from `low` to below `high`, each without a limit where it is None, in ascending order.
+    """Number the strings from `low` to below `high`, each without a limit where it is None.
 
     Writes into `codes` where they stand; returns these rows as an Arrow column of booleans (None for all), and the
-    distinct strings in ascending order.
+    distinct strings.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -94,15 +107,13 @@ def _number_between(
     limits += [pc.less(column, high)] if high is not None else []
     rows = reduce(pc.and_, limits) if limits else None
     encoded = (column if rows is None else column.filter(rows)).dictionary_encode()
-    ranks, values = _ranks(encoded.chunks)
+    ranks, values = _ranks(encoded.chunks, ordered)
     codes[... if rows is None else rows.to_numpy()] = ranks
     return rows, values.cast(pa.large_string())
 
 
-def _joined(
-    codes: np.ndarray, parts: list[tuple[pa.ChunkedArray | None, pa.LargeStringArray]]
-) -> tuple[np.ndarray, Vocabulary]:
-    """Let the codes of every part follow those of the parts before it; return them and the vocabulary of all."""
+def _joined(codes: np.ndarray, parts: list[tuple[pa.ChunkedArray | None, pa.LargeStringArray]]) -> Encoded:
+    """Let the codes of every part follow those of the parts before it; return them and the values of all."""
     import pyarrow as pa
 
     smaller = 0
@@ -110,17 +121,19 @@ def _joined(
         if smaller and rows is not None:
             np.add(codes, codes.dtype.type(smaller), out=codes, where=rows.to_numpy())
         smaller += len(values)
-    vocabulary = Vocabulary.from_sorted_strings(pa.concat_arrays([values for _, values in parts]))
-    return codes.astype(_index_dtype(smaller), copy=False), vocabulary
+    return codes.astype(_index_dtype(smaller), copy=False), pa.concat_arrays([values for _, values in parts])
 
 
 def factorize_integers(ids: np.ndarray) -> tuple[np.ndarray, Vocabulary]:
     """Number the distinct values of an int64 array of shape (n,), n > 0, in ascending order; see `factorize`."""
-    return _factorize_chunks([ids])
+    codes, values = _encode_integers([ids])
+    return codes, _vocabulary(values)
 
 
-def _factorize_chunks(chunks: list[np.ndarray]) -> tuple[np.ndarray, Vocabulary]:
+def _encode_integers(chunks: list[np.ndarray], ordered: bool = True) -> Encoded:
     """Number the distinct values of several int64 arrays, not all of them empty, as if they were one."""
+    import pyarrow as pa
+
     chunks = [chunk for chunk in chunks if len(chunk)]
     smallest = min(int(chunk.min()) for chunk in chunks)
     span = max(int(chunk.max()) for chunk in chunks) - smallest + 1
@@ -133,18 +146,25 @@ def _factorize_chunks(chunks: list[np.ndarray]) -> tuple[np.ndarray, Vocabulary]
         rank = np.empty(span, dtype=_index_dtype(len(values)))
         rank[values] = np.arange(len(values))
         values += smallest
-        return _taken(rank, chunks, smallest), Vocabulary.from_sorted_integers(values)
+        return _taken(rank, chunks, smallest), pa.array(values)
+    return _ranks(pa.chunked_array(chunks).dictionary_encode().chunks, ordered)
+
+
+def _vocabulary(values: pa.Array) -> Vocabulary:
     import pyarrow as pa
 
-    codes, dictionary = _ranks(pa.chunked_array(chunks).dictionary_encode().chunks)
-    return codes, Vocabulary.from_sorted_integers(dictionary.to_numpy())
+    if pa.types.is_integer(values.type):
+        return Vocabulary.from_sorted_integers(values.to_numpy())
+    return Vocabulary.from_sorted_strings(values)
 
 
-def _ranks(chunks: list[pa.DictionaryArray]) -> tuple[np.ndarray, pa.Array]:
-    """Codes in the sorted order of the dictionary that all chunks share, and the dictionary in that order."""
+def _ranks(chunks: list[pa.DictionaryArray], ordered: bool) -> Encoded:
+    """Codes in the sorted order (or the given one) of the dictionary that all chunks share, and it in that order."""
     import pyarrow.compute as pc
 
     dictionary = chunks[0].dictionary
+    if not ordered:
+        return np.concatenate([chunk.indices.to_numpy() for chunk in chunks]), dictionary
     order = pc.sort_indices(dictionary)
     rank = np.empty(len(order), dtype=_index_dtype(len(order)))
     rank[order.to_numpy()] = np.arange(len(order))

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from baco_gpu.data.interactions import Interactions, SplitInteractions
-from baco_gpu.data.raw_columns import brief
 from baco_gpu.data.vocabulary import Vocabulary
-from baco_gpu.errors import DAMAGE, InputError
+from baco_gpu.errors import DAMAGE, InputError, brief
 
 _PARTS = ("train", "val", "test")
 _SIZES = ("num_users", "num_items")

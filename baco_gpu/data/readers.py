@@ -3,52 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from baco_gpu.checks import check_choice, check_integer, check_number, shown, suggestion
 from baco_gpu.data import movielens
 from baco_gpu.data.adjacency_lists import read_lightgcn
-from baco_gpu.data.columnar import is_frame, read_feather, read_frame, read_parquet
-from baco_gpu.data.delimited import COMPRESSED, read_delimited
 from baco_gpu.data.fetch import SETS, fetched
 from baco_gpu.data.filtering import k_core
-from baco_gpu.data.headers import ColumnNames, Usual
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.data.npz import read_npz
-from baco_gpu.data.raw_columns import RawColumns, interactions_of
-from baco_gpu.data.recbole import read_inter
+from baco_gpu.data.numbering import interactions_of
+from baco_gpu.data.sources.files import is_elsewhere, is_path
+from baco_gpu.data.sources.formats import Reading
+from baco_gpu.data.sources.headers import ColumnNames, Usual
+from baco_gpu.data.sources.kinds import OTHERS, TABLES, check_format, file_rows, frame_rows, is_table
+from baco_gpu.data.sources.rows import Rows
+from baco_gpu.data.sources.where import conditions_of
 from baco_gpu.data.splits import check_fractions, check_seed, merge_repeated, random_split
 from baco_gpu.data.temporal import leave_last_out, temporal_split
 from baco_gpu.data.weighting import check_weighting, weighted
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent
 
-_TABLES: dict[str, Callable[[Path, ColumnNames], RawColumns]] = {
-    "csv": lambda path, names: read_delimited(path, ",", names),
-    "tsv": lambda path, names: read_delimited(path, "\t", names),
-    "recbole": read_inter,
-    "movielens": movielens.read_ratings,
-    "parquet": read_parquet,
-    "feather": read_feather,
-}
-SUFFIXES = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".inter": "recbole",
-    ".dat": "movielens",
-    ".data": "movielens",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".feather": "feather",
-    ".arrow": "feather",
-    ".txt": "lightgcn",
-    ".npz": "npz",
-}
-_COMPRESSIBLE = (".csv", ".tsv", ".inter")
-FORMATS = (*_TABLES, "lightgcn", "npz")
 NAMES = (movielens.NAME, *SETS)
+_LIGHTGCN_FILES = ("train.txt", "test.txt")
 SPLITS = ("random", "leave-last-out", "temporal")
 
 
@@ -56,6 +36,8 @@ def load_interactions(
     source: Any,
     *,
     format: str | None = None,
+    separator: str | None = None,
+    where: str | Sequence[str] | None = None,
     user_column: str | None = None,
     item_column: str | None = None,
     weight_column: str | None = None,
@@ -67,17 +49,22 @@ def load_interactions(
     half_life: float | None = None,
     progress: Progress = silent,
 ) -> Interactions:
-    """Read interactions from a file, a folder or a data frame.
+    """Read interactions from files, wherever they are, or from an object that holds a table.
 
     | format       | suffix                   | content                                                          |
     |--------------|--------------------------|------------------------------------------------------------------|
     | "csv", "tsv" | .csv, .tsv               | UTF-8 text with one interaction a line, with or without a header |
     | "recbole"    | .inter                   | the same with tabs; the header gives types, `user_id:token`      |
     | "movielens"  | .dat, .data, or a folder | lines `user::item::rating::timestamp`, or with tabs (u.data)     |
-    | "parquet"    | .parquet, .pq, a folder  | one interaction a row; of a folder, all its files (Spark's, too) |
+    | "jsonl"      | .jsonl, .ndjson, .json   | an object with one interaction a line                            |
+    | "parquet"    | .parquet, .pq            | one interaction a row                                            |
     | "feather"    | .feather, .arrow         | one interaction a row                                            |
     | "lightgcn"   | .txt, or a folder        | lines `user item item ...`; of a folder train.txt and test.txt   |
     | "npz"        | .npz                     | arrays train, val, test of shape (2, n), num_users, num_items    |
+
+    All but the last two are tables. A table may lie in one file or in many of one format: those of a folder (names that
+    begin with a dot or an underscore do not count), of a pattern, or of a list. What names of folders say, such as
+    `dt=2026-01-01`, is a column of it. Rows are read in batches, and numbered as they come.
 
     Users and items are the columns whose names say so (user_id, CustomerID, item, StockCode, ...), wherever they stand.
     Where no name does, they are the two columns that are left, in order, besides times, amounts and the numbers of
@@ -88,7 +75,7 @@ def load_interactions(
     lead back. In text a column is one of integers where all its cells are: where all are numbers and one is written as
     1.0, or a word such as NULL stands among integers, it is refused, as one id would become two. In .csv (whose lines
     semicolons, tabs or bars may divide, too) cells may stand in quotes; between the tabs of .tsv and .inter a quote is
-    a letter. These three may be compressed (.csv.gz, .bz2, .zst).
+    a letter. Text and JSON may be compressed (.csv.gz, .bz2, .zst).
 
     The ids of the last two formats are numbers already, and get a vocabulary only where some number of
     0 .. n - 1 is in no file ("lightgcn").
@@ -99,12 +86,19 @@ def load_interactions(
 
     Parameters
     ----------
-    source : path, str or data frame
-        A file, a folder, the name of a set ("movielens-100k", see `baco_gpu.data.movielens`, or one that
-        `baco_gpu.data.fetch` has fetched, such as "gowalla"), or a data frame of pandas, polars (lazy ones, too),
-        pyarrow or any library that hands its columns out as Arrow does: a list of pairs, no matrix.
+    source : path, str, list of paths, or an object
+        A file, a folder, a pattern (`clicks/*/part-*.csv.gz`, with `**` for any folders), an address of a file system
+        of Arrow or fsspec (`s3://bucket/clicks`), a list of these, or the name of a set ("movielens-100k", see
+        `baco_gpu.data.movielens`, or one that `baco_gpu.data.fetch` has fetched, such as "gowalla"). Or a data frame of
+        pandas or polars (lazy ones, too), a table, dataset or stream of record batches of pyarrow, a relation of
+        DuckDB, or what any library hands out as Arrow does: a list of pairs, no matrix.
     format : str, optional
         One of the formats above, where the suffix does not say it.
+    separator : str of one letter, optional
+        What divides the cells of text, where the suffix and the first lines do not say it.
+    where : str or list of str, optional
+        Conditions that rows fulfil, all of them, such as "dt>=2026-01-01": a column, one of =, !=, <, <=, > and >=, and
+        a value. Files whose folders do not fulfil one are not opened. In text they are on what folders say alone.
     user_column, item_column, weight_column : str, optional
         Names of columns of a table; what their names say unless given, and no weights.
     rating_column, timestamp_column : str, optional
@@ -140,17 +134,17 @@ def load_interactions(
     if timestamp_column is None and weighting == "recency":
         timestamp_column = Usual("timestamp")
     names = ColumnNames(user_column, item_column, weight_column, rating_column, timestamp_column)
-    read = _table_reader(source, format)
-    if read is not None:
+    reading = Reading(names, conditions_of(where), separator)
+    source = _fetched(source)
+    given = _given(source, format, separator)
+    if given is None:
         progress("read", 0, 2, _named(source))
-        columns = read(names)
-        if min_rating is not None:
-            columns = columns.with_ratings_of(min_rating)
-        interactions = interactions_of(columns, progress)
+        interactions = interactions_of(_rows(source, format, reading), min_rating, progress)
     else:
-        file, kind = _identify(source, format)
-        _refuse(file, f"tables, and this is {kind}", min_rating=min_rating, **_column_names(names))
-        if has_split(source, format):
+        file, kind = given
+        asked = {"min_rating": min_rating, "where": where, "separator": separator, **_column_names(names)}
+        _refuse(file, f"tables, and this is {kind}", **asked)
+        if _is_split(file, kind):
             _refuse(file, "data without a split, and this comes with one", core=core, weighting=weighting)
             return _given_parts(file, kind, progress)[0]
         (interactions,) = read_lightgcn([file], progress)
@@ -201,8 +195,10 @@ def load_split(
     check_seed(seed)
     if split is not None:
         check_choice("split", split, SPLITS)
-    if has_split(source, format):
-        file, kind = _identify(source, format)
+    source = _fetched(source)
+    given = _given(source, format, reading.get("separator"))
+    if given is not None and _is_split(*given):
+        file, kind = given
         _refuse(file, "data without a split, and this comes with one", split=split, **reading)
         return _given_split(_given_parts(file, kind, progress), shares, seed)
     if split in ("leave-last-out", "temporal") and reading.get("timestamp_column") is None:
@@ -223,9 +219,11 @@ def has_split(source: Any, format: str | None = None) -> bool:
     InputError
         If there is no such source, or its format is unknown.
     """
-    if _table_reader(source, format) is not None:
-        return False
-    file, kind = _identify(source, format)
+    given = _given(_fetched(source), format, None)
+    return given is not None and _is_split(*given)
+
+
+def _is_split(file: Path, kind: str) -> bool:
     return kind == "npz" or file.is_dir()
 
 
@@ -248,76 +246,68 @@ def _given_split(parts: list[Interactions], shares: tuple[float, float, float], 
     return SplitInteractions(carved.train, carved.validation, parts[1])
 
 
-def _table_reader(source: Any, format: str | None) -> Callable[[ColumnNames], RawColumns] | None:
-    """What reads a table; None for the formats whose files hold users and items alone."""
-    if is_frame(source):
-        return lambda names: read_frame(source, names)
-    if isinstance(source, str) and source == movielens.NAME and not Path(source).exists():
-        return movielens.read_movielens_100k
-    file, kind = _identify(source, format)
-    if kind not in _TABLES:
+def _fetched(source: Any) -> Any:
+    """A source, or where a public set lies that it is the name of."""
+    return fetched(source) if isinstance(source, str) and source in SETS and not Path(source).exists() else source
+
+
+def _rows(source: Any, format: str | None, reading: Reading) -> Rows:
+    """The rows of a table."""
+    if is_table(source):
+        return frame_rows(source, reading)
+    if source == movielens.NAME and not Path(source).exists():
+        return movielens.movielens_100k_rows(reading)
+    if not isinstance(source, (list, tuple)) and Path(source).is_dir() and format in (None, "movielens"):
+        source = next((file for name in movielens.FILES if (file := Path(source, name)).is_file()), source)
+        format = None
+    return file_rows(source, format, reading)
+
+
+def _given(source: Any, format: str | None, separator: str | None) -> tuple[Path, str] | None:
+    """A file, or a folder with a split, of users and items alone, and its format; None for whatever is a table.
+
+    InputError where a source is neither, or a path names nothing.
+    """
+    if is_table(source):
         return None
-    return lambda names: _TABLES[kind](file, names)
-
-
-def _identify(source: Any, format: str | None) -> tuple[Path, str]:
-    """The file (or folder with a split) and its format; InputError where there is none."""
-    if not isinstance(source, (str, os.PathLike)):
+    if not is_path(source):
         raise InputError(
             f"path must be a string, a path or a data frame, got {type(source).__name__} (BipartiteGraph.from_edges "
             "takes arrays of ids, from_scipy a sparse matrix, from_dense a dense one)"
         )
+    check_format(format)
+    if isinstance(source, (list, tuple)) or is_elsewhere(source):
+        return None
     file = Path(source)
-    if format is not None:
-        check_choice("format", format, FORMATS)
+    if source == movielens.NAME and not file.exists():
+        return None
     try:
         there = file.exists()
     except OSError as error:
         raise InputError(f"{shown(str(file))}: expected a file of interactions, but {error.strerror}") from error
-    if not there and str(source) in SETS:
-        file = fetched(str(source))
-    if not file.exists():
+    if not there:
         hint = suggestion(str(source), NAMES) or f" (or one of the names {', '.join(map(repr, NAMES))})"
         raise InputError(f"{file}: expected a file of interactions, and there is none{hint}")
     if file.is_dir():
-        return _identify_folder(file, format)
-    suffix = file.suffix.lower()
-    if suffix in COMPRESSED and Path(file.stem).suffix.lower() in _COMPRESSIBLE:
-        suffix = Path(file.stem).suffix.lower()
-    inner = Path(file.stem).suffix.lower()
-    if suffix in COMPRESSED and inner in SUFFIXES and format not in ("csv", "tsv", "recbole"):
-        raise InputError(
-            f"{file}: expected a {inner} file as it is (of compressed ones {', '.join(_COMPRESSIBLE)} are read), "
-            f"got {file.suffix!r}: decompress it"
-        )
-    kind = format or SUFFIXES.get(suffix)
-    if kind is None:
-        raise InputError(
-            f"{file}: expected one of the suffixes {', '.join(SUFFIXES)}, got {file.suffix!r} (or name the format)"
-        )
-    return file, kind
+        return _given_folder(file, format)
+    kind = format or (OTHERS.get(file.suffix.lower()) if separator is None else None)
+    return None if kind is None or kind in TABLES else (file, kind)
 
 
-def _identify_folder(folder: Path, format: str | None) -> tuple[Path, str]:
-    """A folder of LightGCN is a split; one of MovieLens stands for the file of ratings in it."""
-    ratings = next((folder / name for name in movielens.FILES if (folder / name).is_file()), None)
-    if ratings is not None and format in (None, "movielens"):
-        return ratings, "csv" if ratings.suffix == ".csv" else "movielens"
-    is_split = (folder / "train.txt").is_file()
-    if format == "parquet" or (format is None and not is_split and any(map(_is_parquet, folder.rglob("*")))):
-        return folder, "parquet"
-    if format not in (None, "lightgcn"):
-        raise InputError(f"{folder}: expected a {format} file, got a folder")
+def _given_folder(folder: Path, format: str | None) -> tuple[Path, str] | None:
+    """A folder of LightGCN is a split; any other, and one of MovieLens, is one of tables."""
+    is_movielens = any((folder / name).is_file() for name in movielens.FILES)
+    is_lightgcn = any((folder / name).is_file() for name in _LIGHTGCN_FILES)
+    if format in TABLES or (format is None and (is_movielens or not is_lightgcn)):
+        return None
+    if format == "npz":
+        raise InputError(f"{folder}: expected an npz file, got a folder")
     _folder_files(folder)
     return folder, "lightgcn"
 
 
-def _is_parquet(file: Path) -> bool:
-    return SUFFIXES.get(file.suffix.lower()) == "parquet" and file.is_file()
-
-
 def _folder_files(folder: Path) -> list[Path]:
-    files = [folder / "train.txt", folder / "test.txt"]
+    files = [folder / name for name in _LIGHTGCN_FILES]
     for file in files:
         if not file.is_file():
             others = ", ".join(movielens.FILES)
@@ -332,11 +322,11 @@ def _column_names(names: ColumnNames) -> dict[str, str]:
     return {f"{role}_column": name for role, name in names.named.items()}
 
 
-def _refuse(file: Path, where: str, **asked: Any) -> None:
+def _refuse(file: Path, rule: str, /, **asked: Any) -> None:
     """InputError for the first argument that was given and does not apply to this source."""
     for name, value in asked.items():
         if value is not None:
-            raise InputError(f"{file}: {name} applies to {where}, got {name}={value!r}")
+            raise InputError(f"{file}: {name} applies to {rule}, got {name}={value!r}")
 
 
 def _named(source: Any) -> str:

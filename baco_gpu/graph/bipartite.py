@@ -366,28 +366,27 @@ def as_graph(source: Any) -> BipartiteGraph:
 
     Parameters
     ----------
-    source : BipartiteGraph, Interactions, SciPy sparse matrix, tuple of two id arrays, dense array, data frame or path
-        A dense array has the shape (num_users, num_items); a data frame is no matrix but a table, with one interaction
-        a row (`BipartiteGraph.from_frame`); a path, or the name of a set, goes to `BipartiteGraph.from_file`.
+    source : BipartiteGraph, Interactions, SciPy sparse matrix, tuple of two id arrays, dense array, table or path
+        A dense array has the shape (num_users, num_items); a table is no matrix, and has one interaction a row
+        (`BipartiteGraph.from_frame`); paths, and the name of a set, go to `BipartiteGraph.from_file`.
 
     Raises
     ------
     InputError
         If it is none of these, or not a valid one.
     """
-    from baco_gpu.data.columnar import is_frame
     from baco_gpu.data.interactions import Interactions
+    from baco_gpu.data.sources.files import is_path
+    from baco_gpu.data.sources.kinds import is_table
 
     if isinstance(source, BipartiteGraph):
         return source
     if isinstance(source, Interactions):
         return BipartiteGraph.from_interactions(source)
-    if isinstance(source, (str, os.PathLike)):
-        return BipartiteGraph.from_file(source)
+    if is_path(source) or is_table(source):
+        return BipartiteGraph.from_frame(source)
     if isinstance(source, tuple) and len(source) == 2:
         return BipartiteGraph.from_edges(*source)
-    if is_frame(source):
-        return BipartiteGraph.from_frame(source)
     from scipy.sparse import issparse
 
     if issparse(source):

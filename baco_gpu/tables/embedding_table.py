@@ -262,7 +262,7 @@ def numpy_of(tensor: Tensor) -> np.ndarray:
 
 def not_served(module: nn.Module) -> InputError:
     """What is raised for a module that is no table to serve from."""
-    return InputError(f"a table must be a CodebookEmbedding or a QuantizedEmbedding, got {module._get_name()}")
+    return InputError(f"a table must be one that can be served, such as a CodebookEmbedding, got {module._get_name()}")
 
 
 def encode(tables: Iterable[EmbeddingTable], seed: int) -> None:

@@ -249,6 +249,8 @@ def _plan(
 def _codebook(
     name: str, assigned: Assigned, old: nn.Embedding | nn.EmbeddingBag, weights: Any, bits: int | None
 ) -> CodebookEmbedding:
+    if isinstance(assigned, nn.Module):  # a `TableBag`, say, which is made here
+        raise InputError(f"table must be an EmbeddingTable, or assignments, got {assigned._get_name()}")
     given, kinds = joined(f"of {name!r}", assigned)
     if len(given.labels) != old.num_embeddings:
         raise InputError(

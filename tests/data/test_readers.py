@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from baco_gpu.data import adjacency_lists, delimited
+from baco_gpu.data import adjacency_lists
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.readers import load_interactions, load_split
+from baco_gpu.data.sources import text_beginnings
 from baco_gpu.errors import InputError
 from tiers import examples
 
@@ -232,7 +233,7 @@ def test_headers_and_kinds_of_ids_are_told_apart(tmp_path: Path, content: str, u
 def test_a_column_that_turns_out_to_be_text_is_read_as_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: str
 ) -> None:
-    monkeypatch.setattr(delimited, "_PEEK_BYTES", 16)
+    monkeypatch.setattr(text_beginnings, "_PEEK_BYTES", 16)
     users = ["7", "07", *map(str, range(50)), late]
     path = write(tmp_path / "x.csv", "".join(f"{user},5,{k}\n" for k, user in enumerate(users)))
     interactions = load_interactions(path)
@@ -277,9 +278,9 @@ def test_the_format_may_be_named(tmp_path: Path) -> None:
         ("x.parquet", "", "expected a Parquet file, but it cannot be read"),
         ("x.parquet", "user,item\n1,2\n", "expected a Parquet file, but it cannot be read"),
         (
-            "x.json",
+            "x.xml",
             "{}",
-            "expected one of the suffixes .csv, .tsv, .inter, .dat, .data, .parquet, .*, .txt, .npz, got '.json'",
+            "expected one of the suffixes .csv, .tsv, .inter, .dat, .data, .parquet, .*, .txt, .npz, got '.xml'",
         ),
         ("x", "1 2", "got ''"),
     ],
@@ -354,8 +355,8 @@ def test_missing_paths_and_wrong_options_are_refused(tmp_path: Path, split_folde
         load_split(tmp_path / "nowhere.npz")
     with pytest.raises(InputError, match=r"format must be one of 'csv', .* got 'xml'"):
         load_interactions(tmp_path / "nowhere.xml", format="xml")
-    with pytest.raises(InputError, match="expected a csv file, got a folder"):
-        load_interactions(split_folder, format="csv")
+    with pytest.raises(InputError, match="expected an npz file, got a folder"):
+        load_interactions(split_folder, format="npz")
     with pytest.raises(InputError, match="user_column applies to data without a split, and this comes with one"):
         load_split(split_folder, user_column="user")
     with pytest.raises(
@@ -417,8 +418,16 @@ def test_negative_ids_in_parquet_are_refused(tmp_path):
         load_interactions(path)
 
 
-@pytest.mark.parametrize("name", ["x.txt.gz", "x.dat.bz2", "x.npz.gz", "x.parquet.zst"])
+@pytest.mark.parametrize("name", ["x.txt.gz", "x.npz.gz", "x.parquet.zst"])
 def test_compressed_files_that_are_not_read_are_refused_by_what_is(tmp_path, name):
     (tmp_path / name).write_bytes(b"0 1 2\n")
-    with pytest.raises(InputError, match=r"of compressed ones \.csv, \.tsv, \.inter are read.*decompress it"):
+    with pytest.raises(InputError, match=r"of compressed ones \.csv, \.tsv, \.inter, .* are read.*decompress it"):
         load_interactions(tmp_path / name)
+
+
+def test_a_folder_of_a_set_s_name_is_that_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "movielens-100k").mkdir()
+    for part in ("train", "test"):
+        (tmp_path / "movielens-100k" / f"{part}.txt").write_text("0 0 1\n1 1\n")
+    assert load_split("movielens-100k").num_users == 2

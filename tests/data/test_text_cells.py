@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco_gpu.data import delimited, quoting
 from baco_gpu.data.readers import load_interactions
+from baco_gpu.data.sources import delimited, quoting
 from baco_gpu.errors import InputError
 from tiers import examples
 
@@ -96,7 +96,7 @@ class TestQuotes:
         old, quoting._BLOCK_BYTES = quoting._BLOCK_BYTES, block
         try:
             lines = any("\n" in cell for row in cells for cell in row)
-            assert quoting.quoted_lines(content, 0, ",", never) == (None, lines)
+            assert quoting.quoted_lines(io.BytesIO(content), 0, ",", never) == (None, lines)
         finally:
             quoting._BLOCK_BYTES = old
 

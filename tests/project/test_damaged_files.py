@@ -75,6 +75,8 @@ def write_tables(folder: Path) -> None:
         write_interactions(folder / f"whole.{kind}", clicks)
     write_interactions(folder / "whole.npz", random_split(clicks, (0.8, 0.1, 0.1), 0))
     write_interactions(folder / "whole.txt", clicks)
+    table = pyarrow.parquet.read_table(folder / "whole.parquet")
+    (folder / "whole.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
     (folder / "whole.csv.gz").write_bytes(gzip.compress((folder / "whole.csv").read_bytes(), mtime=0))
     rows = zip(clicks.users, clicks.items, clicks.timestamps, strict=True)
     (folder / "whole.dat").write_text("".join(f"{user}::{item}::4::{time}\n" for user, item, time in rows))

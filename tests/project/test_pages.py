@@ -17,7 +17,7 @@ import pytest
 from baco_gpu.data.splits import random_split
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.data.writing import write_interactions
-from pages import TEXTS, Block, blocks, commands
+from pages import ROOT, TEXTS, Block, blocks, commands
 from tiers import full
 
 # What cannot run in a test, and why. It is still checked for commands and options (test_readme.py).
@@ -129,3 +129,10 @@ def test_a_page_runs_in_a_shell(page: str, data_sets: Path):
 def test_no_exception_is_without_use(patterns: dict[str, str]):
     lines = [line for text in TEXTS.values() for block in blocks(text, "sh") for line in commands(block)]
     assert not [pattern for pattern in patterns if not any(re.search(pattern, line) for line in lines)]
+
+
+def test_every_file_that_contributing_names_is_there():
+    named = re.findall(r"`([\w./]+\.(?:py|md|cfg|toml|ya?ml))`", (ROOT / "CONTRIBUTING.md").read_text())
+    there = [f"/{path.relative_to(ROOT).as_posix()}" for path in ROOT.rglob("*.*") if ".venv" not in path.parts]
+    assert named
+    assert [name for name in named if not any(path.endswith(f"/{name}") for path in there)] == []

@@ -249,3 +249,15 @@ def test_settings_count_where_all_shapes_are_those_of_the_model():
     rebuild_module(fresh, model.state_dict(), settings={"item": {"bits": 4}})
     assert fresh.item.bits == 4
     assert torch.equal(fresh(batch(0)), model(batch(0)))
+
+
+@pytest.mark.parametrize(
+    "module", [nn.Embedding(COUNT, DIM), TableBag(FullTable(COUNT, DIM))], ids=lambda each: each._get_name()
+)
+def test_a_module_that_is_no_table_is_refused(module):
+    model = nn.ModuleDict({"item": nn.EmbeddingBag(COUNT, DIM, mode="sum")})
+    with pytest.raises(
+        InputError, match=f"'item': table must be an EmbeddingTable, or assignments, got {module._get_name()}"
+    ):
+        compress_module(model, {"item": module})
+    assert isinstance(model["item"], nn.EmbeddingBag)

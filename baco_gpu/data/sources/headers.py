@@ -135,6 +135,16 @@ def positions_of(
     return positions
 
 
+def labels_of(
+    source: object, header: list[str], names: ColumnNames, aside: Collection[str] = (), *, nameless: bool = False
+) -> dict[str, str]:
+    """The names of the columns of a table by their role; as `positions_of`, and InputError for fewer than two."""
+    if len(header) < 2:
+        raise InputError(f"{source}: expected at least two columns, got {len(header)}")
+    positions = positions_of(source, header, names, aside=aside, nameless=nameless)
+    return {role: header[at] for role, at in positions.items()}
+
+
 def says(name: str, role: str) -> bool:
     """Whether the name of a column says that it holds users, or items."""
     return any(re.fullmatch(pattern, _key(name)) for pattern in _ROLES[role][:3])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from mmap import mmap
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 _BLOCK_BYTES = 1 << 24
+_LONGEST_CELL = 1 << 24
 _QUOTE, _LINE = ord('"'), ord("\n")
 
 
@@ -29,7 +29,7 @@ class _Block(NamedTuple):
     quotes: np.ndarray
 
 
-def quoted_lines(content: bytes | mmap, start: int, delimiter: str, row: re.Pattern[bytes]) -> tuple[int | None, bool]:
+def quoted_lines(stream: BinaryIO, skip: int, delimiter: str, row: re.Pattern[bytes]) -> tuple[int | None, bool]:
     """Find a quote that opens a cell and is not closed where a cell ends, and whether cells go over several lines.
 
     A cell may go over several lines. It is taken for one whose quote is lost where text follows its closing quote, and
@@ -37,48 +37,64 @@ def quoted_lines(content: bytes | mmap, start: int, delimiter: str, row: re.Patt
 
     Parameters
     ----------
-    content : bytes or mmap
-        UTF-8 text.
-    start : int
-        Where its rows begin.
+    stream : binary file
+        UTF-8 text, read a block at a time.
+    skip : int
+        The number of lines before its rows.
     delimiter : str of one letter
     row : pattern
         What such a cell holds after its first line, that line's end included.
 
     Returns
     -------
-    place : int or None
-        Of the first such quote; None where all cells are closed.
+    line : int or None
+        The line of the first such quote, from 1; None where all cells are closed.
     has_lines : bool
         Whether a cell in quotes holds a line break.
     """
     ends = np.zeros(256, dtype=bool)
     ends[[ord(delimiter), ord("\n"), ord("\r")]] = True
-    opened: int | None = None  # the quote of a cell that began in an earlier block
-    has_lines = False
-    for block in _blocks(content, start):
-        cells, opened = _cells(block, ends, opened) or _odd_cells(block, ends, opened)
-        for cell in cells:
-            inside = content[cell.begin + 1 : cell.end]
-            line = inside.find(b"\n")
-            has_lines |= line >= 0
-            if line >= 0 and not (cell.closed and row.fullmatch(inside, line) is None):
-                return cell.begin, has_lines
-    return opened, has_lines
-
-
-def _blocks(content: bytes | mmap, start: int) -> Iterator[_Block]:
-    """The pieces that have quotes; none ends between two. Before the text and after it there are line breaks."""
-    while start < len(content):
-        stop = min(start + _BLOCK_BYTES, len(content))
-        while stop < len(content) and content[stop - 1] == _QUOTE:
-            stop += 1
-        before, after = content[start - 1 : start] if start else b"\n", content[stop : stop + 1] or b"\n"
-        letters = np.frombuffer(b"".join((before, content[start:stop], after)), dtype=np.uint8)
+    held = b""  # the text from the quote on of a cell that began in an earlier block
+    line, has_lines = skip + 1, False  # the line where `held`, or the next block, begins
+    for before, text, after in _blocks(stream, skip):
+        content = held + text
+        opened = 0 if held else None
+        letters = np.frombuffer(b"".join((before, text, after)), dtype=np.uint8)
         quotes = np.flatnonzero(letters[1:-1] == _QUOTE) + 1
         if len(quotes):
-            yield _Block(start - 1, letters, quotes)
-        start = stop
+            block = _Block(len(held) - 1, letters, quotes)
+            cells, opened = _cells(block, ends, opened) or _odd_cells(block, ends, opened)
+            for cell in cells:
+                inside = content[cell.begin + 1 : cell.end]
+                first_end = inside.find(b"\n")
+                has_lines |= first_end >= 0
+                if first_end >= 0 and not (cell.closed and row.fullmatch(inside, first_end) is None):
+                    return line + content.count(b"\n", 0, cell.begin), has_lines
+        done = len(content) if opened is None else opened
+        line += content.count(b"\n", 0, done)
+        held = content[done:]
+        if len(held) > _LONGEST_CELL:
+            break
+    return (line if held else None), has_lines
+
+
+def _blocks(stream: BinaryIO, skip: int) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """The text after the first `skip` lines in blocks, each with the letter before it and the one after it.
+
+    No block ends between two quotes. Before the text and after it there are line breaks.
+    """
+    text = stream.read(_BLOCK_BYTES)
+    while skip and text:
+        _, end, text = text.partition(b"\n")
+        skip -= len(end)
+        text = text or stream.read(_BLOCK_BYTES)
+    before = b"\n"
+    while text:
+        following = stream.read(_BLOCK_BYTES)
+        while following and text[-1] == _QUOTE:
+            text, following = text + following, stream.read(_BLOCK_BYTES)
+        yield before, text, following[:1] or b"\n"
+        before, text = text[-1:], following
 
 
 def _cells(block: _Block, ends: np.ndarray, opened: int | None) -> tuple[list[_Cell], int | None] | None:

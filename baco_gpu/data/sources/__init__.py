@@ -1,0 +1,1 @@
+"""What rows of interactions come from: one file for every kind of source."""
