@@ -418,3 +418,9 @@ def test_folders_that_are_one_number_stay_two_ids(tmp_path):
         pq.write_table(pa.table({"item": [1, 2]}), folder / "part.parquet")
     found = load_interactions(tmp_path / "clicks", user_column="shop")
     assert found.user_vocabulary.decode(np.arange(found.num_users)).tolist() == ["007", "7"]
+
+
+def test_names_of_members_are_text(tmp_path):
+    (tmp_path / "x.jsonl").write_bytes(b'{"us\xf7r": 1, "item": 2}\n')
+    with pytest.raises(InputError, match=r"x\.jsonl: expected names of members in UTF-8, but"):
+        load_interactions(tmp_path / "x.jsonl")

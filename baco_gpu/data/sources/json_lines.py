@@ -51,7 +51,12 @@ class JsonRows(FileRows):
         return pa.schema(list(self._types.items()))
 
     def _schema(self, file: File) -> pa.Schema:
-        return next(_read(file, None)).schema
+        schema = next(_read(file, None)).schema
+        try:
+            _ = schema.names  # which Arrow has not looked at
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file}: expected names of members in UTF-8, but {brief(error)}") from error
+        return schema
 
 
 def _promised(role: str, kind: pa.DataType) -> pa.DataType:
