@@ -383,10 +383,10 @@ def words(text: str) -> list[str]:
 
 def check_output(path: Path | None, suffix: str = "", *, is_table: bool = False) -> None:
     """Raise InputError unless a file of this suffix, or of a table's, can be made at `path`: before the work."""
-    from baco_gpu.data.labels import check_table_path
-
     if path is not None:
         if is_table:
+            from baco_gpu.data.labels import check_table_path
+
             check_table_path(path)
         if path.is_dir():
             raise InputError(f"output {path}: expected a file name, got a folder")

@@ -49,6 +49,10 @@ class Interactions:
         counts = f"{len(self):,} of {self.num_users:,} users and {self.num_items:,} items"
         return f"Interactions({counts}{', with ' if extras else ''}{' and '.join(extras)})"
 
+    def in_order(self) -> np.ndarray:
+        """Positions user by user, each user's in the order of time; of equal times, and without times, as they are."""
+        return np.lexsort((self.users,) if self.timestamps is None else (self.timestamps, self.users))
+
     def take(self, index: np.ndarray | slice) -> Interactions:
         """The interactions at `index` (integer or boolean array, slice), of the same users, items and vocabularies."""
         return replace(

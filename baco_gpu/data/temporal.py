@@ -23,8 +23,8 @@ def leave_last_out(interactions: Interactions) -> SplitInteractions:
     InputError
         If the interactions have no timestamps.
     """
-    timestamps = _timestamps(interactions, "leave-last-out")
-    order = np.lexsort((np.arange(len(interactions)), timestamps, interactions.users))
+    _timestamps(interactions, "leave-last-out")
+    order = interactions.in_order()
     counts = np.bincount(interactions.users, minlength=interactions.num_users)
     from_the_end = np.empty(len(interactions), dtype=np.int64)
     from_the_end[order] = (np.cumsum(counts) - 1)[interactions.users[order]] - np.arange(len(interactions))

@@ -120,8 +120,7 @@ def _model(
 
 def _listed(interactions: Interactions) -> dict[str, np.ndarray]:
     """Items user by user, in the order of time where it is known, their number for each user, and weights if any."""
-    times = np.arange(len(interactions)) if interactions.timestamps is None else interactions.timestamps
-    order = np.lexsort((np.arange(len(interactions)), times, interactions.users))
+    order = interactions.in_order()
     weights = {} if interactions.weights is None else {"weights": interactions.weights[order]}
     counts = np.bincount(interactions.users, minlength=interactions.num_users).astype(np.int64)
     return {"items": interactions.items[order], "counts": counts, **weights}

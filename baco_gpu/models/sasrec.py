@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from baco_gpu.checks import check_integer, check_number
 from baco_gpu.data.interactions import Interactions, SplitInteractions
+from baco_gpu.data.runs import within_runs
 from baco_gpu.errors import InputError
 from baco_gpu.models.losses import BatchRows, Objective
 from baco_gpu.models.recommender import ITEMS, Recommender, Table, option
@@ -232,7 +233,7 @@ class SequenceSampler:
         users = np.repeat(np.arange(train.num_users), pieces)
         if not len(users):
             raise InputError("there is no training interaction of a user who has not seen every item")
-        from_the_end = np.arange(len(users)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        from_the_end = within_runs(pieces)
         self.num_samples = len(users)
         self._history, self._starts = (torch.as_tensor(array, device=self.device) for array in (history, starts))
         self._users = torch.as_tensor(users, device=self.device)
@@ -257,10 +258,8 @@ class SequenceSampler:
 
 def histories(train: Interactions) -> tuple[np.ndarray, np.ndarray]:
     """Items user by user in the order of time, and where each user's begin (one more at the end); int64."""
-    assert train.timestamps is not None
-    order = np.lexsort((np.arange(len(train)), train.timestamps, train.users))
     counts = np.bincount(train.users, minlength=train.num_users)
-    return train.items[order].astype(np.int64), np.concatenate(([0], np.cumsum(counts)))
+    return train.items[train.in_order()].astype(np.int64), np.concatenate(([0], np.cumsum(counts)))
 
 
 def items_before(history: Tensor, starts: Tensor, users: Tensor, ends: Tensor, length: int) -> Tensor:

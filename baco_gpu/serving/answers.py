@@ -10,6 +10,7 @@ import numpy as np
 
 from baco_gpu.checks import check_integer
 from baco_gpu.data.interactions import Interactions
+from baco_gpu.data.runs import within_runs
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent
@@ -206,7 +207,7 @@ class _Hidden(NamedTuple):
         """Pairs of a place in `rows` and an item that is hidden there, ascending by item."""
         counts = self.offsets[rows + 1] - self.offsets[rows]
         places = np.repeat(np.arange(len(rows)), counts)
-        within = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+        within = within_runs(counts)
         items = self.items[np.repeat(self.offsets[rows], counts) + within]
         order = np.argsort(items, kind="stable")
         return places[order], items[order]

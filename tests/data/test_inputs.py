@@ -268,6 +268,15 @@ def test_numbers_that_look_like_days_are_numbers_and_that_is_said(times):
         assert load_interactions(table, timestamp_column="t").timestamps.tolist() == [20261130, 20261201]
 
 
+def test_all_of_a_column_says_whether_numbers_look_like_days():
+    """Also where a table comes in pieces, of which the first holds days."""
+    days, others = [20261130] * 200_000, [1] * 200_000
+    table = pa.table({"user": range(400_000), "item": range(400_000), "t": days + others})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_interactions(table.to_reader(100_000), timestamp_column="t").timestamps[-1] == 1
+
+
 LAZY = pl.LazyFrame({"user": ["a"], "item": ["b"]})
 
 

@@ -113,7 +113,8 @@ class Timestamps:
 
     def __init__(self) -> None:
         self._first: _Form | None = None  # of the first piece
-        self._told = False
+        self._number: tuple[Place, float] | None = None  # the first one, and where it stands
+        self._are_days = True  # so far
 
     def checked(self, place: Place, column: pa.ChunkedArray) -> np.ndarray:
         """Return a piece without dictionaries as int64 or float64; dates count in seconds since 1970.
@@ -153,12 +154,18 @@ class Timestamps:
         if not valid.all():
             at = int((~valid).argmax())
             raise InputError(f"{expected}, {place.row(at)} has {values[at]}")
-        if values.dtype.kind in "iu" and not self._told and are_days(values):
-            self._told = True
-            warnings.warn(
-                f"{place} holds numbers such as {values[0]}, which are read as they are and not as days", stacklevel=6
-            )
+        if len(values):
+            self._number = self._number or (place, values[0])
+            self._are_days = self._are_days and values.dtype.kind in "iu" and are_days(values)
         return np.ascontiguousarray(values, dtype=np.float64 if values.dtype.kind == "f" else np.int64)
+
+    def warn_of_days(self) -> None:
+        """Once all pieces are read: warn where all of them hold nothing but days such as 20261130."""
+        if self._number is not None and self._are_days:
+            place, number = self._number
+            warnings.warn(
+                f"{place} holds numbers such as {number}, which are read as they are and not as days", stacklevel=5
+            )
 
     def _check_form(self, expected: str, form: _Form) -> None:
         self._first = self._first or form

@@ -70,6 +70,7 @@ def raw_batches(rows: Rows, min_rating: float | None = None) -> Iterator[RawColu
         left += len(columns)
         if len(columns):
             yield columns
+    timestamps.warn_of_days()
     if number_of_rows == 0:
         told = " and ".join(map(str, rows.where))
         raise InputError(
