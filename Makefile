@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-DEMO = compare movielens-100k --budget 0.25 --methods full,random,baco-multilevel,bisecting,affinity,product --epochs 40 --out demo
+SET = movielens-100k
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -20,13 +20,18 @@ DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 BENCHMARKS = $(filter-out fingerprints,$(basename $(notdir $(shell grep -L 'add_argument."[a-z]' $$(grep -l ArgumentParser benchmarks/*.py)))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test nightly lint loops kernels format docs bench gpu-check clean
+.PHONY: help demo check test nightly lint loops kernels format figures docs bench gpu-check clean
 
 help: ## Print this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/demo-installed ## Compress MovieLens-100K to a quarter, train on it, and write the comparison to demo/
-	$(BIN)/baco $(DEMO)
+demo: $(VENV)/demo-installed ## Draw the co-clusters of MovieLens-100K, train tables within a quarter, and recommend; all of it in demo/
+	@mkdir -p demo
+	$(BIN)/baco compress $(SET) --split random --budget 0.03 --out demo/codes.safetensors
+	$(BIN)/baco report demo/codes.safetensors --data $(SET) --split random --names $(SET) --out demo/coclusters.html
+	$(BIN)/baco compare $(SET) --methods full,random,baco-multilevel,bisecting,affinity,product --budget 0.25 --epochs 40 --out demo
+	$(BIN)/baco train $(SET) --method affinity --budget 0.25 --epochs 40 --out demo/model.safetensors
+	$(BIN)/baco recommend demo/model.safetensors --user 42 --k 10 --names $(SET)
 
 # Waiting threads that spin slow a busy machine down several times over.
 check test nightly: export OMP_WAIT_POLICY ?= PASSIVE
@@ -61,6 +66,10 @@ loops kernels: $(VENV)/test-installed
 format: $(VENV)/test-installed ## Format the sources, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+figures: $(VENV)/test-installed ## Write the tables of README.md and docs/ from benchmarks/results/, and draw their pictures
+	$(BIN)/python -m benchmarks.figures
+	$(BIN)/python docs/pictures.py
 
 docs: $(VENV)/test-installed ## Build the documentation into build/site; a warning is an error
 	$(DOCS)

@@ -9,6 +9,7 @@ import typer
 from baco_gpu.cli import options
 from baco_gpu.cli.console import print_json, print_pairs, print_table
 from baco_gpu.cli.groups import expanded
+from baco_gpu.cli.item_titles import Names, item_titles
 
 
 @expanded
@@ -16,6 +17,7 @@ def inspect(
     codes: options.Codes,
     largest: Annotated[int, typer.Option(min=0, help="How many of the largest clusters to list.")] = 5,
     members: Annotated[int, typer.Option(min=0, help="How many members of each to name.")] = 5,
+    names: Names = None,
     json: options.Json = False,
 ) -> None:
     """Show sizes, balance, volumes and the largest clusters of a clustering, by raw id.
@@ -28,7 +30,8 @@ def inspect(
     from baco_gpu.estimator.coclustering_result import CoclusteringResult
 
     result = CoclusteringResult.load(codes)
-    description = describe(result, largest=largest, members=members)
+    titles = item_titles(names)
+    description = describe(result, largest=largest, members=members, names=titles)
     if json:
         print_json(description)
         return

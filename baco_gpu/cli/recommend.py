@@ -11,6 +11,7 @@ import typer
 from baco_gpu.cli import completion, options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_line, print_table
 from baco_gpu.cli.groups import expanded
+from baco_gpu.cli.item_titles import Names, item_titles
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,9 +45,12 @@ def recommend(
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Leave in what a user has interacted with.")
     ] = False,
+    names: Names = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write user, rank, item and score to this .parquet or .csv file, a line an answer."),
+        typer.Option(
+            help="Write user, rank, item and score (and name) to this .parquet or .csv file, a line an answer."
+        ),
     ] = None,
 ) -> None:
     """Say which items are best for users, of those that they have not seen.
@@ -54,6 +58,7 @@ def recommend(
     \b
     Examples:
       baco recommend model.safetensors --user 196 --k 20
+      baco recommend model.safetensors --user 196 --names movielens-100k
       baco recommend model.safetensors --users-from users.txt --json
       baco recommend model.safetensors --all-users --out answers.parquet
     """
@@ -67,6 +72,7 @@ def recommend(
     from baco_gpu.data.labels import write_frames
     from baco_gpu.experiment.model_file import load_recommender
 
+    titles = item_titles(names)
     recommender = load_recommender(model)
     users = recommender.user_ids if not texts else _ids(texts, recommender.user_vocabulary)
     recommender.check_users(users)  # all of them, before any work
@@ -75,7 +81,8 @@ def recommend(
         with ProgressDisplay(hidden=run.silent or len(users) <= _AT_ONCE) as display:
             for start in range(0, len(users), _AT_ONCE):
                 display.report("recommending", start, len(users), "")
-                yield recommender.recommend(users[start : start + _AT_ONCE], k, exclude_seen=not include_seen)
+                frame = recommender.recommend(users[start : start + _AT_ONCE], k, exclude_seen=not include_seen)
+                yield frame if titles is None else frame.assign(name=[titles.get(item, "") for item in frame["item"]])
             display.report("recommending", len(users), len(users), "")
 
     if out is None:
@@ -94,14 +101,13 @@ def _print(frames: Iterator[pandas.DataFrame], as_json: bool, title: str) -> Non
     frame = pandas.concat(list(frames))
     if as_json:
         answers = [
-            {"user": user, "items": own["item"].tolist(), "scores": own["score"].tolist()}
+            {"user": user, **{f"{column}s": own[column].tolist() for column in own if column not in ("user", "rank")}}
             for user, own in frame.groupby("user", sort=False)
         ]
         print_json({"recommendations": answers})
         return
-    lines = frame.itertuples(index=False)
-    rows = [[str(user), str(rank), str(item), f"{score:.4f}"] for user, rank, item, score in lines]
-    print_table(["user", "rank", "item", "score"], rows, title=title)
+    frame["score"] = frame["score"].map("{:.4f}".format)
+    print_table(list(frame), frame.astype(str).to_numpy().tolist(), title=title)
 
 
 def _lines(path: Path) -> list[str]:

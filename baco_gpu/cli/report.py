@@ -10,6 +10,7 @@ import typer
 from baco_gpu.cli import completion, options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_line
 from baco_gpu.cli.groups import expanded
+from baco_gpu.cli.item_titles import Names, item_titles
 
 
 @expanded
@@ -27,6 +28,7 @@ def report(
             autocompletion=completion.data_sets,
         ),
     ] = None,
+    names: Names = None,
     largest: Annotated[int, typer.Option(min=0, help="How many of the largest clusters to list.")] = 10,
     members: Annotated[int, typer.Option(min=0, help="How many members of each to name.")] = 8,
 ) -> None:
@@ -38,6 +40,7 @@ def report(
     Examples:
       baco report codes.safetensors -o report.html
       baco report codes.safetensors --data clicks.parquet -o report.html
+      baco report codes.safetensors --data movielens-100k --names movielens-100k -o report.html
     """
     options.check_output(out, ".html")
 
@@ -50,7 +53,8 @@ def report(
     if data is not None:
         with ProgressDisplay(hidden=run.silent) as display:
             graph = BipartiteGraph.from_interactions(source.interactions(data, run.seed, display.report))
-    write_report(out, result, graph, title=codes.name, largest=largest, members=members)
+    titles = item_titles(names)
+    write_report(out, result, graph, title=codes.name, largest=largest, members=members, names=titles)
     if run.json:
         print_json({"written": str(out)})
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -32,6 +33,7 @@ def report_page(
     title: str = "Co-clustering",
     largest: int = 10,
     members: int = 8,
+    names: Mapping[Any, str] | None = None,
 ) -> str:
     """A result as an HTML page that needs no other file, nor a network, and follows the reader's light or dark mode.
 
@@ -45,6 +47,8 @@ def report_page(
         How many of the largest co-clusters to list.
     members : int
         How many members of each to name, those with most interactions first.
+    names : mapping of raw ids to names, optional
+        Of items, such as `baco_gpu.data.names.item_names` has; others stand for themselves.
 
     Raises
     ------
@@ -65,7 +69,7 @@ def report_page(
         share=result.parameters_compressed / max(result.table.full_parameters, 1),
         summary=description["summary"],
         balance=description["balance"],
-        clusters=[{**row, **_members(result, row["cluster"], members)} for row in description["largest"]],
+        clusters=[{**row, **_members(result, row["cluster"], members, names or {})} for row in description["largest"]],
         coverage=None if graph is None else coverage(result, graph),
         sizes=svg(partial(pictures.sizes, result), "Sizes of co-clusters"),
         trace=svg(partial(pictures.trace, result), "The objective after every step"),
@@ -98,7 +102,8 @@ def _check_clustered(result: ResultData, graph: BipartiteGraph) -> None:
         )
 
 
-def _members(result: ResultData, cluster: int, count: int) -> dict[str, list[Any]]:
+def _members(result: ResultData, cluster: int, count: int, names: Mapping[Any, str]) -> dict[str, list[Any]]:
     found = cocluster_members(result, cluster)
-    sides = {"some_users": found.users, "some_items": found.items}
-    return {name: [visible(raw_id) for raw_id in side["id"].tolist()[:count]] for name, side in sides.items()}
+    users, items = (side["id"].tolist()[:count] for side in (found.users, found.items))
+    items = [names.get(item, item) for item in items]
+    return {"some_users": list(map(visible, users)), "some_items": list(map(visible, items))}

@@ -93,3 +93,18 @@ def test_mistakes_end_in_one_line(baco, model, tmp_path):
     code, _, stderr = baco("recommend", tmp_path / "clicks.csv", "--user", user)
     assert code == 2
     assert "expected one written by baco train --out" in stderr
+
+
+def test_items_are_called_by_their_names(baco, model, tmp_path):
+    path, user = model
+    (tmp_path / "movies.csv").write_text(
+        "movieId,title,genres\n" + "".join(f'{item},"Film {item}, The",Drama\n' for item in range(40)), encoding="utf-8"
+    )
+    (answer,) = json.loads(baco("recommend", path, "--user", user, "--names", tmp_path, "--json")[1])["recommendations"]
+    assert answer["names"] == [f"Film {item}, The" if item < 40 else "" for item in answer["items"]]
+    assert f"Film {min(answer['items'])}, The" in baco("recommend", path, "--user", user, "--names", tmp_path)[1]
+    (tmp_path / "movies.csv").unlink()
+    code, stdout, stderr = baco("recommend", path, "--user", user, "--names", tmp_path)
+    assert (code, stdout) == (2, "")
+    assert "--names" in stderr
+    assert "expected names of items beside the interactions, and there are none" in stderr

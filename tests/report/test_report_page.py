@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from baco_gpu.clustering.inspect.statistics import describe
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
@@ -186,3 +187,14 @@ def test_mistakes_are_told_and_write_nothing(baco, files, tmp_path, monkeypatch,
     assert stderr.startswith("baco: error: ")
     assert message in stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_items_are_called_by_their_names(graph):
+    result = BalancedCoclustering(budget=0.1, random_state=0).fit(graph).result_
+    raw = result.items.raw_ids(np.flatnonzero(result.items.labels == result.items.labels[0])).tolist()
+    names = {item: f"<Film> of {item}" for item in raw}
+    page = report_page(result, names=names, largest=result.num_clusters, members=1000)
+    for item in raw:
+        assert f"&lt;Film&gt; of {item}" in page
+    described = describe(result, largest=result.num_clusters, members=1000, names=names)
+    assert {*names.values()} in [set(row["some_items"]) for row in described["largest"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,18 @@ import numpy as np
 from baco_gpu.clustering.result import Assignment, ResultData
 
 
-def describe(result: ResultData, *, largest: int = 5, members: int = 5) -> dict[str, Any]:
+def describe(
+    result: ResultData, *, largest: int = 5, members: int = 5, names: Mapping[Any, str] | None = None
+) -> dict[str, Any]:
     """Describe a result in plain numbers and strings.
+
+    Parameters
+    ----------
+    result : CoclusteringResult
+    largest, members : int
+        How many of the largest clusters, and how many members of each.
+    names : mapping of raw ids to names, optional
+        Of items; others stand for themselves.
 
     Returns
     -------
@@ -18,7 +29,7 @@ def describe(result: ResultData, *, largest: int = 5, members: int = 5) -> dict[
         summary : `CoclusteringResult.summary()` and the version and settings that made it
         balance : for "users" and "items" the clusters, largest, median and mean size, the Gini coefficient of the sizes
             (0 for equal ones, near 1 for one giant) and that of the volumes
-        largest : the clusters with the most users and items, with their sizes, volumes and some members' raw ids
+        largest : the clusters with the most users and items, with their sizes, volumes and some members
     """
     sizes = [side.sizes(result.num_clusters) for side in (result.users, result.items)]
     order = np.argsort(-(sizes[0] + sizes[1]), kind="stable")[:largest]
@@ -36,7 +47,7 @@ def describe(result: ResultData, *, largest: int = 5, members: int = 5) -> dict[
                 "user_volume": float(result.volumes[0][cluster]),
                 "item_volume": float(result.volumes[1][cluster]),
                 "some_users": _members(result.users, cluster, members),
-                "some_items": _members(result.items, cluster, members),
+                "some_items": [(names or {}).get(item, item) for item in _members(result.items, cluster, members)],
             }
             for cluster in order
         ],
