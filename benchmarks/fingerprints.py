@@ -219,9 +219,15 @@ def digests(model: nn.Module, tables: Mapping[str, Any], export: Callable[[Path]
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])  # the metadata stand in another order in every process
     facts["file"] = digest({json.dumps(header, sort_keys=True): content[end:]})
-    parts = {f"{name}.{part}": value for name in served for part, value in sorted(vars(served[name]).items())}
+    parts = {f"{name}.{part}": value for name, table in served.items() for part, value in stored_in(table)}
     looked_up = {name: table.lookup(np.arange(table.num_embeddings)) for name, table in served.items()}
     return {**facts, "file_arrays": digest(parts), "file_embeddings": digest(looked_up)}
+
+
+def stored_in(table: serving.ServedTable) -> list[tuple[str, Any]]:
+    """All that a table of the decoders without a name stores, and what it does not."""
+    names = ("codebook", "scales", "centroids", "residual", "basis", "codes", "secondary", "residual_rows", "encoding")
+    return sorted({**dict.fromkeys(names), **table.arrays(), **table.facts(), "decoder": table.decoder}.items())
 
 
 def digest(values: Mapping[str, Any]) -> str:
