@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from baco_gpu.discovery import modules_of
 from baco_gpu.errors import InputError
 from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag, bag_options
 from baco_gpu.tables.codebook import CodebookEmbedding
@@ -108,6 +109,13 @@ def table_of(state: State, dim: int, **settings: Any) -> nn.Module:
     return table
 
 
+def check_known(table: EmbeddingTable) -> None:
+    """Raise InputError for a table whose state is taken for that of another kind, or of none."""
+    if _kind_of(table.state_dict()) is not type(table):
+        name = type(table).__name__
+        raise InputError(f"a table must be of a kind that is known by its state, got {name}: give the class a known_by")
+
+
 def _checked(name: str, state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
     """The table of a state, which says all of it, and is as large as the one that it takes the place of."""
     try:
@@ -153,7 +161,11 @@ def _module_of(state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
 
 
 def _kind_of(state: State) -> type[EmbeddingTable]:
-    """The kind of table that is known by most of what a state has; of several, the one that others are derived of."""
+    """The kind of table that is known by most of what a state has; of several, the one that others are derived of.
+
+    Kinds are those of the folder, and any other that is defined by now.
+    """
+    modules_of(__package__)
     kinds: list[type[EmbeddingTable]] = [EmbeddingTable]
     for kind in kinds:
         kinds += kind.__subclasses__()
