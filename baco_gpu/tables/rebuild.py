@@ -12,7 +12,7 @@ from baco_gpu.errors import InputError
 from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag, bag_options
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import EmbeddingTable, State
-from baco_gpu.tables.former_states import current_names
+from baco_gpu.tables.former_states import current_names, without_bits
 from baco_gpu.tables.full import FullTable, as_table
 
 _PLACES = (nn.Embedding, nn.EmbeddingBag, EmbeddingTable, TableBag)
@@ -39,8 +39,8 @@ def rebuild_module(
     state_dict : mapping of str to Tensor
         Of a model that differs from this one in its tables alone.
     settings : mapping of the name of a table to a mapping, optional
-        Further arguments that no tensor tells: `{"user": {"bits": 4}}` for rows that are trained through their
-        rounding, `own_share` for rows that ids mix.
+        Further arguments that no tensor tells: `{"user": {"own_share": 0.5}}` for rows that ids mix, `bits` of rows
+        that are trained through their rounding where the state was written before it had them.
     strict : bool
         As of `load_state_dict`.
 
@@ -67,7 +67,7 @@ def rebuild_module(
         own = current_names(
             {key.removeprefix(f"{name}."): value for key, value in state_dict.items() if key.startswith(f"{name}.")}
         )
-        if own and (name in given or _shapes(own) != _shapes(module.state_dict())):
+        if own and (name in given or _differ(own, module.state_dict())):
             made[name] = _checked(name, own, module, dict(given.get(name, {})))
     _share(made, state_dict)
     places = [
@@ -139,8 +139,11 @@ def _size(table: Any) -> tuple[int, int]:
     return int(table.num_embeddings), int(table.embedding_dim)
 
 
-def _shapes(state: State) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(tensor.shape) for key, tensor in state.items()}
+def _differ(state: State, held: State) -> bool:
+    """Whether a state is of another table than the one that is held; one from before leaves its bits to that."""
+    shapes, expected = ({name: part.shape for name, part in without_bits(each).items()} for each in (state, held))
+    bits, own = ({name: int(each[name]) for name in each.keys() - without_bits(each).keys()} for each in (state, held))
+    return shapes != expected or not bits.items() <= own.items()
 
 
 def _module_of(state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
