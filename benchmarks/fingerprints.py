@@ -40,6 +40,7 @@ from baco_gpu.data.splits import random_split
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.machine import describe_versions
+from baco_gpu.tables.former_states import without_bits
 from baco_gpu.training import TrainingSettings
 from benchmarks.machine import describe_machine
 
@@ -204,7 +205,7 @@ def modules() -> Iterator[Job]:
 
 def digests(model: nn.Module, tables: Mapping[str, Any], export: Callable[[Path], Any]) -> Facts:
     """Of the state dict as it is, of its arrays under any names in any order, of all embeddings, and of a file."""
-    state = model.state_dict()
+    state = without_bits(model.state_dict())  # as it was recorded
     alone = sorted(digest({"": value}) for value in state.values())
     with torch.no_grad():  # of a column of ids, which is bags of one to a bag
         vectors = {side: table(torch.arange(table.num_embeddings)[:, None]) for side, table in tables.items()}
@@ -219,9 +220,15 @@ def digests(model: nn.Module, tables: Mapping[str, Any], export: Callable[[Path]
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])  # the metadata stand in another order in every process
     facts["file"] = digest({json.dumps(header, sort_keys=True): content[end:]})
-    parts = {f"{name}.{part}": value for name in served for part, value in sorted(vars(served[name]).items())}
+    parts = {f"{name}.{part}": value for name, table in served.items() for part, value in stored_in(table)}
     looked_up = {name: table.lookup(np.arange(table.num_embeddings)) for name, table in served.items()}
     return {**facts, "file_arrays": digest(parts), "file_embeddings": digest(looked_up)}
+
+
+def stored_in(table: serving.ServedTable) -> list[tuple[str, Any]]:
+    """All that a table of the decoders without a name stores, and what it does not."""
+    names = ("codebook", "scales", "centroids", "residual", "basis", "codes", "secondary", "residual_rows", "encoding")
+    return sorted({**dict.fromkeys(names), **table.arrays(), **table.facts(), "decoder": table.decoder}.items())
 
 
 def digest(values: Mapping[str, Any]) -> str:

@@ -126,6 +126,10 @@ def train(
             compression = experiment.compress(
                 split, method, estimator, result=result, sides=sides, progress=display.report
             )
+            if export is not None:
+                compression.check_export()
+            if out is not None:
+                compression.check_save()
             outcome = experiment.run(
                 split,
                 compression,

@@ -15,7 +15,8 @@ from baco_gpu.methods.registry import METHODS, find_method
 from baco_gpu.models.recommender import Table
 from baco_gpu.progress import Progress, silent
 from baco_gpu.stopwatch import Stopwatch
-from baco_gpu.tables.full import size_of
+from baco_gpu.tables.full import as_table, size_of
+from baco_gpu.tables.rebuild import check_known
 from baco_gpu.training.callbacks import Callback
 
 
@@ -90,6 +91,16 @@ class Compression:
     def shared(self) -> bool:
         """Whether one codebook is that of both tables."""
         return "codebook" in self.common
+
+    def check_export(self) -> None:
+        """Raise the InputError of `export_tables` for tables that cannot be exported, however they are trained."""
+        for table in self.tables.values():
+            as_table(table).check_export()
+
+    def check_save(self) -> None:
+        """Raise InputError for tables that `load_recommender` could not make again of what `save_model` writes."""
+        for table in self.tables.values():
+            check_known(as_table(table))
 
 
 def check_budget(method: str, clustering: BalancedCoclustering, sides: tuple[str, ...] = SIDES) -> None:

@@ -4,6 +4,8 @@ from baco_gpu.methods.clustered import Clustered
 
 METHOD = Clustered(
     name="baco",
+    order=8,
+    former=("paper",),
     family="balanced",
     shared="co-clusters of BACO as published: five sweeps, gamma searched",
     when="to compare with the paper",

@@ -119,6 +119,7 @@ class Affinity(Clustered):
 
 METHOD = Affinity(
     name="affinity",
+    order=5,
     family="balanced",
     shared="co-clusters, ours, of one codebook: ids mix the rows that they interact with, and have residuals",
     when="budgets of parameters, where rows are to be floats or integers that are looked up",

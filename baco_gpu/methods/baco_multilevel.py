@@ -4,6 +4,8 @@ from baco_gpu.methods.clustered import Clustered
 
 METHOD = Clustered(
     name="baco-multilevel",
+    order=7,
+    former=("codebook",),
     family="balanced",
     shared="co-clusters, ours: sweeps, merging and refinement",
     when="rows are to be shared, and the budget met to the row",

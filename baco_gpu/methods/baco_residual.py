@@ -45,6 +45,7 @@ class Residual(Clustered):
 
 METHOD = Residual(
     name="residual",
+    order=6,
     family="balanced",
     shared="co-clusters, ours; well-known ids have a residual of low rank beside their row",
     when="many ids have twenty interactions or more, and budgets are of parameters",

@@ -4,6 +4,7 @@ from baco_gpu.methods.clustered import Clustered
 
 METHOD = Clustered(
     name="bisecting",
+    order=9,
     family="spectral",
     shared="clusters of alike ids (bisecting k-means of singular vectors), and a second row",
     when="shared rows alone, of either model",

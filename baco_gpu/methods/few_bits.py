@@ -137,6 +137,7 @@ def _integers(budget: Budget, table: TableSize) -> Sequence[EmbeddingTable]:
 
 QUANTIZED = FewBits(
     name="quantized",
+    order=3,
     family="quantization",
     shared="nobody; co-clusters, ours, where a budget buys no row of 2 bits a value for everyone",
     stored=INTEGERS,
@@ -148,6 +149,8 @@ QUANTIZED = FewBits(
 LOW_PRECISION = replace(
     QUANTIZED,
     name=f"{QUANTIZED.name}:{INTEGERS}",
+    order=4,
+    former=("low-precision",),
     shared="nobody",
     trained=INTEGERS,
     when="memory of training counts, too, and a fifth of the bytes or more is there",
@@ -156,6 +159,7 @@ LOW_PRECISION = replace(
 PRODUCT = replace(
     QUANTIZED,
     name="product",
+    order=1,
     shared="nobody; pieces of rows are the nearest of centroids that all of them have",
     stored=PRODUCT_CODES,
     when="by default: it keeps most at any budget",
@@ -164,6 +168,8 @@ PRODUCT = replace(
 COMPACT = replace(
     PRODUCT,
     name=f"{PRODUCT.name}:{INTEGERS}",
+    order=2,
+    former=("compact",),
     trained=INTEGERS,
     when="as product, where memory of training counts, too",
     source="this project",

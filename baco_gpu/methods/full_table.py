@@ -23,6 +23,7 @@ class Full(Method):
 
 METHOD = Full(
     name="full",
+    order=0,
     family="none",
     shared="nobody",
     stored="floats",

@@ -40,6 +40,8 @@ def _width_within(budget: Budget, table: TableSize) -> int:
 
 METHOD = LowDim(
     name="low-dim",
+    order=10,
+    former=("narrow",),
     family="none",
     shared="nobody: the full table, with as many dimensions as the budget allows",
     stored="floats",

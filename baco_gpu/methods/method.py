@@ -134,6 +134,10 @@ class Method(ABC):
         Whether it can have one of these alone, and leave the rows of the other table open.
     requires : Package or None
         What it needs of an extra.
+    order : int
+        Where lists have it: from the least on, and of the same by family and name.
+    former : tuple of str
+        What it was called before, and is for a release.
     asked : str
         The former name that it was asked for by, if that is so.
     """
@@ -153,6 +157,8 @@ class Method(ABC):
     by_side: bool = False
     leaves_open: bool = False
     requires: Package | None = None
+    order: int = 100
+    former: tuple[str, ...] = ()
     asked: str = field(default="", compare=False)
 
     @property

@@ -1,87 +1,28 @@
-"""Every method under one name, and the names that some had before."""
+"""Every method under one name, and the names that some had before.
+
+Each is an object in a file of this folder, and is there as soon as its file is.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from baco_gpu.checks import suggestion
+from baco_gpu.discovery import modules_of
 from baco_gpu.errors import InputError
-from baco_gpu.methods import (
-    baco,
-    baco_affinity,
-    baco_multilevel,
-    baco_residual,
-    bimlpa,
-    bisecting,
-    brim,
-    cce,
-    cugraph_leiden,
-    cugraph_louvain,
-    double_hashing,
-    doublegraphhash,
-    ebmd,
-    few_bits,
-    frequency_hashing,
-    full_table,
-    hybrid_hashing,
-    infomap,
-    itcc,
-    legcf,
-    leiden,
-    louvain,
-    low_dim,
-    lsh,
-    propagation,
-    random_hashing,
-    spectral_bi,
-    spectral_co,
-)
 from baco_gpu.methods.method import Method
 from baco_gpu.renaming import warn_renamed
 
-METHODS: tuple[Method, ...] = (
-    full_table.METHOD,
-    few_bits.PRODUCT,
-    few_bits.COMPACT,
-    few_bits.QUANTIZED,
-    few_bits.LOW_PRECISION,
-    baco_affinity.METHOD,
-    baco_residual.METHOD,
-    baco_multilevel.METHOD,
-    baco.METHOD,
-    bisecting.METHOD,
-    low_dim.METHOD,
-    random_hashing.METHOD,
-    frequency_hashing.METHOD,
-    double_hashing.METHOD,
-    hybrid_hashing.METHOD,
-    lsh.METHOD,
-    cce.METHOD,
-    legcf.METHOD,
-    louvain.METHOD,
-    doublegraphhash.METHOD,
-    leiden.METHOD,
-    cugraph_louvain.METHOD,
-    cugraph_leiden.METHOD,
-    propagation.METHOD,
-    ebmd.METHOD,
-    bimlpa.METHOD,
-    brim.METHOD,
-    infomap.METHOD,
-    itcc.METHOD,
-    spectral_co.METHOD,
-    spectral_bi.METHOD,
-)
-NAMES = tuple(method.name for method in METHODS)
 
-# What methods were called before, and are for a release.
-FORMER = {
-    "paper": "baco",
-    "codebook": "baco-multilevel",
-    "narrow": "low-dim",
-    "compact": few_bits.COMPACT.name,
-    "low-precision": few_bits.LOW_PRECISION.name,
-}
+def _found() -> tuple[Method, ...]:
+    parts = [part for file in modules_of(__package__) for part in vars(file).values()]
+    named = {part.name: part for part in parts if isinstance(part, Method)}
+    return tuple(sorted(named.values(), key=lambda method: (method.order, method.family, method.name)))
+
+
+METHODS = _found()
+NAMES = tuple(method.name for method in METHODS)
+FORMER = {former: method.name for method in METHODS for former in method.former}
 
 
 def find_method(name: str) -> Method:

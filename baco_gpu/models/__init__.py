@@ -3,9 +3,7 @@
 Every file of this folder is imported here, so that a new model is there as soon as its file is.
 """
 
-import importlib
-import pkgutil
-
+from baco_gpu.discovery import modules_of
 from baco_gpu.models.adjacency import BipartiteAdjacency
 from baco_gpu.models.lightgcn import LightGCN
 from baco_gpu.models.losses import BatchRows, Objective
@@ -24,8 +22,7 @@ from baco_gpu.models.recommender import (
 )
 from baco_gpu.models.sampling import TripleSampler
 
-for _file in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_file.name}")
+modules_of(__name__)
 
 __all__ = [
     "MODELS",

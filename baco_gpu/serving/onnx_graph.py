@@ -114,11 +114,23 @@ class _Value(NamedTuple):
     graph: _Graph
     name: str
 
+    def _with(self, kind: str, other: _Value) -> _Value:
+        return _Value(self.graph, self.graph.node(kind, self.name, other.name))
+
     def __add__(self, other: _Value) -> _Value:  # type: ignore[override]
-        return _Value(self.graph, self.graph.node("Add", self.name, other.name))
+        return self._with("Add", other)
+
+    def __sub__(self, other: _Value) -> _Value:
+        return self._with("Sub", other)
 
     def __mul__(self, other: _Value) -> _Value:  # type: ignore[override]
-        return _Value(self.graph, self.graph.node("Mul", self.name, other.name))
+        return self._with("Mul", other)
+
+    def __truediv__(self, other: _Value) -> _Value:
+        return self._with("Div", other)
+
+    def __matmul__(self, other: _Value) -> _Value:
+        return self._with("MatMul", other)
 
 
 class _Lookup(NamedTuple):
@@ -135,6 +147,15 @@ class _Lookup(NamedTuple):
         if place is None:
             return _Value(self.graph, name)
         return self._value("Gather", name, self._constant(f"place_{place}", place, np.int64))
+
+    def constant(self, value: Any, dtype: Any) -> _Value:
+        return _Value(self.graph, self._constant(f"constant_{len(self.graph.constants)}", value, dtype))
+
+    def cast(self, values: _Value, dtype: Any) -> _Value:
+        return _Value(self.graph, self._cast(values.name, dtype))
+
+    def take(self, values: _Value, places: _Value) -> _Value:
+        return self._value("Gather", values.name, self._cast(places.name, np.int64))
 
     def columns(self, values: _Value, first: int, last: int) -> _Value:
         columns = self._constant(f"columns_{first}_{last}", np.arange(first, last), np.int64)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,127 +14,120 @@ from safetensors.numpy import save_file
 from baco_gpu.checks import check_integer, check_number, suggestion
 from baco_gpu.errors import DAMAGE, InputError, damage
 from baco_gpu.precision import ProductFormat, length_values, midpoint, scale_values, unpack
-from baco_gpu.serving.decoders import Decoder
+from baco_gpu.serving.decoders import OF_IDS, Decoder, check_array, decoder_for
 from baco_gpu.tensor_file import checksum, load_tensors, save_tensors
 
 FORMAT = "baco_gpu.codebook"
 FORMAT_VERSION = 4
 
-_VALUES = ("codebook", "scales", "centroids", "residual", "basis")
-_FACTS = ("padding_idx", "own_share", "bits", "dim", "encoding")
 _METADATA = {"format", "format_version", "tables", "same", "sha256"}
-_INDICES = {"codes": "codebook", "secondary": "codebook", "residual_rows": "residual"}
-ARRAYS = (*_VALUES, *_INDICES)
 
 
-@dataclass(frozen=True, eq=False)
 class ServedTable:
-    """What a `CodebookEmbedding` looks up, frozen.
+    """What a table of `baco_gpu.tables` looks up, as plain arrays.
 
-    Attributes
+    Parameters
     ----------
-    codebook : float16, float32 or float64 array of shape (rows, embedding_dim), or packed integers with scales: uint8
-        of shape (rows, bytes), see `baco_gpu.precision`, whose embeddings are float32, or the numbers of centroids:
-        uint8 or uint16 of shape (rows, subspaces), see `ProductFormat`
+    codebook : float16, float32 or float64 array of shape (rows, embedding_dim)
+        Or what the rows are stored as, with further arrays and plain values by their names: see `stored`.
     codes : int32 array of shape (ids,), the row of every id; None where id i has row i
     secondary : int32 array of shape (ids,), a second row to take the mean with, or of shape (ids, rows), further rows
         to mix in; None for none
-    own_share : float or None, where rows are mixed the share of the first one; the others share the rest alike
     padding_idx : int or None, the id whose embedding is zero
+    own_share : float or None, where rows are mixed the share of the first one; the others share the rest alike
     residual, basis : arrays of shapes (residual rows, rank) and (rank, embedding_dim), or None
-    scales : uint8 array of shape (rows, 1), what the integers of a row, or its pieces, are multiplied by, or None
-    centroids : float array of shape (centroids, width), of which a row is put together, piece by piece, or None
-    bits, dim : int or None, of packed integers how many bits each has; of these and of centroids, the embedding_dim
-    encoding : str or None, the name of the `Decoder` of rows that none of the above are for
     residual_rows : int32 array of shape (ids,), or None
         Where there are residuals, `residual[residual_rows[i]] @ basis` is added to the embedding of id i.
+    encoding : str or None
+        The name of the `Decoder` of the rows; None for those of `baco_gpu.serving.decoders`.
+    stored
+        What this decoder makes rows of. Of packed integers: `codebook`, uint8 of shape (rows, bytes), `scales`, uint8
+        of shape (rows, 1), `bits` and `dim`. Of product codes: `codebook`, uint8 or uint16 of shape (rows, subspaces),
+        `centroids`, floats of shape (centroids, width), `dim`, and `scales` where rows have lengths.
+
+    Attributes
+    ----------
+    decoder : Decoder
+        How rows are made of what is stored of them.
+    stored : dict
+        What that is, by name; all of it are attributes, too.
+    codes, secondary, padding_idx, own_share, residual, basis, residual_rows, encoding : as above
 
     Raises
     ------
     InputError
-        If dtypes or shapes are others, or an index is out of range.
+        If dtypes or shapes are others, an index is out of range, or floats are not finite.
     """
 
-    codebook: np.ndarray
-    codes: np.ndarray | None = None
-    secondary: np.ndarray | None = None
-    padding_idx: int | None = None
-    residual: np.ndarray | None = None
-    basis: np.ndarray | None = None
-    residual_rows: np.ndarray | None = None
-    scales: np.ndarray | None = None
-    centroids: np.ndarray | None = None
-    own_share: float | None = None
-    bits: int | None = None
-    dim: int | None = None
-    encoding: str | None = None
-
-    def __post_init__(self) -> None:
-        for name, least in (("padding_idx", 0), ("bits", 2), ("dim", 1)):
-            if getattr(self, name) is not None:
-                check_integer(name, getattr(self, name), minimum=least)
-        if self.own_share is not None:
-            check_number("own_share", self.own_share, minimum=0, maximum=1)
-        if self.dtype.kind != "f":
-            raise InputError(
-                f"codebook must be a matrix of floats, or of integers with scales or centroids, got {self.dtype}"
-            )
-        kind = Decoder.kind_of(self)
-        for name in _VALUES:
-            array = getattr(self, name)
-            packed = name in ("codebook", "scales") and not (self.scales is None and self.centroids is None)
-            numbered = name == "codebook" and self.centroids is not None and self.codebook.dtype == np.uint16
-            wanted = np.dtype(np.uint16 if numbered else np.uint8) if packed else self.dtype
-            ndim = kind.ndims.get(name, 2)
-            if array is not None and (array.ndim != ndim or array.dtype != wanted):
-                what = "matrix" if ndim == 2 else f"array of {ndim} dimensions"
-                raise InputError(f"{name} must be a {wanted} {what}, got {array.dtype} of shape {array.shape}")
-        if self.scales is not None and self.scales.shape != (len(self.codebook), 1):
-            raise InputError(f"scales must have shape {(len(self.codebook), 1)}, got {self.scales.shape}")
-        _ = self.decoder
-        if len({part is None for part in (self.residual, self.basis, self.residual_rows)}) > 1:
+    def __init__(
+        self,
+        codebook: np.ndarray | None = None,
+        codes: np.ndarray | None = None,
+        secondary: np.ndarray | None = None,
+        padding_idx: int | None = None,
+        *,
+        residual: np.ndarray | None = None,
+        basis: np.ndarray | None = None,
+        residual_rows: np.ndarray | None = None,
+        own_share: float | None = None,
+        encoding: str | None = None,
+        **stored: Any,
+    ) -> None:
+        given = {name: part for name, part in {"codebook": codebook, **stored}.items() if part is not None}
+        kind = decoder_for(given) if encoding is None else Decoder.of_name(encoding)
+        self.encoding, self.stored = encoding, kind.in_order(given)
+        self.decoder = kind.of(**self.stored)
+        self.codes, self.secondary, self.padding_idx, self.own_share = codes, secondary, padding_idx, own_share
+        self.residual, self.basis, self.residual_rows = residual, basis, residual_rows
+        if padding_idx is not None:
+            check_integer("padding_idx", padding_idx, minimum=0)
+        if own_share is not None:
+            check_number("own_share", own_share, minimum=0, maximum=1)
+        if len({part is None for part in (residual, basis, residual_rows)}) > 1:
             raise InputError("residual, basis and residual_rows must be given together, got some of them")
-        if self.residual is not None and self.basis is not None:
-            shape = (self.residual.shape[1], self.embedding_dim)
-            if self.basis.shape != shape:
-                raise InputError(f"basis must have shape {shape}, got {self.basis.shape}")
-        for name, into in _INDICES.items():
-            index = getattr(self, name)
-            if index is None:
-                continue
-            mixed = name == "secondary" and self.own_share is not None
-            if index.dtype != np.int32 or index.ndim != 1 + mixed or len(index) != self.num_embeddings:
-                shapes = f"({self.num_embeddings}, rows)" if mixed else f"({self.num_embeddings},)"
-                raise InputError(f"{name} must be int32 of shape {shapes}, got {index.dtype} of shape {index.shape}")
-            rows = len(getattr(self, into))
-            if index.size and not 0 <= index.min() <= index.max() < rows:
-                raise InputError(f"{name} must be rows from 0 to {rows - 1}, got {index.min()}..{index.max()}")
-        if self.own_share is not None and (self.secondary is None or not self.secondary.shape[1]):
+        if residual is not None and basis is not None:
+            check_array("residual", residual, self.dtype)
+            check_array("basis", basis, self.dtype)
+            shape = (residual.shape[1], self.embedding_dim)
+            if basis.shape != shape:
+                raise InputError(f"basis must have shape {shape}, got {basis.shape}")
+        self._check_index("codes", codes, self.decoder.num_rows)
+        self._check_index("secondary", secondary, self.decoder.num_rows, mixed=own_share is not None)
+        self._check_index("residual_rows", residual_rows, 0 if residual is None else len(residual))
+        if own_share is not None and (secondary is None or not secondary.shape[1]):
             raise InputError("secondary must have at least one row to mix in where there is an own_share, got none")
-        for name in ("codebook", "centroids", "residual", "basis"):
-            _check_finite(name, getattr(self, name))
-        if self.padding_idx is not None and not 0 <= self.padding_idx < self.num_embeddings:
-            raise InputError(f"padding_idx must be from 0 to {self.num_embeddings - 1}, got {self.padding_idx}")
+        for name, array in self.arrays().items():
+            _check_finite(name, array)
+        if padding_idx is not None and padding_idx >= self.num_embeddings:
+            raise InputError(f"padding_idx must be from 0 to {self.num_embeddings - 1}, got {padding_idx}")
+
+    def _check_index(self, name: str, index: np.ndarray | None, rows: int, *, mixed: bool = False) -> None:
+        if index is None:
+            return
+        if index.dtype != np.int32 or index.ndim != 1 + mixed or len(index) != self.num_embeddings:
+            shapes = f"({self.num_embeddings}, rows)" if mixed else f"({self.num_embeddings},)"
+            raise InputError(f"{name} must be int32 of shape {shapes}, got {index.dtype} of shape {index.shape}")
+        if index.size and not 0 <= index.min() <= index.max() < rows:
+            raise InputError(f"{name} must be rows from 0 to {rows - 1}, got {index.min()}..{index.max()}")
+
+    def __getattr__(self, name: str) -> Any:
+        stored = vars(self).get("stored", {})
+        if name not in stored:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return stored[name]
 
     @property
     def num_embeddings(self) -> int:
-        return len(self.codebook if self.codes is None else self.codes)
+        return self.decoder.num_rows if self.codes is None else len(self.codes)
 
     @property
     def embedding_dim(self) -> int:
         return self.decoder.dim
 
-    @cached_property
-    def decoder(self) -> Decoder:
-        """How rows are made of what is stored."""
-        return Decoder.kind_of(self).of(self)
-
     @property
     def dtype(self) -> np.dtype:
         """Of embeddings."""
-        if self.centroids is not None:
-            return self.centroids.dtype
-        return self.codebook.dtype if self.scales is None else np.dtype(np.float32)
+        return self.decoder.dtype
 
     @property
     def nbytes(self) -> int:
@@ -145,16 +136,22 @@ class ServedTable:
 
     def __repr__(self) -> str:
         shape = f"{self.num_embeddings:,} ids of {self.embedding_dim}"
-        return f"ServedTable({shape}, {len(self.codebook):,} rows in {self.decoder}, {self.nbytes:,} bytes)"
+        return f"ServedTable({shape}, {self.decoder.num_rows:,} rows in {self.decoder}, {self.nbytes:,} bytes)"
+
+    def row_arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that rows are made of, by name."""
+        return {name: part for name, part in self.stored.items() if isinstance(part, np.ndarray)}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays that there are, by name."""
-        parts = {name: getattr(self, name) for name in ARRAYS}
-        return {name: array for name, array in parts.items() if array is not None}
+        of_ids = {name: getattr(self, name) for name in OF_IDS}
+        return self.row_arrays() | {name: array for name, array in of_ids.items() if array is not None}
 
     def facts(self) -> dict[str, Any]:
-        """What no array says; nothing of an encoding where there is none, as files had it before there were any."""
-        return {fact: getattr(self, fact) for fact in _FACTS if fact != "encoding" or self.encoding is not None}
+        """What no array says, as a file has it: always bits and dim, and an encoding only where it has a name."""
+        facts = {"padding_idx": self.padding_idx, "own_share": self.own_share, "bits": None, "dim": None}
+        facts |= {name: part for name, part in self.stored.items() if not isinstance(part, np.ndarray)}
+        return facts if self.encoding is None else {**facts, "encoding": self.encoding}
 
     def lookup(self, ids: Any) -> np.ndarray:
         """Embeddings of ids (integers of any shape): an array of shape (*ids.shape, embedding_dim).
@@ -204,12 +201,22 @@ class _Lookup(NamedTuple):
     at: np.ndarray
 
     def rows(self, name: str) -> np.ndarray:
-        out: np.ndarray = getattr(self.table, name)[self.at]
+        out: np.ndarray = self.array(name)[self.at]
         return out
 
     def array(self, name: str, place: int | None = None) -> np.ndarray:
-        array: np.ndarray = getattr(self.table, name)
+        array: np.ndarray = self.table.stored[name]
         return array if place is None else array[place]
+
+    def constant(self, value: Any, dtype: Any) -> np.ndarray:
+        return np.array(value, dtype)
+
+    def cast(self, values: np.ndarray, dtype: Any) -> np.ndarray:
+        return values.astype(dtype)
+
+    def take(self, values: np.ndarray, places: np.ndarray) -> np.ndarray:
+        out: np.ndarray = values[places]
+        return out
 
     def columns(self, values: np.ndarray, first: int, last: int) -> np.ndarray:
         return values[..., first:last]
@@ -232,9 +239,9 @@ def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[st
     """Write tables to one safetensors file, whole or not at all; returns the path.
 
     The tensors are NAME.codebook, NAME.codes and so on, as in `ServedTable`; the metadata has format, format_version,
-    tables, a JSON object of the names and their padding_idx, own_share, bits, dim and encoding (where there is one),
-    and sha256, the checksum of all. A codebook that several tables have is there once, and `same` in the metadata
-    names it for the others.
+    tables, a JSON object of the names and what of the table is no array (`ServedTable.facts`), and sha256, the checksum
+    of all. What rows of several tables are made of alike is there once, and `same` in the metadata names it for the
+    others.
 
     Raises
     ------
@@ -250,8 +257,8 @@ def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[st
         for name, table in tables.items()
         for part, array in table.arrays().items()
     }
-    rows = (".codebook", ".scales", ".centroids")
-    same = _equals({name: array for name, array in tensors.items() if name.endswith(rows)})
+    rows = {f"{name}.{part}" for name, table in tables.items() for part in table.row_arrays()}
+    same = _equals({name: array for name, array in tensors.items() if name in rows})
     tensors = {name: array for name, array in tensors.items() if name not in same}
     facts = {name: table.facts() for name, table in tables.items()}
     metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "tables": json.dumps(facts)}
@@ -307,18 +314,14 @@ def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
         if "sha256" in metadata and metadata["sha256"] != _checksum(tensors, metadata):
             raise ValueError("its contents do not match their checksum")
         facts_of = json.loads(metadata["tables"])
-        parts = {f"{name}.{part}" for name in facts_of for part in ARRAYS}
-        if not parts.issuperset(tensors):
-            raise ValueError(f"{min(tensors.keys() - parts)!r} is of no table")
         for name, twin in json.loads(metadata.get("same", "{}")).items():
             tensors[name] = tensors[twin]
-        return {
-            name: ServedTable(
-                **{part: tensors[f"{name}.{part}"] for part in ARRAYS if f"{name}.{part}" in tensors},
-                **facts,
-            )
-            for name, facts in facts_of.items()
-        }
+        for name, tensor in tensors.items():
+            table, _, part = name.rpartition(".")
+            if table not in facts_of:
+                raise ValueError(f"{name!r} is of no table")
+            facts_of[table][part] = tensor
+        return {name: ServedTable(**facts) for name, facts in facts_of.items()}
     except DAMAGE as error:
         raise InputError(f"{path}: damaged codebooks ({damage(error)})") from error
 

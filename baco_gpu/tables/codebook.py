@@ -33,7 +33,7 @@ from baco_gpu.tables.assignments import (
     trained_table,
 )
 from baco_gpu.tables.embedding_table import Derived, Device, Size, State, Stored, numpy_of
-from baco_gpu.tables.former_states import rename_table
+from baco_gpu.tables.former_states import STORED_BITS, rename_table
 from baco_gpu.tables.ids import ResizableTable
 
 
@@ -74,6 +74,8 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
         Row numbers of the codebook; `secondary` is None where none was given, and the assignment where it was -1.
     labels : int64 buffer of shape (num_rows,)
         The label that each row stands for, ascending. No lookup reads it; `with_new_ids` does.
+    stored_bits : int64 buffer of shape (1,)
+        Where there are `bits`, these: a state of floats would not say that lookups round them.
     fake_quantization : bool
         Whether lookups see rows of few bits as they are stored; training on floats turns it off.
 
@@ -128,6 +130,7 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
         self.bits = bits
         if bits is not None:
             check_choice("bits", bits, tuple(BITS.values()))
+            self.register_buffer(STORED_BITS, torch.tensor([bits], device=device))
         if dtype is not None and not dtype.is_floating_point:
             raise InputError(f"dtype must be a floating-point dtype, got {dtype}")
         self.codebook = nn.Parameter(self._new_codebook(len(distinct), dtype, device))
@@ -153,6 +156,8 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
     @classmethod
     def from_state(cls, state: State, dim: int, **options: Any) -> Self:
         labels, codebook, second = state["labels"].cpu().numpy(), state["codebook"], state.get("secondary")
+        if STORED_BITS in state:
+            options = {"bits": int(state[STORED_BITS]), **options}
         return cls(
             labels[state["assignments"].cpu().numpy()],
             codebook.shape[1],
@@ -386,4 +391,8 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
                 low, high = (int(bound) for bound in torch.aminmax(stored))
                 if low < 0 or high >= self.num_rows:
                     rest[-1].append(f"{prefix}{name} must hold rows from 0 to {self.num_rows - 1}, got {low}..{high}")
+        if self.bits is not None:  # which a state from before does not say
+            stored_bits = int(state_dict.setdefault(prefix + STORED_BITS, self.get_buffer(STORED_BITS)))
+            if stored_bits != self.bits:
+                rest[-1].append(f"{prefix}{STORED_BITS} must be {self.bits}, as of the module, got {stored_bits}")
         super()._load_from_state_dict(state_dict, prefix, *rest)

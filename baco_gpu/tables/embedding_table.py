@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from baco_gpu.errors import InputError
 from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import RenamedAttributes
+from baco_gpu.serving.decoders import Decoder
 
 State = Mapping[str, Tensor]
 Device = torch.device | str | int | None
@@ -70,6 +71,8 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
     known_by : dict of str to int
         The tensors of a state, and their dimensions, by which it is known to be of this kind: those that a class gives,
         beside those of its bases.
+    encoding : str or None
+        The name of the decoder (`baco_gpu.serving.decoders`) that reads its rows where they are served.
     """
 
     num_embeddings: int
@@ -79,6 +82,7 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
     _renamed: ClassVar[Mapping[str, str]] = {"rounds": "is_quantized"}
 
     known_by: ClassVar[Mapping[str, int]] = {}
+    encoding: ClassVar[str | None] = None
 
     _sums_rows: ClassVar[bool] = False
 
@@ -221,9 +225,22 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
         """What `from_state` has to be given to make the same table, as no tensor tells it; of plain values."""
         return {} if self.padding_idx is None else {"padding_idx": self.padding_idx}
 
+    def check_export(self) -> None:
+        """Raise InputError where the table cannot be exported, however it is trained."""
+        if type(self).export_arrays is EmbeddingTable.export_arrays:
+            raise not_served(self)
+        if self.encoding is not None:
+            Decoder.of_name(self.encoding)
+
     def export_arrays(self) -> dict[str, Any]:
-        """The arguments of the `baco_gpu.serving.ServedTable` of the table; InputError where there can be none."""
-        raise not_served(self)
+        """The arguments of the `baco_gpu.serving.ServedTable` of the table, but for its `encoding`.
+
+        Raises
+        ------
+        InputError
+            When they are not known as yet.
+        """
+        raise NotImplementedError
 
 
 @contextlib.contextmanager

@@ -54,4 +54,6 @@ def export_onnx(module: EmbeddingTable, path: str | os.PathLike[str]) -> Path:
 
 def served_table(module: EmbeddingTable) -> ServedTable:
     """The plain arrays of a module; InputError for one that cannot be served, and for any other module."""
-    return ServedTable(**as_table(module).export_arrays())
+    table = as_table(module)
+    table.check_export()
+    return ServedTable(**table.export_arrays(), encoding=table.encoding)

@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from baco_gpu.discovery import modules_of
 from baco_gpu.errors import InputError
 from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag, bag_options
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import EmbeddingTable, State
-from baco_gpu.tables.former_states import current_names
+from baco_gpu.tables.former_states import current_names, without_bits
 from baco_gpu.tables.full import FullTable, as_table
 
 _PLACES = (nn.Embedding, nn.EmbeddingBag, EmbeddingTable, TableBag)
@@ -38,8 +39,8 @@ def rebuild_module(
     state_dict : mapping of str to Tensor
         Of a model that differs from this one in its tables alone.
     settings : mapping of the name of a table to a mapping, optional
-        Further arguments that no tensor tells: `{"user": {"bits": 4}}` for rows that are trained through their
-        rounding, `own_share` for rows that ids mix.
+        Further arguments that no tensor tells: `{"user": {"own_share": 0.5}}` for rows that ids mix, `bits` of rows
+        that are trained through their rounding where the state was written before it had them.
     strict : bool
         As of `load_state_dict`.
 
@@ -66,7 +67,7 @@ def rebuild_module(
         own = current_names(
             {key.removeprefix(f"{name}."): value for key, value in state_dict.items() if key.startswith(f"{name}.")}
         )
-        if own and (name in given or _shapes(own) != _shapes(module.state_dict())):
+        if own and (name in given or _differ(own, module.state_dict())):
             made[name] = _checked(name, own, module, dict(given.get(name, {})))
     _share(made, state_dict)
     places = [
@@ -108,6 +109,13 @@ def table_of(state: State, dim: int, **settings: Any) -> nn.Module:
     return table
 
 
+def check_known(table: EmbeddingTable) -> None:
+    """Raise InputError for a table whose state is taken for that of another kind, or of none."""
+    if _kind_of(table.state_dict()) is not type(table):
+        name = type(table).__name__
+        raise InputError(f"a table must be of a kind that is known by its state, got {name}: give the class a known_by")
+
+
 def _checked(name: str, state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
     """The table of a state, which says all of it, and is as large as the one that it takes the place of."""
     try:
@@ -131,8 +139,11 @@ def _size(table: Any) -> tuple[int, int]:
     return int(table.num_embeddings), int(table.embedding_dim)
 
 
-def _shapes(state: State) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(tensor.shape) for key, tensor in state.items()}
+def _differ(state: State, held: State) -> bool:
+    """Whether a state is of another table than the one that is held; one from before leaves its bits to that."""
+    shapes, expected = ({name: part.shape for name, part in without_bits(each).items()} for each in (state, held))
+    bits, own = ({name: int(each[name]) for name in each.keys() - without_bits(each).keys()} for each in (state, held))
+    return shapes != expected or not bits.items() <= own.items()
 
 
 def _module_of(state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
@@ -153,7 +164,11 @@ def _module_of(state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
 
 
 def _kind_of(state: State) -> type[EmbeddingTable]:
-    """The kind of table that is known by most of what a state has; of several, the one that others are derived of."""
+    """The kind of table that is known by most of what a state has; of several, the one that others are derived of.
+
+    Kinds are those of the folder, and any other that is defined by now.
+    """
+    modules_of(__package__)
     kinds: list[type[EmbeddingTable]] = [EmbeddingTable]
     for kind in kinds:
         kinds += kind.__subclasses__()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from baco_gpu.ops.product_quantization import join_pieces, length_values, read, 
 from baco_gpu.ops.quantization import unpack, values_of
 from baco_gpu.ops.reference import check_indices, check_range
 from baco_gpu.precision import ProductFormat
-from baco_gpu.serving.table import ARRAYS, ServedTable
+from baco_gpu.serving.decoders import OF_IDS
+from baco_gpu.serving.table import ServedTable
 from baco_gpu.tables.embedding_table import Device, EmbeddingTable
 from baco_gpu.tables.export import served_table
 
@@ -22,7 +23,7 @@ class ServedEmbedding(nn.Module):
     and are unpacked by the batch.
 
     Called like `torch.nn.Embedding`: indices of any shape in, (*shape, embedding_dim) out. It has no parameters, and
-    its buffers, named as the attributes of `ServedTable`, follow `to(device)` and `state_dict`.
+    its buffers, named as the arrays of `ServedTable`, follow `to(device)` and `state_dict`.
 
     Parameters
     ----------
@@ -31,11 +32,8 @@ class ServedEmbedding(nn.Module):
     device : as of `torch.nn.Embedding`
     """
 
-    codebook: Tensor
     codes: Tensor | None
     secondary: Tensor | None
-    scales: Tensor | None
-    centroids: Tensor | None
     residual: Tensor | None
     basis: Tensor | None
     residual_rows: Tensor | None
@@ -45,13 +43,12 @@ class ServedEmbedding(nn.Module):
         self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
         self.padding_idx, self.own_share, self.decoder = table.padding_idx, table.own_share, table.decoder
         arrays = table.arrays()
-        for name in ARRAYS:
-            if name in arrays:
-                array = arrays[name]
-                unsigned = array.dtype == np.uint16  # few operators take these: see `product_quantization.store`
-                self.register_buffer(name, torch.tensor(array.view(np.int16) if unsigned else array, device=device))
-            else:
-                setattr(self, name, None)  # `torch.export` does not take a buffer that is None
+        self._unsigned = {name for name, array in arrays.items() if array.dtype == np.uint16}
+        for name, array in arrays.items():  # few operators take unsigned ones: see `product_quantization.store`
+            array = array.view(np.int16) if name in self._unsigned else array
+            self.register_buffer(name, torch.tensor(array, device=device))
+        for name in set(OF_IDS) - arrays.keys():
+            setattr(self, name, None)  # `torch.export` does not take a buffer that is None
 
     @classmethod
     def of(cls, module: EmbeddingTable) -> Self:
@@ -89,7 +86,7 @@ class ServedEmbedding(nn.Module):
         return out.view(*input.shape, self.embedding_dim)
 
     def extra_repr(self) -> str:
-        rows = len(self.codebook)
+        rows = self.decoder.num_rows
         return f"{self.num_embeddings}, {self.embedding_dim}, num_rows={rows}, stored in {self.decoder}"
 
     def _rows(self, rows: Tensor) -> Tensor:
@@ -105,11 +102,23 @@ class _Lookup(NamedTuple):
     at: Tensor
 
     def rows(self, name: str) -> Tensor:
-        return self.array(name)[self.at]
+        return self._read(name, self.table.get_buffer(name)[self.at])
 
     def array(self, name: str, place: int | None = None) -> Tensor:
-        tensor: Tensor = getattr(self.table, name)
-        return tensor if place is None else tensor[place]
+        tensor = self.table.get_buffer(name)
+        return self._read(name, tensor if place is None else tensor[place])
+
+    def _read(self, name: str, stored: Tensor) -> Tensor:
+        return read(stored) if name in self.table._unsigned else stored
+
+    def constant(self, value: Any, dtype: Any) -> Tensor:
+        return torch.tensor(np.array(value, dtype), device=self.at.device)
+
+    def cast(self, values: Tensor, dtype: Any) -> Tensor:
+        return values.to(torch.from_numpy(np.empty(0, dtype)).dtype)
+
+    def take(self, values: Tensor, places: Tensor) -> Tensor:
+        return values[places.long()]
 
     def columns(self, values: Tensor, first: int, last: int) -> Tensor:
         return values[..., first:last]
@@ -122,4 +131,4 @@ class _Lookup(NamedTuple):
         return join_pieces(centroids[codes >> form.signs] * signs_of(codes, form).to(centroids), form)
 
     def lengths(self, scales: Tensor) -> Tensor:
-        return length_values(scales).to(self.table.centroids)
+        return self.cast(length_values(scales), self.table.decoder.dtype)

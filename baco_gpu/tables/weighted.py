@@ -98,7 +98,7 @@ class WeightedCodebookEmbedding(CodebookEmbedding, known_by={"shares": 2}):
         """As of `CodebookEmbedding`, and the two weights of every id."""
         return [*super().stored(), Stored(self.shares, self.shares.numel(), self.shares.nbytes)]
 
-    def export_arrays(self) -> dict[str, Any]:
+    def check_export(self) -> None:
         raise InputError("a table must be a mean of rows to be served, got a WeightedCodebookEmbedding")
 
     def _lookup(self, indices: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from baco_gpu.atomic import check_writable
 from baco_gpu.checks import check_integer, check_number
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import DAMAGE, InputError
-from baco_gpu.tables.former_states import current_names, former_names, former_repr
+from baco_gpu.tables.former_states import current_names, former_names, former_repr, without_bits
 from baco_gpu.tensor_file import save_tensors
 from baco_gpu.training.callbacks import Callback
 from baco_gpu.training.settings import EpochRecord
@@ -80,7 +80,7 @@ def _writes(run: TrainingRun) -> bool:
 
 def identity_of(run: TrainingRun, version: str = FORMAT_VERSION) -> dict[str, Any]:
     """What a checkpoint of this version and a run that resumes from it must have in common, as JSON holds it."""
-    state, described = run.model.state_dict(), repr(run.model)
+    state, described = without_bits(run.model.state_dict()), repr(run.model)
     if version == _FORMER_VERSION:
         state, described = former_names(state), former_repr(described)
     shapes = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in state.items()}

@@ -26,7 +26,19 @@ PACKAGE = ROOT / "baco_gpu"
 LONGEST_FILE = 400
 
 # The rooms in the order data flows, and what each may import beside itself and the small tools.
-TOOLS = ("atomic", "checks", "errors", "machine", "parallel", "progress", "ranks", "renaming", "stopwatch", "visible")
+TOOLS = (
+    "atomic",
+    "checks",
+    "discovery",
+    "errors",
+    "machine",
+    "parallel",
+    "progress",
+    "ranks",
+    "renaming",
+    "stopwatch",
+    "visible",
+)
 ROOMS: dict[str, tuple[str, ...]] = {
     "compiling": (),
     "prefetch": (),

@@ -246,7 +246,10 @@ def test_an_export_from_before_there_was_a_checksum_loads(tmp_path):
     with pytest.raises(InputError, match="it has a 'sha257'"):
         load_codebook(path)
     save_file({**tensors, "table.codec": tensors["table.codes"]}, path, metadata)
-    with pytest.raises(InputError, match=r"'table\.codec' is of no table"):
+    with pytest.raises(InputError, match="FloatRows must be given codebook, got codebook, codec"):
+        load_codebook(path)
+    save_file({**tensors, "tables.codes": tensors["table.codes"]}, path, metadata)
+    with pytest.raises(InputError, match=r"'tables\.codes' is of no table"):
         load_codebook(path)
 
 
@@ -271,9 +274,8 @@ def test_an_export_from_before_there_was_a_checksum_loads(tmp_path):
 )
 def test_facts_that_make_no_sense_are_refused(name, change, message):
     table = served_table(modules()[name])
-    facts = {fact: getattr(table, fact) for fact in ("padding_idx", "own_share", "bits", "dim")}
     with pytest.raises(InputError, match=message):
-        ServedTable(**{**table.arrays(), **facts, **change})
+        ServedTable(**{**table.arrays(), **table.facts(), **change})
 
 
 def test_arrays_that_do_not_fit_are_refused(tmp_path):
@@ -281,12 +283,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
     parts = {**table.arrays(), "padding_idx": 2}
     for change, message in (
         ({"codebook": np.zeros((4, 5), int)}, "codebook must be a"),
-        ({"scales": np.ones((4, 1), np.uint8)}, "codebook must be a uint8 matrix"),
-        (
-            {"scales": np.ones((4, 1), np.float32), "codebook": table.codebook.astype(np.uint8)},
-            "scales must be a uint8",
-        ),
-        ({"codebook": table.codebook.astype(np.uint8), "scales": np.ones((3, 1), np.uint8)}, r"shape \(4, 1\)"),
+        ({"scales": np.ones((4, 1), np.uint8)}, "PackedRows must be given codebook, scales, bits, dim, got codebook, "),
         ({"basis": None}, "must be given together"),
         ({"basis": np.zeros((3, 5), np.float32)}, r"basis must have shape \(2, 5\)"),
         ({"secondary": CODES}, "secondary must be int32"),
@@ -299,9 +296,13 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
     packed = served_table(modules()["packed"])
     parts = {**packed.arrays(), "bits": 4, "dim": 5}
     for change, message in (
-        ({"bits": None, "dim": None}, "bits, dim and scales must be given together"),
-        ({"dim": None}, "bits, dim and scales must be given together"),
-        ({"scales": None}, "integers with scales or centroids, got uint8"),
+        ({"bits": None, "dim": None}, "must be given codebook, scales, bits, dim, got codebook, scales$"),
+        ({"dim": None}, "must be given codebook, scales, bits, dim, got codebook, scales, bits$"),
+        ({"scales": None}, "must be given codebook, scales, bits, dim, got codebook, bits, dim$"),
+        ({"scales": None, "bits": None, "dim": None}, "integers with scales or centroids, got uint8 of shape"),
+        ({"codebook": packed.codebook.astype(np.float32)}, "codebook must be a uint8 matrix, got float32"),
+        ({"scales": packed.scales.astype(np.float32)}, "scales must be a uint8 matrix, got float32"),
+        ({"scales": packed.scales[1:]}, r"scales must have shape \(4, 1\), got \(3, 1\)"),
         ({"bits": 9}, "bits must be 16, or from 8 to 2, got 9"),
         ({"dim": 4}, "codebook must have 2 bytes a row for 4 integers of 4 bits, got 3"),
     ):
@@ -310,8 +311,11 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
     coded = served_table(modules()["product"])
     parts = {**coded.arrays(), "dim": 5}
     for change, message in (
-        ({"dim": None}, "centroids must be given with dim, and without bits"),
-        ({"bits": 4}, "centroids must be given with dim, and without bits"),
+        (
+            {"dim": None},
+            r"must be given codebook, centroids, dim \(and may be given scales\), got codebook, centroids$",
+        ),
+        ({"bits": 4}, "ProductRows must be given .*, got codebook, centroids, dim, bits$"),
         ({"scales": np.zeros((7, 1), np.uint8)}, r"scales must have shape \(8, 1\), got \(7, 1\)"),
         ({"scales": np.zeros((8, 1), np.float32)}, "scales must be a uint8 matrix, got float32"),
         ({"dim": 3}, "centroids must have a width of which 3 make up 3 dimensions, got 2"),

@@ -42,7 +42,7 @@ KINDS = {
     "product of 16 bits": lambda: ProductCodebookEmbedding(OWN, DIM, subspaces=2, centroids=6, row_bits=16),
     "quantized": lambda: QuantizedEmbedding(COUNT, DIM, bits=16),
 }
-SETTINGS = {"16 bits": {"bits": 16}, "mixed": {"own_share": 0.25}}
+SETTINGS = {"mixed": {"own_share": 0.25}}
 
 
 class Job(nn.Module):
@@ -242,13 +242,29 @@ def test_a_state_that_is_not_whole_or_of_another_size_leaves_the_model_as_it_was
         rebuild_module(fresh, "model.pt")
 
 
-def test_settings_count_where_all_shapes_are_those_of_the_model():
-    model, fresh = Job(), Job()
+def test_a_state_says_of_how_many_bits_its_rows_are():
+    model, fresh, other = Job(), Job(), Job()
     compress_module(model, {"item": CodebookEmbedding(CODES, DIM, bits=4)})
     compress_module(fresh, {"item": CODES})
-    rebuild_module(fresh, model.state_dict(), settings={"item": {"bits": 4}})
-    assert fresh.item.bits == 4
-    assert torch.equal(fresh(batch(0)), model(batch(0)))
+    compress_module(other, {"item": CodebookEmbedding(CODES, DIM, bits=8)})
+    state = model.state_dict()
+    for rebuilt in (fresh, other):
+        with pytest.raises(RuntimeError, match=r"item\.stored_bits"):
+            rebuilt.load_state_dict(state)
+        rebuild_module(rebuilt, state)
+        assert rebuilt.item.bits == 4
+        assert torch.equal(rebuilt(batch(0)), model(batch(0)))
+
+
+def test_a_state_from_before_it_said_of_its_bits_loads_with_those_of_the_model_or_of_settings():
+    model, fresh, plain = Job(), Job(), Job()
+    compress_module(model, {"item": CodebookEmbedding(CODES, DIM, bits=4)})
+    state = {name: value for name, value in model.state_dict().items() if name != "item.stored_bits"}
+    compress_module(fresh, {"item": CodebookEmbedding(CODES, DIM, bits=4)})
+    rebuild_module(fresh, state)
+    rebuild_module(plain, state, settings={"item": {"bits": 4}})
+    for rebuilt in (fresh, plain):
+        assert torch.equal(rebuilt(batch(0)), model(batch(0)))
 
 
 @pytest.mark.parametrize(

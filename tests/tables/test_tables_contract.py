@@ -10,6 +10,7 @@ import json
 import pickle
 import pkgutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -365,6 +366,36 @@ def test_an_embedding_of_pytorch_is_a_full_table(padding_idx):
         as_table(torch.nn.Linear(2, 2))
 
 
+def keeps_the_contract(name: str, folder: Path) -> None:
+    for check in (
+        test_lookups_are_rows_of_the_whole_table,
+        test_padding_is_zero_and_learns_nothing,
+        test_copies_pickles_and_states_are_the_same_table,
+        test_what_tables_share_counts_once,
+        test_gradients_have_the_same_bits_every_time,
+        test_it_is_trained_by_adam_and_what_it_brings_along,
+        test_lookups_see_rows_as_they_are_trained_or_as_they_are_stored,
+        test_rows_are_read_written_and_drawn,
+        test_finalized_tables_give_what_they_gave,
+    ):
+        check(name)
+    for padding in (None, PADDING):
+        test_what_is_exported_is_looked_up_again_and_has_the_bytes_that_are_counted(name, padding, folder)
+        test_a_state_and_its_settings_say_all_of_a_table(name, padding)
+
+
+@pytest.mark.heavy("trains models")
+def test_a_kind_that_stores_other_arrays_is_one(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tests" / "methods")
+    monkeypatch.setattr(Decoder, "named", dict(Decoder.named))
+    try:
+        kind = importlib.import_module("low_rank").LowRankEmbedding
+        monkeypatch.setitem(KINDS, "low rank", functools.partial(kind, COUNT, DIM, rank=2))
+        keeps_the_contract("low rank", tmp_path)
+    finally:
+        del sys.modules["low_rank"]
+
+
 @pytest.mark.heavy("trains models")
 def test_the_kind_of_contributing_is_one(tmp_path, monkeypatch):
     """As files of their own, as the page says, and under every test of this one."""
@@ -383,26 +414,8 @@ def test_the_kind_of_contributing_is_one(tmp_path, monkeypatch):
         method = importlib.import_module("residual_method").METHOD
         make = functools.partial(kind, OWN, DIM, subspaces=2, centroids=5, lengths=True)
         monkeypatch.setitem(KINDS, name, make)
-        for check, options in (
-            (test_lookups_are_rows_of_the_whole_table, {}),
-            (test_padding_is_zero_and_learns_nothing, {}),
-            (test_copies_pickles_and_states_are_the_same_table, {}),
-            (test_rows_follow_their_ids_when_there_are_more, {}),
-            *(
-                (
-                    test_what_is_exported_is_looked_up_again_and_has_the_bytes_that_are_counted,
-                    {"padding_idx": padding_idx, "tmp_path": tmp_path},
-                )
-                for padding_idx in (None, PADDING)
-            ),
-            (test_what_tables_share_counts_once, {}),
-            (test_gradients_have_the_same_bits_every_time, {}),
-            (test_it_is_trained_by_adam_and_what_it_brings_along, {}),
-            (test_lookups_see_rows_as_they_are_trained_or_as_they_are_stored, {}),
-            (test_rows_are_read_written_and_drawn, {}),
-            (test_finalized_tables_give_what_they_gave, {}),
-        ):
-            check(name, **options)
+        keeps_the_contract(name, tmp_path)
+        test_rows_follow_their_ids_when_there_are_more(name)
         table, fresh = made(name), torch.nn.ModuleDict({"item": torch.nn.Embedding(COUNT, DIM)})
         one = made("product of own rows")
         assert (table.weight - table.latent_rows()).norm() < (one.weight - one.latent_rows()).norm()

@@ -1,0 +1,42 @@
+"""Methods are found by their files, and what they say of themselves is so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import baco_gpu.methods
+from baco_gpu.budget import Budget
+from baco_gpu.errors import InputError
+from baco_gpu.methods.method import Spec
+from baco_gpu.methods.registry import FORMER, METHODS, NAMES
+from baco_gpu.tables.full import as_table
+from baco_gpu.tables.rebuild import check_known
+from graphs import random_graph
+
+
+def test_every_file_with_a_method_is_found_in_an_order_that_is_said():
+    (folder,) = baco_gpu.methods.__path__
+    of_one = [file for file in Path(folder).glob("*.py") if "\nMETHOD = " in file.read_text("utf-8")]
+    assert len(METHODS) == len(set(NAMES)) == len(of_one) + 4, "one a file, and four ways to store few bits"
+    assert NAMES[:3] == ("full", "product", "product:integers")
+    families = [method.family for method in METHODS if method.order == 100]
+    assert families == sorted(families)
+    assert FORMER["narrow"] == "low-dim"
+
+
+@pytest.mark.heavy("solves graphs")
+@pytest.mark.parametrize("method", METHODS, ids=NAMES)
+def test_a_method_says_whether_its_tables_are_served_and_they_are_known_by_their_states(method):
+    if not method.installed:
+        pytest.skip(f"needs {method.requires.distribution}")
+    budget = Budget.of(0.5, "bytes") if method.takes_budget else None
+    built = method.build(random_graph(80, 60, 600, seed=0), Spec(embedding_dim=16), budget, 0)
+    for table in map(as_table, built.tables.values()):
+        check_known(table)
+        if method.served:
+            table.check_export()
+        else:
+            with pytest.raises(InputError, match="a table must be"):
+                table.check_export()
