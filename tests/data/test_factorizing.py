@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu.data import columns
-from baco_gpu.data.columns import contiguous_codes, factorize
+from baco_gpu.data.factorizing import contiguous_codes, factorize
 
 DENSE = st.lists(st.integers(-5, 30), max_size=6)
 SPREAD = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=6)
