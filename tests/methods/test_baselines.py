@@ -324,7 +324,7 @@ def test_a_former_name_is_heeded_and_the_present_one_said(former, name):
 
 
 def test_a_missing_package_is_named_before_any_work(monkeypatch):
-    from baco_gpu.methods.louvain import louvain
+    from baco_gpu.methods.modularity import louvain
 
     monkeypatch.setitem(__import__("sys").modules, "sknetwork", None)
     with pytest.raises(MissingExtraError, match=r"'louvain' needs scikit-network: pip install 'baco_gpu\[baselines\]'"):
