@@ -28,7 +28,7 @@ from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.data.readers import load_interactions
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.louvain import louvain, louvain_search
+from baco_gpu.methods.modularity import louvain, louvain_search
 from benchmarks.machine import describe_machine
 
 _BYTES_A_VISIT = 8

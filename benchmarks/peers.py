@@ -29,8 +29,7 @@ from baco_gpu.methods.common.sparse import one_hot, row_best
 from baco_gpu.methods.infomap import infomap_communities
 from baco_gpu.methods.itcc import information_theoretic
 from baco_gpu.methods.legcf import metis_parts
-from baco_gpu.methods.leiden import leiden
-from baco_gpu.methods.louvain import louvain
+from baco_gpu.methods.modularity import leiden, louvain
 from baco_gpu.methods.spectral_bi import spectral_biclustering
 from baco_gpu.methods.spectral_co import spectral_coclustering
 from benchmarks.machine import describe_machine

@@ -32,7 +32,7 @@ from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.data.readers import load_interactions
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.louvain import louvain
+from baco_gpu.methods.modularity import louvain
 from benchmarks.clustering import barber
 from benchmarks.machine import describe_machine, write_rows
 

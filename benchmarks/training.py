@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baco_gpu import CodebookEmbedding, SplitInteractions, load_split
-from baco_gpu.models import BipartiteAdjacency, MatrixFactorization, Recommender, Table, build_model, full_table
+from baco_gpu.models import BipartiteAdjacency, MatrixFactorization, Model, Table, build_model, full_table
 from baco_gpu.models.losses import LOSSES
 from baco_gpu.training import Objective, TripleSampler, reset_embeddings
 from baco_gpu.training.steps import Step, TrainingStep, training_step
@@ -172,7 +172,7 @@ class PlainStep:
 def step_of(candidate: Candidate, cuda_graph: bool) -> Step | PlainStep:
     """A training step of a candidate: of the models here as `train` makes it."""
     module = candidate.module
-    if not isinstance(module, Recommender):
+    if not isinstance(module, Model):
         return PlainStep(module, candidate.loss)
     objective = OBJECTIVES[candidate.loss_name]
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True, capturable=cuda_graph)

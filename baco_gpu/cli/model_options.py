@@ -1,4 +1,4 @@
-"""The options that models have of their own (`Recommender.Options`), on the commands that train one.
+"""The options that models have of their own (`Model.Options`), on the commands that train one.
 
 They are found when such a command is read, completed or explained, and not before: models load PyTorch.
 """

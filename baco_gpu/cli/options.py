@@ -295,19 +295,8 @@ class Clustering:
         budget = self.budget if self.budget_rows is None else self.budget_rows
         if budget is None and not (self.solver == "paper" and self.gamma is not None):
             budget = 0.25
-        estimator = BalancedCoclustering(
-            budget=budget,
-            gamma=self.gamma,
-            weights=self.weights,
-            solver=self.solver,
-            secondary=self.secondary,
-            backend=run.backend,
-            random_state=run.seed,
-            budget_measure=self.budget_measure,
-            embedding_dim=self.embedding_dim,
-            codebooks=self.codebooks,
-            codebook_dtype=self.codebook_dtype,
-        )
+        others = {name: value for name, value in vars(self).items() if name not in ("budget", "budget_rows")}
+        estimator = BalancedCoclustering(budget=budget, backend=run.backend, random_state=run.seed, **others)
         estimator.check_parameters()
         return estimator
 
@@ -358,22 +347,7 @@ class Training:
         """The settings of the trainer; InputError for values out of range."""
         from baco_gpu.training.settings import TrainingSettings
 
-        return TrainingSettings(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            loss=self.loss,
-            negatives=self.negatives,
-            evaluate_every=self.evaluate_every,
-            patience=self.patience,
-            lr_drops=self.lr_drops,
-            seed=run.seed,
-            embedding_std=self.embedding_std,
-            embedding_init=self.embedding_init,
-            device=self.device,
-            cuda_graph=self.cuda_graph,
-        )
+        return TrainingSettings(seed=run.seed, **{name: part for name, part in vars(self).items() if name != "model"})
 
 
 def words(text: str) -> list[str]:

@@ -187,7 +187,7 @@ class ProductCodes:
         return float((rows - coded).double().square().sum(dim=1).mean()) * table.per_event
 
 
-def table_of(stored: Stored, old: nn.Embedding | nn.EmbeddingBag, seed: int) -> Any:
+def build_table(stored: Stored, old: nn.Embedding | nn.EmbeddingBag, seed: int) -> Any:
     """What `compress_module` takes for it: labels, or a table that has taken the trained rows."""
     if not isinstance(stored.what, ProductPlan):
         return stored.what

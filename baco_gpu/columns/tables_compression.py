@@ -15,7 +15,7 @@ from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.columns.division import divide
 from baco_gpu.columns.event_log import Column, columns_of, names_in
 from baco_gpu.columns.pairing import LEAST_BITS, Known, Partner, graph_of, partners_of
-from baco_gpu.columns.storage import FULL, Lookups, Method, ProductCodes, SharedRows, Stored, table_of
+from baco_gpu.columns.storage import FULL, Lookups, Method, ProductCodes, SharedRows, Stored, build_table
 from baco_gpu.columns.table_plan import Plan, PlannedTable
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.progress import Progress, silent
@@ -119,7 +119,7 @@ def compress_tables(
     replaced = [each for each in candidates if each.stored.method != FULL]
     report = compress_module(
         model,
-        {each.name: table_of(each.stored, modules[each.name], seed) for each in replaced},
+        {each.name: build_table(each.stored, modules[each.name], seed) for each in replaced},
         optimizer,
         {each.name: each.lookups.column.counts for each in replaced},
         rows="own",

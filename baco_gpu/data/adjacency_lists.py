@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baco_gpu.data.columns import contiguous_codes
+from baco_gpu.data.factorizing import contiguous_codes
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent

@@ -33,11 +33,7 @@ def write_labels(path: Path, frames: Mapping[str, pandas.DataFrame]) -> None:
     table = pandas.concat(parts, keys=list(frames), names=["side"]).reset_index(level="side")
     if "secondary" in table:  # of one side alone: empty on the other, and still integers
         table["secondary"] = table["secondary"].astype("Int64")
-    with replacing(path) as temporary:
-        if path.suffix == ".parquet":
-            table.to_parquet(temporary, index=False)
-        else:
-            table.to_csv(temporary, index=False)
+    write_frames(path, [table])
 
 
 def write_frames(path: Path, frames: Iterable[pandas.DataFrame]) -> int:
@@ -56,8 +52,12 @@ def write_frames(path: Path, frames: Iterable[pandas.DataFrame]) -> int:
         for frame in frames:
             table = pa.Table.from_pandas(frame, preserve_index=False)
             if writer is None:
-                kind = pq.ParquetWriter if path.suffix == ".parquet" else pc.CSVWriter
-                writer = open_files.enter_context(kind(str(temporary), table.schema))
+                if path.suffix == ".parquet":
+                    writer = pq.ParquetWriter(str(temporary), table.schema)
+                else:
+                    options = pc.WriteOptions(quoting_header="none")
+                    writer = pc.CSVWriter(str(temporary), table.schema, write_options=options)
+                open_files.enter_context(writer)
             writer.write_table(table)
             lines += len(table)
     return lines

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from baco_gpu.data.columns import Encoded, encode, factorize
+from baco_gpu.data.factorizing import Encoded, encode, factorize
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.sources.raw_columns import RawColumns, raw_batches, said
 from baco_gpu.data.sources.rows import Anew, Rows

@@ -12,7 +12,7 @@ from baco_gpu.estimator.coclustering_result import CoclusteringResult
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.method import Method, Spec
 from baco_gpu.methods.registry import METHODS, find_method
-from baco_gpu.models.recommender import Table
+from baco_gpu.models.model import Table
 from baco_gpu.progress import Progress, silent
 from baco_gpu.stopwatch import Stopwatch
 from baco_gpu.tables.full import as_table, size_of

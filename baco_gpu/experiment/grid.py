@@ -14,7 +14,7 @@ from baco_gpu.experiment.run import run
 from baco_gpu.experiment.trial_store import DONE, FAILED, TrialStore
 from baco_gpu.experiment.trials import Trial
 from baco_gpu.machine import describe_machine, describe_versions
-from baco_gpu.models.recommender import find_model
+from baco_gpu.models.model import find_model
 from baco_gpu.progress import Progress, silent
 from baco_gpu.training.trainer import DivergenceError
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from baco_gpu.data.interactions import Interactions
-from baco_gpu.models.recommender import Recommender as Model
+from baco_gpu.models.model import Model
 from baco_gpu.serving.answers import Recommender
 from baco_gpu.tables.embedding_table import numpy_of
 

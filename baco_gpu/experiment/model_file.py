@@ -18,8 +18,7 @@ from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import DAMAGE, InputError, damage
 from baco_gpu.experiment.model_answers import recommender_of
 from baco_gpu.experiment.run import Outcome
-from baco_gpu.models.recommender import Recommender as Model
-from baco_gpu.models.recommender import build_model
+from baco_gpu.models.model import Model, build_model
 from baco_gpu.serving.answers import Recommender
 from baco_gpu.tables.embedding_table import numpy_of
 from baco_gpu.tables.full import as_table

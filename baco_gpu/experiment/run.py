@@ -13,8 +13,7 @@ from baco_gpu.errors import InputError
 from baco_gpu.experiment.compression import Compression
 from baco_gpu.experiment.model_answers import recommender_of
 from baco_gpu.methods.registry import METHODS, find_method
-from baco_gpu.models.recommender import USERS, build_model, find_model, model_options
-from baco_gpu.models.recommender import Recommender as Model
+from baco_gpu.models.model import USERS, Model, build_model, find_model, model_options
 from baco_gpu.progress import Progress, silent
 from baco_gpu.ranks import Ranks
 from baco_gpu.serving.answers import Recommender

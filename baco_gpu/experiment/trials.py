@@ -18,7 +18,7 @@ from baco_gpu.errors import InputError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.experiment.run import check_names
 from baco_gpu.methods.registry import find_method, former_names
-from baco_gpu.models.recommender import find_model, model_options
+from baco_gpu.models.model import find_model, model_options
 from baco_gpu.training.settings import TrainingSettings
 
 _LARGEST_SEED = 2**63 - 2

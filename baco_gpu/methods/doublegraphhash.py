@@ -9,11 +9,11 @@ import numpy as np
 from baco_gpu.clustering.result import NO_LABEL, Assignment
 from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.common.hashing import hashed_secondary
 from baco_gpu.methods.common.sides import Sides
+from baco_gpu.methods.hashing import hashed_secondary
 from baco_gpu.methods.labelled import Labelled
-from baco_gpu.methods.louvain import louvain_search
 from baco_gpu.methods.method import Package
+from baco_gpu.methods.modularity import louvain_search
 
 
 def double_graph_hash(graph: BipartiteGraph, seed: int) -> Callable[[Target], Sides]:

@@ -8,10 +8,10 @@ from baco_gpu.models.adjacency import BipartiteAdjacency
 from baco_gpu.models.lightgcn import LightGCN
 from baco_gpu.models.losses import BatchRows, Objective
 from baco_gpu.models.matrix_factorization import MatrixFactorization
-from baco_gpu.models.recommender import (
+from baco_gpu.models.model import (
     MODELS,
+    Model,
     NoOptions,
-    Recommender,
     Sampler,
     Table,
     build_model,
@@ -21,6 +21,7 @@ from baco_gpu.models.recommender import (
     option,
 )
 from baco_gpu.models.sampling import TripleSampler
+from baco_gpu.renaming import renamed_attributes
 
 modules_of(__name__)
 
@@ -30,9 +31,9 @@ __all__ = [
     "BipartiteAdjacency",
     "LightGCN",
     "MatrixFactorization",
+    "Model",
     "NoOptions",
     "Objective",
-    "Recommender",
     "Sampler",
     "Table",
     "TripleSampler",
@@ -42,3 +43,5 @@ __all__ = [
     "model_options",
     "option",
 ]
+
+__getattr__ = renamed_attributes(__name__, {"Recommender": "Model"})

@@ -13,8 +13,8 @@ from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.models.adjacency import BipartiteAdjacency
 from baco_gpu.models.losses import BatchRows
+from baco_gpu.models.model import ITEMS, USERS, Table, option
 from baco_gpu.models.pairs import PairModel
-from baco_gpu.models.recommender import ITEMS, USERS, Table, option
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class LightGCN(PairModel, name="lightgcn"):
         return self.adjacency.propagate(self.user_embedding.weight, self.item_embedding.weight, self.num_layers)
 
     def ranked(self) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-        """As of `Recommender`, with one propagation for all."""
+        """As of `Model`, with one propagation for all."""
         users, items = self.representations()
         return users.__getitem__, items
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.models.losses import BatchRows
+from baco_gpu.models.model import ITEMS, USERS, Table
 from baco_gpu.models.pairs import PairModel
-from baco_gpu.models.recommender import ITEMS, USERS, Table
 
 
 class MatrixFactorization(PairModel, name="mf"):
@@ -35,7 +35,7 @@ class MatrixFactorization(PairModel, name="mf"):
         return self.user_embedding.weight, self.item_embedding.weight
 
     def user_vectors(self, ids: Tensor) -> Tensor:
-        """As of `Recommender`; users need not be floats all at once."""
+        """As of `Model`; users need not be floats all at once."""
         vectors: Tensor = self.user_embedding(ids)
         return vectors
 

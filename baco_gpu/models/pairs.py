@@ -8,11 +8,11 @@ from torch import Tensor
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.models.losses import BPR, BatchRows, Objective
-from baco_gpu.models.recommender import ITEMS, USERS, Recommender, Table
+from baco_gpu.models.model import ITEMS, USERS, Model, Table
 from baco_gpu.models.sampling import TripleSampler
 
 
-class PairModel(Recommender):
+class PairModel(Model):
     """Scores of pairs of a user and an item, each of which has a row: two tables of one width.
 
     Parameters

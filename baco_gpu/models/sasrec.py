@@ -16,7 +16,7 @@ from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.data.runs import within_runs
 from baco_gpu.errors import InputError
 from baco_gpu.models.losses import BatchRows, Objective
-from baco_gpu.models.recommender import ITEMS, Recommender, Table, option
+from baco_gpu.models.model import ITEMS, Model, Table, option
 from baco_gpu.models.sampling import UnseenItems
 from baco_gpu.ops.counters import DROPOUT, chances_of, odd_words, permuted, random_words
 
@@ -38,7 +38,7 @@ class SASRecOptions:
         check_number("dropout", self.dropout, minimum=0.0, maximum=0.9)
 
 
-class SASRec(Recommender, name="sasrec"):
+class SASRec(Model, name="sasrec"):
     """Self-attentive sequential recommendation (Kang and McAuley, ICDM 2018, arXiv 1808.09781), with one head.
 
     A user's vector is what attention makes of the user's last training items, in the order of time; an item's is its
@@ -95,7 +95,7 @@ class SASRec(Recommender, name="sasrec"):
 
     @torch.no_grad()
     def initialize(self, std: float, generator: torch.Generator) -> None:
-        """As of `Recommender`; positions are drawn as rows are, and weights as Glorot and Bengio's (AISTATS 2010)."""
+        """As of `Model`; positions are drawn as rows are, and weights as Glorot and Bengio's (AISTATS 2010)."""
         super().initialize(std, generator)
         self.positions.copy_(torch.empty(self.positions.shape).normal_(0.0, std, generator=generator))
         for module in self.modules():

@@ -10,10 +10,8 @@ from torch.nn import functional
 
 from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError
-from baco_gpu.renaming import renamed_arguments
-from baco_gpu.tables.assignments import Labels
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import Device, EmbeddingTable
+from baco_gpu.tables.embedding_table import EmbeddingTable
 
 MODES = ("sum", "mean", "max")
 
@@ -35,34 +33,10 @@ class CodebookEmbeddingBag(CodebookEmbedding):
         As of `CodebookEmbedding`, and for an unknown mode.
     """
 
-    @renamed_arguments(codes="assignments")
-    def __init__(
-        self,
-        assignments: Labels,
-        embedding_dim: int,
-        secondary: Labels | None = None,
-        *,
-        mode: str = "mean",
-        include_last_offset: bool = False,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        bits: int | None = None,
-        dtype: torch.dtype | None = None,
-        device: Device = None,
-    ) -> None:
+    def __init__(self, *arguments: Any, mode: str = "mean", include_last_offset: bool = False, **options: Any) -> None:
         check_choice("mode", mode, MODES)
-        super().__init__(
-            assignments,
-            embedding_dim,
-            secondary,
-            padding_idx=padding_idx,
-            sparse=sparse,
-            bits=bits,
-            dtype=dtype,
-            device=device,
-        )
-        self.mode = mode
-        self.include_last_offset = bool(include_last_offset)
+        super().__init__(*arguments, **options)
+        self.mode, self.include_last_offset = mode, bool(include_last_offset)
 
     @classmethod
     def from_pretrained(cls, table: Tensor | nn.Module, *arguments: Any, **options: Any) -> Self:

@@ -9,14 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors
 import torch
 from torch import Tensor
 
 from baco_gpu.atomic import check_writable
 from baco_gpu.checks import check_integer, check_number
-from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import DAMAGE, InputError
 from baco_gpu.tables.former_states import current_names, former_names, former_repr, without_bits
 from baco_gpu.tensor_file import save_tensors
@@ -87,20 +85,10 @@ def identity_of(run: TrainingRun, version: str = FORMAT_VERSION) -> dict[str, An
     indices = {name: tensor for name, tensor in state.items() if not tensor.is_floating_point()}
     identity = {
         "settings": asdict(run.settings),
-        "data": _data_checksum(run.split, times=run.model.needs_timestamps),
+        "data": run.data_checksum,
         "model": [described, shapes, checksum_of(indices, "")],
     }
     return json.loads(json.dumps(identity))
-
-
-def _data_checksum(split: SplitInteractions, *, times: bool) -> str:
-    digest = hashlib.sha256(f"{split.num_users} {split.num_items}".encode())
-    for part in (split.train, split.validation, split.test):
-        for column in (part.users, part.items, part.weights, part.timestamps if times else None):
-            if column is not None:
-                digest.update(f"{column.dtype.str} {len(column)}".encode())
-                digest.update(np.ascontiguousarray(column).data)
-    return digest.hexdigest()
 
 
 def _save(run: TrainingRun, path: Path, identity: dict[str, Any]) -> None:

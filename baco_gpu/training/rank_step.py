@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from baco_gpu.models.losses import BPR, BatchRows, Objective
-from baco_gpu.models.recommender import Recommender
+from baco_gpu.models.model import Model
 from baco_gpu.ranks import Ranks
 from baco_gpu.tables.full import tables_in
 from baco_gpu.training.checkpoint import checksum_of, identity_of
@@ -39,7 +39,7 @@ class RankStep(TrainingStep):
     These are one process's but for the order in which floats are added up.
     """
 
-    def __init__(self, model: Recommender, optimizer: Optimizer, objective: Objective, ranks: Ranks) -> None:
+    def __init__(self, model: Model, optimizer: Optimizer, objective: Objective, ranks: Ranks) -> None:
         super().__init__(model, optimizer, objective)
         self.ranks = ranks
 

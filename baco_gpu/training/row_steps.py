@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from baco_gpu.models.losses import Objective
-from baco_gpu.models.recommender import ITEMS, USERS, Recommender
+from baco_gpu.models.model import ITEMS, USERS, Model
 from baco_gpu.ops.reference import check_range
 from baco_gpu.parallel import in_parts
 from baco_gpu.tables.embedding_table import EmbeddingTable
@@ -35,13 +35,13 @@ class RowStep:
 
     Parameters
     ----------
-    model : Recommender
+    model : Model
     optimizer : torch.optim.Adam
         Of which `moves_rows_alone` is true.
     objective : Objective
     """
 
-    def __init__(self, model: Recommender, optimizer: Optimizer, objective: Objective) -> None:
+    def __init__(self, model: Model, optimizer: Optimizer, objective: Objective) -> None:
         self.objective = objective
         self.total = 0.0
         self._tables = _tables_of(model)
@@ -83,7 +83,7 @@ class RowStep:
         self._sides, self._moving = [], []
 
 
-def moves_rows_alone(model: Recommender, optimizer: Optimizer) -> bool:
+def moves_rows_alone(model: Model, optimizer: Optimizer) -> bool:
     """Whether a step of Adam on a CPU is one of rows that lookups read, of float32, and of nothing else."""
     if not model.scores_rows or type(optimizer) is not torch.optim.Adam:
         return False
@@ -103,7 +103,7 @@ def moves_rows_alone(model: Recommender, optimizer: Optimizer) -> bool:
     )
 
 
-def _tables_of(model: Recommender) -> list[Any]:
+def _tables_of(model: Model) -> list[Any]:
     return [model.tables[name] for name in (USERS, ITEMS)]
 
 

@@ -10,7 +10,7 @@ from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
 from baco_gpu.models.losses import LOSSES, NEGATIVES, SOFTMAX, Objective
-from baco_gpu.models.recommender import Recommender
+from baco_gpu.models.model import Model
 
 INITS = ("normal", "spectral")
 
@@ -109,7 +109,7 @@ class TrainingSettings:
         if self.cuda_graph and device.type != "cuda":
             raise InputError(f"cuda_graph must be False where the model is not trained on CUDA, got {self.device!r}")
 
-    def objective(self, train: Interactions, model: Recommender) -> Objective:
+    def objective(self, train: Interactions, model: Model) -> Objective:
         """What a training step of this model on these interactions minimises."""
         decay = model.default_weight_decay(self.loss, train) if self.weight_decay is None else self.weight_decay
         return Objective(self.loss, self.negatives, decay)

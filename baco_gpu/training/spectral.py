@@ -11,12 +11,12 @@ from scipy.sparse.linalg import svds
 
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.normalised import normalised
-from baco_gpu.models.recommender import Recommender
+from baco_gpu.models.model import Model
 from baco_gpu.tables.full import as_table, size_of
 
 
 @torch.no_grad()
-def spectral_embeddings(model: Recommender, interactions: Interactions, std: float) -> None:
+def spectral_embeddings(model: Model, interactions: Interactions, std: float) -> None:
     """Turn the rows of users and of items into the directions of a spectral embedding, at the length of random rows.
 
     The interactions are added up between rows (those of ids whose first code a row is), `W`, and normalised as for
@@ -27,7 +27,7 @@ def spectral_embeddings(model: Recommender, interactions: Interactions, std: flo
 
     Parameters
     ----------
-    model : Recommender
+    model : Model
         Of tables of users and of items, with the values that are to stay.
     interactions : Interactions
         The training part.

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from baco_gpu.models.losses import Objective
-from baco_gpu.models.recommender import Recommender
+from baco_gpu.models.model import Model
 from baco_gpu.training.row_steps import RowStep, moves_rows_alone
 
 # Steps before a capture: they create Adam's state, compile kernels and fill the caches of libraries, none of which a
@@ -21,7 +21,7 @@ _WARM_UP = 3
 class TrainingStep:
     """Loss, gradients and Adam on a batch, (columns, batch, ...); losses are added up on the device, unread."""
 
-    def __init__(self, model: Recommender, optimizer: Optimizer, objective: Objective) -> None:
+    def __init__(self, model: Model, optimizer: Optimizer, objective: Objective) -> None:
         self.model = model
         self.optimizer = optimizer
         self.objective = objective
@@ -134,7 +134,7 @@ class RecordedStep:
 Step = TrainingStep | RecordedStep | RowStep
 
 
-def training_step(model: Recommender, optimizer: Optimizer, objective: Objective, cuda_graph: bool) -> Step:
+def training_step(model: Model, optimizer: Optimizer, objective: Objective, cuda_graph: bool) -> Step:
     """The step of a run: of the rows that a batch reads alone, where nothing else is read or moved.
 
     With `cuda_graph` it is one that is recorded, for which Adam must be `capturable`.

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import BacoError, InputError
-from baco_gpu.models.recommender import ITEMS, USERS, Recommender, Sampler
+from baco_gpu.models.model import ITEMS, USERS, Model, Sampler
 from baco_gpu.ranks import Ranks
 from baco_gpu.stopwatch import Stopwatch
 from baco_gpu.tables.embedding_table import own_optimizers
@@ -30,7 +30,7 @@ class DivergenceError(BacoError, ArithmeticError):
 
 
 def train(
-    model: Recommender,
+    model: Model,
     split: SplitInteractions,
     settings: TrainingSettings,
     callbacks: Sequence[Callback] = (),
@@ -45,7 +45,7 @@ def train(
 
     Parameters
     ----------
-    model : Recommender
+    model : Model
         Moved to `settings.device`; its embeddings are drawn anew unless `settings.embedding_std` is None.
     split : SplitInteractions
         The validation part decides the best epoch, with the training items masked; the test part is ranked once at
@@ -125,7 +125,7 @@ def reset_embeddings(model: nn.Module, std: float, seed: int) -> None:
         table.initialize(std, generator)
 
 
-def _optimizer(model: Recommender, settings: TrainingSettings) -> Optimizer:
+def _optimizer(model: Model, settings: TrainingSettings) -> Optimizer:
     """Adam, beside the optimizers that tables bring along."""
     rate = settings.learning_rate
     own = own_optimizers(tables_in(model), rate, settings.seed)
@@ -149,7 +149,7 @@ def _train_epoch(step: Step, sampler: Sampler, epoch: int, ranks: Ranks | None) 
     return float(total) / sampler.num_samples
 
 
-def _check(model: Recommender, split: SplitInteractions, settings: TrainingSettings, ranks: Ranks | None) -> None:
+def _check(model: Model, split: SplitInteractions, settings: TrainingSettings, ranks: Ranks | None) -> None:
     if ranks is not None and settings.cuda_graph:
         raise InputError("cuda_graph must be False for several ranks, got True")
     if (model.num_users, model.num_items) != (split.num_users, split.num_items):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.evaluation.ranking import evaluate_ranking
-from baco_gpu.models.recommender import Recommender
+from baco_gpu.models.model import Model
 from baco_gpu.ranks import Ranks
 from baco_gpu.stopwatch import Stopwatch
 from baco_gpu.tables.embedding_table import encode
@@ -25,7 +28,7 @@ class TrainingRun:
 
     Attributes
     ----------
-    model : Recommender
+    model : Model
         With the weights of the last epoch, until the end of the run.
     split : SplitInteractions
     settings : TrainingSettings
@@ -50,7 +53,7 @@ class TrainingRun:
 
     def __init__(
         self,
-        model: Recommender,
+        model: Model,
         split: SplitInteractions,
         settings: TrainingSettings,
         optimizer: Optimizer,
@@ -72,6 +75,18 @@ class TrainingRun:
         for table in self._tables:
             table.begin_training()
         self._last_stage = settings.lr_drops + 2 * any(table.is_quantized for table in self._tables)
+
+    @cached_property
+    def data_checksum(self) -> str:
+        """SHA-256, in hexadecimal, of all interactions, and of their times where the model learns from these."""
+        digest = hashlib.sha256(f"{self.split.num_users} {self.split.num_items}".encode())
+        for part in self.split.parts:
+            times = part.timestamps if self.model.needs_timestamps else None
+            for column in (part.users, part.items, part.weights, times):
+                if column is not None:
+                    digest.update(f"{column.dtype.str} {len(column)}".encode())
+                    digest.update(np.ascontiguousarray(column).data)
+        return digest.hexdigest()
 
     @property
     def epoch(self) -> int:

@@ -13,7 +13,7 @@ from baco_gpu.clustering.result import NO_LABEL
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.common.sides import deal_rows, rows_of, secondary_indices_of
+from baco_gpu.methods.common.sides import deal_rows, rows_of
 from baco_gpu.methods.labelled import Labelled, sides_of
 from baco_gpu.methods.registry import METHODS, find_method, former_names
 from graphs import random_graph
@@ -63,7 +63,7 @@ def assign(name, graph, budget, seed=0, dim=8):
 
 def cost(name, sides, table):
     weights = find_method(name).weights * table.full_rows
-    return table.compressed_parameters(rows_of(sides), secondary_indices_of(sides) + weights)
+    return table.compressed_parameters(rows_of(sides), sum(side.secondary_indices for side in sides) + weights)
 
 
 @pytest.mark.parametrize("name", FIND_BLOCKS)
@@ -324,7 +324,7 @@ def test_a_former_name_is_heeded_and_the_present_one_said(former, name):
 
 
 def test_a_missing_package_is_named_before_any_work(monkeypatch):
-    from baco_gpu.methods.louvain import louvain
+    from baco_gpu.methods.modularity import louvain
 
     monkeypatch.setitem(__import__("sys").modules, "sknetwork", None)
     with pytest.raises(MissingExtraError, match=r"'louvain' needs scikit-network: pip install 'baco_gpu\[baselines\]'"):

@@ -17,7 +17,7 @@ import torch
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.evaluation import evaluate_ranking
-from baco_gpu.models import MODELS, Objective, Recommender, build_model, find_model, full_table, model_options
+from baco_gpu.models import MODELS, Model, Objective, build_model, find_model, full_table, model_options
 from baco_gpu.models.losses import LOSSES
 from baco_gpu.tables import CodebookEmbedding
 from baco_gpu.training import Callback, Checkpoint, TrainingSettings, train
@@ -191,7 +191,7 @@ def test_a_run_that_is_resumed_ends_as_one_that_was_not(name, tmp_path):
 def test_two_models_of_one_name_are_refused():
     with pytest.raises(InputError, match="model name must be new, got 'mf', which MatrixFactorization has"):
 
-        class Other(Recommender, name="mf"):
+        class Other(Model, name="mf"):
             pass
 
     assert find_model("mf").__name__ == "MatrixFactorization"
@@ -201,7 +201,7 @@ def test_two_models_of_one_name_are_refused():
 def test_the_model_of_contributing_is_one(tmp_path, monkeypatch):
     """As a file of its own, as the page says, and under every test of this one."""
     page = blocks((ROOT / "CONTRIBUTING.md").read_text("utf-8"), "python")
-    (block,) = [block for block in page if "(Recommender, name=" in block.code]
+    (block,) = [block for block in page if "(Model, name=" in block.code]
     (tmp_path / "item_mean.py").write_text(block.code, "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     before = set(MODELS)
@@ -227,3 +227,9 @@ def test_the_model_of_contributing_is_one(tmp_path, monkeypatch):
         for name in set(MODELS) - before:
             del MODELS[name]
         sys.modules.pop("item_mean", None)
+
+
+def test_the_base_of_models_still_has_its_former_name():
+    with pytest.warns(FutureWarning, match="Recommender is called Model now"):
+        from baco_gpu.models import Recommender
+    assert Recommender is Model

@@ -1,6 +1,6 @@
 """The kinds of sources that there are: which of them an object is, and which format files have.
 
-A new kind is a file beside this one and a line here.
+A new kind is a file beside this one.
 """
 
 from __future__ import annotations
@@ -10,23 +10,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from baco_gpu.checks import check_choice
-from baco_gpu.data.sources.arrow_datasets import DatasetRows
-from baco_gpu.data.sources.columnar import FEATHER, PARQUET
-from baco_gpu.data.sources.delimited import CSV, TSV
-from baco_gpu.data.sources.duckdb_relations import DuckDBRows
+from baco_gpu.data.sources.delimited import CSV
 from baco_gpu.data.sources.files import File, find_files
 from baco_gpu.data.sources.formats import Format, Reading
 from baco_gpu.data.sources.frames import ArrowRows, FrameRows
-from baco_gpu.data.sources.json_lines import JSON_LINES
-from baco_gpu.data.sources.movielens_ratings import RATINGS
-from baco_gpu.data.sources.pandas_frames import PandasRows
-from baco_gpu.data.sources.polars_frames import PolarsRows
-from baco_gpu.data.sources.recbole import RECBOLE
 from baco_gpu.data.sources.rows import Rows
+from baco_gpu.discovery import modules_of
 from baco_gpu.errors import InputError
 
-FRAMES: tuple[type[FrameRows], ...] = (PandasRows, PolarsRows, DuckDBRows, DatasetRows, ArrowRows)
-TABLES = {format.name: format for format in (CSV, TSV, RECBOLE, RATINGS, PARQUET, FEATHER, JSON_LINES)}
+_FORMATS = [part for file in modules_of(__package__) for part in vars(file).values() if isinstance(part, Format)]
+TABLES = {format.name: format for format in sorted(_FORMATS, key=lambda format: (not format.is_text, format.name))}
+FRAMES = sorted(
+    FrameRows.__subclasses__(), key=lambda kind: kind is ArrowRows
+)  # which takes what may be one of another
 BY_SUFFIX = {suffix: format for format in TABLES.values() for suffix in format.suffixes}
 OTHERS = {".txt": "lightgcn", ".npz": "npz"}  # files of users and items alone, which are no tables
 SUFFIXES = (*BY_SUFFIX, *OTHERS)

@@ -27,11 +27,6 @@ def number_of(target: Target) -> int:
     return sum(number or 0 for number in target) if isinstance(target, tuple) else target or 0
 
 
-def secondary_indices_of(sides: Sides) -> int:
-    """The secondary indices of both sides."""
-    return sum(side.secondary_indices for side in sides)
-
-
 def deal_rows(sizes: tuple[int, int], rows: Target) -> tuple[int, int]:
     """Deal codebook rows to two sides in proportion to their nodes, each side with nodes getting at least one.
 

@@ -6,12 +6,15 @@ Frequency, double and hybrid hashing follow the definitions that the papers comp
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from baco_gpu.clustering.result import NO_LABEL, Assignment
 from baco_gpu.clustering.solve.targets import Target
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common.sides import Sides, deal_rows
+from baco_gpu.methods.labelled import Labelled
 
 # The share of a side's rows that its most frequent nodes have for themselves.
 FREQUENT = 0.5
@@ -54,3 +57,36 @@ def _hashed_side(
     secondary[drawn] = hashed_secondary(labels[drawn], generator)
     # Two draws of the same row are one: no index is spent on it.
     return Assignment(labels, np.where(secondary == labels, NO_LABEL, secondary))
+
+
+RANDOM = Labelled(
+    name="random",
+    family="hashing",
+    shared="nodes that draw the same row",
+    when="as the floor that sharing by data has to beat",
+    source="GraphHash, arXiv 2412.17245",
+    by_side=True,
+    solver=lambda graph, seed: lambda rows: hashed(graph, rows, seed),
+)
+FREQUENCY = replace(
+    RANDOM,
+    name="frequency",
+    shared="frequent nodes alone, the others draw a row",
+    when=Labelled.when,
+    solver=lambda graph, seed: lambda rows: hashed(graph, rows, seed, frequent=FREQUENT),
+)
+# The published embedding is the sum of the two rows, twice their mean.
+DOUBLE = replace(
+    FREQUENCY,
+    name="double",
+    shared="every node draws two rows, and is their mean",
+    solver=lambda graph, seed: lambda rows: hashed(graph, rows, seed, double=True),
+    second_rows=True,
+)
+HYBRID = replace(
+    DOUBLE,
+    name="hybrid",
+    shared="frequent nodes alone, the others draw two rows",
+    source="Zhang et al., arXiv 2007.14523",
+    solver=lambda graph, seed: lambda rows: hashed(graph, rows, seed, frequent=FREQUENT, double=True),
+)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco_gpu.data import columns
-from baco_gpu.data.columns import contiguous_codes, factorize
+from baco_gpu.data import factorizing
+from baco_gpu.data.factorizing import contiguous_codes, factorize
 
 DENSE = st.lists(st.integers(-5, 30), max_size=6)
 SPREAD = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=6)
@@ -40,7 +40,7 @@ def test_pieces_of_strings_are_numbered_as_one_column(kind: pa.DataType, pieces:
 def test_long_columns_are_numbered_in_parts_as_if_whole(kind: pa.DataType, pieces: list[list[str]]) -> None:
     column = pa.chunked_array(pieces, kind)
     (whole,) = factorize(column)
-    with mock.patch.multiple(columns, _LONG=1, _SAMPLE=5, _MOSTLY_DISTINCT=0):
+    with mock.patch.multiple(factorizing, _LONG=1, _SAMPLE=5, _MOSTLY_DISTINCT=0):
         divided, again = factorize(column, column)
     assert divided[0].dtype == np.int32
     for codes, vocabulary in (divided, again):
@@ -52,9 +52,9 @@ def test_long_columns_are_numbered_in_parts_as_if_whole(kind: pa.DataType, piece
 def test_the_ids_of_a_long_column_are_divided_unless_they_are_few(
     monkeypatch: pytest.MonkeyPatch, distinct: int, parts: int
 ) -> None:
-    monkeypatch.setattr(columns, "_LONG", 100)
-    ranks = mock.Mock(wraps=columns._ranks)
-    monkeypatch.setattr(columns, "_ranks", ranks)
+    monkeypatch.setattr(factorizing, "_LONG", 100)
+    ranks = mock.Mock(wraps=factorizing._ranks)
+    monkeypatch.setattr(factorizing, "_ranks", ranks)
     words = [f"{number % distinct:02}" for number in range(100)]
     ((codes, vocabulary),) = factorize(pa.chunked_array([words[:30], [], words[30:]], pa.string()))
     assert ranks.call_count == parts
@@ -62,7 +62,7 @@ def test_the_ids_of_a_long_column_are_divided_unless_they_are_few(
 
 
 def test_strings_beyond_32_bit_offsets_are_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "_LARGEST_STRING_ARRAY", 4)
+    monkeypatch.setattr(factorizing, "_LARGEST_STRING_ARRAY", 4)
     ((codes, vocabulary),) = factorize(pa.chunked_array([["b", "a"], ["b", "c"]], pa.string()))
     assert vocabulary.decode(codes).tolist() == ["b", "a", "b", "c"]
 

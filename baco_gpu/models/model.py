@@ -19,7 +19,7 @@ from baco_gpu.tables.full import FullTable, size_of, tables_in
 Table = nn.Embedding | EmbeddingTable
 USERS, ITEMS = "users", "items"  # what tables are of
 
-MODELS: dict[str, type[Recommender]] = {}
+MODELS: dict[str, type[Model]] = {}
 
 
 class Sampler(Protocol):
@@ -50,11 +50,11 @@ class NoOptions:
     """The options of a model that has none."""
 
 
-class Recommender(nn.Module):
+class Model(nn.Module):
     """Base of the models, which score a user and an item by the inner product of two vectors.
 
     A model is one file in `baco_gpu/models/` with a subclass, whose name registers it:
-    `class Popularity(Recommender, name="popularity")`. It says what its tables are of, what it learns from, its loss
+    `class Popularity(Model, name="popularity")`. It says what its tables are of, what it learns from, its loss
     and its vectors; nobody asks which model it is.
 
     Attributes
@@ -169,7 +169,7 @@ def _without_order() -> str:
     return " and ".join(f"--model {name}" for name, kind in MODELS.items() if not kind.needs_timestamps)
 
 
-def find_model(name: str) -> type[Recommender]:
+def find_model(name: str) -> type[Model]:
     """The model of this name; InputError where there is none."""
     check_choice("model", name, tuple(MODELS))
     return MODELS[name]
@@ -186,7 +186,7 @@ def model_options(name: str, given: Mapping[str, Any]) -> Any:
     return kind(**given)
 
 
-def build_model(name: str, tables: Mapping[str, Table], split: SplitInteractions, **options: Any) -> Recommender:
+def build_model(name: str, tables: Mapping[str, Table], split: SplitInteractions, **options: Any) -> Model:
     """The model called `name`; what it knows of interactions comes from the training part alone.
 
     Parameters
