@@ -392,7 +392,8 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
                 if low < 0 or high >= self.num_rows:
                     rest[-1].append(f"{prefix}{name} must hold rows from 0 to {self.num_rows - 1}, got {low}..{high}")
         if self.bits is not None:  # which a state from before does not say
-            stored_bits = int(state_dict.setdefault(prefix + STORED_BITS, self.get_buffer(STORED_BITS)))
+            stored_bits = int(state_dict.get(prefix + STORED_BITS, self.bits))
             if stored_bits != self.bits:
                 rest[-1].append(f"{prefix}{STORED_BITS} must be {self.bits}, as of the module, got {stored_bits}")
+            state_dict[prefix + STORED_BITS] = self.get_buffer(STORED_BITS)
         super()._load_from_state_dict(state_dict, prefix, *rest)
