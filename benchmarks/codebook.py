@@ -111,13 +111,13 @@ def work_of(candidate: Candidate, phase: str, indices: Tensor, cuda_graph: bool)
         if phase == "step":
             optimizer.step()
 
-    return recorded(run) if cuda_graph else run
+    return recorded(run, indices.device) if cuda_graph else run
 
 
-def recorded(work: Callable[[], None]) -> Callable[[], object]:
+def recorded(work: Callable[[], None], device: torch.device) -> Callable[[], object]:
     from baco_gpu.training.steps import GraphRecorder
 
-    recorder = GraphRecorder()
+    recorder = GraphRecorder(device)
     for _ in range(_WARM_UP + 1):
         recorder.aside(work)
     return recorder.record(work)

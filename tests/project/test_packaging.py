@@ -26,6 +26,7 @@ CONDA_NAMES = {
     "cupy-cuda13x": "cupy",
     "matplotlib": "matplotlib-base",  # without the windows of a desktop
     "nvidia-cuda-nvrtc": "cuda-nvrtc",
+    "nvidia-cuda-runtime": "cuda-cudart-dev",
     "torch": "pytorch",
 }
 # What only the conda environment names: the tools of an environment, and one CUDA for all.
@@ -108,6 +109,19 @@ def test_no_extra_is_empty_and_none_is_missing(extras: dict[str, dict[str, str]]
 def test_the_test_tools_bring_what_the_tests_compare_with_and_compile_with(extras: dict[str, dict[str, str]]):
     for name in ("baselines", "cuda13"):
         assert extras[name].items() <= extras["dev"].items()
+
+
+@pytest.mark.parametrize(("extra", "suffix"), [("cuda12", "-cu12"), ("cuda13", "")])
+def test_the_extras_of_a_gpu_sort_rightly_and_bring_the_headers_of_cuda(
+    extras: dict[str, dict[str, str]], extra: str, suffix: str
+):
+    """CuPy before 14.1 returns wrong data where a sort finds no memory; each later one includes CUDA's headers."""
+    needed = extras[extra]
+    specifier = Requirement(f"cupy{needed[f'cupy-{extra}x']}").specifier
+    assert [version for version in ("13.4", "14.0.1", "14.1", "14.2") if version in specifier] == ["14.1", "14.2"]
+    major = int(extra.removeprefix("cuda"))
+    for package in ("nvrtc", "runtime"):
+        assert needed[f"nvidia-cuda-{package}{suffix}"] == f"<{major + 1},>={major}.0"
 
 
 def test_every_requirement_has_a_lower_bound(installed: dict[str, str], extras: dict[str, dict[str, str]]):
