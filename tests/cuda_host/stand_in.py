@@ -107,6 +107,10 @@ class Machine(DeviceModule):
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Let this be the machine that the package finds."""
+        for name in [name for name in sys.modules if name.partition(".")[0] == "cupyx"]:
+            patch.delitem(
+                sys.modules, name
+            )  # what CuPy loads once somebody looks at it, and finds only CuPy itself for
         patch.setitem(sys.modules, "cupy", self)
         patch.setattr(loader, "load", self.load)
 

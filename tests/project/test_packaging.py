@@ -191,6 +191,18 @@ def test_the_installed_kernels_are_found():
     assert files("baco_gpu.kernels").joinpath("__init__.py").is_file()
 
 
+def test_the_sanitizers_run_nothing_that_captures_a_graph():
+    """A capture may not allocate, and under them PyTorch and CuPy keep no pools: the targets go by the tests' names."""
+    dry_run = subprocess.run(["make", "-n", "gpu-check"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    sanitized = next(line for line in dry_run.splitlines() if "compute-sanitizer --tool" in line and "pytest" in line)
+    assert "PYTORCH_NO_CUDA_MEMORY_CACHING=1" in dry_run
+    assert "not captured" in sanitized
+    for name in re.findall(r"tests/\S+\.py", dry_run):
+        functions = (ROOT / name).read_text(encoding="utf-8").split("\ndef ")[1:]
+        captures = [text for text in functions if re.search(r"CUDAGraph\(|begin_capture\(", text)]
+        assert all("captured" in text.partition("(")[0] for text in captures), name
+
+
 def test_make_bench_runs_what_needs_no_data():
     dry_run = subprocess.run(["make", "-n", "bench"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     names = re.search(r"^for name in (.*?);", dry_run, re.MULTILINE)
