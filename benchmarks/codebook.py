@@ -129,9 +129,10 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
         work()
         return time.perf_counter() - started
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
+    stream = torch.cuda.current_stream(device)
+    begin.record(stream)
     work()
-    end.record()
+    end.record(stream)
     end.synchronize()
     return begin.elapsed_time(end) / 1e3
 

@@ -51,9 +51,9 @@ def env(backend: options.Backend = "auto", json: options.Json = False) -> None:
         "numba_threads": numba.get_num_threads(),
         "torch_threads": torch.get_num_threads(),
         "backend": chosen.name,
-        **{f"backend_{name}": _tried(lambda name=name: _solve(name)) for name in ("cpu", *_gpus())},
+        **{f"backend_{name}": _tried(_solve, name) for name in ("cpu", *_gpus())},
         "torch_cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else "not available",
-        **{f"training_{name}": _tried(lambda name=name: _train(name)) for name in _torch_devices()},
+        **{f"training_{name}": _tried(_train, name) for name in _torch_devices()},
         "packages": {name: _version(name) for name in _PACKAGES},
     }
     if json:
@@ -81,10 +81,10 @@ def _torch_devices() -> list[str]:
     return ["cpu", *([f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cuda"])]
 
 
-def _tried(task: Callable[[], str]) -> str:
-    """What a task did, or the first line of why it could not."""
+def _tried(task: Callable[[str], str], name: str) -> str:
+    """What a task did on a device, or the first line of why it could not."""
     try:
-        return task()
+        return task(name)
     except Exception as error:  # whatever it is, it is what a bug report should say
         return f"did not run: {brief(error)}"
 
@@ -117,8 +117,8 @@ def _train(name: str) -> str:
         with torch.no_grad():
             table.codebook.copy_(torch.arange(24.0).view(3, 8))
         rows = table(torch.tensor([4, 0, 0, 3], device=device))
-        rows.square().sum().backward()
-        found.append((rows.detach().cpu(), table.codebook.grad.cpu()))
+        (gradient,) = torch.autograd.grad(rows.square().sum(), table.codebook)
+        found.append((rows.detach().cpu(), gradient.cpu()))
     by = "" if name == "cpu" else " by CUDA kernels" if obstacle is None else f" by PyTorch's operations ({obstacle})"
     same = all(map(torch.equal, *found))
     return f"ran: a lookup and its gradient{by}" + ("" if same else ", WITH OTHER NUMBERS THAN THE CPU")

@@ -134,15 +134,16 @@ class CudaBackend(DeviceBackend):
                 f"{self.device} has {_gb(usable(free))} to give of {_gb(free)} that are free; remedy: backend='cpu' "
                 "(the labels will be the same)"
             )
-        if placement.piece is None:
-            return self.put(host, weights)
         if placement.streamed:
             _log.warning(
                 "a graph of %d edges does not fit into the %s that are free on the device: its edges stay in host "
                 "memory, from where every sweep reads them (the labels are the same)",
                 *(host.num_edges, _gb(usable(free))),
             )
-        return self.put(host, weights, Room(placement.piece, pinned_array), placement.streamed)
+        room = None if placement.piece is None else Room(placement.piece, pinned_array)
+        problem = self.put(host, weights, room, placement.streamed)
+        problem.planned = needed.total
+        return problem
 
 
 def _try_arrays(cupy: Any) -> None:
