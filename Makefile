@@ -78,7 +78,8 @@ GPU_TESTS = tests/kernels/test_gpu_solver.py tests/clustering/test_streaming.py 
 SANITIZED = -p without_pools -m gpu -k "not million and not captured" --tier nightly $(GPU_TESTS)
 LOGGED = 2>&1 | tee $(OUT)/$@
 
-gpu-first gpu-measure gpu-sanitize gpu-profile gpu-check: SHELL = bash -o pipefail
+gpu-first gpu-measure gpu-sanitize gpu-profile gpu-check: SHELL = bash
+gpu-first gpu-measure gpu-sanitize gpu-profile gpu-check: .SHELLFLAGS = -o pipefail -c
 
 gpu-first: ## With a GPU, first: what is there, whether every kernel compiles and runs, and the small tests stage by stage
 	@mkdir -p $(OUT)
@@ -87,7 +88,7 @@ gpu-first: ## With a GPU, first: what is there, whether every kernel compiles an
 	timeout 30 $(PYTHON) -c 'import cupy; cupy.show_config()' $(LOGGED)-config.txt || failed=1; \
 	timeout 90 $(PYTHON) -m baco_gpu env --backend cuda $(LOGGED)-env.txt || failed=1; \
 	timeout 120 $(PYTHON) -m benchmarks.gpu --parts device --out $(OUT)/device $(LOGGED)-device.txt || failed=1; \
-	BACO_GPU_EDGES=0 timeout 330 $(PYTHON) -m pytest -m gpu -k "not million" --tier nightly --durations 5 $(GPU_TESTS) \
+	BACO_GPU_EDGES=0 timeout 330 $(PYTHON) -m pytest -m gpu -k "not million" --tier nightly -v $(GPU_TESTS) \
 		$(LOGGED)-tests.txt || failed=1; \
 	test -z "$$failed"
 

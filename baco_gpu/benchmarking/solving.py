@@ -57,7 +57,7 @@ def measure_solver(
     solvers : sequence of {"sweeps", "full"}
         "sweeps": five sweeps from singletons alone. "full": sweeps, merging down to a quarter of the rows with
         refinement, and the users' secondary clusters. Both at the default gamma of that budget.
-    backend : {"auto", "cpu", "cuda"}
+    backend : {"auto", "cpu", "cuda"}, or a GPU by number, such as "cuda:1"
     repeats : int
     seed : int
         Of graphs and solver.

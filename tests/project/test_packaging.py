@@ -193,7 +193,9 @@ def test_the_installed_kernels_are_found():
 
 def test_the_sanitizers_run_nothing_that_captures_a_graph():
     """A capture may not allocate, and under them PyTorch and CuPy keep no pools: the targets go by the tests' names."""
-    dry_run = subprocess.run(["make", "-n", "gpu-check"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    dry_run = subprocess.run(
+        ["make", "-n", "gpu-sanitize"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
     sanitized = next(line for line in dry_run.splitlines() if "compute-sanitizer --tool" in line and "pytest" in line)
     assert "PYTORCH_NO_CUDA_MEMORY_CACHING=1" in dry_run
     assert "not captured" in sanitized
@@ -201,6 +203,16 @@ def test_the_sanitizers_run_nothing_that_captures_a_graph():
         functions = (ROOT / name).read_text(encoding="utf-8").split("\ndef ")[1:]
         captures = [text for text in functions if re.search(r"CUDAGraph\(|begin_capture\(", text)]
         assert all("captured" in text.partition("(")[0] for text in captures), name
+
+
+@pytest.mark.parametrize(
+    ("target", "rounds"), [("gpu-first", 1), ("gpu-measure", 1), ("gpu-sanitize", 3), ("gpu-profile", 1)]
+)
+def test_a_command_of_a_session_with_a_gpu_ends_within_ten_minutes(target: str, rounds: int):
+    dry_run = subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    seconds = [int(number) for number in re.findall(r"\btimeout (\d+)", dry_run)]
+    assert seconds
+    assert rounds * sum(seconds) <= 570
 
 
 def test_make_bench_runs_what_needs_no_data():

@@ -52,7 +52,7 @@ def update(result: Result, interactions: Any, *, sweeps: int = 3, backend: str =
         keep their labels.
     sweeps : int
         At most so many; it ends when one moves nothing.
-    backend : {"auto", "cpu", "cuda"}
+    backend : {"auto", "cpu", "cuda"}, or a GPU by number, such as "cuda:1"
 
     Returns
     -------
