@@ -191,26 +191,28 @@ def test_the_installed_kernels_are_found():
     assert files("baco_gpu.kernels").joinpath("__init__.py").is_file()
 
 
+def dry_run(target: str) -> str:
+    return subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
 def test_the_sanitizers_run_nothing_that_captures_a_graph():
     """A capture may not allocate, and under them PyTorch and CuPy keep no pools: the targets go by the tests' names."""
-    dry_run = subprocess.run(
-        ["make", "-n", "gpu-sanitize"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
-    sanitized = next(line for line in dry_run.splitlines() if "compute-sanitizer --tool" in line and "pytest" in line)
-    assert "PYTORCH_NO_CUDA_MEMORY_CACHING=1" in dry_run
+    commands = dry_run("gpu-sanitize")
+    sanitized = next(line for line in commands.splitlines() if "compute-sanitizer --tool" in line and "pytest" in line)
+    assert "PYTORCH_NO_CUDA_MEMORY_CACHING=1" in commands
     assert "not captured" in sanitized
-    for name in re.findall(r"tests/\S+\.py", dry_run):
+    for name in re.findall(r"tests/\S+\.py", commands):
         functions = (ROOT / name).read_text(encoding="utf-8").split("\ndef ")[1:]
         captures = [text for text in functions if re.search(r"CUDAGraph\(|begin_capture\(", text)]
         assert all("captured" in text.partition("(")[0] for text in captures), name
 
 
-@pytest.mark.parametrize(
-    ("target", "rounds"), [("gpu-first", 1), ("gpu-measure", 1), ("gpu-sanitize", 3), ("gpu-profile", 1)]
-)
+GPU_TARGETS = [("gpu-first", 1), ("gpu-measure", 1), ("gpu-sanitize", 3), ("gpu-profile", 1)]
+
+
+@pytest.mark.parametrize(("target", "rounds"), GPU_TARGETS)
 def test_a_command_of_a_session_with_a_gpu_ends_within_ten_minutes(target: str, rounds: int):
-    dry_run = subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    seconds = [int(number) for number in re.findall(r"\btimeout (\d+)", dry_run)]
+    seconds = [int(number) for number in re.findall(r"\btimeout (\d+)", dry_run(target))]
     assert seconds
     assert rounds * sum(seconds) <= 570
 
