@@ -16,14 +16,15 @@ PYTEST = $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # The benchmarks that run without being told of a data set: those that take no positional argument. Fingerprints
-# measure nothing.
-BENCHMARKS = $(filter-out fingerprints,$(basename $(notdir $(shell grep -L 'add_argument."[a-z]' $$(grep -l ArgumentParser benchmarks/*.py)))))
+# measure nothing, and that of a GPU needs one.
+BENCHMARKS = $(filter-out fingerprints gpu,$(basename $(notdir $(shell grep -L 'add_argument."[a-z]' $$(grep -l ArgumentParser benchmarks/*.py)))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test nightly lint loops kernels format figures docs bench gpu-check clean
+.PHONY: help demo check test nightly lint loops kernels format figures docs bench clean \
+	gpu-first gpu-measure gpu-sanitize gpu-profile gpu-check
 
 help: ## Print this text
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/demo-installed ## Draw the co-clusters of MovieLens-100K, train tables within a quarter, and recommend; all of it in demo/
 	@mkdir -p demo
@@ -77,15 +78,51 @@ docs: $(VENV)/test-installed ## Build the documentation into build/site; a warni
 bench: $(VENV)/test-installed ## Run the benchmarks that need no data set; they print what they measure
 	@for name in $(BENCHMARKS); do echo "benchmarks/$$name.py"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
-# Small graphs alone under the sanitizers, which slow kernels down tens of times, and no pools of memory.
-gpu-check: SANITIZED = -p without_pools -m gpu -k "not million" --tier nightly \
-	tests/kernels/test_gpu_solver.py tests/clustering/test_streaming.py tests/kernels/test_gpu_codebook.py
-gpu-check: ## With a GPU, and PyTorch, CuPy and pytest in $(PYTHON): run the tests that need one, then compute-sanitizer
-	$(PYTHON) -m pytest -m gpu --tier nightly
-	@for tool in "memcheck --report-api-errors no" racecheck synccheck; do \
+# On a machine with a GPU whose $(PYTHON) has PyTorch, CuPy and pytest. What they find goes to $(OUT), too. A step that fails
+# or hangs ends, and the next one is taken all the same: each target is done within ten minutes, and fails at its end.
+OUT ?= build/gpu
+GPU_TESTS = tests/kernels/test_gpu_solver.py tests/clustering/test_streaming.py tests/kernels/test_gpu_codebook.py
+# Small graphs alone under the sanitizers, which slow kernels down tens of times, and no pools of memory, without which
+# nothing can be captured into a CUDA graph.
+SANITIZED = -p without_pools -m gpu -k "not million and not captured" --tier nightly $(GPU_TESTS)
+LOGGED = 2>&1 | tee $(OUT)/$@
+
+gpu-first gpu-measure gpu-sanitize gpu-profile gpu-check: SHELL = bash
+gpu-first gpu-measure gpu-sanitize gpu-profile gpu-check: .SHELLFLAGS = -o pipefail -c
+
+gpu-first: ## With a GPU, first: what is there, whether every kernel compiles and runs, and the small tests stage by stage
+	@mkdir -p $(OUT)
+	$(PYTHON) -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
+	@failed=; \
+	timeout 30 $(PYTHON) -c 'import cupy; cupy.show_config()' $(LOGGED)-config.txt || failed=1; \
+	timeout 90 $(PYTHON) -m baco_gpu env --backend cuda $(LOGGED)-env.txt || failed=1; \
+	timeout 120 $(PYTHON) -m benchmarks.gpu --parts device --out $(OUT)/device $(LOGGED)-device.txt || failed=1; \
+	BACO_GPU_EDGES=0 timeout 330 $(PYTHON) -m pytest -m gpu -k "not million" --tier nightly -v $(GPU_TESTS) \
+		$(LOGGED)-tests.txt || failed=1; \
+	test -z "$$failed"
+
+gpu-measure: ## With a GPU: all measurements, within 8 minutes, to $(OUT)/gpu.json, .csv and .png
+	@mkdir -p $(OUT)
+	timeout 540 $(PYTHON) -m benchmarks.gpu --out $(OUT)/gpu $(LOGGED).txt
+
+gpu-sanitize: ## With a GPU: small tests under compute-sanitizer's memcheck, synccheck and racecheck
+	@mkdir -p $(OUT); failed=; \
+	for tool in "memcheck --report-api-errors no" synccheck racecheck; do \
 		echo "compute-sanitizer --tool $$tool"; \
 		BACO_GPU_EDGES=0 BACO_DATA= PYTHONPATH=tests PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
-		compute-sanitizer --tool $$tool --error-exitcode 1 $(PYTHON) -m pytest $(SANITIZED) || exit 1; done
+		timeout 190 compute-sanitizer --tool $$tool --error-exitcode 1 $(PYTHON) -m pytest $(SANITIZED) \
+			$(LOGGED)-$${tool%% *}.txt || failed=1; done; \
+	test -z "$$failed"
+
+gpu-profile: ## With a GPU: what Nsight Compute counts of the kernels of a sweep and of merging, to $(OUT)
+	@mkdir -p $(OUT)
+	timeout 540 ncu --clock-control none --section SpeedOfLight --section MemoryWorkloadAnalysis --section WarpStateStats \
+		--section Occupancy --kernel-name 'regex:label_|pairs_of_edges|best_partners' --launch-count 60 --csv \
+		$(PYTHON) -m benchmarks.gpu --edges 1e7 --part solve-1e7 --rows $(OUT)/profiled.jsonl > $(OUT)/$@.csv
+
+gpu-check: gpu-first ## With a GPU and time: all of its tests, at every size, then compute-sanitizer
+	$(PYTHON) -m pytest -m gpu --tier nightly
+	+$(MAKE) --no-print-directory gpu-sanitize
 
 clean: ## Remove caches, builds and demo/; keeps .venv
 	rm -rf build dist demo .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -21,6 +21,10 @@ class BackendUnavailableError(BacoError, RuntimeError):
     """The backend that was asked for cannot run on this machine."""
 
 
+class DeviceLostError(BacoError, RuntimeError):
+    """A GPU has failed amid work, and can be used again by another process alone."""
+
+
 class RankError(BacoError, RuntimeError):
     """Another of the processes that work together has failed; the message says which, and why."""
 

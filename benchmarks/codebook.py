@@ -111,13 +111,13 @@ def work_of(candidate: Candidate, phase: str, indices: Tensor, cuda_graph: bool)
         if phase == "step":
             optimizer.step()
 
-    return recorded(run) if cuda_graph else run
+    return recorded(run, indices.device) if cuda_graph else run
 
 
-def recorded(work: Callable[[], None]) -> Callable[[], object]:
+def recorded(work: Callable[[], None], device: torch.device) -> Callable[[], object]:
     from baco_gpu.training.steps import GraphRecorder
 
-    recorder = GraphRecorder()
+    recorder = GraphRecorder(device)
     for _ in range(_WARM_UP + 1):
         recorder.aside(work)
     return recorder.record(work)
@@ -129,9 +129,10 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
         work()
         return time.perf_counter() - started
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
+    stream = torch.cuda.current_stream(device)
+    begin.record(stream)
     work()
-    end.record()
+    end.record(stream)
     end.synchronize()
     return begin.elapsed_time(end) / 1e3
 

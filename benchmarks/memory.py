@@ -133,6 +133,8 @@ def _step(table: nn.Module, optimizer: torch.optim.Optimizer) -> Work:
 
 def measure(name: str, size: Size, device: torch.device, repeats: int) -> dict[str, float]:
     """Most bytes held beyond those without a table, and seconds of a step: median, 20th and 80th percentile."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     generator = torch.Generator().manual_seed(0)
     batches = [torch.randint(0, size.ids, (size.batch,), generator=generator).to(device) for _ in range(repeats + 2)]
     CANDIDATES[name](Size(_FEW, size.dim, _FEW), device)(torch.arange(_FEW, device=device))
@@ -143,7 +145,7 @@ def measure(name: str, size: Size, device: torch.device, repeats: int) -> dict[s
         started = time.perf_counter()
         work(ids)
         if device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
     seconds = sorted(seconds[2:])  # the first two create state, and warm up
     last = len(seconds) - 1

@@ -182,7 +182,8 @@ def step_of(candidate: Candidate, cuda_graph: bool) -> Step | PlainStep:
 
 
 def seconds_of(step: Step | PlainStep, batches: list[Batch], clock: Callable[[], float]) -> float:
-    synchronise = torch.cuda.synchronize if batches[0][0].is_cuda else lambda: None
+    device = batches[0].device
+    synchronise = functools.partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
     step.begin()
     for batch in batches[:2]:  # which fill the caches, as the steps of an epoch before these do
         step(batch)
@@ -261,8 +262,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    rows = measure(load_split(arguments.data), arguments)
+    if arguments.output:
+        write_rows(arguments.output, rows)
+
+
+def measure(split: SplitInteractions, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each candidate; the arguments are those of `main`."""
     device, clock = torch.device(arguments.device), CLOCKS[arguments.clock]
-    split = load_split(arguments.data)
     sampler = TripleSampler(split.train, arguments.batch_size, device=device)
     # Whole batches alone, so that every step is the same work.
     batches = [batch for batch in sampler.epoch(1) if len(batch[0]) == arguments.batch_size][: arguments.steps]
@@ -328,8 +335,7 @@ def main() -> None:
                 **describe_machine(),
             }
         )
-    if arguments.output:
-        write_rows(arguments.output, rows)
+    return rows
 
 
 def version_of(package: str) -> str:

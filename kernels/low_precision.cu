@@ -62,6 +62,7 @@ __global__ void __launch_bounds__(THREADS) low_precision_step(
         float mean = squares[row];
         mean += (now - mean) / (float)seen;
         const float length = 1.0f / (sqrtf(mean) + (float)eps) * (float)rate;
+        if (!(length <= GREATEST_FLOAT)) continue;  // infinity times zero would be NaN, which fmaxf drops
 
         const float before = Rounding<Level>::value_of_scale(scales[row]);
         float greatest = 0.0f;

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from baco_gpu.cuda.sharing import torch_lends
 from baco_gpu.machine import describe_machine
 
 _COPIES = 5
@@ -70,7 +71,10 @@ class HostMeter:
 
 
 class CudaMeter:
-    """CuPy's current device, stream and memory pool; `cupy` is the module."""
+    """CuPy's current device and stream, and whatever it takes memory from: its own pool, or PyTorch's allocator.
+
+    `cupy` is the module.
+    """
 
     def __init__(self, cupy: Any, copy_bytes: int = 1 << 30) -> None:
         self._cupy = cupy
@@ -96,8 +100,14 @@ class CudaMeter:
 
     def forget_peak(self) -> None:
         self._pool.free_all_blocks()
+        torch = torch_lends(self._cupy)
+        if torch is not None:
+            torch.cuda.reset_peak_memory_stats(self._cupy.cuda.Device().id)
 
     def peak_bytes(self) -> int | None:
+        torch = torch_lends(self._cupy)
+        if torch is not None:
+            return int(torch.cuda.max_memory_allocated(self._cupy.cuda.Device().id))
         # What the pool has taken and, since `forget_peak`, given back nothing of.
         return int(self._pool.total_bytes())
 

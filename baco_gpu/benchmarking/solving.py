@@ -57,7 +57,7 @@ def measure_solver(
     solvers : sequence of {"sweeps", "full"}
         "sweeps": five sweeps from singletons alone. "full": sweeps, merging down to a quarter of the rows with
         refinement, and the users' secondary clusters. Both at the default gamma of that budget.
-    backend : {"auto", "cpu", "cuda"}
+    backend : {"auto", "cpu", "cuda"}, or a GPU by number, such as "cuda:1"
     repeats : int
     seed : int
         Of graphs and solver.
@@ -74,7 +74,8 @@ def measure_solver(
         time of the sweeps alone; `bytes_of_visits` is what these visits move at least, the id and the label of a
         neighbor each, `floor_seconds` what that takes at the bandwidth of a copy, and `share_of_copy` how near the
         sweeps come to it. `streamed` says that the edges were read from the host, where the device's memory is too
-        small for them. `peak_gib` is the peak of the device's memory pool, or of the process on a CPU.
+        small for them. `peak_gib` is the peak of the device's memory pool, or of the process on a CPU; `planned_gib`
+        is the most that a backend had planned to take of a device.
 
     Raises
     ------
@@ -92,6 +93,13 @@ def measure_solver(
     check_integer("repeats", repeats, minimum=1)
     check_integer("seed", seed, minimum=0, maximum=2**63 - 1)
     chosen = get_backend(backend)
+    with chosen.at_work():
+        return _measured(sizes, solvers, chosen, repeats, seed, progress)
+
+
+def _measured(
+    sizes: Sequence[int], solvers: Sequence[str], chosen: Backend, repeats: int, seed: int, progress: Progress
+) -> list[Row]:
     meter = meter_of(chosen)
     facts = {
         "device": meter.device,
@@ -127,12 +135,14 @@ def meter_of(backend: Backend) -> Meter:
 
 
 class Run(NamedTuple):
-    """One solve: seconds by phase, how many sweeps they hold, the codebook rows that came out, and where edges were."""
+    """One solve: seconds by phase, how many sweeps they hold, the codebook rows that came out, where edges were, and
+    the bytes of the device that it was planned to take at most."""
 
     seconds: dict[str, float]
     sweeps: int
     rows: int
     streamed: bool = False
+    planned: int | None = None
 
     @property
     def total(self) -> float:
@@ -162,7 +172,8 @@ def run_solver(graph: BipartiteGraph, solver: str, backend: Backend, meter: Mete
         backend.second_best(problem, partition, USERS, penalty)
         clock.stop("secondary", partition)
     sweeps = sum(clock.stops.get(phase, 0) for phase in _SWEEPING)
-    return Run(clock.seconds, sweeps, count_rows(backend, partition), problem.streamed)
+    planned = getattr(problem, "planned", None)
+    return Run(clock.seconds, sweeps, count_rows(backend, partition), problem.streamed, planned)
 
 
 class _Clock:
@@ -213,6 +224,7 @@ def summarize(graph: BipartiteGraph, runs: Sequence[Run], bandwidth: float, peak
         "share_of_copy": moved / sweeping / bandwidth,
         "copy_bytes_a_second": bandwidth,
         "peak_gib": None if peak is None else peak / 2**30,
+        "planned_gib": None if runs[0].planned is None else runs[0].planned / 2**30,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 from collections.abc import Iterator
@@ -45,8 +46,13 @@ def check_alone(command: str) -> None:
 def launched(backend: str, timeout: float) -> Iterator[TorchRanks | None]:
     """All processes that were launched together, for the block; None where there is this one alone.
 
-    They meet over NCCL where they cluster on GPUs, each on that of its local rank, and over gloo elsewhere, where each
+    They meet over NCCL where they work on GPUs, each on that of its local rank, and over gloo elsewhere, where each
     takes its part of the cores. Nobody waits for another one longer than `timeout` seconds.
+
+    Raises
+    ------
+    InputError
+        Where they are to work on a GPU by number, which is not each rank's own, or on more GPUs than there are.
     """
     if world_size() == 1:
         yield None
@@ -55,17 +61,13 @@ def launched(backend: str, timeout: float) -> Iterator[TorchRanks | None]:
 
     from baco_gpu.distributed.torch_ranks import TorchRanks
 
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    if backend == "cuda":
-        import cupy
-        import torch
-
-        torch.cuda.set_device(local)
-        cupy.cuda.Device(local).use()
+    on_gpus = backend.startswith("cuda")
+    if on_gpus:
+        _take_own_gpu(backend)
     else:
         _share_cores(_count("LOCAL_WORLD_SIZE"))
     try:
-        kind = "nccl" if backend == "cuda" else "gloo"
+        kind = "nccl" if on_gpus else "gloo"
         dist.init_process_group(kind, timeout=timedelta(seconds=timeout))
     except (RuntimeError, ValueError) as error:
         line = " ".join(str(error).split())
@@ -80,10 +82,29 @@ def launched(backend: str, timeout: float) -> Iterator[TorchRanks | None]:
     dist.destroy_process_group()
 
 
-def _count(name: str) -> int:
-    text = os.environ.get(name, "1")
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"the environment variable {name} must be an integer at least 1, got {text!r}")
+def _take_own_gpu(backend: str) -> None:
+    """Make cuda:LOCAL_RANK the current device, for PyTorch and, where it is there, CuPy."""
+    import torch
+
+    if backend != "cuda":
+        raise InputError(f"each of several processes works on the GPU of its local rank: expected cuda, got {backend}")
+    local, count = _count("LOCAL_RANK", "0", minimum=0), torch.cuda.device_count()
+    if local >= count:
+        raise InputError(
+            f"each process of a machine works on a GPU of its own: expected LOCAL_RANK below {count}, the number of "
+            f"GPUs that PyTorch sees, got {local}"
+        )
+    torch.cuda.set_device(local)
+    if importlib.util.find_spec("cupy") is not None:
+        import cupy
+
+        cupy.cuda.Device(local).use()
+
+
+def _count(name: str, default: str = "1", minimum: int = 1) -> int:
+    text = os.environ.get(name, default)
+    if not text.isdecimal() or int(text) < minimum:
+        raise InputError(f"the environment variable {name} must be an integer at least {minimum}, got {text!r}")
     return int(text)
 
 

@@ -30,7 +30,7 @@ from baco_gpu.cli.plain_help import PlainCommand, PlainGroup
 from baco_gpu.cli.recommend import recommend
 from baco_gpu.cli.report import report
 from baco_gpu.cli.train import train
-from baco_gpu.errors import BacoError, Interrupted, RankError, is_interrupt
+from baco_gpu.errors import BacoError, DeviceLostError, Interrupted, RankError, is_interrupt
 from baco_gpu.visible import visible
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
@@ -119,11 +119,12 @@ def run() -> None:
         if debug:
             raise
         code = INTERRUPTED
-    if code == INTERRUPTED or os.environ.get("WORLD_SIZE", "1") != "1":
+    if code in (FAILURE, INTERRUPTED) or os.environ.get("WORLD_SIZE", "1") != "1":
         # An interrupt amid an exec of a string (as in the imports of PyTorch) is remembered by Python as unhandled, no
         # matter who has caught it since, and an ordinary exit would then end by SIGINT instead of with the code. A
         # process group that has failed waits, as it is torn down, for ranks that are no more; and after success too a
-        # thread of gloo now and then aborts a process that takes itself down in order.
+        # thread of gloo now and then aborts a process that takes itself down in order. What lies on a GPU that is lost
+        # cannot be given back, and would say so, array by array.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -163,7 +164,7 @@ def _main(arguments: list[str], debug: bool, written: list[Path]) -> int:
         return _fail(f"interrupted; {_left(written)}", INTERRUPTED, error, debug)
     except Interrupted as error:
         return _fail(str(error), INTERRUPTED, error, debug)
-    except RankError as error:
+    except (DeviceLostError, RankError) as error:
         return _fail(f"{error}; {_left(written)}", FAILURE, error, debug)
     except BacoError as error:
         return _fail(str(error), USER_ERROR, error, debug)

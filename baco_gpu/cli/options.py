@@ -86,7 +86,9 @@ Codes = Annotated[
 ]
 
 
-Backend = Annotated[str, choice("Where clustering runs: auto, cpu or cuda.", "baco_gpu.clustering.backends:NAMES")]
+Backend = Annotated[
+    str, choice("Where clustering runs: auto, cpu, cuda or cuda:1.", "baco_gpu.clustering.backends:NAMES")
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
 

@@ -107,7 +107,7 @@ def train(
             written.append(experiment.export_tables(outcome, export))
         return written
 
-    with launched("cuda" if training.device.startswith("cuda") else "cpu", rank_timeout) as ranks:
+    with launched(training.device if training.device.startswith("cuda") else "cpu", rank_timeout) as ranks:
         first = ranks is None or ranks.rank == 0
         callbacks: list[Callback] = []
         if tensorboard is not None and first:

@@ -107,30 +107,59 @@ def _name(dtype: Any) -> str:
 
 
 class CudaLauncher:
-    """Runs kernels on CuPy's current device; `load` gives the compiled kernels of the device.
+    """Runs kernels on one CUDA device, which is the current one of whoever calls.
 
     Parameters
     ----------
+    device : int, optional
+        Its number; without one it is CuPy's current device.
     limits : Limits, optional
     stream : function without arguments, optional
-        Gives the pointer of the CUDA stream of a launch; without one it is CuPy's current stream.
+        Gives the pointer of the CUDA stream of a launch; without one it is CuPy's current stream on the device.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If NVRTC is missing or does not know the device.
     """
 
-    def __init__(self, limits: Limits | None = None, stream: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, device: int | None = None, limits: Limits | None = None, stream: Callable[[], int] | None = None
+    ) -> None:
         import cupy
 
         from baco_gpu.cuda.loader import load
 
+        there = cupy.cuda.Device(device)
+        self.device = int(there.id)
         self.limits = limits or Limits()
-        self._kernels = load(self.limits)
+        with there:
+            self._kernels = load(self.limits)
         self._stream = stream
-        self.processors = int(cupy.cuda.Device().attributes["MultiProcessorCount"])
+        self.processors = int(there.attributes["MultiProcessorCount"])
 
     def __call__(self, kernel: str, values: tuple[str, ...], blocks: int, arguments: Sequence[Any]) -> None:
-        packed = tuple(_packed(value) for value in typed(kernel, values, arguments))
+        given = typed(kernel, values, arguments)
+        for (name, _), value in zip(KERNELS[kernel].arguments, given, strict=True):
+            # A kernel follows any address: one of the host's is an error that no later call of CUDA survives.
+            if not (value is None or isinstance(value, np.generic) or _device_of(value) == self.device):
+                raise TypeError(f"{kernel}: {name} must be on cuda:{self.device}, got one on {_place(value)}")
+        packed = tuple(map(_packed, given))
         # CuPy reads the pointer and nothing else.
         stream = None if self._stream is None else SimpleNamespace(ptr=self._stream())
         self._kernels[instance(kernel, values)]((blocks,), (self.limits.threads,), packed, 0, stream)
+
+
+def _device_of(array: Any) -> int | None:
+    """The number of the CUDA device that has an array of CuPy or a tensor of PyTorch; none for other memory."""
+    if hasattr(array, "get_device"):  # PyTorch's, -1 on a CPU
+        return int(array.get_device())
+    return getattr(array.device, "id", None)
+
+
+def _place(array: Any) -> str:
+    device = _device_of(array)
+    return "the host" if device is None or device < 0 else f"cuda:{device}"
 
 
 def _packed(value: Any) -> Any:

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import os
+import struct
 import threading
 import warnings
 from pathlib import Path
@@ -86,9 +87,15 @@ def compile_unit(unit: Unit, architecture: str, limits: Limits, *, verbose: bool
         except nvrtc.NVRTCError as error:
             raise RuntimeError(f"{unit.source} for sm_{architecture}: {nvrtc.getProgramLog(program)}") from error
         symbols = {name: str(nvrtc.getLoweredName(program, name)) for name in unit.names}
-        return Compiled(bytes(nvrtc.getCUBIN(program)), symbols, str(nvrtc.getProgramLog(program)))
+        return Compiled(_whole(bytes(nvrtc.getCUBIN(program))), symbols, str(nvrtc.getProgramLog(program)))
     finally:
         nvrtc.destroyProgram(program)
+
+
+def _whole(binary: bytes) -> bytes:
+    """A cubin up to where its header says that its segments end: CuPy takes its last byte, a zero, for a text's."""
+    (segments,), (size, count) = struct.unpack_from("<Q", binary, 32), struct.unpack_from("<HH", binary, 54)  # ELF64
+    return binary.ljust(segments + size * count, b"\0")
 
 
 def _nvrtc(architecture: str) -> Any:

@@ -214,6 +214,12 @@ def solve_bytes(
     return SolveBytes(graph, 2 * partition, sweeping, merged)
 
 
+def usable(free: int) -> int:
+    """What a solve plans with, of so many bytes: a thirty-second stays free, since allocators round sizes up and leave
+    gaps, and libraries that sort or multiply take a little that nobody foresees."""
+    return free - free // 32
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where a solve keeps the edges, and how many a contraction takes on at a time (None for all); what it needs."""

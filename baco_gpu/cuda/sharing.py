@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any, NamedTuple
 
-# CuPy keeps no reference of its own to the stream in use.
-_followed: dict[int, Any] = {}
+# CuPy keeps no reference of its own to a stream in use, and every thread has streams of its own, one a device.
+_followed = threading.local()
+_lent: list[Any] = []  # torch's allocator as CuPy has it, once it does
 
 
 def follow_torch() -> None:
-    """Make torch's current stream and its caching allocator CuPy's, if torch is at work on CuPy's current device;
-    otherwise change nothing.
+    """Make torch's current stream on CuPy's current device, and its caching allocator, CuPy's, if torch has started
+    CUDA; otherwise change nothing.
 
     CuPy's own operations and the kernels share CuPy's current stream, so the two never wait for one another, and what
     one gives back the other can have: a pool each would keep memory that the other one lacks. An allocator other than
-    CuPy's own pool is left alone: whoever chose it meant it.
+    CuPy's own pool is left alone, and so is that pool within `cupy.cuda.using_allocator`: whoever chose it meant it.
     """
     torch = _torch_at_work()
     if torch is None:
@@ -25,14 +27,21 @@ def follow_torch() -> None:
     device = cupy.cuda.Device().id
     pointer = torch.cuda.current_stream(device).cuda_stream
     if cupy.cuda.get_current_stream().ptr != pointer:
-        stream = cupy.cuda.Stream
-        if hasattr(stream, "from_external"):  # CuPy 14
-            _followed[device] = stream.from_external(_TorchStream(pointer))
-        else:
-            _followed[device] = cupy.cuda.ExternalStream(pointer, device)
-        _followed[device].use()
+        stream = cupy.cuda.Stream.from_external(_TorchStream(pointer))
+        vars(_followed)[str(device)] = stream
+        stream.use()
     if cupy.cuda.get_allocator() == cupy.get_default_memory_pool().malloc:
-        cupy.cuda.set_allocator(_allocator(torch, cupy).malloc)
+        allocator = _allocator(torch, cupy).malloc
+        try:
+            cupy.cuda.set_allocator(allocator)
+        except ValueError:  # within using_allocator
+            return
+        _lent[:] = [allocator]
+
+
+def torch_lends(cupy: Any) -> Any:
+    """The module torch where CuPy takes its memory from it; else None."""
+    return sys.modules["torch"] if cupy.cuda.get_allocator() in _lent else None
 
 
 def free_bytes() -> int:
@@ -41,22 +50,20 @@ def free_bytes() -> int:
     import cupy
 
     unclaimed, _ = cupy.cuda.runtime.memGetInfo()
-    torch, pool = _torch_at_work(), cupy.get_default_memory_pool()
-    if torch is not None and cupy.cuda.get_allocator() != pool.malloc:
+    torch, pool = torch_lends(cupy), cupy.get_default_memory_pool()
+    if torch is not None:
         device = cupy.cuda.Device().id
         return int(unclaimed + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    if cupy.cuda.get_allocator() != pool.malloc:  # what an allocator of somebody else's keeps is not known
+        return int(unclaimed)
     free = int(unclaimed + pool.free_bytes())
     return min(free, pool.get_limit() - pool.used_bytes()) if pool.get_limit() else free
 
 
 def _torch_at_work() -> Any:
-    """The module torch where it is imported, has started CUDA, and has CuPy's current device as its own; else None."""
+    """The module torch where it is imported and has started CUDA; else None."""
     torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
-        return None
-    import cupy
-
-    return torch if torch.cuda.current_device() == cupy.cuda.Device().id else None
+    return torch if torch is not None and torch.cuda.is_initialized() else None
 
 
 def _allocator(torch: Any, cupy: Any) -> Any:

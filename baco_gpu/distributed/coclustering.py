@@ -9,12 +9,15 @@ from typing import Any
 
 import torch.distributed as dist
 
+from baco_gpu.clustering.backends import get_backend
+from baco_gpu.clustering.backends.backend import Backend
 from baco_gpu.clustering.backends.distributed import DistributedBackend
 from baco_gpu.clustering.backends.share import GraphShare, even_bounds, share_of
 from baco_gpu.clustering.result import ResultData
 from baco_gpu.clustering.solve.cocluster import Settings, cocluster
 from baco_gpu.clustering.solve.weights import integer_edges
 from baco_gpu.distributed.torch_ranks import TorchRanks
+from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import as_graph
 from baco_gpu.progress import Progress
 
@@ -56,6 +59,17 @@ def agree_on(parameters: dict[str, Any], ranks: TorchRanks) -> None:
     ranks.agree(version_of_baco_gpu=version("baco_gpu"), settings=json.dumps(said, default=repr, sort_keys=True))
 
 
+def _on_device_of(ranks: TorchRanks, backend: Backend, asked: str) -> Backend:
+    """The backend of a rank: of a group over NCCL, "cuda" is the device by which the group sends (torchrun's
+    LOCAL_RANK, where `torch.cuda.set_device` was told so)."""
+    if backend.name != "cuda" or ranks.device.type != "cuda":
+        return backend
+    name = f"cuda:{ranks.device.index}"
+    if asked not in ("cuda", name):
+        raise InputError(f"backend must be 'cuda' or the device of its process group, {name!r}, got {asked!r}")
+    return get_backend(name)
+
+
 def cocluster_over(
     process_group: dist.ProcessGroup, source: Any, settings: Settings, parameters: dict[str, Any], progress: Progress
 ) -> ResultData:
@@ -73,7 +87,8 @@ def cocluster_over(
     ranks = TorchRanks(process_group)
     agree_on(parameters, ranks)
     share = source if isinstance(source, GraphShare) else _shared(source, ranks)
-    settings = replace(settings, backend=DistributedBackend(settings.backend, ranks))
+    own = _on_device_of(ranks, settings.backend, parameters["backend"])
+    settings = replace(settings, backend=DistributedBackend(own, ranks))
     with ranks.telling():
         result = cocluster(share, settings, parameters, progress)
         ranks.agree(result=f"{result.labels_sha256} with Q = {result.objective!r} at gamma {result.gamma!r}")

@@ -29,6 +29,8 @@ class TorchRanks:
     ----------
     group : torch.distributed.ProcessGroup
     rank, size : int
+    device : torch.device
+        By which what is sent goes: NCCL's is PyTorch's current one as the ranks meet.
     received : Counter of int
         Bytes that have come here from other ranks, by the name of the method.
 
@@ -45,13 +47,13 @@ class TorchRanks:
         self.size: int = dist.get_world_size(group)
         self.received: Counter[str] = Counter()
         nccl = dist.get_backend(group) == "nccl"
-        self._device = torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
+        self.device = torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
         self._judging = False
         self._roll_call = RollCall(group)
         self._roll_call.processes = self._objects(Process.this())
 
     def table(self, *numbers: int) -> np.ndarray:
-        own = torch.tensor(numbers, dtype=torch.int64, device=self._device)
+        own = torch.tensor(numbers, dtype=torch.int64, device=self.device)
         every = [torch.empty_like(own) for _ in range(self.size)]
         with self._waiting():
             dist.all_gather(every, own, group=self.group)
@@ -146,7 +148,7 @@ class TorchRanks:
         return every
 
     def _tensor(self, array: Any) -> torch.Tensor:
-        return torch.as_tensor(array).to(self._device).contiguous()
+        return torch.as_tensor(array).to(self.device).contiguous()
 
     def _count(self, name: str, received: int) -> None:
         self.received[name] += received

@@ -45,8 +45,9 @@ class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
         stand for one another have one label; gamma only says what Q the result has and where new ids go.
     secondary : {"users", "items", "both", "none"}, optional
         Which sides get secondary clusters: by default "users", for solver="bisecting" "both".
-    backend : {"auto", "cpu", "cuda"}
-        solver="bisecting" runs on the CPU: "auto" is "cpu" there, and "cuda" is refused.
+    backend : {"auto", "cpu", "cuda"}, or a GPU by number, such as "cuda:1"
+        "cuda" is CuPy's current device; of a process group over NCCL, the one by which it sends. solver="bisecting"
+        runs on the CPU: "auto" is "cpu" there, and "cuda" is refused.
     random_state : int or None
         The seed, 0 to 2**63 - 1. The same seed gives the same labels, bit for bit, on every backend and number of
         threads; None means 0, so that results repeat by default.

@@ -112,8 +112,8 @@ class TripleSampler:
         self, train: Interactions, batch_size: int, *, seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:
         self.batch_size = check_integer("batch_size", batch_size, minimum=1)
-        self.device = torch.device(device)
-        self._unseen = UnseenItems(train, self.device)
+        self._unseen = UnseenItems(train, torch.device(device))
+        self.device = self._unseen.starts.device  # with its index, where the caller said "cuda"
         users, items = train.users.astype(np.int64), train.items.astype(np.int64)
         usable = self._unseen.counts[users] > 0
         if not usable.any():

@@ -224,10 +224,11 @@ class SequenceSampler:
     def __init__(
         self, train: Interactions, length: int, batch_size: int, *, seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        self.length, self.device = length, torch.device(device)
+        self.length = length
         self.batch_size = max(check_integer("batch_size", batch_size, minimum=1) // length, 1)
         self._seed = check_integer("seed", seed, minimum=0, maximum=2**64 - 1)
-        self._unseen = UnseenItems(train, self.device)
+        self._unseen = UnseenItems(train, torch.device(device))
+        self.device = self._unseen.starts.device  # with its index, where the caller said "cuda"
         history, starts = histories(train)
         pieces = np.where(self._unseen.counts > 0, -(-np.diff(starts) // length), 0)
         users = np.repeat(np.arange(train.num_users), pieces)

@@ -45,14 +45,18 @@ def _installed(package: str) -> bool:
 
 
 def launcher_of(device: torch.device) -> Launcher | None:
-    """What launches kernels on a CUDA device, on PyTorch's current stream; None where PyTorch's own operations run.
+    """What launches kernels on the CUDA device of a tensor, on PyTorch's current stream; None where PyTorch's own
+    operations run.
 
     Raises
     ------
     BackendUnavailableError
         If the kernels are chosen and NVRTC is missing or does not know the device.
     """
-    return None if kernels_obstacle() else _launcher(device.index)
+    if kernels_obstacle():
+        return None
+    # "cuda" is whichever device is current: a launcher kept for that would be another device's later.
+    return _launcher(torch.cuda.current_device() if device.index is None else device.index)
 
 
 def on_cuda(
@@ -82,5 +86,4 @@ def on_cuda(
 
 @functools.cache
 def _launcher(device: int) -> Launcher:
-    with torch.cuda.device(device):
-        return CudaLauncher(stream=lambda: torch.cuda.current_stream(device).cuda_stream)
+    return CudaLauncher(device, stream=lambda: torch.cuda.current_stream(device).cuda_stream)

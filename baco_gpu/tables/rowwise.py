@@ -139,9 +139,8 @@ class RowwiseRMSprop(torch.optim.Optimizer):
                 state = self._state_of(table)
                 state["step"] += 1
                 seed = self.seed + place
-                if anchor not in self._odd:
-                    self._odd[anchor] = odd_words(table.embedding_dim, seed, rows.device)
-                move = Move(table, state, rows, gradient, self._odd[anchor], group["lr"], group["eps"], seed)
+                odd = self._odd_of(table, seed)
+                move = Move(table, state, rows, gradient, odd, group["lr"], group["eps"], seed)
                 launch = launcher_of(rows.device) if rows.is_cuda and table.bits in KERNEL_LEVELS else None
                 if rows.is_cpu:
                     move_rows_in_loop(move)
@@ -177,7 +176,14 @@ class RowwiseRMSprop(torch.optim.Optimizer):
             state["squares"] = torch.zeros(rows, device=device)
             state["count"] = torch.zeros(rows, dtype=torch.uint8, device=device)
             state["step"] = torch.zeros((), dtype=torch.int64, device=device)
+        elif state["squares"].device != table.scales.device:  # the module has moved since
+            state.update({name: tensor.to(table.scales.device) for name, tensor in state.items()})
         return state
+
+    def _odd_of(self, table: IntegerRows, seed: int) -> Tensor:
+        if table.anchor not in self._odd or self._odd[table.anchor].device != table.scales.device:
+            self._odd[table.anchor] = odd_words(table.embedding_dim, seed, table.scales.device)
+        return self._odd[table.anchor]
 
 
 def _check_gradient(table: IntegerRows, rows: Tensor, gradient: Tensor) -> None:
@@ -194,7 +200,7 @@ def _check_gradient(table: IntegerRows, rows: Tensor, gradient: Tensor) -> None:
 
 
 def move_rows(move: Move) -> None:
-    """Make a step, on any device. Rows whose mean square is no finite number stay as they are.
+    """Make a step, on any device. Rows whose mean square, or whose rate, is no finite number stay as they are.
 
     Means are added up in float64, so that every order of addition gives the same float32, all but always. Roots are
     taken in float64, too: those of float32 on a CPU are MKL's, of which one in 170 is not the nearest float.
@@ -206,9 +212,12 @@ def move_rows(move: Move) -> None:
         now, rows, gradient = now[finite], rows[finite], gradient[finite]
     squares, count = state["squares"][rows], state["count"][rows].int() + 1
     squares += (now - squares) / count
+    length = squares.double().sqrt_().float().add_(eps).reciprocal_().mul_(lr)
+    finite = length.isfinite()  # infinity times a zero of the gradient would be NaN
+    if not finite.all():
+        squares, count, length, rows, gradient = (part[finite] for part in (squares, count, length, rows, gradient))
     state["squares"][rows] = squares
     state["count"][rows] = count.clamp_(max=_MOST_COUNTED).to(torch.uint8)
-    length = squares.double().sqrt_().float().add_(eps).reciprocal_().mul_(lr)
     values = table.read(rows).sub_(gradient * length[:, None])
     table.write(rows, values, random_chances(rows, odd, seed, state["step"]))
 

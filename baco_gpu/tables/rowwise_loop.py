@@ -69,7 +69,7 @@ def move_rows(
     rate,
     eps,
 ):
-    """Move rows, and round them at random. Those whose mean square is no finite number stay as they are.
+    """Move rows, rounded at random. Those whose mean square, or whose rate, is no finite number stay as they are.
 
     Parameters
     ----------
@@ -104,9 +104,11 @@ def move_rows(
         seen = np.int32(counts[row]) + 1
         mean = squares[row]
         mean += (now - mean) / np.float32(seen)
+        length = _ONE / (np.sqrt(mean) + eps) * rate
+        if not np.isfinite(length):
+            continue
         squares[row] = mean
         counts[row] = min(seen, 255)
-        length = _ONE / (np.sqrt(mean) + eps) * rate
 
         before = scale_values[scales[row]]
         for j in range(dim):

@@ -105,6 +105,9 @@ class TrainingSettings:
             raise InputError(f"device must name a torch device, got {self.device!r}") from error
         if device.type == "cuda" and not torch.cuda.is_available():
             raise InputError(f"device {self.device!r} was asked for, and torch sees no CUDA device")
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            most = torch.cuda.device_count() - 1
+            raise InputError(f"device must be from cuda:0 to cuda:{most}, which torch sees, got {self.device!r}")
         check_choice("cuda_graph", self.cuda_graph, (False, True))
         if self.cuda_graph and device.type != "cuda":
             raise InputError(f"cuda_graph must be False where the model is not trained on CUDA, got {self.device!r}")

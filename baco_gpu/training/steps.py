@@ -53,20 +53,22 @@ class Recorder(Protocol):
 
 
 class GraphRecorder:
-    """Records into CUDA graphs."""
+    """Records into CUDA graphs, on a stream of a device, which need not be the current one."""
 
-    def __init__(self) -> None:
-        self._stream = torch.cuda.Stream()
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
 
     def aside(self, work: Callable[[], None]) -> None:
-        self._stream.wait_stream(torch.cuda.current_stream())
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
             work()
-        torch.cuda.current_stream().wait_stream(self._stream)
+        current.wait_stream(self._stream)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):
+        with torch.cuda.device(self._device), torch.cuda.graph(graph, stream=self._stream):
             work()
         return graph.replay
 
@@ -142,4 +144,4 @@ def training_step(model: Model, optimizer: Optimizer, objective: Objective, cuda
     if moves_rows_alone(model, optimizer):
         return RowStep(model, optimizer, objective)
     step = TrainingStep(model, optimizer, objective)
-    return RecordedStep(step, GraphRecorder()) if cuda_graph else step
+    return RecordedStep(step, GraphRecorder(step.total.device)) if cuda_graph else step

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from baco_gpu.cuda.faults import telling_lost_device
 from baco_gpu.data.interactions import SplitInteractions
 from baco_gpu.errors import BacoError, InputError
 from baco_gpu.models.model import ITEMS, USERS, Model, Sampler
@@ -67,14 +68,33 @@ def train(
         `patience` is not None, embeddings are to be drawn that have no floats any more, or ranks are to record steps.
     DivergenceError
         When the loss is not finite.
+    DeviceLostError
+        When the GPU fails; the weights on it are lost, and a checkpoint is as the last epoch left it.
 
     Notes
     -----
-    An error or an interrupt during training, or in a callback, leaves the model with the best weights so far (if an
-    epoch was evaluated), and passes on.
+    Another error or an interrupt during training, or in a callback, leaves the model with the best weights so far (if
+    an epoch was evaluated), and passes on.
     """
     _check(model, split, settings, ranks)
     device = torch.device(settings.device)
+    with telling_lost_device(str(device), lambda: _wait_for(device)):
+        return _train(model, split, settings, callbacks, ranks, device)
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _train(
+    model: Recommender,
+    split: SplitInteractions,
+    settings: TrainingSettings,
+    callbacks: Sequence[Callback],
+    ranks: Ranks | None,
+    device: torch.device,
+) -> TrainingResult:
     model.to(device).train()
     if settings.embedding_std is not None:
         model.initialize(settings.embedding_std, torch.Generator().manual_seed(settings.seed))

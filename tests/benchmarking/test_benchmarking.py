@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -203,13 +202,6 @@ def test_an_output_that_cannot_be_written_is_named_before_any_work(baco, tmp_pat
     code, stdout, stderr = baco("bench", "--edges", "1e9", "--out", tmp_path / "no" / "bench.csv")
     assert (code, stdout) == (2, "")
     assert "does not exist" in stderr
-
-
-def test_the_module_is_the_command():
-    command = [sys.executable, "-m", "benchmarks.gpu", "--edges", "1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "edges must be an integer from 10000" in done.stderr
 
 
 def test_the_commit_is_that_of_the_checkout():

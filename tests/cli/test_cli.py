@@ -15,9 +15,13 @@ import pandas as pd
 import pytest
 import torch
 
+from baco_gpu.cuda.launch import CudaLauncher
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.estimator.coclustering_result import CoclusteringResult
+from baco_gpu.graph.arrays import cuda_obstacle
 from baco_gpu.serving import load_codebooks
+from cuda_host.host import on_kernels
+from cuda_host.stand_in import Machine
 from tiers import full
 
 pytestmark = pytest.mark.heavy("runs commands")
@@ -451,6 +455,41 @@ def test_env_lists_versions(baco):
     assert facts["packages"]["baco_gpu"]
     assert facts["backend"] == "cpu"
     assert baco("env")[0] == 0
+
+
+def test_env_says_what_each_backend_has_done_just_now(baco):
+    facts = json.loads(baco("env", "--json")[1])
+    assert facts["backend_cpu"].startswith("ran: solved a graph of ")
+    assert facts["training_cpu"] == "ran: a lookup and its gradient"
+    if cuda_obstacle() is not None:
+        assert facts["backend_cuda"].startswith("did not run: backend='cuda' is not available: ")
+
+
+@on_kernels
+class TestEnvWithGPUs:
+    @pytest.fixture(autouse=True)
+    def machine(self, monkeypatch):
+        Machine(devices=2).install(monkeypatch)
+
+    def test_each_of_them_is_told_of(self, baco):
+        facts = json.loads(baco("env", "--json", "--backend", "cuda:1")[1])
+        ran = facts["backend_cpu"]
+        assert [facts[f"backend_cuda:{number}"] for number in (0, 1)] == [ran, ran]
+
+    def test_what_fails_or_goes_wrong_on_one_is_its_own(self, baco, monkeypatch):
+        launch = CudaLauncher.__call__
+
+        def launched(self, kernel, values, blocks, arguments):
+            if self.device == 0:
+                raise RuntimeError(f"cudaErrorNoKernelImageForDevice: no kernel image\nfor {kernel}")
+            if kernel != "label_tiny":
+                launch(self, kernel, values, blocks, arguments)
+
+        monkeypatch.setattr(CudaLauncher, "__call__", launched)
+        facts = json.loads(baco("env", "--json")[1])
+        assert facts["backend_cuda:0"] == "did not run: cudaErrorNoKernelImageForDevice: no kernel image"
+        assert facts["backend_cuda:1"].endswith(", WITH OTHER LABELS THAN THE CPU")
+        assert "OTHER" not in facts["backend_cpu"]
 
 
 MISTAKES = {

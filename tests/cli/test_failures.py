@@ -11,6 +11,7 @@ import pytest
 
 from baco_gpu.cli.console import ProgressDisplay
 from baco_gpu.data.synthetic import planted_coclusters
+from baco_gpu.errors import DeviceLostError
 from baco_gpu.visible import visible
 
 pytestmark = pytest.mark.heavy("runs commands")
@@ -52,6 +53,33 @@ def test_what_was_written_before_a_failure_is_told(baco, clicks, tmp_path, monke
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
     monkeypatch.setattr("baco_gpu.clustering.result_file.save_file", raising(error))
     assert baco(*command)[2].endswith("; no output was written\n")
+
+
+def test_a_gpu_that_is_lost_is_told_in_a_line_with_what_there_is(baco, clicks, tmp_path, monkeypatch):
+    out, labels = tmp_path / "codes.safetensors", tmp_path / "labels.csv"
+    monkeypatch.setattr("pandas.DataFrame.to_csv", raising(DeviceLostError("cuda:0 has failed, and nothing more ...")))
+    code, stdout, stderr = baco("compress", clicks, "--budget", 0.5, "--out", out, "--labels", labels, "-q")
+    assert (code, stdout) == (1, "")
+    assert stderr == f"baco: error: cuda:0 has failed, and nothing more ...; written before: {out}\n"
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_after_a_failure_nothing_is_given_back_to_a_gpu_that_is_no_more():
+    """Arrays that are torn down at the end of the process would each say that they cannot be."""
+    code = (
+        "import sys\n"
+        "from baco_gpu.cli import main\n"
+        "from baco_gpu.errors import DeviceLostError\n"
+        "class Array:\n"
+        "    def __del__(self): raise RuntimeError('cudaErrorIllegalAddress')\n"
+        "kept = Array()\n"
+        "def lost(*_, **__): raise DeviceLostError('cuda:0 has failed')\n"
+        "main.app = lost\n"
+        "sys.argv = ['baco', 'env']\n"
+        "main.run()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "baco: error: cuda:0 has failed; no output was written\n")
 
 
 def test_ctrl_c_after_all_is_written_says_what_there_is(baco, clicks, tmp_path, monkeypatch):

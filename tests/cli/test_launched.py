@@ -9,12 +9,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from baco_gpu import CoclusteringResult
+from baco_gpu.cli.launched import launched
+from baco_gpu.errors import InputError, RankError
 from graphs import random_graph, write_clicks
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +67,47 @@ def test_one_process_of_a_launcher_is_as_good_as_none(baco, monkeypatch, clicks)
     assert baco("methods")[2] == (
         "baco: error: the environment variable WORLD_SIZE must be an integer at least 1, got 'two'\n"
     )
+
+
+class TestGPUs:
+    """Of two GPUs each process takes that of its local rank."""
+
+    @pytest.fixture(autouse=True)
+    def two(self, monkeypatch):
+        self.taken = []
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda number: self.taken.append(("torch", number)))
+        device = lambda number: SimpleNamespace(use=lambda: self.taken.append(("cupy", number)))  # noqa: E731
+        monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(Device=device)))
+
+        def meet(kind, timeout):
+            self.taken.append(kind)
+            raise RuntimeError("enough")
+
+        monkeypatch.setattr(torch.distributed, "init_process_group", meet)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+
+    @pytest.mark.parametrize("rank", [0, 1])
+    def test_each_takes_its_own_and_they_meet_over_nccl(self, monkeypatch, rank):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        with pytest.raises(RankError, match="enough"), launched("cuda", 1.0):
+            pass
+        assert self.taken == [("torch", rank), ("cupy", rank), "nccl"]
+
+    @pytest.mark.parametrize(
+        ("rank", "backend", "expected"),
+        [
+            ("2", "cuda", r"expected LOCAL_RANK below 2, the number of GPUs that PyTorch sees, got 2"),
+            ("x", "cuda", r"the environment variable LOCAL_RANK must be an integer at least 0, got 'x'"),
+            ("1", "cuda:0", r"each of several processes works on the GPU of its local rank: expected cuda, got cuda:0"),
+        ],
+    )
+    def test_what_is_not_each_ones_own_is_refused_before_they_meet(self, monkeypatch, rank, backend, expected):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        with pytest.raises(InputError, match=expected), launched(backend, 1.0):
+            pass
+        assert self.taken == []
 
 
 @pytest.mark.heavy("starts processes")

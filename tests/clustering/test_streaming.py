@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import sys
 import types
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -206,6 +207,7 @@ class TestLoading:
         backend = CudaBackend.__new__(CudaBackend)
         host = host_backend()
         DeviceBackend.__init__(backend, np, host._launch)
+        backend.at_work, backend.from_host, backend.device = nullcontext, np.array, 0
         return backend
 
     @pytest.mark.parametrize(
@@ -223,6 +225,7 @@ class TestLoading:
             "nothing": least - 1,
         }[spare]
         monkeypatch.setattr(cuda, "free_bytes", lambda: free)
+        monkeypatch.setattr(cuda, "usable", lambda free: free)
         if streamed is None:
             with pytest.raises(BackendUnavailableError, match="even with its edges on the host"):
                 backend.load(graph, weights)
@@ -307,6 +310,7 @@ class TestOnADevice:
         backend, weights = get_backend("cuda"), integer_weights(graph)
         monkeypatch.setattr(plan, "SMALLEST_PIECE", 700)
         monkeypatch.setattr(cuda, "free_bytes", lambda: backend.needs(graph, weights, streamed=True, piece=700).total)
+        monkeypatch.setattr(cuda, "usable", lambda free: free)
         assert solve(backend, graph, 100) == solve(CpuBackend(), graph, 100)
         assert "stay in host memory" in caplog.text
 

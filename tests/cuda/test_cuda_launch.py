@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import threading
+import weakref
 from importlib.resources import files
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,9 +20,10 @@ from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.cuda import loader
 from baco_gpu.cuda.catalogue import KERNELS, SOURCES, instance, instances, source_text
 from baco_gpu.cuda.launch import CudaLauncher, typed
-from baco_gpu.cuda.plan import Limits
+from baco_gpu.cuda.plan import Limits, usable
 from baco_gpu.cuda.sharing import follow_torch, free_bytes
 from baco_gpu.errors import BackendUnavailableError
+from cuda_host.device_arrays import OnDevice
 from graphs import random_graph
 
 
@@ -103,22 +108,40 @@ class TestTypes:
             typed("weight_within", ("int", "true"), arguments)
 
 
-def fake_cupy(*, devices=1, from_external=True):
-    """As much of CuPy as stands between the backend and a device; `used` lists the streams made current."""
-    used = []
+class FakeDevice:
+    attributes: ClassVar = {"MultiProcessorCount": 132}
+    compute_capability = "90"
 
-    class ExternalStream:
-        def __init__(self, pointer, device):
-            self.pointer = pointer
+    def __init__(self, number):
+        self.id = number
 
-        def use(self):
-            used.append(self.pointer)
-
-    class Stream:
+    def __enter__(self):
         pass
 
-    if from_external:
-        Stream.from_external = staticmethod(lambda stream: ExternalStream(stream.__cuda_stream__()[1], 0))
+    def __exit__(self, *_):
+        pass
+
+
+class FakeStream:
+    """A stream of whoever made it; `used` lists those that became current."""
+
+    used: ClassVar = []
+
+    def __init__(self, pointer):
+        self.pointer = pointer
+
+    @classmethod
+    def from_external(cls, stream):
+        return cls(stream.__cuda_stream__()[1])
+
+    def use(self):
+        self.used.append(self.pointer)
+
+
+def fake_cupy(*, devices=1):
+    """As much of CuPy as stands between the backend and a device; `used` lists the streams made current."""
+    used = FakeStream.used
+    used.clear()
     cupy = ModuleType("cupy")
     cupy.used = used
     pool = SimpleNamespace(free_bytes=lambda: 1000, used_bytes=lambda: 300, get_limit=lambda: 0, malloc=object())
@@ -126,17 +149,20 @@ def fake_cupy(*, devices=1, from_external=True):
     cupy.allocators = allocators
     cupy.get_default_memory_pool = lambda: pool
     cupy.cuda = SimpleNamespace(
-        Device=lambda: SimpleNamespace(id=0),
-        Stream=Stream,
-        ExternalStream=ExternalStream,
+        Device=lambda number=0: FakeDevice(number or 0),
+        Stream=FakeStream,
         PythonFunctionAllocator=lambda allocate, free: SimpleNamespace(malloc=(allocate, free)),
         get_allocator=lambda: allocators[-1],
         set_allocator=allocators.append,
         get_current_stream=lambda: SimpleNamespace(ptr=used[-1] if used else 0),
         runtime=SimpleNamespace(
-            getDeviceCount=lambda: devices, memGetInfo=lambda: (50_000, 10**9), CUDARuntimeError=RuntimeError
+            getDeviceCount=lambda: devices,
+            memGetInfo=lambda: (50_000, 10**9),
+            deviceSynchronize=lambda: None,
+            CUDARuntimeError=RuntimeError,
         ),
     )
+    cupy.arange = np.arange
     return cupy
 
 
@@ -169,33 +195,34 @@ class TestLauncher:
             "block_of_node": lambda *launch: launched.append(launch),
             "weight_within<int, false>": lambda *launch: launched.append(launch),
         }
-        cupy = fake_cupy()
-        device = SimpleNamespace(id=3, attributes={"MultiProcessorCount": 132}, compute_capability="90")
-        cupy.cuda.Device = lambda: device
-        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setitem(sys.modules, "cupy", fake_cupy())
         monkeypatch.setattr(loader, "_nvrtc", lambda architecture: None)
         monkeypatch.setattr(loader, "Kernels", lambda architecture, limits: kernels)
         loader._kernels_of.cache_clear()
         try:
-            launcher = CudaLauncher(Limits(warps=4))
+            launcher = CudaLauncher(3, Limits(warps=4))
         finally:
             loader._kernels_of.cache_clear()
-        assert launcher.processors == 132
-        blocks = np.zeros(9, np.int32)
-        launcher("block_of_node", (), 7, [5, 9, 4, blocks, np.zeros(4, np.int64)])
-        ids, longs = np.zeros(3, np.int32), np.zeros(4, np.int64)
+        assert (launcher.device, launcher.processors) == (3, 132)
+        blocks, ids, longs = (OnThird(size, dtype) for size, dtype in ((9, "i4"), (3, "i4"), (4, "i8")))
+        launcher("block_of_node", (), 7, [5, 9, 4, blocks, longs])
         launcher("weight_within", ("int", "false"), 2, [longs, ids, None, 3, ids, ids, longs])
         (grid, block, arguments, shared, stream), (_, _, without_weights, *_) = launched
         assert (grid, block, shared, stream) == ((7,), (128,), 0, None)
-        assert [type(argument) for argument in arguments] == [np.uint64, np.int64, np.uint64, np.ndarray, np.ndarray]
+        assert [type(argument) for argument in arguments] == [np.uint64, np.int64, np.uint64, OnThird, OnThird]
         assert arguments[3] is blocks
         assert (type(without_weights[2]), without_weights[2]) == (np.uintp, 0)
 
 
+class OnThird(np.ndarray):
+    """An array of the device cuda:3."""
+
+    device = FakeDevice(3)
+
+
 class TestSharing:
-    @pytest.mark.parametrize("from_external", [True, False])
-    def test_torchs_stream_becomes_cupys_once(self, monkeypatch, from_external):
-        cupy = fake_cupy(from_external=from_external)
+    def test_torchs_stream_becomes_cupys_once(self, monkeypatch):
+        cupy = fake_cupy()
         monkeypatch.setitem(sys.modules, "cupy", cupy)
         monkeypatch.setitem(sys.modules, "torch", fake_torch())
         follow_torch()
@@ -209,7 +236,61 @@ class TestSharing:
         follow_torch()
         assert cupy.used == []
 
-    @pytest.mark.parametrize("torch", [None, fake_torch(initialized=False), fake_torch(device=1)])
+    def test_every_thread_and_device_keeps_the_stream_that_it_follows(self, monkeypatch):
+        """CuPy forgets a stream that nobody else keeps, and whatever comes next goes to the default one."""
+        cupy, kept = fake_cupy(), []
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setattr(FakeStream, "use", lambda stream: kept.append(weakref.ref(stream)))
+        one_at_a_time, here = threading.Lock(), threading.Barrier(4)
+
+        def follow(number, pointer):
+            cupy.cuda.Device = lambda: FakeDevice(number)
+            sys.modules["torch"] = fake_torch(pointer=pointer)
+            follow_torch()
+
+        def work(first):
+            for number in (0, 1):
+                with one_at_a_time:
+                    follow(number, first + number)
+            here.wait()
+            here.wait()
+
+        monkeypatch.setitem(sys.modules, "torch", None)
+        threads = [threading.Thread(target=work, args=(10 * number,)) for number in (1, 2, 3)]
+        for thread in threads:
+            thread.start()
+        here.wait()
+        gc.collect()
+        alive = sorted(stream().pointer for stream in kept if stream() is not None)
+        here.wait()
+        for thread in threads:
+            thread.join()
+        assert alive == [10, 11, 20, 21, 30, 31]
+
+    def test_the_stream_is_that_of_cupys_device_whichever_is_torchs(self, monkeypatch):
+        cupy, torch = fake_cupy(), fake_torch()
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        cupy.cuda.Device = lambda: FakeDevice(1)
+        torch.cuda.current_stream = lambda device: SimpleNamespace(cuda_stream=70 + device)
+        follow_torch()
+        assert cupy.used == [71]
+
+    def test_a_pool_that_somebody_uses_for_a_while_stays(self, monkeypatch):
+        cupy, torch = fake_cupy(), fake_torch()
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setitem(sys.modules, "torch", torch)
+
+        def refused(allocator):
+            raise ValueError("Can't change the global allocator inside using_allocator context manager.")
+
+        cupy.cuda.set_allocator = refused
+        follow_torch()
+        assert cupy.used == [77]
+        assert len(cupy.allocators) == 1
+        assert free_bytes() == 51_000
+
+    @pytest.mark.parametrize("torch", [None, fake_torch(initialized=False)])
     def test_nothing_changes_where_torch_is_not_at_work(self, monkeypatch, torch):
         cupy = fake_cupy()
         monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -242,6 +323,12 @@ class TestSharing:
         cupy.cuda.set_allocator("another")
         follow_torch()
         assert cupy.allocators[-1] == "another"
+        assert free_bytes() == 50_000
+
+
+def free_for(needed):
+    """What must be free for that much to be usable."""
+    return next(free for free in range(needed, 2 * needed) if usable(free) >= needed)
 
 
 class TestTheBackend:
@@ -253,7 +340,8 @@ class TestTheBackend:
     def backend(self, monkeypatch):
         cupy = fake_cupy()
         monkeypatch.setitem(sys.modules, "cupy", cupy)
-        monkeypatch.setattr(cuda, "CudaLauncher", lambda: SimpleNamespace(limits=Limits(), processors=132))
+        launcher = SimpleNamespace(limits=Limits(), processors=132, device=0)
+        monkeypatch.setattr(cuda, "CudaLauncher", lambda device: launcher)
         return backends.get_backend("cuda")
 
     def test_it_is_found_where_there_is_a_device(self, backend):
@@ -268,11 +356,18 @@ class TestTheBackend:
         assert needed > 700_000
         expected = (
             rf"this graph of {graph.num_edges} edges takes up to {needed / 1e9:.2f} GB on the device even with its "
-            r"edges on the host \(its nodes 0\.00 GB, merging up to 0\.00 GB\), and the device has "
-            rf"{free / 1e9:.2f} GB free; remedy: backend='cpu'"
+            r"edges on the host \(its nodes 0\.00 GB, merging up to 0\.00 GB\), and cuda:0 has "
+            rf"{usable(free) / 1e9:.2f} GB to give of {free / 1e9:.2f} GB that are free; remedy: backend='cpu'"
         )
         with pytest.raises(BackendUnavailableError, match=expected):
             backend.load(graph, integer_weights(graph))
+
+    def test_arrays_go_to_the_device_past_the_pool_of_pinned_memory(self, backend):
+        """CuPy's `asarray` would stage them there, rounded up to a power of two, and keep the room."""
+        array = np.arange(6)[::2]
+        backend.xp.empty = lambda shape, dtype: np.empty(shape, dtype).view(OnDevice)
+        there = backend.from_host(array)
+        assert (type(there), there.dtype, there.view(np.ndarray).tolist()) == (OnDevice, array.dtype, [0, 2, 4])
 
     def test_the_limit_of_the_pool_counts(self, backend):
         assert free_bytes() == 51_000
@@ -286,13 +381,13 @@ class TestTheBackend:
         graph = random_graph(1000, 1000, 5000, seed=0)
         weights = integer_weights(graph)
         sweeps_alone = backend.needs(graph, weights, merging=False).total
-        backend.xp.cuda.runtime.memGetInfo = lambda: (sweeps_alone - 1000, 10**9)
-        backend.xp.asarray = np.asarray
+        backend.xp.cuda.runtime.memGetInfo = lambda: (free_for(sweeps_alone) - 1000, 10**9)
+        backend.from_host = np.asarray
         assert backend.load(graph, weights, merging=False).num_users == 1000
         with pytest.raises(BackendUnavailableError, match="merging"):
             backend.load(graph, weights)
         least = backend.needs(graph, weights, merging=False, streamed=True).total
         assert least < sweeps_alone
-        backend.xp.cuda.runtime.memGetInfo = lambda: (least - 1001, 10**9)
+        backend.xp.cuda.runtime.memGetInfo = lambda: (free_for(least) - 1001, 10**9)
         with pytest.raises(BackendUnavailableError, match=r"sweeps up to"):
             backend.load(graph, weights, merging=False)

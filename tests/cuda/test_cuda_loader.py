@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from types import SimpleNamespace
 
@@ -17,10 +18,38 @@ from baco_gpu.errors import BackendUnavailableError
 LIMITS = Limits()
 
 
+class Device(SimpleNamespace):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
 class FakeNvrtc:
     @staticmethod
     def getVersion():  # noqa: N802
         return 13, 0
+
+
+@pytest.fixture
+def nvrtc_of(monkeypatch):
+    """Lets the compiler make this binary of everything."""
+
+    def use(binary):
+        nvrtc = SimpleNamespace(
+            createProgram=lambda *facts: "program",
+            addNameExpression=lambda program, name: None,
+            compileProgram=lambda program, options: None,
+            getLoweredName=lambda program, name: f"_{name}",
+            getCUBIN=lambda program: binary,
+            getProgramLog=lambda program: "",
+            destroyProgram=lambda program: None,
+            NVRTCError=RuntimeError,
+        )
+        monkeypatch.setattr(loader, "_nvrtc", lambda architecture: nvrtc)
+
+    return use
 
 
 @pytest.fixture
@@ -55,7 +84,7 @@ class TestNvrtc:
     def nvrtc(self, monkeypatch):
         nvrtc = SimpleNamespace(getVersion=lambda: (13, 0), getSupportedArchs=lambda: [75, 90, 120])
         cuda = SimpleNamespace(
-            nvrtc=nvrtc, Device=lambda: SimpleNamespace(id=0, compute_capability=nvrtc.device, attributes={})
+            nvrtc=nvrtc, Device=lambda number=None: Device(id=0, compute_capability=nvrtc.device, attributes={})
         )
         monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
         monkeypatch.setitem(sys.modules, "cupy.cuda", cuda)
@@ -80,6 +109,14 @@ class TestNvrtc:
         expected = rf"NVRTC 13.0 compiles for sm_75 to sm_120, and the device is sm_{device}; remedy: {remedy}"
         with pytest.raises(BackendUnavailableError, match=expected):
             CudaLauncher()
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_a_binary_ends_where_its_header_says(nvrtc_of, lacking):
+    """CuPy's bindings leave out the last byte, without which disassemblers refuse the file."""
+    whole = struct.pack("<32xQ14xHH62s", 64, 56, 1, b"segment").ljust(64 + 56, b"\0")
+    nvrtc_of(whole[: len(whole) - lacking])
+    assert loader.compile_unit(units()[0], "90", LIMITS).binary == whole
 
 
 class TestCache:

@@ -29,6 +29,7 @@ from baco_gpu.cuda.plan import (
     shared_grid,
     slots_for,
     solve_bytes,
+    usable,
 )
 from baco_gpu.graph.bipartite import BipartiteGraph
 from cuda_host.host import SMALL, host_backend, on_kernels
@@ -141,6 +142,11 @@ def test_a_whole_solve_stays_below_its_estimate_and_near_it(nodes, weighted, mer
     here = estimate.total - estimate.graph  # the graph is where it was before
     assert measured <= here + SLACK
     assert here <= 2 * measured
+
+
+@pytest.mark.parametrize("free", [0, 31, 10**6, 150 * 10**9])
+def test_a_margin_stays_free(free):
+    assert usable(free) + free // 32 == free
 
 
 def test_bytes_an_edge_a_node_and_a_label():

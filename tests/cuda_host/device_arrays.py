@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -23,6 +24,25 @@ FROM_THE_HOST = ("array", "asarray")
 SORTS = ("argsort", "lexsort", "sort")  # whether CuPy sorts arrays of no elements is a matter of its version
 
 
+_here = threading.local()  # the device that is current on a thread
+
+
+def current_device() -> int:
+    """The number of the device that arrays come to, and are computed with, on this thread."""
+    return getattr(_here, "device", 0)
+
+
+def use_device(number: int) -> None:
+    _here.device = number
+
+
+class Place:
+    """What CuPy says of where an array is."""
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+
+
 def _waiting(name: str) -> Callable[..., Any]:
     def method(self: OnDevice, *arguments: Any) -> Any:
         OnDevice.waits.append(name)
@@ -32,9 +52,25 @@ def _waiting(name: str) -> Callable[..., Any]:
 
 
 class OnDevice(np.ndarray):
-    """An array as on a GPU: whoever looks at its values makes the host wait, and is noted in `waits`."""
+    """An array as on a GPU: whoever looks at its values makes the host wait, and is noted in `waits`.
+
+    It is on the device that was current as it was made, and is computed with where that one is.
+    """
 
     waits: ClassVar[list[str]] = []
+
+    def __array_finalize__(self, other: Any) -> None:
+        self.number = other.number if isinstance(other, OnDevice) else current_device()
+
+    @property
+    def device(self) -> Place:
+        return Place(self.number)
+
+    def set(self, array: np.ndarray) -> None:
+        """Take the values of an array of the host."""
+        if type(array) is not np.ndarray or (array.shape, array.dtype) != (self.shape, self.dtype):
+            raise TypeError(f"expected an array of the host of {self.dtype} {self.shape}, got {array!r}")
+        self.view(np.ndarray)[...] = array
 
     __bool__, __int__, __float__, __index__ = (_waiting(f"__{kind}__") for kind in ("bool", "int", "float", "index"))
     __iter__, __contains__, item, tolist = (_waiting(name) for name in ("__iter__", "__contains__", "item", "tolist"))
@@ -94,14 +130,21 @@ class DeviceModule:
 @functools.cache
 def _signature(name: str) -> inspect.Signature | None:
     """What CuPy's function takes; None where CuPy is not installed, or does not tell."""
+    cupy = real_cupy()
+    try:
+        return None if cupy is None else inspect.signature(getattr(cupy, name))
+    except (TypeError, ValueError):  # a function of C, or a universal one
+        return None
+
+
+@functools.cache
+def real_cupy() -> Any:
+    """CuPy, whatever stands in for it later; None where it is not installed."""
     try:
         import cupy
     except ImportError:
         return None
-    try:
-        return inspect.signature(getattr(cupy, name))
-    except (TypeError, ValueError):  # a function of C, or a universal one
-        return None
+    return cupy
 
 
 def _refuse_the_host(what: str, *values: Any) -> None:
@@ -110,6 +153,8 @@ def _refuse_the_host(what: str, *values: Any) -> None:
             _refuse_the_host(what, *value)
         elif type(value) is np.ndarray:
             raise TypeError(f"{what} takes no array of the host")
+        elif isinstance(value, OnDevice) and value.number != current_device():
+            raise ValueError(f"{what} takes no array of cuda:{value.number} where cuda:{current_device()} is current")
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -182,6 +183,25 @@ def test_graphs_without_edges(device, sizes):
     graph = BipartiteGraph.from_edges([], [], num_users=sizes[0], num_items=sizes[1])
     for rows in (None, 2):
         assert_same(history(device, graph, 0, rows), history(CpuBackend(), graph, 0, rows))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(cuda_obstacle() is not None, reason="no CUDA device")
+def test_on_every_device_side_by_side():
+    import cupy
+
+    count = cupy.cuda.runtime.getDeviceCount()
+    if count < 2:
+        pytest.skip("needs a second CUDA device")
+    graph = planted(SMALL_GRAPH)
+
+    def solve(name):
+        return BalancedCoclustering(secondary="both", backend=name).fit(graph).result_.labels_sha256
+
+    names = [f"cuda:{number}" for number in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        assert set(pool.map(solve, names * 3)) == {solve("cpu")}
+    assert cupy.cuda.Device().id == 0
 
 
 @pytest.mark.gpu

@@ -78,25 +78,39 @@ def test_nothing_beyond_the_arrays_is_touched(tmp_path):
     run_sanitized("cuda_host.sanitized_low_precision", tmp_path)
 
 
+def check_that_one_row_stays(launch, bits, gradient, *, square=0.25, eps=1e-8):
+    """A step of four rows by this gradient moves all but the third, and leaves the same on every device."""
+    dim, found = gradient.shape[1], []
+    for move in (rowwise.move_rows, rowwise.move_rows_in_loop, functools.partial(rowwise.move_rows_by_kernel, launch)):
+        table = QuantizedEmbedding(ROWS, dim, bits=bits)
+        table.reset_parameters(0.5, torch.Generator().manual_seed(dim))
+        before = copy.deepcopy(table)
+        state = {
+            "squares": torch.full((ROWS,), square),
+            "count": torch.full((ROWS,), 3, dtype=torch.uint8),
+            "step": torch.tensor(1),
+        }
+        rows, odd = torch.tensor([0, 7, 8, 39]), odd_words(dim, 0, torch.device("cpu"))
+        move(rowwise.Move(table, state, rows, gradient, odd, 0.1, eps, 0))
+        assert (table.integers != before.integers).any(dim=1).nonzero().view(-1).tolist() == [0, 7, 39]
+        found.append([table.integers, table.scales, state["squares"], state["count"]])
+    for other in found[1:]:
+        assert all(map(torch.equal, other, found[0]))
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf, 1e30])
 @pytest.mark.parametrize("dim", [3, 70])
 def test_a_gradient_that_is_no_number_leaves_its_row_on_every_device(launch, bits, bad, dim):
     gradient = torch.randn((4, dim), generator=torch.Generator().manual_seed(1))
     gradient[2, dim - 1] = bad
-    found = []
-    for move in (rowwise.move_rows, rowwise.move_rows_in_loop, functools.partial(rowwise.move_rows_by_kernel, launch)):
-        table = QuantizedEmbedding(ROWS, dim, bits=bits)
-        table.reset_parameters(0.5, torch.Generator().manual_seed(dim))
-        before = copy.deepcopy(table)
-        state = {
-            "squares": torch.full((ROWS,), 0.25),
-            "count": torch.full((ROWS,), 3, dtype=torch.uint8),
-            "step": torch.tensor(1),
-        }
-        rows, odd = torch.tensor([0, 7, 8, 39]), odd_words(dim, 0, torch.device("cpu"))
-        move(rowwise.Move(table, state, rows, gradient, odd, 0.1, 1e-8, 0))
-        assert (table.integers != before.integers).any(dim=1).nonzero().view(-1).tolist() == [0, 7, 39]
-        found.append([table.integers, table.scales, state["squares"], state["count"]])
-    for other in found[1:]:
-        assert all(map(torch.equal, other, found[0]))
+    check_that_one_row_stays(launch, bits, gradient)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("dim", [3, 70])
+def test_a_rate_that_is_no_number_leaves_its_row_on_every_device(launch, bits, dim):
+    """An eps below every float32 makes it infinite for a row whose gradients were all zero, and its steps NaN."""
+    gradient = torch.randn((4, dim), generator=torch.Generator().manual_seed(1))
+    gradient[2] = 0
+    check_that_one_row_stays(launch, bits, gradient, square=0.0, eps=1e-300)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 
 import pytest
 
@@ -48,6 +49,9 @@ def test_every_kernel_compiles_within_its_limits(architecture):
     for unit in loader.units():
         compiled = loader.compile_unit(unit, architecture, limits, verbose=True)
         assert compiled.binary[:4] == b"\x7fELF"
+        segments, sections, *sizes = struct.unpack_from("<QQ6xHHHH", compiled.binary, 32)
+        ends = segments + sizes[0] * sizes[1], sections + sizes[2] * sizes[3]
+        assert len(compiled.binary) == max(ends), "disassemblers refuse a file that ends before its tables do"
         used = resources(compiled.log)
         assert used.keys() >= set(compiled.symbols.values())
         for name, symbol in compiled.symbols.items():

@@ -1,5 +1,7 @@
 """The sampler's promises: every interaction once an epoch, negatives unseen and uniform, the same for the same seed."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
-from baco_gpu.models import TripleSampler, sampling
+from baco_gpu.models import TripleSampler, sampling, sasrec
 from baco_gpu.ops.counters import permuted, philox, random_words
 
 pytestmark = pytest.mark.heavy("trains models")
@@ -192,6 +194,21 @@ def test_permutations_send_every_place_everywhere():
 
 
 @pytest.mark.gpu
+def test_a_sampler_stays_on_the_device_that_has_its_tensors(monkeypatch):
+    """Where it was told "cuda", without an index, another device may be current later."""
+
+    class Placed(sampling.UnseenItems):
+        def __init__(self, train, device):
+            super().__init__(train, device)
+            self.starts = SimpleNamespace(device=torch.device(device.type, 0))
+
+    train = Interactions(np.array([0, 1]), np.array([0, 1]), 2, 3)
+    for module in (sampling, sasrec):
+        monkeypatch.setattr(module, "UnseenItems", Placed)
+    for sampler in (TripleSampler(train, 2), sasrec.SequenceSampler(train, 1, 2)):
+        assert sampler.device == torch.device("cpu", 0) != torch.device("cpu")
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("kernels", ["on", "off"])
 def test_gpu_draws_what_the_cpu_draws(monkeypatch, kernels):

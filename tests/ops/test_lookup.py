@@ -310,7 +310,7 @@ class TestTheChoiceOfKernels:
             dispatch.kernels_obstacle()
 
     def test_kernels_that_cannot_be_had_are_an_error(self, monkeypatch):
-        def broken(**_):
+        def broken(device, **_):
             raise BackendUnavailableError("CUDA kernels need NVRTC: none; remedy: install it")
 
         monkeypatch.delenv(dispatch.VARIABLE, raising=False)
@@ -324,7 +324,7 @@ class TestTheChoiceOfKernels:
         streams = iter([11, 12])
         monkeypatch.delenv(dispatch.VARIABLE, raising=False)
         monkeypatch.setattr(dispatch.importlib.util, "find_spec", lambda name: name)
-        monkeypatch.setattr(dispatch, "CudaLauncher", lambda stream: stream)
+        monkeypatch.setattr(dispatch, "CudaLauncher", lambda device, stream: stream)
         monkeypatch.setattr(dispatch.torch.cuda, "device", lambda device: contextlib.nullcontext())
         monkeypatch.setattr(
             dispatch.torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=next(streams))
@@ -332,6 +332,22 @@ class TestTheChoiceOfKernels:
         stream = dispatch.launcher_of(torch.device("cuda", 0))
         assert dispatch.launcher_of(torch.device("cuda", 0)) is stream
         assert [stream(), stream()] == [11, 12]
+
+    def test_every_device_has_a_launcher_of_its_own_whichever_is_current(self, monkeypatch):
+        """One that was kept for "cuda" would go on with the device that was current when it was made."""
+        current = [0]
+        monkeypatch.delenv(dispatch.VARIABLE, raising=False)
+        monkeypatch.setattr(dispatch.importlib.util, "find_spec", lambda name: name)
+        monkeypatch.setattr(dispatch, "CudaLauncher", lambda device, stream: (device, stream))
+        monkeypatch.setattr(dispatch.torch.cuda, "current_device", lambda: current[0])
+        monkeypatch.setattr(
+            dispatch.torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=f"of {device}")
+        )
+        for number in (0, 1):
+            current[0] = number
+            device, stream = dispatch.launcher_of(torch.device("cuda"))
+            assert (device, stream()) == (number, f"of {number}")
+            assert dispatch.launcher_of(torch.device("cuda", 1))[0] == 1
 
     def test_both_ways_get_the_operators_arguments(self, monkeypatch):
         codebook, *given = example(True)

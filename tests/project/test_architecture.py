@@ -50,7 +50,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "graph": ("compiling", "data"),
     "budget": ("precision",),
     "clustering": ("compiling", "prefetch", "precision", "tensor_file", "data", "graph", "cuda", "budget"),
-    "benchmarking": ("data", "graph", "clustering"),
+    "benchmarking": ("data", "graph", "cuda", "clustering"),
     "plots": ("graph", "clustering"),
     "distributed": ("graph", "clustering"),
     "estimator": ("compiling", "graph", "clustering", "plots", "distributed"),
@@ -59,7 +59,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "tables": ("compiling", "precision", "cuda", "serving", "ops"),
     "models": ("compiling", "prefetch", "cuda", "data", "ops", "tables"),
     "evaluation": ("compiling", "data", "models"),
-    "training": ("compiling", "prefetch", "tensor_file", "data", "ops", "tables", "models", "evaluation"),
+    "training": ("compiling", "prefetch", "tensor_file", "cuda", "data", "ops", "tables", "models", "evaluation"),
     "methods": (
         *("compiling", "precision", "data", "graph", "budget", "clustering", "estimator", "ops", "tables", "training"),
     ),

@@ -26,6 +26,7 @@ CONDA_NAMES = {
     "cupy-cuda13x": "cupy",
     "matplotlib": "matplotlib-base",  # without the windows of a desktop
     "nvidia-cuda-nvrtc": "cuda-nvrtc",
+    "nvidia-cuda-runtime": "cuda-cudart-dev",
     "torch": "pytorch",
 }
 # What only the conda environment names: the tools of an environment, and one CUDA for all.
@@ -110,6 +111,19 @@ def test_the_test_tools_bring_what_the_tests_compare_with_and_compile_with(extra
         assert extras[name].items() <= extras["dev"].items()
 
 
+@pytest.mark.parametrize(("extra", "suffix"), [("cuda12", "-cu12"), ("cuda13", "")])
+def test_the_extras_of_a_gpu_sort_rightly_and_bring_the_headers_of_cuda(
+    extras: dict[str, dict[str, str]], extra: str, suffix: str
+):
+    """CuPy before 14.1 returns wrong data where a sort finds no memory; each later one includes CUDA's headers."""
+    needed = extras[extra]
+    specifier = Requirement(f"cupy{needed[f'cupy-{extra}x']}").specifier
+    assert [version for version in ("13.4", "14.0.1", "14.1", "14.2") if version in specifier] == ["14.1", "14.2"]
+    major = int(extra.removeprefix("cuda"))
+    for package in ("nvrtc", "runtime"):
+        assert needed[f"nvidia-cuda-{package}{suffix}"] == f"<{major + 1},>={major}.0"
+
+
 def test_every_requirement_has_a_lower_bound(installed: dict[str, str], extras: dict[str, dict[str, str]]):
     for group in (installed, *extras.values()):
         assert not [name for name, bounds in group.items() if ">=" not in bounds]
@@ -175,6 +189,32 @@ def test_the_installed_kernels_are_found():
     from importlib.resources import files
 
     assert files("baco_gpu.kernels").joinpath("__init__.py").is_file()
+
+
+def dry_run(target: str) -> str:
+    return subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def test_the_sanitizers_run_nothing_that_captures_a_graph():
+    """A capture may not allocate, and under them PyTorch and CuPy keep no pools: the targets go by the tests' names."""
+    commands = dry_run("gpu-sanitize")
+    sanitized = next(line for line in commands.splitlines() if "compute-sanitizer --tool" in line and "pytest" in line)
+    assert "PYTORCH_NO_CUDA_MEMORY_CACHING=1" in commands
+    assert "not captured" in sanitized
+    for name in re.findall(r"tests/\S+\.py", commands):
+        functions = (ROOT / name).read_text(encoding="utf-8").split("\ndef ")[1:]
+        captures = [text for text in functions if re.search(r"CUDAGraph\(|begin_capture\(", text)]
+        assert all("captured" in text.partition("(")[0] for text in captures), name
+
+
+GPU_TARGETS = [("gpu-first", 1), ("gpu-measure", 1), ("gpu-sanitize", 3), ("gpu-profile", 1)]
+
+
+@pytest.mark.parametrize(("target", "rounds"), GPU_TARGETS)
+def test_a_command_of_a_session_with_a_gpu_ends_within_ten_minutes(target: str, rounds: int):
+    seconds = [int(number) for number in re.findall(r"\btimeout (\d+)", dry_run(target))]
+    assert seconds
+    assert rounds * sum(seconds) <= 570
 
 
 def test_make_bench_runs_what_needs_no_data():

@@ -45,6 +45,23 @@ def test_integers_are_packed_as_files_have_them(bits, dim, shape, seed):
     assert np.array_equal(precision.unpack(packed.numpy(), bits, dim), integers)
 
 
+def test_the_state_of_the_optimizer_is_where_its_table_is():
+    """After steps on one device a module may move to another, where a kernel would follow addresses of the first."""
+    table = made()
+    optimizer = RowwiseRMSprop(table)
+    for _ in range(2):
+        table(IDS).square().sum().backward()
+        optimizer.step()
+    before = {name: tensor.clone() for name, tensor in optimizer.state[table.anchor].items()}
+    table.to("meta")
+    state = optimizer._state_of(table)
+    assert {name: (tensor.device.type, tensor.dtype) for name, tensor in state.items()} == {
+        name: ("meta", tensor.dtype) for name, tensor in before.items()
+    }
+    assert optimizer.state[table.anchor] is state
+    assert optimizer._odd_of(table, 0).device.type == "meta"
+
+
 @given(BITS, st.integers(0, 2**32 - 1), st.floats(1e-4, 1e4))
 def test_rounding_at_random_is_right_on_average(bits, seed, size):
     values = normal(3, 6, seed) * size

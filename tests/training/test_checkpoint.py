@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from baco_gpu.errors import InputError
-from baco_gpu.training import Callback, Checkpoint, TrainingSettings, checkpoint, train
+from baco_gpu.errors import DeviceLostError, InputError
+from baco_gpu.training import Callback, Checkpoint, TrainingSettings, checkpoint, train, trainer
 from baco_gpu.training.training_run import TrainingRun
 from planted_training import make, planted_split, same, weights
 from tiers import full
@@ -63,6 +63,39 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path, every, epoch):
     expected = train(whole, split, SETTINGS)
     interrupted(path, epoch, every)
     result = train(resumed, split, SETTINGS, [Checkpoint(path, every, resume=True)])
+    assert told(result) == told(expected)
+    assert same(weights(resumed), weights(whole))
+
+
+class LostAfter(Callback):
+    """A GPU that fails in the epoch after this one, and whatever is asked of it from then on."""
+
+    ERROR = RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be ...")
+
+    def __init__(self, epoch, monkeypatch):
+        self.epoch, self.patch = epoch, monkeypatch
+
+    def on_epoch(self, run, record):
+        if record.epoch == self.epoch:
+            for part in ("_wait_for", "_train_epoch"):
+                self.patch.setattr(trainer, part, self.fail)
+            self.patch.setattr(run, "restore", self.fail)
+
+    def fail(self, *_):
+        raise self.ERROR
+
+
+def test_a_gpu_that_is_lost_ends_the_run_and_leaves_the_checkpoint_whole(tmp_path, monkeypatch):
+    split, path = planted_split(), tmp_path / "run.safetensors"
+    whole, resumed = make(split=split, compressed=True), make(split=split, compressed=True)
+    expected = train(whole, split, SETTINGS)
+    with (
+        monkeypatch.context() as lost,
+        pytest.raises(DeviceLostError, match=r"^cpu has failed, .*: CUDA error: an illegal"),
+    ):
+        train(make(split=split, compressed=True), split, SETTINGS, [Checkpoint(path), LostAfter(3, lost)])
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    result = train(resumed, split, SETTINGS, [Checkpoint(path, resume=True)])
     assert told(result) == told(expected)
     assert same(weights(resumed), weights(whole))
 

@@ -35,7 +35,8 @@ class Adam(torch.optim.Adam):
 class FakeRecorder:
     """Does with a step what CUDA would, on the CPU: a recording runs what was recorded, and nothing when it is made."""
 
-    def __init__(self):
+    def __init__(self, device=None):
+        self.device = device
         self.log = []
 
     def aside(self, work):
@@ -140,14 +141,16 @@ def test_the_step_of_a_run_is_recorded_where_it_is_asked_for(monkeypatch):
     recorded = training_step(model, optimizer, OBJECTIVE, True)
     assert isinstance(recorded, RecordedStep)
     assert isinstance(recorded._recorder, FakeRecorder)
+    assert recorded._recorder.device == next(model.parameters()).device
 
 
 def test_a_graph_is_recorded_on_the_stream_that_warmed_up(monkeypatch):
-    """The calls that PyTorch asks for, in their order, on a CUDA that only takes them down."""
-    log = []
+    """The calls that PyTorch asks for, in order, for a model on the second device, on a CUDA that takes them down."""
+    log, second = [], torch.device("cuda", 1)
 
     class Stream:
-        def __init__(self, name="side"):
+        def __init__(self, device, name="side"):
+            assert device == second
             self.name = name
 
         def wait_stream(self, other):
@@ -167,15 +170,16 @@ def test_a_graph_is_recorded_on_the_stream_that_warmed_up(monkeypatch):
         def replay(self):
             log.append("replay")
 
-    current = Stream("current")
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: current)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream(device, "current"))
+    monkeypatch.setattr(torch.cuda, "device", lambda device: Using(str(device)))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: Using(stream.name))
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: Using(f"graph on {stream.name}"))
-    recorder = steps.GraphRecorder()
+    recorder = steps.GraphRecorder(second)
     recorder.aside(lambda: log.append("work"))
     replay = recorder.record(lambda: log.append("work"))
     replay()
     aside = ["side waits for current", "enter side", "work", "leave side", "current waits for side"]
-    assert log == [*aside, "enter graph on side", "work", "leave graph on side", "replay"]
+    recorded = ["enter cuda:1", "enter graph on side", "work", "leave graph on side", "leave cuda:1"]
+    assert log == [*aside, *recorded, "replay"]

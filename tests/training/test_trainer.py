@@ -446,6 +446,14 @@ def test_missing_gpu_is_an_error():
         TrainingSettings(device="cuda")
 
 
+def test_a_gpu_that_is_not_there_is_an_error_before_any_work(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert TrainingSettings(device="cuda:1").device == "cuda:1"
+    with pytest.raises(InputError, match="device must be from cuda:0 to cuda:1, which torch sees, got 'cuda:2'"):
+        TrainingSettings(device="cuda:2")
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("method", ["mf", "lightgcn"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from baco_gpu.checks import check_choice
 from baco_gpu.clustering.backends.backend import Backend
 from baco_gpu.errors import BackendUnavailableError
@@ -10,8 +12,13 @@ from baco_gpu.graph.arrays import cuda_obstacle
 NAMES = ("auto", "cpu", "cuda")
 
 
+_CUDA = re.compile(r"cuda(?::([0-9]{1,4}))?")
+
+
 def get_backend(name: str = "auto") -> Backend:
     """The backend of that name; "auto" is the CPU in this release.
+
+    "cuda" works on the device that is CuPy's current one as the backend is made, and "cuda:1" on the second one.
 
     The CUDA kernels give the same labels in tests on the CPU, but have not yet run on a device, so they must be asked
     for by name.
@@ -23,14 +30,15 @@ def get_backend(name: str = "auto") -> Backend:
     BackendUnavailableError
         For "cuda" where it cannot run, with the cause.
     """
-    check_choice("backend", name, NAMES)
-    if name == "cuda":
+    cuda = _CUDA.fullmatch(name) if isinstance(name, str) else None
+    if cuda is not None:
         obstacle = cuda_obstacle()
         if obstacle is not None:
             raise BackendUnavailableError(f"backend='cuda' is not available: {obstacle}")
         from baco_gpu.clustering.backends.cuda import CudaBackend
 
-        return CudaBackend()
+        return CudaBackend(None if cuda[1] is None else int(cuda[1]))
+    check_choice("backend", name, NAMES)
     from baco_gpu.clustering.backends.cpu import CpuBackend  # Numba loads here, not with the package
 
     return CpuBackend()

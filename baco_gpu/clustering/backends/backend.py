@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -227,6 +228,10 @@ class Backend(Protocol):
     @property
     def xp(self) -> Any:
         """The array module: numpy or cupy."""
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """For the block of a solve: the device of the backend is the current one of this thread, and its faults are
+        told as errors of ours."""
 
     def load(self, graph: Any, weights: NodeWeights, *, merging: bool = True) -> Problem:
         """Put a `BipartiteGraph` and its weights on the device, if it has room to solve them, with or without merging.

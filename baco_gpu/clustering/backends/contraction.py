@@ -30,10 +30,12 @@ _MOST_CLUSTERS = 3_037_000_499
 
 
 class DeviceProblem(Problem):
-    """A problem, what its kernels will meet on each side, and what its contraction may take (None for all it needs)."""
+    """A problem, what its kernels will meet on each side, what its contraction may take (None for all it needs), and
+    how many bytes a solve of it was planned to take at most (None where nobody asked)."""
 
     plans: tuple[SidePlan, SidePlan]
     room: Room | None = None
+    planned: int | None = None
 
 
 class DeviceClusters(ClusterGraph):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import numpy as np
@@ -46,6 +47,9 @@ class CpuBackend:
 
     def __init__(self) -> None:
         self._tables = Tables()
+
+    def at_work(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> Problem:
         host = graph.to("cpu")

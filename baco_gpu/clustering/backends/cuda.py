@@ -28,16 +28,22 @@ have to come from the device's memory.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from operator import itemgetter
+from typing import Any
 
-from baco_gpu.clustering.backends.backend import NodeWeights
+import numpy as np
+
+from baco_gpu.clustering.backends.backend import Array, NodeWeights
 from baco_gpu.clustering.backends.device import DeviceBackend, DeviceProblem
 from baco_gpu.clustering.backends.pieces import Room
+from baco_gpu.cuda.faults import out_of_memory, telling_lost_device
 from baco_gpu.cuda.launch import CudaLauncher
 from baco_gpu.cuda.pinned import pinned_array
-from baco_gpu.cuda.plan import SolveBytes, place
+from baco_gpu.cuda.plan import SolveBytes, place, usable
 from baco_gpu.cuda.sharing import follow_torch, free_bytes
-from baco_gpu.errors import BackendUnavailableError
+from baco_gpu.errors import BackendUnavailableError, brief
 from baco_gpu.graph.arrays import import_cupy
 from baco_gpu.graph.bipartite import BipartiteGraph
 
@@ -45,16 +51,56 @@ _log = logging.getLogger(__name__)
 
 
 class CudaBackend(DeviceBackend):
-    """See `Backend`; works on CuPy's current device and stream.
+    """See `Backend`; works on one device and on the streams that are current there: threads have one each, or share.
+
+    Parameters
+    ----------
+    device : int, optional
+        Its number; without one it is CuPy's current device.
+
+    Attributes
+    ----------
+    device : int
 
     Raises
     ------
     BackendUnavailableError
-        If CuPy, a CUDA device or NVRTC is missing, with cause and remedy.
+        If CuPy, the device, NVRTC or CUDA's headers are missing, with cause and remedy.
     """
 
-    def __init__(self) -> None:
-        super().__init__(import_cupy(), CudaLauncher())
+    def __init__(self, device: int | None = None) -> None:
+        cupy = import_cupy()
+        count = cupy.cuda.runtime.getDeviceCount()
+        if device is not None and device >= count:
+            names = ", ".join(f"cuda:{number}" for number in range(count))
+            raise BackendUnavailableError(f"backend='cuda:{device}' is not available: CuPy finds {names} here")
+        launch = CudaLauncher(device)
+        super().__init__(cupy, launch)
+        self.device = launch.device
+        with self.at_work():
+            _try_arrays(cupy)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """For the block the device is CuPy's current one; memory that runs out is a `BackendUnavailableError` that says
+        how much is free, and an error that sticks to the device a `DeviceLostError`."""
+        runtime, name = self.xp.cuda.runtime, f"cuda:{self.device}"
+        with self.xp.cuda.Device(self.device), telling_lost_device(name, runtime.deviceSynchronize):
+            try:
+                yield
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                raise BackendUnavailableError(
+                    f"{name} has run out of memory: {brief(error)}, and {_gb(free_bytes())} are free; others may have "
+                    "taken some since the solve began; remedy: backend='cpu' (the labels will be the same)"
+                ) from error
+
+    def from_host(self, array: np.ndarray) -> Array:
+        # `asarray` would go through a pool of pinned memory that rounds sizes up to powers of two and keeps them.
+        there = self.xp.empty(array.shape, array.dtype)
+        there.set(array)
+        return there
 
     def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> DeviceProblem:
         """Put the graph and its weights on the device; where torch is at work, CuPy is on its current stream and takes
@@ -68,30 +114,48 @@ class CudaBackend(DeviceBackend):
         BackendUnavailableError
             If it has too little even for that, before anything is put there; if the host has none left to pin.
         """
-        follow_torch()
-        host, free = graph.to("cpu"), free_bytes()
+        with self.at_work():
+            follow_torch()
+            return self._placed(graph.to("cpu"), weights, merging)
+
+    def _placed(self, host: BipartiteGraph, weights: NodeWeights, merging: bool) -> DeviceProblem:
+        free = free_bytes()
 
         def needs(streamed: bool, piece: int | None) -> SolveBytes:
             return self.needs(host, weights, merging=merging, streamed=streamed, piece=piece)
 
-        placement = place(free, host.num_edges, needs)
+        placement = place(usable(free), host.num_edges, needs)
         needed = placement.needed
-        if needed.total > free:
+        if needed.total > usable(free):
             phase, most = max(("sweeps", needed.sweeping), ("merging", needed.merging), key=itemgetter(1))
             raise BackendUnavailableError(
                 f"solving this graph of {host.num_edges} edges takes up to {_gb(needed.total)} on the device even with "
-                f"its edges on the host (its nodes {_gb(needed.graph)}, {phase} up to {_gb(most)}), and the device has "
-                f"{_gb(free)} free; remedy: backend='cpu' (the labels will be the same)"
+                f"its edges on the host (its nodes {_gb(needed.graph)}, {phase} up to {_gb(most)}), and cuda:"
+                f"{self.device} has {_gb(usable(free))} to give of {_gb(free)} that are free; remedy: backend='cpu' "
+                "(the labels will be the same)"
             )
-        if placement.piece is None:
-            return self.put(host, weights)
         if placement.streamed:
             _log.warning(
                 "a graph of %d edges does not fit into the %s that are free on the device: its edges stay in host "
                 "memory, from where every sweep reads them (the labels are the same)",
-                *(host.num_edges, _gb(free)),
+                *(host.num_edges, _gb(usable(free))),
             )
-        return self.put(host, weights, Room(placement.piece, pinned_array), placement.streamed)
+        room = None if placement.piece is None else Room(placement.piece, pinned_array)
+        problem = self.put(host, weights, room, placement.streamed)
+        problem.planned = needed.total
+        return problem
+
+
+def _try_arrays(cupy: Any) -> None:
+    """Raise BackendUnavailableError unless CuPy computes: it compiles what it does with arrays, by CUDA's headers."""
+    try:
+        total = int((cupy.arange(3) + 1).sum())
+    except Exception as error:
+        raise BackendUnavailableError(
+            f"CuPy computes nothing on this device: {brief(error)}; remedy where headers are missing: pip install "
+            "'baco_gpu[cuda13]' (or [cuda12]), which brings them"
+        ) from error
+    assert total == 6
 
 
 def _gb(count: int) -> str:

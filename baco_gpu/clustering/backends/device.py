@@ -6,6 +6,7 @@ Memory is known beforehand: `baco_gpu.cuda.plan` has `move_bytes`, `contraction_
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,13 @@ class Block(NamedTuple):
 class DeviceBackend(Contraction):
     """See `Backend`. It holds no state: all arrays come from the array module's allocator, and go back to it."""
 
+    def at_work(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def from_host(self, array: np.ndarray) -> Array:
+        """A copy of an array on the device."""
+        return self.xp.asarray(array)
+
     def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> DeviceProblem:
         return self.put(graph.to("cpu"), weights)
 
@@ -50,7 +58,7 @@ class DeviceBackend(Contraction):
         of the lists of a block, which lie all over the graph, since blocks are dealt anew in every sweep. Meanwhile the
         host holds the edges twice, as they were and pinned.
         """
-        put = self.xp.asarray
+        put = self.from_host
 
         def put_edges(array: Array | None) -> Array | None:
             if array is None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any
 
@@ -75,6 +76,9 @@ class DistributedBackend:
     @property
     def xp(self) -> Any:
         return self.own.xp
+
+    def at_work(self) -> AbstractContextManager[None]:
+        return self.own.at_work()
 
     def load(self, graph: GraphShare, weights: NodeWeights, *, merging: bool = True) -> SharedProblem:
         # Logarithms and roots may differ between libraries of mathematics.

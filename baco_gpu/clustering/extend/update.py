@@ -11,7 +11,7 @@ from baco_gpu.clustering.backends.backend import ITEMS, USERS, Array, Backend, P
 from baco_gpu.clustering.extend.assign import largest_label, placed, unplaced_labels
 from baco_gpu.clustering.extend.growth import Growth, grow
 from baco_gpu.clustering.result import NO_LABEL, Result, ResultData
-from baco_gpu.clustering.solve.cocluster import Solution, accounted, timed
+from baco_gpu.clustering.solve.cocluster import Settings, Solution, accounted, timed
 from baco_gpu.clustering.solve.objective import objective
 from baco_gpu.clustering.solve.parameters import SolverParameters
 from baco_gpu.clustering.solve.sweeps import sweep
@@ -52,7 +52,7 @@ def update(result: Result, interactions: Any, *, sweeps: int = 3, backend: str =
         keep their labels.
     sweeps : int
         At most so many; it ends when one moves nothing.
-    backend : {"auto", "cpu", "cuda"}
+    backend : {"auto", "cpu", "cuda"}, or a GPU by number, such as "cuda:1"
 
     Returns
     -------
@@ -76,6 +76,11 @@ def update(result: Result, interactions: Any, *, sweeps: int = 3, backend: str =
             "result must be of solver='multilevel' or 'paper' to be updated, whose sweeps move nodes, got 'bisecting': "
             "cluster the grown graph anew, or `assign` new nodes"
         )
+    with settings.backend.at_work():
+        return _updated(result, interactions, settings, sweeps)
+
+
+def _updated(result: ResultData, interactions: Any, settings: Settings, sweeps: int) -> Update:
     device, seconds = settings.backend, dict[str, float]()
     with timed(seconds, "load"):
         grown = grow(result, interactions)

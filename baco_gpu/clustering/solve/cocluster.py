@@ -71,6 +71,13 @@ def cocluster(
     InputError
         If the budget cannot be met on this graph, or its weights cannot be held exactly.
     """
+    with settings.backend.at_work():
+        return _cocluster(graph, settings, parameters, progress)
+
+
+def _cocluster(
+    graph: BipartiteGraph | GraphShare, settings: Settings, parameters: dict[str, Any], progress: Progress
+) -> ResultData:
     seconds: dict[str, float] = {}
     host = graph.to("cpu")
     table = TableSize(

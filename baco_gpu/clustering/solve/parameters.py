@@ -120,5 +120,7 @@ class SolverParameters:
                 raise InputError(f"{name} must be {expected!r} for solver='bisecting', got {value!r}")
         if self.budget is None:
             raise InputError("budget must be given for solver='bisecting', got None")
-        if self.backend == "cuda":
-            raise InputError("backend must be 'auto' or 'cpu' for solver='bisecting', which has no kernels, got 'cuda'")
+        if self.backend not in ("auto", "cpu"):
+            raise InputError(
+                f"backend must be 'auto' or 'cpu' for solver='bisecting', which has no kernels, got {self.backend!r}"
+            )
