@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from typing import Any
 
 import numba
@@ -58,7 +59,18 @@ class ThreadRanks:
         return np.concatenate(here)
 
     def add(self, own):
-        return sum(self._all(own.clone()))
+        return sum(self._all(copy(own)))
+
+    def together(self, work):
+        try:
+            result, error = work(), None
+        except Exception as caught:
+            result, error = None, caught
+        every = self._all(error)
+        for one in [error, *every]:
+            if one is not None:
+                raise one
+        return result
 
     def agree(self, **said):
         every = self._all(said)

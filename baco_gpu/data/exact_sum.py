@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -37,11 +36,6 @@ class ExactSum:
             for half, part in zip(bins, (mantissas >> _LOW, mantissas & ((1 << _LOW) - 1)), strict=True):
                 half += np.bincount(places, weights=part, minlength=_BINS).astype(np.int64)
         return cls(bins)
-
-    @classmethod
-    def joined(cls, sums: Iterable[ExactSum]) -> ExactSum:
-        """The sum of sums."""
-        return cls(np.sum([one.bins for one in sums], axis=0, dtype=np.int64))
 
     @property
     def exponent(self) -> int:

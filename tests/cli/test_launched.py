@@ -15,6 +15,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from baco_gpu import CoclusteringResult
+from distributed import tables
+from distributed.tables import in_files
 from graphs import random_graph, write_clicks
 
 ROOT = Path(__file__).parents[2]
@@ -67,11 +69,13 @@ def test_one_process_of_a_launcher_is_as_good_as_none(baco, monkeypatch, clicks)
 
 @pytest.mark.heavy("starts processes")
 class TestTorchrun:
-    def test_all_cluster_and_the_first_writes(self, baco, clicks, tmp_path):
+    def test_all_cluster_and_the_first_writes(self, baco, tmp_path):
+        clicks = in_files(tmp_path / "clicks", tables.clicks(800))
         alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
-        code, out, _ = baco("compress", clicks, "--out", alone, "--json")
+        command = "compress", clicks, "--min-rating", "2", "--core", "3", "--json", "--out"
+        code, out, _ = baco(*command, alone)
         assert code == 0
-        code, printed, errors = ended(torchrun("compress", clicks, "--out", together, "--json"))
+        code, printed, errors = ended(torchrun(*command, together))
         assert code == 0, errors
         one, several = json.loads(out), json.loads(printed)
         for summary in (one, several):
@@ -80,6 +84,10 @@ class TestTorchrun:
         expected, found = CoclusteringResult.load(alone), CoclusteringResult.load(together)
         assert found.labels_sha256 == expected.labels_sha256
         assert found.settings == expected.settings
+        assert (found.users.vocabulary, found.items.vocabulary) == (
+            expected.users.vocabulary,
+            expected.items.vocabulary,
+        )
 
     def test_all_train_and_the_first_writes(self, baco, clicks, tmp_path):
         alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"

@@ -13,13 +13,15 @@ def test_processes_give_the_result_of_one_and_meet_faults_together():
     every = gloo.run(work.work_together, 4)
     alone = {case[1:]: said for case, said in every[0][0].items() if case[0] == 1}
     assert len(alone) == 12
-    for rank, (solved, _, _) in every.items():
+    for rank, (solved, *_) in every.items():
         several = {case: said for case, said in solved.items() if case[0] > 1}
         assert len(several) == len(alone) * sum(rank < size for size in (2, 3, 4))
         for case, said in several.items():
             assert said == alone[case[1:]], case
-    check_sent({rank: said for rank, (_, said, _) in every.items() if said})
-    check_faults([said for _, _, said in every.values() if said])
+    assert all(read == every[0][1] for _, read, _, _ in every.values())
+    assert every[0][1][-1].startswith("RankError: rank 1: /part-1.parquet: expected a Parquet file, but ")
+    check_sent({rank: said for rank, (_, _, said, _) in every.items() if said})
+    check_faults([said for *_, said in every.values() if said])
 
 
 def check_sent(every):
@@ -41,7 +43,7 @@ def check_faults(every):
         "InputError: checksum of the graph must be the same on every rank, got ",
         "InputError: settings must be the same on every rank, got {",
         "RankError: rank 2: no space left on the device",
-        "RankError: rank 1: nowhere.parquet: ",
+        "InputError: data must be the same on every rank, got BipartiteGraph on rank 0 and files 'nowhere.parquet' on ",
         "InputError: nowhere.parquet: ",
         "nothing",  # after errors that all have met the group goes on
     ]

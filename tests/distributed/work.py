@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -17,6 +18,7 @@ from baco_gpu import BalancedCoclustering, BipartiteGraph
 from baco_gpu.distributed.coclustering import share_graph
 from baco_gpu.distributed.torch_ranks import TorchRanks
 from baco_gpu.errors import BacoError
+from distributed.tables import clicks, damage, in_files
 from graphs import random_graph
 
 CASES = {
@@ -77,6 +79,30 @@ def large(rank, world):
     return together, fingerprint(graph, **parameters) if rank == 0 else None
 
 
+def read(rank, world):
+    """What ranks find in a folder of which each reads its part, whose file is damaged in the end."""
+    every = [None]
+    if rank == 0:
+        every = [in_files(Path(tempfile.mkdtemp()), clicks(600), files=3, group=100)]
+    dist.broadcast_object_list(every, group=world)
+    (folder,) = every
+    parameters = {"budget": 0.4, "secondary": "both", "weights": "sqrt"}
+    found = fingerprint(share_graph(folder, world, weight_column="weight"), **parameters, process_group=world)
+    path = fingerprint(str(folder), **parameters, process_group=world)
+    dist.barrier(group=world)
+    if rank == 0:
+        damage(folder / "part-1.parquet")
+    dist.barrier(group=world)
+    fault = told(lambda: share_graph(folder, world)).replace(str(folder), "")
+    if rank > 0:
+        return found, path, fault
+    frame = clicks(600)
+    alone = BipartiteGraph.from_frame(frame, weight_column="weight"), BipartiteGraph.from_frame(frame)
+    shutil.rmtree(folder)
+    assert (found, path) == tuple(fingerprint(graph, **parameters) for graph in alone)
+    return found, path, fault
+
+
 def talk(rank, world):
     """What ranks send one another, and what has come."""
     ranks = TorchRanks(world)
@@ -130,6 +156,7 @@ def work_together(rank, world):
     first_three = rank < 3
     return (
         solve(rank, world),
+        read(rank, world),
         talk(rank, three) if first_three else None,
         disagree(rank, three) if first_three else None,
     )

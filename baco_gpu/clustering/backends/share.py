@@ -111,5 +111,9 @@ def even_bounds(graph: BipartiteGraph, shares: int) -> tuple[np.ndarray, np.ndar
     The users of a share are neighbors by number, and so are its items. One whose edges are more than a share's cannot
     be cut.
     """
-    users, items = (cuts(degrees + _NODE_COST, shares) for degrees in (graph.user_degrees, graph.item_degrees))
-    return users, items
+    return even_cuts(graph.user_degrees, shares), even_cuts(graph.item_degrees, shares)
+
+
+def even_cuts(degrees: np.ndarray, shares: int) -> np.ndarray:
+    """Where to cut nodes of these degrees; see `even_bounds`."""
+    return cuts(degrees + _NODE_COST, shares)

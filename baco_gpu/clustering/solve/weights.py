@@ -99,14 +99,14 @@ class EdgeWeights(NamedTuple):
 
     Attributes
     ----------
-    count : int
+    number : int, of edges
     total : ExactSum
     smallest : float, infinite where there is none
     are_whole : bool
         Whether they are whole numbers.
     """
 
-    count: int
+    number: int
     total: ExactSum
     smallest: float
     are_whole: bool
@@ -133,7 +133,7 @@ def unit_of(weights: EdgeWeights | None) -> float:
 
     It is 1 without weights, and where all are whole numbers of a small sum.
     """
-    if weights is None or not weights.count:
+    if weights is None or not weights.number:
         return 1.0
     exponent = weights.total.exponent
     if not _EXPONENTS[0] <= exponent <= _EXPONENTS[1]:
@@ -151,7 +151,7 @@ def unit_of(weights: EdgeWeights | None) -> float:
 
 def rounded(adjacency: Adjacency, weights: EdgeWeights | None, unit: float) -> Any:
     """The integer weights of some of the edges that `weights` is of: int64 of shape (nnz,), None for 1 everywhere."""
-    if weights is None or not weights.count:
+    if weights is None or not weights.number:
         return None
     return np.rint(adjacency.weights * unit).astype(np.int64)
 
