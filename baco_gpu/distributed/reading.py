@@ -5,7 +5,7 @@
 - Text, JSON and all else, and what is to be split first: the first rank reads all of it and deals it out. What the ids
   in text are depends on every cell, and which interactions are in a part of a split on all of them.
 
-Ids are numbered as one process numbers them (`numbering`), and rows of a user come to one rank in the order that they
+Ids are numbered as one process numbers them (`shared_ids`), and rows of a user come to one rank in the order that they
 have in the table: repeated pairs become one edge there, and what chooses or weighs interactions works on them as in one
 process. Vocabularies are on all ranks, as nodes are.
 """
@@ -26,9 +26,9 @@ from baco_gpu.data.sources.raw_columns import Tally, said
 from baco_gpu.data.sources.rows import Rows
 from baco_gpu.data.strange_ids import warn_of_strangers
 from baco_gpu.data.vocabulary import Vocabulary
-from baco_gpu.distributed.building import at_home, share_of_interactions
-from baco_gpu.distributed.numbering import gathered, united
 from baco_gpu.distributed.on_host import OnHost
+from baco_gpu.distributed.shared_graph import at_home, share_of_interactions
+from baco_gpu.distributed.shared_ids import gathered, united
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent
 from baco_gpu.ranks import Ranks

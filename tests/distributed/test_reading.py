@@ -12,9 +12,9 @@ from baco_gpu import BipartiteGraph
 from baco_gpu.clustering.backends.share import share_of
 from baco_gpu.clustering.solve.weights import integer_edges
 from baco_gpu.data.vocabulary import Vocabulary
-from baco_gpu.distributed.numbering import united
 from baco_gpu.distributed.on_host import OnHost
 from baco_gpu.distributed.reading import read_share
+from baco_gpu.distributed.shared_ids import united
 from baco_gpu.errors import InputError
 from distributed.tables import clicks, in_files
 from thread_ranks import on_ranks

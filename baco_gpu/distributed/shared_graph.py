@@ -19,7 +19,7 @@ from baco_gpu.clustering.solve.weights import EdgeWeights, integer_degrees, roun
 from baco_gpu.data.exact_sum import ExactSum
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.distributed.on_host import OnHost
-from baco_gpu.distributed.twins import first_twins
+from baco_gpu.distributed.shared_twins import first_twins
 from baco_gpu.graph.arrays import Adjacency, add_to_digest
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.graph.building import rows_of_users
