@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
+from copy import deepcopy
 from typing import Any
 
 import numba
@@ -59,7 +59,7 @@ class ThreadRanks:
         return np.concatenate(here)
 
     def add(self, own):
-        return sum(self._all(copy(own)))
+        return sum(self._all(deepcopy(own)))
 
     def together(self, work):
         try:
