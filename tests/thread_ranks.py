@@ -48,7 +48,7 @@ class ThreadRanks:
         return every
 
     def exchange(self, parts, counts):
-        every = self._all(np.array(parts))
+        every = self._all(np.array(np.asarray(parts)))
         ends = np.cumsum(counts, axis=1)
         assert [len(part) for part in every] == ends[:, -1].tolist()
         here = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from distributed import gloo, work
@@ -57,6 +58,28 @@ def test_a_rank_that_does_not_go_on_is_named_by_the_others():
     assert failed == "RankError: rank 3: no room for the rows of clusters"
     assert hangs == "RankError: no answer from rank 2"
     assert killed.startswith("RankError: rank 1 (process ")
+
+
+def test_runs_over_divided_tables_resume_with_any_number_of_ranks():
+    every = gloo.run(work.keep, 3)
+    whole, said = every[0]["whole"], every[0]["again"]
+    assert "there is a checkpoint already" in said
+    assert every[0]["left"] == ["epoch-6", "run.json"]
+    for found in every.values():
+        for mine in (found["whole"], found["three"]):
+            assert_run(mine, whole, rtol=0, atol=0)
+        assert found["again"] == said
+        assert "the checkpoint cannot be written or read" in found["gone"]
+    assert_run(every[1]["two"], every[0]["two"], rtol=0, atol=0)
+    for fewer in ("two", "one"):
+        assert_run(every[0][fewer], whole, rtol=1e-4, atol=1e-5)
+
+
+def assert_run(run, other, **closeness):
+    for mine, one in zip(run[0], other[0], strict=True):
+        np.testing.assert_allclose(mine, one, **closeness)
+    assert run[1:] == other[1:] or closeness["rtol"]
+    assert [loss for loss, _ in run[2]] == pytest.approx([loss for loss, _ in other[2]], rel=closeness["rtol"])
 
 
 @pytest.mark.nightly("a graph of 200,000 edges over processes")

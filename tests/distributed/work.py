@@ -18,8 +18,12 @@ from baco_gpu import BalancedCoclustering, BipartiteGraph
 from baco_gpu.distributed.coclustering import share_graph
 from baco_gpu.distributed.torch_ranks import TorchRanks
 from baco_gpu.errors import BacoError
+from baco_gpu.models import build_model
+from baco_gpu.tables import ShardedTable
+from baco_gpu.training import ShardedCheckpoint, TrainingSettings, train
 from distributed.tables import clicks, damage, in_files
 from graphs import random_graph
+from planted_training import ITEMS, USERS, planted_split
 
 CASES = {
     "budget": {},
@@ -160,6 +164,44 @@ def work_together(rank, world):
         talk(rank, three) if first_three else None,
         disagree(rank, three) if first_three else None,
     )
+
+
+def keep(rank, world):
+    """What tables and metrics come to in six epochs at once, and with a stop after three, by as many and by fewer."""
+    shared = [tempfile.mkdtemp() if rank == 0 else None]
+    dist.broadcast_object_list(shared, group=world)
+    (folder,) = shared
+    fewer = dist.new_group([0, 1])
+
+    def run(group, epochs, name, resume=False):
+        ranks, split = (None, planted_split()) if group is None else (TorchRanks(group), planted_split())
+        tables = {"users": ShardedTable(USERS, 8, ranks), "items": ShardedTable(ITEMS, 8, ranks)}
+        settings = TrainingSettings(epochs=epochs, batch_size=66, negatives=20, learning_rate=1e-2, patience=None)
+        kept = ShardedCheckpoint(Path(folder, name), every=2, resume=resume, process_group=group)
+        result = train(build_model("mf", tables, split), split, settings, [kept], ranks=ranks)
+        rows = [table.read_rows().numpy().copy() for table in tables.values()]
+        return rows, result.test, [(record.loss, record.validation) for record in result.history]
+
+    whole = run(world, 6, "whole")
+    run(world, 3, "stopped")
+    found = {"whole": whole, "three": None, "again": told(lambda: run(world, 6, "stopped"))}
+    if rank == 0:
+        shutil.copytree(Path(folder, "stopped"), Path(folder, "for two"))
+        shutil.copytree(Path(folder, "stopped"), Path(folder, "for one"))
+    dist.barrier(group=world)
+    found["three"] = run(world, 6, "stopped", resume=True)
+    found["left"] = sorted(file.name for file in Path(folder, "stopped").iterdir())
+    if rank < 2:
+        found["two"] = run(fewer, 6, "for two", resume=True)
+    if rank == 0:
+        found["one"] = run(None, 6, "for one", resume=True)
+        shutil.rmtree(Path(folder, "whole", "epoch-6"))
+    dist.barrier(group=world)
+    found["gone"] = told(lambda: run(world, 6, "whole", resume=True)).replace(folder, "")
+    dist.barrier(group=world)
+    if rank == 0:
+        shutil.rmtree(folder)
+    return found
 
 
 def stop_one_by_one(rank, world):
