@@ -88,3 +88,11 @@ def test_a_large_graph(size):
     (together, alone), *others = gloo.run(work.large, size).values()
     assert together == alone
     assert all(other == alone for other, _ in others)
+
+
+@pytest.mark.nightly("a table of 300,000 rows over processes")
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_large_table(size):
+    (together, alone), *others = gloo.run(work.large_read, size).values()
+    assert together == alone
+    assert all(other == alone for other, _ in others)

@@ -107,6 +107,24 @@ def read(rank, world):
     return found, path, fault
 
 
+def large_read(rank, world):
+    """Fingerprints of a table of strings, read by all ranks and, on the first, by one process."""
+    every = [None]
+    if rank == 0:
+        frame = clicks(300_000)
+        frame["user"] = "u" + (frame["user"] * 31 + np.arange(len(frame)) % 4000).astype(str)
+        every = [in_files(Path(tempfile.mkdtemp()), frame, files=7, group=11_111)]
+    dist.broadcast_object_list(every, group=world)
+    (folder,) = every
+    parameters, reading = {"budget": 0.2}, {"core": 2, "weighting": "counts", "weight_column": "weight"}
+    together = fingerprint(share_graph(folder, world, **reading), **parameters, process_group=world)
+    if rank > 0:
+        return together, None
+    alone = fingerprint(BipartiteGraph.from_file(folder, **reading), **parameters)
+    shutil.rmtree(folder)
+    return together, alone
+
+
 def talk(rank, world):
     """What ranks send one another, and what has come."""
     ranks = TorchRanks(world)
