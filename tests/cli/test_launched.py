@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,27 @@ class TestTorchrun:
         ours, expected = load_file(out), load_file(without)
         for name, array in expected.items():
             np.testing.assert_array_equal(ours[name], array)
+
+    @pytest.mark.nightly("starts processes for each fault")
+    def test_ranks_that_are_to_train_differently_are_told_before_they_read(self, tmp_path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        known = {**os.environ, "PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        command = [sys.executable, "-m", "baco_gpu", "train", str(tmp_path / "none.csv"), "--epochs"]
+        launches = [
+            subprocess.Popen(
+                [*command, str(3 + rank)],
+                env={**known, "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        for launch in launches:
+            _, _, errors = ended(launch)
+            assert "baco: error: settings must be the same on every rank, got {" in errors
 
     @pytest.mark.nightly("starts processes for each fault")
     def test_a_full_disk_ends_all_and_is_told_by_all(self, tmp_path):
