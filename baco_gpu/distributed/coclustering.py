@@ -47,7 +47,9 @@ def share_graph(
     RankError
         If another process has failed.
     """
-    return _shared(source, TorchRanks(process_group), progress, **reading)
+    ranks = TorchRanks(process_group)
+    with ranks.telling():
+        return _shared(source, ranks, progress, **reading)
 
 
 def _shared(source: Any, ranks: TorchRanks, progress: Progress = silent, **reading: Any) -> GraphShare:
@@ -87,9 +89,9 @@ def cocluster_over(
     """
     ranks = TorchRanks(process_group)
     agree_on(parameters, ranks)
-    share = source if isinstance(source, GraphShare) else _shared(source, ranks, progress)
     settings = replace(settings, backend=DistributedBackend(settings.backend, ranks))
     with ranks.telling():
+        share = source if isinstance(source, GraphShare) else _shared(source, ranks, progress)
         result = cocluster(share, settings, parameters, progress)
         ranks.agree(result=f"{result.labels_sha256} with Q = {result.objective!r} at gamma {result.gamma!r}")
     return result
