@@ -5,14 +5,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
 
 Array = Any  # of NumPy, CuPy or PyTorch
+_T = TypeVar("_T")
 
 
-class Ranks(Protocol):
-    """All ranks call the same methods in the same order. Arrays come back as what `xp.asarray` takes."""
+class Summing(Protocol):
+    """What sums of all ranks ask of them. All ranks call the same methods in the same order."""
+
+    def table(self, *numbers: int) -> Array:
+        """The integers of every rank: int64 NumPy array of shape (ranks, len(numbers))."""
+
+    def add(self, own: Array) -> Array:
+        """The sum of the numbers that all ranks have, of one shape; of floats the same bits on all of them."""
+
+
+class Alone:
+    """See `Summing`: the one process that there is."""
+
+    def table(self, *numbers: int) -> Array:
+        return np.array([numbers], dtype=np.int64)
+
+    def add(self, own: Array) -> Array:
+        return own
+
+
+ALONE = Alone()
+
+
+class Ranks(Summing, Protocol):
+    """The processes. Arrays come back as what `xp.asarray` takes."""
 
     @property
     def rank(self) -> int:
@@ -22,17 +48,14 @@ class Ranks(Protocol):
     def size(self) -> int:
         """How many there are."""
 
-    def table(self, *numbers: int) -> Array:
-        """The integers of every rank: int64 NumPy array of shape (ranks, len(numbers))."""
-
     def gather(self, own: Array, counts: Sequence[int]) -> list[Array]:
         """The arrays of all ranks, which have `counts` rows and are otherwise alike. Each is sent as it is."""
 
     def exchange(self, parts: Array, counts: Array) -> Array:
         """What all ranks have for this one, in their order; rank r sends the next `counts[r, q]` rows to rank q."""
 
-    def add(self, own: Array) -> Array:
-        """The sum of the floats that all ranks have, of one shape; the same bits on all of them."""
-
     def agree(self, **said: str) -> None:
         """Raise InputError on every rank unless all say the same."""
+
+    def together(self, work: Callable[[], _T]) -> _T:
+        """What `work` gives here, once it has succeeded on every rank; an error on all of them where it has not."""

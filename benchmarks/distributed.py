@@ -163,14 +163,16 @@ def measure(folder: Path, rank: int, size: int, repeats: int) -> dict[str, Any]:
     small, _, _ = planted_coclusters(60, 40, 400, 4)
     warm_up = BipartiteGraph.from_interactions(small)
     edges = integer_edges(warm_up)
+    # Of one thread its own seconds: neither what looks at the memory nor what waits for messages counts.
+    work_clock = time.thread_time if numba.get_num_threads() == 1 else time.process_time
     if not size:
         solved(warm_up, CpuBackend())
         before, whole = held(), read_graph(folder)
         whole.checksum()
         with Peak() as peak:
-            before_work = time.process_time()
+            before_work = work_clock()
             runs = [_timed(lambda: solved(whole, CpuBackend())) for _ in range(repeats)]
-            worked = [(time.process_time() - before_work) / repeats] * repeats
+            worked = [(work_clock() - before_work) / repeats] * repeats
         seconds = [took for took, _ in runs]
         return {"seconds": seconds, "worked": worked, "bytes": peak.most - before, "labels": runs[0][1].labels_sha256}
     store = dist.FileStore(str(folder / f"store-{size}"), size)
@@ -187,10 +189,10 @@ def measure(folder: Path, rank: int, size: int, repeats: int) -> dict[str, Any]:
         for _ in range(repeats):
             backend, ranks.seconds = Metered(CpuBackend(), ranks), 0.0
             ranks.table(0)
-            before_work = time.process_time()
+            before_work = work_clock()
             took, result = _timed(lambda: solved(share, backend))  # noqa: B023 - called at once
             seconds.append(took)
-            worked.append(time.process_time() - before_work)
+            worked.append(work_clock() - before_work)
             waited.append(ranks.seconds)
     speed = link(ranks)
     dist.destroy_process_group()

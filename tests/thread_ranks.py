@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from typing import Any
 
 import numba
@@ -47,7 +48,7 @@ class ThreadRanks:
         return every
 
     def exchange(self, parts, counts):
-        every = self._all(np.array(parts))
+        every = self._all(np.array(np.asarray(parts)))
         ends = np.cumsum(counts, axis=1)
         assert [len(part) for part in every] == ends[:, -1].tolist()
         here = [
@@ -58,7 +59,18 @@ class ThreadRanks:
         return np.concatenate(here)
 
     def add(self, own):
-        return sum(self._all(own.clone()))
+        return sum(self._all(deepcopy(own)))
+
+    def together(self, work):
+        try:
+            result, error = work(), None
+        except Exception as caught:
+            result, error = None, caught
+        every = self._all(error)
+        for one in [error, *every]:
+            if one is not None:
+                raise one
+        return result
 
     def agree(self, **said):
         every = self._all(said)

@@ -86,7 +86,7 @@ def compress(
 def _clustered(
     data: str, source: options.Source, clustering: options.Clustering, run: options.Run, ranks: TorchRanks | None
 ) -> CoclusteringResult:
-    """The result, of this process alone or of all of them, each of which reads all of the data."""
+    """The result, of this process alone or of all of them."""
     estimator = clustering.estimator(run)
 
     from baco_gpu.graph.bipartite import BipartiteGraph
@@ -94,17 +94,14 @@ def _clustered(
 
     with ProgressDisplay(hidden=run.silent) as display:
         watch = Stopwatch()
-
-        def read() -> BipartiteGraph:
-            return BipartiteGraph.from_interactions(source.interactions(data, run.seed, display.report))
-
+        graph: BipartiteGraph | GraphShare
         if ranks is None:
-            graph: BipartiteGraph | GraphShare = read()
+            graph = BipartiteGraph.from_interactions(source.interactions(data, run.seed, display.report))
         else:
-            from baco_gpu.distributed.coclustering import agree_on, share_graph
+            from baco_gpu.distributed.coclustering import agree_on
 
             agree_on(estimator.get_params(), ranks)
-            graph = share_graph(ranks.together(read), ranks.group)
+            graph = source.share(data, run.seed, display.report, ranks)
             estimator.set_params(process_group=ranks.group)
         reading = watch.seconds
         result: CoclusteringResult = estimator.fit(graph, progress=display.report).result_

@@ -16,7 +16,9 @@ from baco_gpu.cli.settings_file import load_settings
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
+    from baco_gpu.clustering.backends.share import GraphShare
     from baco_gpu.data.interactions import Interactions, SplitInteractions
+    from baco_gpu.distributed.torch_ranks import TorchRanks
     from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
     from baco_gpu.progress import Progress
     from baco_gpu.training.settings import TrainingSettings
@@ -193,6 +195,14 @@ class Source:
         from baco_gpu.data.readers import load_interactions
 
         return load_interactions(data, progress=progress, **self._reading())
+
+    def share(self, data: str, seed: int, progress: Progress, ranks: TorchRanks) -> GraphShare:
+        """This process's share of the graph of `interactions`; all processes make the call."""
+        from baco_gpu.distributed.reading import read_share, share_out
+
+        if self.split is not None:
+            return share_out(ranks, lambda: self.interactions(data, seed, progress), progress)
+        return read_share(ranks, data, progress=progress, **self._reading())
 
     def parts(self, data: str, seed: int, progress: Progress) -> SplitInteractions:
         """The interactions of DATA in three parts; InputError where they cannot train or test anything."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,6 +109,11 @@ def train(
         return written
 
     with launched(training.device if training.device.startswith("cuda") else "cpu", rank_timeout) as ranks:
+        if ranks is not None:
+            from baco_gpu.distributed.coclustering import agree_on
+
+            asked = {"data": data, "source": source, "method": method, "training": replace(training, device="any")}
+            agree_on({**estimator.get_params(), **asked}, ranks)
         first = ranks is None or ranks.rank == 0
         callbacks: list[Callback] = []
         if tensorboard is not None and first:

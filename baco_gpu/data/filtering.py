@@ -11,13 +11,16 @@ from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.splits import merge_repeated
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
+from baco_gpu.ranks import ALONE, Summing
 
 
-def k_core(interactions: Interactions, k: int) -> Interactions:
+def k_core(interactions: Interactions, k: int, ranks: Summing = ALONE) -> Interactions:
     """Keep the largest part in which every user and every item has at least k distinct partners.
 
     Users and items with fewer are left out, then those that have fewer because of that, until all have k (Seidman,
     1983). The rest is numbered anew, in the old order, and the vocabularies lead to the raw ids.
+
+    Of several `ranks`, which all make the call, each has interactions of its own, and no two the same pair.
 
     Raises
     ------
@@ -28,13 +31,14 @@ def k_core(interactions: Interactions, k: int) -> Interactions:
     pairs = merge_repeated(interactions)
     users, items = pairs.users, pairs.items
     while True:
-        user_degrees = np.bincount(users, minlength=interactions.num_users)
-        item_degrees = np.bincount(items, minlength=interactions.num_items)
+        user_degrees = np.asarray(ranks.add(np.bincount(users, minlength=interactions.num_users)))
+        item_degrees = np.asarray(ranks.add(np.bincount(items, minlength=interactions.num_items)))
         kept = (user_degrees[users] >= k) & (item_degrees[items] >= k)
-        if kept.all():
+        left, all_left = ranks.table(int(kept.sum()), len(kept)).sum(axis=0)
+        if left == all_left:
             break
         users, items = users[kept], items[kept]
-    if len(users) == 0:
+    if left == 0:
         raise InputError(f"core must leave something, and no users and items have {k} interactions with one another")
     keep_user, keep_item = user_degrees > 0, item_degrees > 0
     if keep_user.all() and keep_item.all():

@@ -16,7 +16,7 @@ import numpy as np
 
 from baco_gpu.data.factorizing import Encoded, encode, factorize
 from baco_gpu.data.interactions import Interactions
-from baco_gpu.data.sources.raw_columns import RawColumns, raw_batches, said
+from baco_gpu.data.sources.raw_columns import RawColumns, Tally, raw_batches, said
 from baco_gpu.data.sources.rows import Anew, Rows
 from baco_gpu.data.strange_ids import warn_of_strangers
 from baco_gpu.data.vocabulary import Vocabulary
@@ -37,22 +37,41 @@ def interactions_of(rows: Rows, min_rating: float | None = None, progress: Progr
     Raises
     ------
     InputError
-        As `raw_batches`.
+        As `raw_batches`, and where nothing is left.
     """
+    tally, columns = numbered(rows, min_rating, progress)
+    tally.check(rows, min_rating)
+    users, items = _settled(rows, "user", columns.users), _settled(rows, "item", columns.items)
+    warn_of_strangers(rows.labels["user"], users[1])
+    warn_of_strangers(rows.labels["item"], items[1])
+    progress("read", 2, 2, f"{len(users[0])} interactions, {said(rows.labels)}")
+    return as_interactions(rows, columns._replace(users=users, items=items))
+
+
+class Columns(NamedTuple):
+    """Users and items by number, and the other columns as arrays."""
+
+    users: Numbered
+    items: Numbered
+    numbers: dict[str, np.ndarray]
+
+
+def numbered(rows: Rows, min_rating: float | None = None, progress: Progress = silent) -> tuple[Tally, Columns]:
+    """Read all rows, of which there may be none; `Tally.check` is still to be called."""
     while True:
+        tally = Tally()
         try:
-            users, items, numbers = _numbered(raw_batches(rows, min_rating), progress)
-            break
+            return tally, _numbered(raw_batches(rows, tally, min_rating), progress)
         except Anew:
             continue
-    user_codes, user_vocabulary = _settled(rows, "user", users)
-    item_codes, item_vocabulary = _settled(rows, "item", items)
-    warn_of_strangers(rows.labels["user"], user_vocabulary)
-    warn_of_strangers(rows.labels["item"], item_vocabulary)
-    progress("read", 2, 2, f"{len(user_codes)} interactions, {said(rows.labels)}")
+
+
+def as_interactions(rows: Rows, columns: Columns) -> Interactions:
+    """What was read from `rows`."""
+    (users, user_vocabulary), (items, item_vocabulary), numbers = columns
     return Interactions(
-        users=user_codes,
-        items=item_codes,
+        users=users,
+        items=items,
         num_users=len(user_vocabulary),
         num_items=len(item_vocabulary),
         user_vocabulary=user_vocabulary,
@@ -70,8 +89,7 @@ class _Segment(NamedTuple):
     numbers: dict[str, list[np.ndarray]]
 
 
-def _numbered(batches: Iterable[RawColumns], progress: Progress) -> tuple[Numbered, Numbered, dict[str, np.ndarray]]:
-    """Codes and vocabulary of users and of items, and the other columns as arrays."""
+def _numbered(batches: Iterable[RawColumns], progress: Progress) -> Columns:
     parts: list[Future[list[Encoded]]] = []
     numbers: dict[str, list[np.ndarray]] = {}
     read = 0
@@ -80,7 +98,7 @@ def _numbered(batches: Iterable[RawColumns], progress: Progress) -> tuple[Number
             if is_all:
                 progress("read", 1, 2, "number the ids")
                 users, items = factorize(segment.users, segment.items)
-                return users, items, _whole(segment.numbers)
+                return Columns(users, items, _whole(segment.numbers))
             if parts:
                 parts[-1].result()  # no more than one waits
                 progress("read", 0, 2, f"{read:,} rows")
@@ -90,9 +108,9 @@ def _numbered(batches: Iterable[RawColumns], progress: Progress) -> tuple[Number
                 numbers.setdefault(name, []).extend(pieces)
             del segment
     progress("read", 1, 2, "number the ids")
-    sides = [list(side) for side in zip(*(part.result() for part in parts), strict=True)]
+    sides = [list(side) for side in zip(*(part.result() for part in parts), strict=True)] or [[], []]
     parts.clear()
-    return joined(sides[0]), joined(sides[1]), _whole(numbers)
+    return Columns(joined(sides[0]), joined(sides[1]), _whole(numbers))
 
 
 def _whole(numbers: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
@@ -138,6 +156,8 @@ def joined(parts: list[Encoded]) -> Numbered:
     """Number parts that were encoded each for itself as one; `parts` is empty afterwards, for its memory's sake."""
     import pyarrow as pa
 
+    if not parts:
+        return np.empty(0, dtype=np.int32), Vocabulary([])
     ((ranks, vocabulary),) = factorize(pa.chunked_array([values for _, values in parts]))
     codes = np.empty(sum(len(part) for part, _ in parts), dtype=ranks.dtype)
     end, own_end = len(codes), len(ranks)

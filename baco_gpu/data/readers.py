@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from baco_gpu.data.temporal import leave_last_out, temporal_split
 from baco_gpu.data.weighting import check_weighting, weighted
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent
+from baco_gpu.ranks import ALONE, Summing
 
 NAMES = (movielens.NAME, *SETS)
 _LIGHTGCN_FILES = ("train.txt", "test.txt")
@@ -124,35 +126,89 @@ def load_interactions(
     MissingExtraError
         If "movielens-100k" is asked for and not installed.
     """
-    check_weighting(weighting, half_life)
-    if min_rating is not None:
-        check_number("min_rating", min_rating)
-    if core is not None:
-        check_integer("core", core, minimum=1)
-    if rating_column is None and min_rating is not None:
-        rating_column = Usual("rating")
-    if timestamp_column is None and weighting == "recency":
-        timestamp_column = Usual("timestamp")
-    names = ColumnNames(user_column, item_column, weight_column, rating_column, timestamp_column)
-    reading = Reading(names, conditions_of(where), separator)
-    source = _fetched(source)
-    given = _given(source, format, separator)
-    if given is None:
+    request = Request(
+        format=format,
+        separator=separator,
+        where=where,
+        user_column=user_column,
+        item_column=item_column,
+        weight_column=weight_column,
+        rating_column=rating_column,
+        timestamp_column=timestamp_column,
+        min_rating=min_rating,
+        core=core,
+        weighting=weighting,
+        half_life=half_life,
+    )
+    rows = request.rows(source, progress)
+    if rows is None:
+        return _interactions_of_given(source, request, progress)
+    return request.refined(interactions_of(rows, min_rating, progress))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked of a source: the keywords of `load_interactions`, checked as far as they can be without it."""
+
+    format: str | None = None
+    separator: str | None = None
+    where: str | Sequence[str] | None = None
+    user_column: str | None = None
+    item_column: str | None = None
+    weight_column: str | None = None
+    rating_column: str | None = None
+    timestamp_column: str | None = None
+    min_rating: float | None = None
+    core: int | None = None
+    weighting: str | None = None
+    half_life: float | None = None
+
+    def __post_init__(self) -> None:
+        check_weighting(self.weighting, self.half_life)
+        if self.min_rating is not None:
+            check_number("min_rating", self.min_rating)
+        if self.core is not None:
+            check_integer("core", self.core, minimum=1)
+
+    @property
+    def names(self) -> ColumnNames:
+        """The columns by their role, those among them that are needed and not named."""
+        rating, timestamp = self.rating_column, self.timestamp_column
+        if rating is None and self.min_rating is not None:
+            rating = Usual("rating")
+        if timestamp is None and self.weighting == "recency":
+            timestamp = Usual("timestamp")
+        return ColumnNames(self.user_column, self.item_column, self.weight_column, rating, timestamp)
+
+    def rows(self, source: Any, progress: Progress = silent) -> Rows | None:
+        """The rows of a source that is a table; None for one of users and items alone."""
+        reading = Reading(self.names, conditions_of(self.where), self.separator)
+        source = _fetched(source)
+        if _given(source, self.format, self.separator) is not None:
+            return None
         progress("read", 0, 2, _named(source))
-        interactions = interactions_of(_rows(source, format, reading), min_rating, progress)
-    else:
-        file, kind = given
-        asked = {"min_rating": min_rating, "where": where, "separator": separator, **_column_names(names)}
-        _refuse(file, f"tables, and this is {kind}", **asked)
-        if _is_split(file, kind):
-            _refuse(file, "data without a split, and this comes with one", core=core, weighting=weighting)
-            return _given_parts(file, kind, progress)[0]
-        (interactions,) = read_lightgcn([file], progress)
-    if core is not None:
-        interactions = k_core(interactions, core)
-    if weighting is not None:
-        interactions = weighted(interactions, weighting, half_life)
-    return interactions
+        return _rows(source, self.format, reading)
+
+    def refined(self, interactions: Interactions, ranks: Summing = ALONE) -> Interactions:
+        """What `core` leaves of interactions, as `weighting` weighs them; see `k_core` and `weighted` for `ranks`."""
+        if self.core is not None:
+            interactions = k_core(interactions, self.core, ranks)
+        if self.weighting is not None:
+            interactions = weighted(interactions, self.weighting, self.half_life, ranks)
+        return interactions
+
+
+def _interactions_of_given(source: Any, request: Request, progress: Progress) -> Interactions:
+    """The interactions of a source of users and items alone; of one with a split, the training part."""
+    given = _given(_fetched(source), request.format, request.separator)
+    assert given is not None
+    file, kind = given
+    asked = {"min_rating": request.min_rating, "where": request.where, "separator": request.separator}
+    _refuse(file, f"tables, and this is {kind}", **asked, **_column_names(request.names))
+    if not _is_split(file, kind):
+        return request.refined(read_lightgcn([file], progress)[0])
+    _refuse(file, "data without a split, and this comes with one", core=request.core, weighting=request.weighting)
+    return _given_parts(file, kind, progress)[0]
 
 
 def load_split(

@@ -24,7 +24,7 @@ def warn_of_strangers(label: str, ids: Vocabulary) -> None:
     for word in _NOBODY:
         place = bisect_left(range(len(strings)), word, key=lambda at: str(strings[at]))
         if place < len(strings) and str(strings[place]) == word:
-            warnings.warn(f"column {label!r} has an id {word!r}, as programs write a missing one", stacklevel=5)
+            warnings.warn(f"column {label!r} has an id {word!r}, as programs write a missing one", stacklevel=4)
     # In their order those that begin with a blank come first.
     if str(strings[0])[:1] <= " " or pc.any(pc.ends_with(strings, " ")).as_py():
         trimmed = pc.utf8_trim_whitespace(strings)
@@ -33,5 +33,5 @@ def warn_of_strangers(label: str, ids: Vocabulary) -> None:
         if len(double):
             alike = strings.filter(pc.equal(trimmed, double[0])).to_pylist()
             warnings.warn(
-                f"column {label!r} has ids that blanks alone tell apart: {alike[0]!r}, {alike[1]!r}", stacklevel=5
+                f"column {label!r} has ids that blanks alone tell apart: {alike[0]!r}, {alike[1]!r}", stacklevel=4
             )

@@ -16,34 +16,50 @@ from baco_gpu.clustering.backends.share import GraphShare, even_bounds, share_of
 from baco_gpu.clustering.result import ResultData
 from baco_gpu.clustering.solve.cocluster import Settings, cocluster
 from baco_gpu.clustering.solve.weights import integer_edges
+from baco_gpu.data.sources.files import is_path
+from baco_gpu.distributed.reading import read_share
 from baco_gpu.distributed.torch_ranks import TorchRanks
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import as_graph
-from baco_gpu.progress import Progress
+from baco_gpu.progress import Progress, silent
 
 
-def share_graph(source: Any, process_group: dist.ProcessGroup) -> GraphShare:
-    """The share that this process has of a graph; all processes of the group make the call, with the same graph.
+def share_graph(
+    source: Any, process_group: dist.ProcessGroup, *, progress: Progress = silent, **reading: Any
+) -> GraphShare:
+    """The share that this process has of a graph; all processes of the group make the call, with the same source.
 
     Users and items are cut where the shares cost about the same. The share keeps nothing of the graph's edges but its
-    own: whoever lets go of the graph has their memory back.
+    own. Of files no process reads all, where their format can be divided (`baco_gpu.distributed.reading`); an object
+    is on all of them at first, and whoever lets go of it has its memory back.
 
     Parameters
     ----------
-    source : BipartiteGraph, or whatever `baco_gpu.graph.bipartite.as_graph` makes one of
+    source : path, or BipartiteGraph, or whatever `baco_gpu.graph.bipartite.as_graph` makes one of
     process_group : torch.distributed.ProcessGroup
+    progress : callable
+        See `baco_gpu.progress`.
+    **reading
+        Of files, what `baco_gpu.load_interactions` takes besides.
 
     Raises
     ------
     InputError
-        If the graphs differ, or all processes find the same fault in theirs.
+        If the graphs differ, or all processes find the same fault in theirs; for `reading` of what is no file.
     RankError
         If another process has failed.
     """
-    return _shared(source, TorchRanks(process_group))
+    ranks = TorchRanks(process_group)
+    with ranks.telling():
+        return _shared(source, ranks, progress, **reading)
 
 
-def _shared(source: Any, ranks: TorchRanks) -> GraphShare:
+def _shared(source: Any, ranks: TorchRanks, progress: Progress = silent, **reading: Any) -> GraphShare:
+    ranks.agree(data=f"files {source!r}" if is_path(source) else type(source).__name__)
+    if is_path(source):
+        return read_share(ranks, source, progress=progress, **reading)
+    if reading:
+        raise InputError(f"{', '.join(reading)} applies to files, got a {type(source).__name__}")
     graph = ranks.together(lambda: as_graph(source).to("cpu"))
     ranks.agree(checksum_of_the_graph=graph.checksum())
     bounds = even_bounds(graph, ranks.size)
@@ -86,10 +102,10 @@ def cocluster_over(
     """
     ranks = TorchRanks(process_group)
     agree_on(parameters, ranks)
-    share = source if isinstance(source, GraphShare) else _shared(source, ranks)
     own = _on_device_of(ranks, settings.backend, parameters["backend"])
     settings = replace(settings, backend=DistributedBackend(own, ranks))
     with ranks.telling():
+        share = source if isinstance(source, GraphShare) else _shared(source, ranks, progress)
         result = cocluster(share, settings, parameters, progress)
         ranks.agree(result=f"{result.labels_sha256} with Q = {result.objective!r} at gamma {result.gamma!r}")
     return result

@@ -84,7 +84,7 @@ def evaluate_ranking(
         Users ranked at once; by default as many as keep the scores at 64 MB in float32, on a GPU 256 MB.
     ranks : Ranks, optional
         Processes that have the same representations and all make this call. They are dealt the batches in turns, and
-        all get the metrics, one process's bit for bit.
+        all get the metrics, one process's bit for bit. A function is called equally often on all of them.
 
     Returns
     -------
@@ -129,6 +129,8 @@ def evaluate_ranking(
         hits = (keys[place] == found) & is_ranked
         meter.add(hits, counts[start:stop])
     if ranks is not None:
+        if ranks.rank >= len(starts) % ranks.size > 0:  # others have one batch more
+            rows_of(users[:0])
         finite = torch.as_tensor(ranks.table(int(finite)).all())
         meter.gather(ranks, len(starts))
     if not finite:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from baco_gpu.checks import check_choice
+from baco_gpu.data.exact_sum import ExactSum
 from baco_gpu.errors import InputError
 from baco_gpu.graph import building, cugraph
 from baco_gpu.graph.arrays import Adjacency, add_to_digest, as_ids, as_matrix, as_weights, import_cupy
@@ -250,8 +251,9 @@ class BipartiteGraph:
 
     @property
     def total_weight(self) -> float:
-        """The summed weight of all edges."""
-        return float(self.num_edges if self.csr.weights is None else self.csr.weights.sum())
+        """The summed weight of all edges, rounded once: it does not depend on their order."""
+        weights = self.to("cpu").csr.weights
+        return float(self.num_edges if weights is None else ExactSum.of(weights))
 
     @property
     def user_degrees(self) -> Any:

@@ -37,14 +37,26 @@ def compress(
     InputError
         If a pair is repeated and `duplicates` is "refuse".
     """
+    csr = rows_of_users(users, items, weights, num_users, num_items, duplicates)
+    return csr, transpose(csr, num_items)
+
+
+def rows_of_users(
+    users: np.ndarray,
+    items: np.ndarray,
+    weights: np.ndarray | None,
+    num_users: int,
+    num_items: int,
+    duplicates: str,
+) -> Adjacency:
+    """Return the rows of the users alone; see `compress`."""
     if weights is not None and len(weights) and not weights.all():
         present = weights > 0
         users, items, weights = users[present], items[present], weights[present]
     dtype = id_dtype(num_users, num_items)
     users = np.ascontiguousarray(users, dtype=dtype)
     items = np.ascontiguousarray(items, dtype=dtype)
-    csr = _merge_duplicates(_sorted_rows(users, items, weights, num_users, num_items), duplicates)
-    return csr, transpose(csr, num_items)
+    return _merge_duplicates(_sorted_rows(users, items, weights, num_users, num_items), duplicates)
 
 
 def side_size(side: str, ids: np.ndarray, declared: int | None, vocabulary: Vocabulary | None) -> int:

@@ -16,6 +16,7 @@ from baco_gpu.tables.quantized import QuantizedEmbedding
 from baco_gpu.tables.rebuild import rebuild_module
 from baco_gpu.tables.residual import ResidualCodebookEmbedding, ResidualMixedCodebookEmbedding
 from baco_gpu.tables.served import ServedEmbedding
+from baco_gpu.tables.sharded import ShardedTable
 from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "ResidualCodebookEmbedding",
     "ResidualMixedCodebookEmbedding",
     "ServedEmbedding",
+    "ShardedTable",
     "TableBag",
     "WeightedCodebookEmbedding",
     "begin_epoch",

@@ -8,6 +8,7 @@ from baco_gpu.tables.rowwise import RowwiseRMSprop
 from baco_gpu.training.callbacks import Callback, ReportProgress
 from baco_gpu.training.checkpoint import Checkpoint
 from baco_gpu.training.settings import EpochRecord, TrainingResult, TrainingSettings
+from baco_gpu.training.sharded_checkpoint import ShardedCheckpoint
 from baco_gpu.training.trainer import DivergenceError, reset_embeddings, train
 from baco_gpu.training.training_run import TrainingRun
 
@@ -21,6 +22,7 @@ __all__ = [
     "Objective",
     "ReportProgress",
     "RowwiseRMSprop",
+    "ShardedCheckpoint",
     "TrainingResult",
     "TrainingRun",
     "TrainingSettings",

@@ -17,6 +17,7 @@ from baco_gpu.atomic import check_writable
 from baco_gpu.checks import check_integer, check_number
 from baco_gpu.errors import DAMAGE, InputError
 from baco_gpu.tables.former_states import current_names, former_names, former_repr, without_bits
+from baco_gpu.tables.sharded import sharded_in
 from baco_gpu.tensor_file import save_tensors
 from baco_gpu.training.callbacks import Callback
 from baco_gpu.training.settings import EpochRecord
@@ -58,6 +59,8 @@ class Checkpoint(Callback):
         self._identity: dict[str, Any] = {}
 
     def on_start(self, run: TrainingRun) -> None:
+        if sharded_in(run.model):
+            raise InputError("sharded tables need a ShardedCheckpoint, got a Checkpoint, whose file is of one rank")
         self._identity = identity_of(run)
         if self.resume:
             _load(run, self.path)
@@ -81,7 +84,8 @@ def identity_of(run: TrainingRun, version: str = FORMAT_VERSION) -> dict[str, An
     state, described = without_bits(run.model.state_dict()), repr(run.model)
     if version == _FORMER_VERSION:
         state, described = former_names(state), former_repr(described)
-    shapes = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in state.items()}
+    sharded = {name: [table.num_embeddings, table.embedding_dim] for name, table in sharded_in(run.model).items()}
+    shapes = {name: [str(tensor.dtype), sharded.get(name, list(tensor.shape))] for name, tensor in state.items()}
     indices = {name: tensor for name, tensor in state.items() if not tensor.is_floating_point()}
     identity = {
         "settings": asdict(run.settings),
@@ -102,10 +106,7 @@ def _save(run: TrainingRun, path: Path, identity: dict[str, Any]) -> None:
         for part, entries in parts.items()
         for name, tensor in entries.items()
     }
-    progress = {name: getattr(run, name) for name in ("best_epoch", "stale", "stage", "evaluation_seconds")}
-    progress["best_score"] = run.best_score if run.best_epoch else None
-    progress["history"] = [asdict(record) for record in run.history]
-    text = json.dumps({"identity": identity, "progress": progress})
+    text = json.dumps({"identity": identity, "progress": progress_of(run)})
     metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, "run": text, "sha256": checksum_of(tensors, text)}
     save_tensors(save_file, tensors, path, metadata)
 
@@ -113,11 +114,8 @@ def _save(run: TrainingRun, path: Path, identity: dict[str, Any]) -> None:
 @torch.no_grad()
 def _load(run: TrainingRun, path: Path) -> None:
     tensors, stored, version = _read(path)
-    _check_identity(path, stored["identity"], identity_of(run, version))
-    progress = stored["progress"]
-    history = [EpochRecord(**record) for record in progress["history"]]
-    if len(history) > run.settings.epochs:
-        raise InputError(f"{path}: epochs must be at least the {len(history)} trained, got {run.settings.epochs}")
+    check_identity(path, stored["identity"], identity_of(run, version))
+    check_epochs(run, stored["progress"], path)
     run.model.load_state_dict(_part(tensors, "model"))
     device = next(run.model.parameters()).device
     run.best = {name: tensor.to(device) for name, tensor in _part(tensors, "best").items()} or None
@@ -125,7 +123,27 @@ def _load(run: TrainingRun, path: Path) -> None:
         state = _part(tensors, f"optimizer.{index}")
         if state:
             run.optimizer.state[parameter] = {name: tensor.to(device) for name, tensor in state.items()}
-    run.history = history
+    take_progress(run, stored["progress"])
+
+
+def progress_of(run: TrainingRun) -> dict[str, Any]:
+    """What a run has come to beside its tensors, as JSON holds it."""
+    progress = {name: getattr(run, name) for name in ("best_epoch", "stale", "stage", "evaluation_seconds")}
+    progress["best_score"] = run.best_score if run.best_epoch else None
+    progress["history"] = [asdict(record) for record in run.history]
+    return progress
+
+
+def check_epochs(run: TrainingRun, progress: dict[str, Any], path: Path) -> None:
+    """Raise InputError where a run wants fewer epochs than there were."""
+    trained = len(progress["history"])
+    if trained > run.settings.epochs:
+        raise InputError(f"{path}: epochs must be at least the {trained} trained, got {run.settings.epochs}")
+
+
+def take_progress(run: TrainingRun, progress: dict[str, Any]) -> None:
+    """Let a run have come to what `progress_of` says."""
+    run.history = [EpochRecord(**record) for record in progress["history"]]
     run.best_epoch, run.stale, run.stage = (progress[name] for name in ("best_epoch", "stale", "stage"))
     run.set_learning_rate()
     run.evaluation_seconds = progress["evaluation_seconds"]
@@ -153,13 +171,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
         raise InputError(f"{path}: damaged checkpoint (its contents do not match their checksum)")
     try:
         stored = json.loads(text)
-        _check_progress(stored["progress"])
+        check_progress(stored["progress"])
     except DAMAGE as error:
         raise InputError(f"{path}: damaged checkpoint ({type(error).__name__}: {error})") from error
     return current_names(tensors), stored, version
 
 
-def _check_progress(progress: dict[str, Any]) -> None:
+def check_progress(progress: dict[str, Any]) -> None:
     """Raise InputError, KeyError or TypeError for what no run has come to."""
     for name in ("best_epoch", "stale", "stage"):
         check_integer(name, progress[name], minimum=0)
@@ -172,7 +190,7 @@ def _check_progress(progress: dict[str, Any]) -> None:
         check_number("seconds", record["seconds"], minimum=0)
 
 
-def _check_identity(path: Path, stored: dict[str, Any], own: dict[str, Any]) -> None:
+def check_identity(path: Path, stored: dict[str, Any], own: dict[str, Any]) -> None:
     for name, value in own["settings"].items():
         then = stored["settings"].get(name)
         if name != "epochs" and then != value:

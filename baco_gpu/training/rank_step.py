@@ -13,6 +13,7 @@ from baco_gpu.models.losses import BPR, BatchRows, Objective
 from baco_gpu.models.model import Model
 from baco_gpu.ranks import Ranks
 from baco_gpu.tables.full import tables_in
+from baco_gpu.tables.sharded import sharded_in
 from baco_gpu.training.checkpoint import checksum_of, identity_of
 from baco_gpu.training.steps import TrainingStep
 from baco_gpu.training.training_run import TrainingRun
@@ -22,13 +23,14 @@ def agree_on(run: TrainingRun, ranks: Ranks) -> None:
     """Raise InputError on all ranks unless they have the same versions, settings, data, model and weights."""
     identity = identity_of(run)
     identity["settings"].pop("device")  # each rank has its own
+    state, sharded = run.model.state_dict(), sharded_in(run.model)
     ranks.agree(
         version_of_baco_gpu=version("baco_gpu"),
         version_of_torch=torch.__version__,
         settings=json.dumps(identity["settings"]),
         data=identity["data"],
         model=json.dumps(identity["model"]),
-        weights=checksum_of(run.model.state_dict(), ""),
+        weights=checksum_of({name: tensor for name, tensor in state.items() if name not in sharded}, ""),
     )
 
 
@@ -55,8 +57,16 @@ class RankStep(TrainingStep):
 
     @torch.no_grad()
     def _add_gradients(self) -> None:
-        """Sum the gradients of all ranks: those of parameters at once, and those that tables keep with them."""
-        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        """Sum the gradients of all ranks: those of parameters at once, and those that tables keep with them.
+
+        Of rows that one rank alone has, it has the sum already.
+        """
+        sharded = sharded_in(self.model)
+        gradients = [
+            parameter.grad
+            for name, parameter in self.model.named_parameters()
+            if parameter.grad is not None and name not in sharded
+        ]
         if gradients:
             total = self.ranks.add(torch.cat([gradient.flatten() for gradient in gradients]))
             parts = total.split([gradient.numel() for gradient in gradients])

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ from safetensors.numpy import load_file
 from baco_gpu import CoclusteringResult
 from baco_gpu.cli.launched import launched
 from baco_gpu.errors import InputError, RankError
+from distributed import tables
+from distributed.tables import in_files
 from graphs import random_graph, write_clicks
 
 ROOT = Path(__file__).parents[2]
@@ -112,11 +115,13 @@ class TestGPUs:
 
 @pytest.mark.heavy("starts processes")
 class TestTorchrun:
-    def test_all_cluster_and_the_first_writes(self, baco, clicks, tmp_path):
+    def test_all_cluster_and_the_first_writes(self, baco, tmp_path):
+        clicks = in_files(tmp_path / "clicks", tables.clicks(800))
         alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
-        code, out, _ = baco("compress", clicks, "--out", alone, "--json")
+        command = "compress", clicks, "--min-rating", "2", "--core", "3", "--json", "--out"
+        code, out, _ = baco(*command, alone)
         assert code == 0
-        code, printed, errors = ended(torchrun("compress", clicks, "--out", together, "--json"))
+        code, printed, errors = ended(torchrun(*command, together))
         assert code == 0, errors
         one, several = json.loads(out), json.loads(printed)
         for summary in (one, several):
@@ -125,6 +130,10 @@ class TestTorchrun:
         expected, found = CoclusteringResult.load(alone), CoclusteringResult.load(together)
         assert found.labels_sha256 == expected.labels_sha256
         assert found.settings == expected.settings
+        assert (found.users.vocabulary, found.items.vocabulary) == (
+            expected.users.vocabulary,
+            expected.items.vocabulary,
+        )
 
     def test_all_train_and_the_first_writes(self, baco, clicks, tmp_path):
         alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
@@ -161,6 +170,27 @@ class TestTorchrun:
         ours, expected = load_file(out), load_file(without)
         for name, array in expected.items():
             np.testing.assert_array_equal(ours[name], array)
+
+    @pytest.mark.nightly("starts processes for each fault")
+    def test_ranks_that_are_to_train_differently_are_told_before_they_read(self, tmp_path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        known = {**os.environ, "PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        command = [sys.executable, "-m", "baco_gpu", "train", str(tmp_path / "none.csv"), "--epochs"]
+        launches = [
+            subprocess.Popen(
+                [*command, str(3 + rank)],
+                env={**known, "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        for launch in launches:
+            _, _, errors = ended(launch)
+            assert "baco: error: settings must be the same on every rank, got {" in errors
 
     @pytest.mark.nightly("starts processes for each fault")
     def test_a_full_disk_ends_all_and_is_told_by_all(self, tmp_path):

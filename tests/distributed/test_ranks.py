@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from distributed import gloo, work
@@ -13,13 +14,15 @@ def test_processes_give_the_result_of_one_and_meet_faults_together():
     every = gloo.run(work.work_together, 4)
     alone = {case[1:]: said for case, said in every[0][0].items() if case[0] == 1}
     assert len(alone) == 12
-    for rank, (solved, _, _) in every.items():
+    for rank, (solved, *_) in every.items():
         several = {case: said for case, said in solved.items() if case[0] > 1}
         assert len(several) == len(alone) * sum(rank < size for size in (2, 3, 4))
         for case, said in several.items():
             assert said == alone[case[1:]], case
-    check_sent({rank: said for rank, (_, said, _) in every.items() if said})
-    check_faults([said for _, _, said in every.values() if said])
+    assert all(read == every[0][1] for _, read, _, _ in every.values())
+    assert every[0][1][-1].startswith("RankError: rank 1: /part-1.parquet: expected a Parquet file, but ")
+    check_sent({rank: said for rank, (_, _, said, _) in every.items() if said})
+    check_faults([said for *_, said in every.values() if said])
 
 
 def check_sent(every):
@@ -41,7 +44,7 @@ def check_faults(every):
         "InputError: checksum of the graph must be the same on every rank, got ",
         "InputError: settings must be the same on every rank, got {",
         "RankError: rank 2: no space left on the device",
-        "RankError: rank 1: nowhere.parquet: ",
+        "InputError: data must be the same on every rank, got BipartiteGraph on rank 0 and files 'nowhere.parquet' on ",
         "InputError: nowhere.parquet: ",
         "nothing",  # after errors that all have met the group goes on
     ]
@@ -57,9 +60,39 @@ def test_a_rank_that_does_not_go_on_is_named_by_the_others():
     assert killed.startswith("RankError: rank 1 (process ")
 
 
+def test_runs_over_divided_tables_resume_with_any_number_of_ranks():
+    every = gloo.run(work.keep, 3)
+    whole, said = every[0]["whole"], every[0]["again"]
+    assert "there is a checkpoint already" in said
+    assert every[0]["left"] == ["epoch-6", "run.json"]
+    for found in every.values():
+        for mine in (found["whole"], found["three"]):
+            assert_run(mine, whole, rtol=0, atol=0)
+        assert found["again"] == said
+        assert "the checkpoint cannot be written or read" in found["gone"]
+    assert_run(every[1]["two"], every[0]["two"], rtol=0, atol=0)
+    for fewer in ("two", "one"):
+        assert_run(every[0][fewer], whole, rtol=1e-4, atol=1e-5)
+
+
+def assert_run(run, other, **closeness):
+    for mine, one in zip(run[0], other[0], strict=True):
+        np.testing.assert_allclose(mine, one, **closeness)
+    assert run[1:] == other[1:] or closeness["rtol"]
+    assert [loss for loss, _ in run[2]] == pytest.approx([loss for loss, _ in other[2]], rel=closeness["rtol"])
+
+
 @pytest.mark.nightly("a graph of 200,000 edges over processes")
 @pytest.mark.parametrize("size", [2, 4])
 def test_a_large_graph(size):
     (together, alone), *others = gloo.run(work.large, size).values()
+    assert together == alone
+    assert all(other == alone for other, _ in others)
+
+
+@pytest.mark.nightly("a table of 300,000 rows over processes")
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_large_table(size):
+    (together, alone), *others = gloo.run(work.large_read, size).values()
     assert together == alone
     assert all(other == alone for other, _ in others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -17,7 +18,12 @@ from baco_gpu import BalancedCoclustering, BipartiteGraph
 from baco_gpu.distributed.coclustering import share_graph
 from baco_gpu.distributed.torch_ranks import TorchRanks
 from baco_gpu.errors import BacoError
+from baco_gpu.models import build_model
+from baco_gpu.tables import ShardedTable
+from baco_gpu.training import ShardedCheckpoint, TrainingSettings, train
+from distributed.tables import clicks, damage, in_files
 from graphs import random_graph
+from planted_training import ITEMS, USERS, planted_split
 
 CASES = {
     "budget": {},
@@ -77,6 +83,48 @@ def large(rank, world):
     return together, fingerprint(graph, **parameters) if rank == 0 else None
 
 
+def read(rank, world):
+    """What ranks find in a folder of which each reads its part, whose file is damaged in the end."""
+    every = [None]
+    if rank == 0:
+        every = [in_files(Path(tempfile.mkdtemp()), clicks(600), files=3, group=100)]
+    dist.broadcast_object_list(every, group=world)
+    (folder,) = every
+    parameters = {"budget": 0.4, "secondary": "both", "weights": "sqrt"}
+    found = fingerprint(share_graph(folder, world, weight_column="weight"), **parameters, process_group=world)
+    path = fingerprint(str(folder), **parameters, process_group=world)
+    dist.barrier(group=world)
+    if rank == 0:
+        damage(folder / "part-1.parquet")
+    dist.barrier(group=world)
+    fault = told(lambda: share_graph(folder, world)).replace(str(folder), "")
+    if rank > 0:
+        return found, path, fault
+    frame = clicks(600)
+    alone = BipartiteGraph.from_frame(frame, weight_column="weight"), BipartiteGraph.from_frame(frame)
+    shutil.rmtree(folder)
+    assert (found, path) == tuple(fingerprint(graph, **parameters) for graph in alone)
+    return found, path, fault
+
+
+def large_read(rank, world):
+    """Fingerprints of a table of strings, read by all ranks and, on the first, by one process."""
+    every = [None]
+    if rank == 0:
+        frame = clicks(300_000)
+        frame["user"] = "u" + (frame["user"] * 31 + np.arange(len(frame)) % 4000).astype(str)
+        every = [in_files(Path(tempfile.mkdtemp()), frame, files=7, group=11_111)]
+    dist.broadcast_object_list(every, group=world)
+    (folder,) = every
+    parameters, reading = {"budget": 0.2}, {"core": 2, "weighting": "counts", "weight_column": "weight"}
+    together = fingerprint(share_graph(folder, world, **reading), **parameters, process_group=world)
+    if rank > 0:
+        return together, None
+    alone = fingerprint(BipartiteGraph.from_file(folder, **reading), **parameters)
+    shutil.rmtree(folder)
+    return together, alone
+
+
 def talk(rank, world):
     """What ranks send one another, and what has come."""
     ranks = TorchRanks(world)
@@ -130,9 +178,48 @@ def work_together(rank, world):
     first_three = rank < 3
     return (
         solve(rank, world),
+        read(rank, world),
         talk(rank, three) if first_three else None,
         disagree(rank, three) if first_three else None,
     )
+
+
+def keep(rank, world):
+    """What tables and metrics come to in six epochs at once, and with a stop after three, by as many and by fewer."""
+    shared = [tempfile.mkdtemp() if rank == 0 else None]
+    dist.broadcast_object_list(shared, group=world)
+    (folder,) = shared
+    fewer = dist.new_group([0, 1])
+
+    def run(group, epochs, name, resume=False):
+        ranks, split = (None, planted_split()) if group is None else (TorchRanks(group), planted_split())
+        tables = {"users": ShardedTable(USERS, 8, ranks), "items": ShardedTable(ITEMS, 8, ranks)}
+        settings = TrainingSettings(epochs=epochs, batch_size=66, negatives=20, learning_rate=1e-2, patience=None)
+        kept = ShardedCheckpoint(Path(folder, name), every=2, resume=resume, process_group=group)
+        result = train(build_model("mf", tables, split), split, settings, [kept], ranks=ranks)
+        rows = [table.read_rows().numpy().copy() for table in tables.values()]
+        return rows, result.test, [(record.loss, record.validation) for record in result.history]
+
+    whole = run(world, 6, "whole")
+    run(world, 3, "stopped")
+    found = {"whole": whole, "three": None, "again": told(lambda: run(world, 6, "stopped"))}
+    if rank == 0:
+        shutil.copytree(Path(folder, "stopped"), Path(folder, "for two"))
+        shutil.copytree(Path(folder, "stopped"), Path(folder, "for one"))
+    dist.barrier(group=world)
+    found["three"] = run(world, 6, "stopped", resume=True)
+    found["left"] = sorted(file.name for file in Path(folder, "stopped").iterdir())
+    if rank < 2:
+        found["two"] = run(fewer, 6, "for two", resume=True)
+    if rank == 0:
+        found["one"] = run(None, 6, "for one", resume=True)
+        shutil.rmtree(Path(folder, "whole", "epoch-6"))
+    dist.barrier(group=world)
+    found["gone"] = told(lambda: run(world, 6, "whole", resume=True)).replace(folder, "")
+    dist.barrier(group=world)
+    if rank == 0:
+        shutil.rmtree(folder)
+    return found
 
 
 def stop_one_by_one(rank, world):

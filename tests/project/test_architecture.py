@@ -52,7 +52,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "clustering": ("compiling", "prefetch", "precision", "tensor_file", "data", "graph", "cuda", "budget"),
     "benchmarking": ("data", "graph", "cuda", "clustering"),
     "plots": ("graph", "clustering"),
-    "distributed": ("graph", "clustering"),
+    "distributed": ("data", "graph", "clustering"),
     "estimator": ("compiling", "graph", "clustering", "plots", "distributed"),
     "serving": ("precision", "tensor_file", "data"),
     "ops": ("precision", "cuda"),

@@ -97,6 +97,14 @@ def test_distributed(tmp_path):
         stages = list(csv.DictReader(file))
     sweeps = [row for row in stages if row["stage"] == "sweep"]
     assert all(int(row["bytes_a_rank"]) >= 4 * int(row["moved"]) for row in sweeps), "eight bytes from the other one"
-    command = [sys.executable, "-m", "benchmarks.distributed_model", "--counted", str(tmp_path / "rows.csv")]
+    command = [sys.executable, "-m", "benchmarks.distributed_model"]
+    command += [f"--{which}={tmp_path / 'rows.csv'}" for which in ("counted", "worked")]
     printed = subprocess.run([*command, "--ranks", "2"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert printed.count("GPUs") == 6
+
+
+@pytest.mark.nightly("starts processes for a benchmark")
+def test_reading(tmp_path):
+    alone, together = rows_of(tmp_path, "reading", "--rows", "3e4", "--ranks", "2")
+    assert alone["checksum"] == together["checksum"]
+    assert int(together["most_edges_a_rank"]) < int(alone["edges"])

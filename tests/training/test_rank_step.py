@@ -10,6 +10,7 @@ from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.evaluation import evaluate_ranking
 from baco_gpu.models import build_model, full_table
+from baco_gpu.tables import ShardedTable
 from baco_gpu.training import Checkpoint, TrainingSettings, train
 from planted_training import ITEMS, USERS, make, planted_split, same, weights
 from thread_ranks import on_ranks
@@ -102,6 +103,33 @@ def test_gradients_that_stay_with_a_table_are_summed(bits):
     for ours, one in zip(every[0], alone, strict=True):
         units = (one.amax(1) - one.amin(1)) / (2**bits - 1)
         assert ((ours - one).abs().amax(1) <= 1.5 * units).all()
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("model", ["mf", "lightgcn"])
+def test_tables_that_are_divided_are_those_of_one_process(model, size):
+    """Three ranks have 14, 14 and 12 of 40 items, and no equal numbers of batches to rank."""
+    settings = dataclasses.replace(SETTINGS, epochs=4, weight_decay=0.05)
+
+    def run(ranks):
+        tables = {"users": ShardedTable(USERS, 8, ranks), "items": ShardedTable(ITEMS, 8, ranks)}
+        model_over = build_model(model, tables, split := planted_split())
+        result = train(model_over, split, settings, ranks=ranks)
+        return [table.read_rows() for table in tables.values()], result.test, result.history
+
+    every, alone = on_ranks(size, run), trained(lambda split: make(model, split), planted_split(), settings)
+    for rows, test, history in every:
+        assert same(rows, every[0][0])
+        assert test == every[0][1]
+        for ours, one in zip(rows, alone[0], strict=True):
+            assert (ours - one).abs().max() <= 1e-5 * max(one.abs().max(), 1)
+        assert [record.loss for record in history] == pytest.approx([loss for loss, _ in alone[2]], rel=1e-5)
+
+
+def test_a_file_of_one_rank_is_refused_for_divided_tables(tmp_path):
+    model = build_model("mf", {"users": ShardedTable(USERS, 8), "items": full_table(ITEMS, 8)}, planted_split())
+    with pytest.raises(InputError, match="sharded tables need a ShardedCheckpoint"):
+        train(model, planted_split(), SETTINGS, [Checkpoint(tmp_path / "run.safetensors")])
 
 
 def test_more_ranks_than_triples_in_a_batch():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from baco_gpu.clustering.backends.backend import IntegerEdges
+from baco_gpu.data.runs import cuts
 from baco_gpu.graph.arrays import Adjacency
 from baco_gpu.graph.bipartite import BipartiteGraph
 
@@ -110,12 +111,9 @@ def even_bounds(graph: BipartiteGraph, shares: int) -> tuple[np.ndarray, np.ndar
     The users of a share are neighbors by number, and so are its items. One whose edges are more than a share's cannot
     be cut.
     """
-    users, items = (cuts(degrees + _NODE_COST, shares) for degrees in (graph.user_degrees, graph.item_degrees))
-    return users, items
+    return even_cuts(graph.user_degrees, shares), even_cuts(graph.item_degrees, shares)
 
 
-def cuts(costs: np.ndarray, shares: int) -> np.ndarray:
-    """The places that cut a sequence of such costs into runs of about equal cost, its two ends included."""
-    running = np.concatenate(([0], np.cumsum(costs)))
-    wanted = running[-1] * np.arange(1, shares) // shares
-    return np.concatenate(([0], np.searchsorted(running, wanted), [len(costs)])).astype(np.int64)
+def even_cuts(degrees: np.ndarray, shares: int) -> np.ndarray:
+    """Where to cut nodes of these degrees; see `even_bounds`."""
+    return cuts(degrees + _NODE_COST, shares)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from baco_gpu.checks import check_choice
 from baco_gpu.clustering.backends.backend import IntegerEdges, NodeWeights
 from baco_gpu.clustering.backends.share import GraphShare
 from baco_gpu.clustering.result import WeightScale
+from baco_gpu.data.exact_sum import ExactSum
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import Adjacency, BipartiteGraph
 
@@ -73,7 +74,7 @@ def scaled_weights(graph: BipartiteGraph, scale: WeightScale) -> NodeWeights:
         edges = (by_user, by_item)
     sides = zip((graph.csr, graph.csc), edges, strict=True)
     users, items = (
-        _scheme_weights(_degrees(side, part), scale.scheme, scale.unit, scale.node_unit) for side, part in sides
+        _scheme_weights(integer_degrees(side, part), scale.scheme, scale.unit, scale.node_unit) for side, part in sides
     )
     return NodeWeights(edges, (users, items), *scale[1:])
 
@@ -93,32 +94,66 @@ def _check_scaled(scaled: np.ndarray, unit: float) -> None:
         )
 
 
+class EdgeWeights(NamedTuple):
+    """What making integers of edge weights asks of all of them. That of a whole graph follows from those of its parts.
+
+    Attributes
+    ----------
+    number : int, of edges
+    total : ExactSum
+    smallest : float, infinite where there is none
+    are_whole : bool
+        Whether they are whole numbers.
+    """
+
+    number: int
+    total: ExactSum
+    smallest: float
+    are_whole: bool
+
+    @classmethod
+    def of(cls, weights: np.ndarray) -> EdgeWeights:
+        """Those of a float64 array of shape (n,), finite and positive."""
+        are_whole = bool((weights == np.rint(weights)).all())
+        return cls(len(weights), ExactSum.of(weights), float(weights.min(initial=math.inf)), are_whole)
+
+
 def integer_edges(graph: BipartiteGraph) -> IntegerEdges:
     """Turn the edge weights of a graph on the CPU into integers, under any scheme the same; see `integer_weights`."""
-    edges, unit = _rounded_edges(graph)
-    users, items = (_degrees(side, weights) for side, weights in zip((graph.csr, graph.csc), edges, strict=True))
-    return IntegerEdges(edges, (users, items), unit)
+    adjacencies = graph.csr, graph.csc
+    whole = None if graph.csr.weights is None else EdgeWeights.of(graph.csr.weights)
+    unit = unit_of(whole)
+    by_user, by_item = (rounded(adjacency, whole, unit) for adjacency in adjacencies)
+    users, items = (integer_degrees(side, edges) for side, edges in zip(adjacencies, (by_user, by_item), strict=True))
+    return IntegerEdges((by_user, by_item), (users, items), unit)
 
 
-def _rounded_edges(graph: BipartiteGraph) -> tuple[tuple[Any, Any], float]:
-    by_user, by_item = graph.csr.weights, graph.csc.weights
-    if by_user is None or by_item is None or not graph.num_edges:
-        return (None, None), 1.0
-    largest = math.frexp(by_user.max())[1]
-    exponent = largest + math.frexp(np.ldexp(by_user, -largest).sum())[1]  # a plain sum could overflow
+def unit_of(weights: EdgeWeights | None) -> float:
+    """What the weights of all edges are multiplied by before they are rounded; see `integer_weights` for errors.
+
+    It is 1 without weights, and where all are whole numbers of a small sum.
+    """
+    if weights is None or not weights.number:
+        return 1.0
+    exponent = weights.total.exponent
     if not _EXPONENTS[0] <= exponent <= _EXPONENTS[1]:
         raise InputError(
             f"edge weights must sum to between 2**{_EXPONENTS[0]} and 2**{_EXPONENTS[1]}, got about 2**{exponent - 1}"
         )
-    exact = exponent <= _SUM_BITS and (by_user == np.rint(by_user)).all()
-    unit = 1.0 if exact else 2.0 ** (_SUM_BITS - exponent)
-    users_edges, items_edges = (np.rint(values * unit).astype(np.int64) for values in (by_user, by_item))
-    if users_edges.min() == 0:
+    unit = 1.0 if exponent <= _SUM_BITS and weights.are_whole else 2.0 ** (_SUM_BITS - exponent)
+    if np.rint(weights.smallest * unit) == 0:
         raise InputError(
             f"edge weights must be at least 2**-{_SUM_BITS + 1} of their sum, "
-            f"got {by_user.min():g} beside a sum of {by_user.sum():g}"
+            f"got {weights.smallest:g} beside a sum of {float(weights.total):g}"
         )
-    return (users_edges, items_edges), unit
+    return unit
+
+
+def rounded(adjacency: Adjacency, weights: EdgeWeights | None, unit: float) -> Any:
+    """The integer weights of some of the edges that `weights` is of: int64 of shape (nnz,), None for 1 everywhere."""
+    if weights is None or not weights.number:
+        return None
+    return np.rint(adjacency.weights * unit).astype(np.int64)
 
 
 def _integer_nodes(
@@ -142,7 +177,7 @@ def _scheme_weights(degrees: np.ndarray, scheme: str, unit: float, node_unit: fl
     return np.rint(_TRANSFORMS[scheme](degrees / unit) * node_unit).astype(np.int64)
 
 
-def _degrees(adjacency: Adjacency, edges: np.ndarray | None) -> np.ndarray:
+def integer_degrees(adjacency: Adjacency, edges: np.ndarray | None) -> np.ndarray:
     """The summed integer weights of every node's edges."""
     if edges is None:
         return np.diff(adjacency.offsets)

@@ -109,12 +109,23 @@ def checked_numbers(place: Place, column: pa.ChunkedArray, minimum: float | None
 
 
 class Timestamps:
-    """Reads timestamps that come in pieces, all in one form: numbers, dates, or dates with an offset from UTC."""
+    """Reads timestamps that come in pieces, all in one form: numbers, dates, or dates with an offset from UTC.
+
+    Attributes
+    ----------
+    are_days : bool
+        Whether all numbers so far are days such as 20261130.
+    """
 
     def __init__(self) -> None:
         self._first: _Form | None = None  # of the first piece
         self._number: tuple[Place, float] | None = None  # the first one, and where it stands
-        self._are_days = True  # so far
+        self.are_days = True
+
+    @property
+    def form(self) -> str | None:
+        """The form of the pieces so far; None before the first."""
+        return None if self._first is None else self._first.name
 
     def checked(self, place: Place, column: pa.ChunkedArray) -> np.ndarray:
         """Return a piece without dictionaries as int64 or float64; dates count in seconds since 1970.
@@ -156,12 +167,12 @@ class Timestamps:
             raise InputError(f"{expected}, {place.row(at)} has {values[at]}")
         if len(values):
             self._number = self._number or (place, values[0])
-            self._are_days = self._are_days and values.dtype.kind in "iu" and are_days(values)
+            self.are_days = self.are_days and values.dtype.kind in "iu" and are_days(values)
         return np.ascontiguousarray(values, dtype=np.float64 if values.dtype.kind == "f" else np.int64)
 
     def warn_of_days(self) -> None:
         """Once all pieces are read: warn where all of them hold nothing but days such as 20261130."""
-        if self._number is not None and self._are_days:
+        if self._number is not None and self.are_days:
             place, number = self._number
             warnings.warn(
                 f"{place} holds numbers such as {number}, which are read as they are and not as days", stacklevel=5

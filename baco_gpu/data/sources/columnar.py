@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from copy import copy
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from baco_gpu.data.runs import cuts
 from baco_gpu.data.sources.files import File, Files, in_bytes
 from baco_gpu.data.sources.formats import FileRows, Format, Reading
 from baco_gpu.data.sources.headers import labels_of
@@ -50,17 +55,41 @@ class ColumnarRows(FileRows):
         self.labels = labels_of(self.source, header, reading.names, aside)
         check_columns(self.source, self.where, header)
         self._check_schemas()
+        self._pieces = [_Piece(number, 0, fragment) for number, fragment in enumerate(self._fragments)]
 
     def batches(self) -> Iterator[Batch]:
-        for number, (file, fragment) in enumerate(zip(self.files, self._fragments, strict=True)):
-            with _reading(file, self._form):
+        for number, first, fragment in self._pieces:
+            with _reading(self.files[number], self._form):
                 batches = fragment.to_batches(
-                    schema=fragment.physical_schema,
+                    schema=self._fragments[number].physical_schema,
                     columns=self.own_columns,
                     batch_readahead=_BATCHES_AHEAD,
                     fragment_readahead=1,
                 )
-                yield from self.batches_of(number, batches)
+                yield from self.batches_of(number, batches, first)
+
+    def __str__(self) -> str:
+        """Which rows these are."""
+        return "; ".join(f"{self.files[number]} from row {first}" for number, first, _ in self._pieces)
+
+    def shares(self, count: int) -> list[Rows]:
+        """The rows in so many parts: row groups of Parquet are not divided, nor are files of Feather."""
+        pieces: list[_Piece] = []
+        lengths: list[int] = []
+        for number, (file, fragment) in enumerate(zip(self.files, self._fragments, strict=True)):
+            first = 0
+            with _reading(file, self._form):
+                for piece, length in _divided(fragment):
+                    pieces.append(_Piece(number, first, piece))
+                    lengths.append(length)
+                    first += length
+        shares: list[Rows] = []
+        for number, (begin, end) in enumerate(pairwise(cuts(np.array(lengths), count)), start=1):
+            share = copy(self)
+            share.source = f"{self.source} (part {number} of {count})"
+            share._pieces = pieces[begin:end]
+            shares.append(share)
+        return shares
 
     def _fragment(self, file: File, file_format: ds.FileFormat) -> ds.Fragment:
         with _reading(file, self._form):
@@ -85,6 +114,23 @@ class ColumnarRows(FileRows):
                         f"{file}: column {label!r} must hold {first[label]}, as in {self.files[0]}, got {kind}"
                     )
             check_types(file, {role: label for role, label in self.labels.items() if label not in self.keys}, schema)
+
+
+class _Piece(NamedTuple):
+    """Rows of file `number`, after `first` others of it."""
+
+    number: int
+    first: int
+    fragment: ds.Fragment
+
+
+def _divided(fragment: ds.Fragment) -> Iterator[tuple[ds.Fragment, int]]:
+    """The parts of a file that can be read for themselves, and how many rows each has."""
+    if not hasattr(fragment, "row_groups"):
+        yield fragment, fragment.count_rows()
+        return
+    for group in fragment.row_groups:
+        yield fragment.subset(row_group_ids=[group.id]), group.num_rows
 
 
 def _opened(file: File) -> tuple[Any, ...]:

@@ -57,11 +57,10 @@ class FileRows(Rows):
         """The names of the columns that the files themselves have to give."""
         return [label for label in self.columns if label not in self.keys]
 
-    def batches_of(self, number: int, batches: Iterable[pa.RecordBatch]) -> Iterator[Batch]:
-        """The rows of file `number`, with what its folders say where that is asked for."""
+    def batches_of(self, number: int, batches: Iterable[pa.RecordBatch], first: int = 0) -> Iterator[Batch]:
+        """Rows of file `number`, after `first` others, with what its folders say where that is asked for."""
         import pyarrow as pa
 
-        first = 0
         for table in gathered(batches):
             rows = len(table)
             for label in self.columns:

@@ -44,40 +44,49 @@ class RawColumns:
         return self.users.nbytes + self.items.nbytes
 
 
-def raw_batches(rows: Rows, min_rating: float | None = None) -> Iterator[RawColumns]:
-    """The rows that `rows.where` and `min_rating` leave, in batches of at least one row.
+class Tally:
+    """What the batches of a table come to: how many rows, and what must hold of all of them together."""
+
+    def __init__(self) -> None:
+        self.rows, self.left, self.highest = 0, 0, -np.inf
+        self.timestamps = Timestamps()
+
+    def check(self, rows: Rows, min_rating: float | None) -> None:
+        """Once all batches were read: InputError where nothing is left of them."""
+        self.timestamps.warn_of_days()
+        if self.rows == 0:
+            told = " and ".join(map(str, rows.where))
+            raise InputError(
+                f"{rows.source}: expected interactions, got a table without rows" + (f" of {told}" * bool(told))
+            )
+        if self.left == 0:
+            raise InputError(f"min_rating must leave a rating, got {min_rating:g}, and the highest is {self.highest:g}")
+
+
+def raw_batches(rows: Rows, tally: Tally, min_rating: float | None = None) -> Iterator[RawColumns]:
+    """The rows that `rows.where` and `min_rating` leave, in batches of at least one row; `tally` takes them down.
 
     Raises
     ------
     InputError
-        If a batch is damaged, ids are missing, negative, or integers here and strings there, numbers are none, nothing
-        is left, or whatever `rows` raises.
+        If a batch is damaged, ids are missing, negative, or integers here and strings there, numbers are none, or
+        whatever `rows` raises.
     """
     kinds: dict[str, tuple[str, str]] = {}  # of ids, by their role, and a source that has them
-    timestamps = Timestamps()
-    number_of_rows, left, highest = 0, 0, -np.inf
     for batch in rows.batches():
         table = _whole(rows, batch)
         # Where rows are left out, the kept ones are counted, of all files together.
-        source, first = (rows.source, number_of_rows) if rows.where else (batch.source, batch.first)
+        source, first = (rows.source, tally.rows) if rows.where else (batch.source, batch.first)
         places = {role: Place(source, label, first, bool(rows.where)) for role, label in rows.labels.items()}
-        columns = _checked(places, table, kinds, timestamps)
-        number_of_rows += len(columns)
+        columns = _checked(places, table, kinds, tally.timestamps)
+        tally.rows += len(columns)
         if min_rating is not None and len(columns):
             assert columns.ratings is not None
-            highest = max(highest, columns.ratings.max())
+            tally.highest = max(tally.highest, columns.ratings.max())
             columns = _at_least(columns, min_rating)
-        left += len(columns)
+        tally.left += len(columns)
         if len(columns):
             yield columns
-    timestamps.warn_of_days()
-    if number_of_rows == 0:
-        told = " and ".join(map(str, rows.where))
-        raise InputError(
-            f"{rows.source}: expected interactions, got a table without rows" + (f" of {told}" * bool(told))
-        )
-    if left == 0:
-        raise InputError(f"min_rating must leave a rating, got {min_rating:g}, and the highest is {highest:g}")
 
 
 def check_types(source: object, labels: dict[str, str], schema: pa.Schema) -> None:

@@ -60,6 +60,13 @@ class Rows(ABC):
         """
         return ids
 
+    def shares(self, count: int) -> list[Rows] | None:
+        """The rows in so many parts of about equal length, one after another; None where they come as a whole alone.
+
+        No part has another one read, and parts hold the same kinds of ids.
+        """
+        return None
+
     @property
     def columns(self) -> list[str]:
         """The names of all columns that batches have."""
