@@ -65,7 +65,7 @@ class RankStep(TrainingStep):
         gradients = [
             parameter.grad
             for name, parameter in self.model.named_parameters()
-            if parameter.grad is not None and name not in sharded
+            if parameter.grad is not None and parameter.numel() and name not in sharded
         ]
         if gradients:
             total = self.ranks.add(torch.cat([gradient.flatten() for gradient in gradients]))

@@ -88,7 +88,7 @@ def _wait_for(device: torch.device) -> None:
 
 
 def _train(
-    model: Recommender,
+    model: Model,
     split: SplitInteractions,
     settings: TrainingSettings,
     callbacks: Sequence[Callback],
