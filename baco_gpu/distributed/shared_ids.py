@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from baco_gpu.data.columns import factorize
+from baco_gpu.data.factorizing import factorize
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.distributed.on_host import OnHost
 
