@@ -209,8 +209,7 @@ def training(options: Options) -> Iterator[Row]:
 
 def cugraph(options: Options) -> Iterator[Row]:
     """Louvain and Leiden of cuGraph on the same graphs, up to 1e8 edges, loading not counted."""
-    from baco_gpu.methods.common.gpu_modularity import MAX_LEVEL, THETA, THRESHOLD
-
+    from baco_gpu.methods.cugraph_modularity import MAX_LEVEL, THETA, THRESHOLD
     from benchmarks.device_graphs import planted
 
     backend, meter = _solver(options)

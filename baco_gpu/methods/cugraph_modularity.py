@@ -22,7 +22,7 @@ from baco_gpu.methods.method import Package
 
 _RESOLUTIONS = (1e-2, 1e6)
 # What cugraph.louvain and cugraph.leiden pass where they are told nothing.
-_MAX_LEVEL, _THRESHOLD, _THETA = 100, 1e-7, 1.0
+MAX_LEVEL, THRESHOLD, THETA = 100, 1e-7, 1.0
 
 # From a handle, a graph and a resolution: vertices, their clusters, and the modularity.
 _Partition = Callable[[Any, Any, float], tuple[Any, Any, float]]
@@ -34,7 +34,7 @@ def louvain_on_gpu(graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool
         from pylibcugraph import louvain
 
     def partition(handle: Any, network: Any, resolution: float) -> tuple[Any, Any, float]:
-        return louvain(handle, network, _MAX_LEVEL, _THRESHOLD, resolution, False)
+        return louvain(handle, network, MAX_LEVEL, THRESHOLD, resolution, False)
 
     return _search("cugraph-louvain", graph, secondary, partition)
 
@@ -45,7 +45,7 @@ def leiden_on_gpu(graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool]
         from pylibcugraph import leiden
 
     def partition(handle: Any, network: Any, resolution: float) -> tuple[Any, Any, float]:
-        return leiden(handle, seed, network, _MAX_LEVEL, resolution, _THETA, False)
+        return leiden(handle, seed, network, MAX_LEVEL, resolution, THETA, False)
 
     return _search("cugraph-leiden", graph, secondary, partition)
 

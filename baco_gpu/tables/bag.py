@@ -11,8 +11,10 @@ from torch.nn import functional
 from baco_gpu.checks import check_choice, check_flag
 from baco_gpu.errors import InputError
 from baco_gpu.ops.reference import check_indices, decomposed, kind_of
+from baco_gpu.renaming import renamed_arguments
+from baco_gpu.tables.assignments import Labels
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import EmbeddingTable, name_of
+from baco_gpu.tables.embedding_table import Device, EmbeddingTable, name_of
 
 MODES = ("sum", "mean", "max")
 
@@ -34,9 +36,32 @@ class CodebookEmbeddingBag(CodebookEmbedding):
         As of `CodebookEmbedding`, and for an unknown mode.
     """
 
-    def __init__(self, *arguments: Any, mode: str = "mean", include_last_offset: bool = False, **options: Any) -> None:
+    @renamed_arguments(codes="assignments")
+    def __init__(
+        self,
+        assignments: Labels,
+        embedding_dim: int,
+        secondary: Labels | None = None,
+        *,
+        mode: str = "mean",
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        sparse: bool = False,
+        bits: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: Device = None,
+    ) -> None:
         check_choice("mode", mode, MODES)
-        super().__init__(*arguments, **options)
+        super().__init__(
+            assignments,
+            embedding_dim,
+            secondary,
+            padding_idx=padding_idx,
+            sparse=sparse,
+            bits=bits,
+            dtype=dtype,
+            device=device,
+        )
         self.mode, self.include_last_offset = mode, check_flag("include_last_offset", include_last_offset)
 
     @classmethod

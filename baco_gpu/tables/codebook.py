@@ -375,12 +375,12 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
 
     def expand(self) -> nn.Module:
         """An `nn.Embedding` with the expanded table as its own, independent weight."""
-        table = self.weight.detach().clone()
-        return nn.Embedding.from_pretrained(table, freeze=False, padding_idx=self.padding_idx, sparse=self.sparse)
+        options = {"padding_idx": self.padding_idx, "sparse": self.sparse}
+        return nn.Embedding.from_pretrained(self.weight.detach().clone(), freeze=False, **options)
 
     def extra_repr(self) -> str:
-        given = {"secondary": self.secondary is not None, "padding_idx": self.padding_idx}
-        given |= {"sparse": self.sparse, "bits": self.bits}
+        own = {name: getattr(self, name) for name in ("padding_idx", "sparse", "bits")}
+        given = {"secondary": self.secondary is not None, **own}
         parts = [f"{name}={value}" for name, value in given.items() if value is not None and value is not False]
         return ", ".join([f"{self.num_embeddings}, {self.embedding_dim}, num_rows={self.num_rows}", *parts])
 
@@ -390,12 +390,11 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
         for name in ("assignments", "secondary"):
             stored = state_dict.get(prefix + name)
             if isinstance(stored, Tensor) and stored.numel():
-                low, high = (int(bound) for bound in torch.aminmax(stored))
-                if low < 0 or high >= self.num_rows:
+                low, high = map(int, torch.aminmax(stored))
+                if not 0 <= low <= high < self.num_rows:
                     rest[-1].append(f"{prefix}{name} must hold rows from 0 to {self.num_rows - 1}, got {low}..{high}")
-        if self.bits is not None:  # which a state from before does not say
-            stored_bits = int(state_dict.get(prefix + STORED_BITS, self.bits))
-            if stored_bits != self.bits:
-                rest[-1].append(f"{prefix}{STORED_BITS} must be {self.bits}, as of the module, got {stored_bits}")
+        if self.bits is not None and prefix + "codebook" in state_dict:  # a state from before does not say its bits
+            if (bits := int(state_dict.get(prefix + STORED_BITS, self.bits))) != self.bits:
+                rest[-1].append(f"{prefix}{STORED_BITS} must be {self.bits}, as of the module, got {bits}")
             state_dict[prefix + STORED_BITS] = self.get_buffer(STORED_BITS)
         super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -160,7 +160,7 @@ def _module_of(state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
     sparse = bool(getattr(old, "sparse", False))
     options = {"padding_idx": old.padding_idx, "device": next(old.parameters()).device, "sparse": sparse, **settings}
     if inner:
-        return TableBag(kind.from_state(inner, old.embedding_dim, **options), **pooling)  # type: ignore[arg-type]
+        return TableBag(as_table(kind.from_state(inner, old.embedding_dim, **options)), **pooling)
     if pooled and kind is FullTable:
         count, dim = state["weight"].shape
         return nn.EmbeddingBag(count, dim, dtype=state["weight"].dtype, **options, **pooling)

@@ -109,6 +109,7 @@ class FakeCupy:
         self.cuda = SimpleNamespace(
             get_current_stream=lambda: SimpleNamespace(synchronize=self._wait),
             Device=lambda: SimpleNamespace(id=3),
+            get_allocator=lambda: None,
             runtime=SimpleNamespace(getDeviceProperties=lambda device: {"name": f"GPU {device}".encode()}),
         )
 

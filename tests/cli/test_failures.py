@@ -45,7 +45,7 @@ def raising(error):
 def test_what_was_written_before_a_failure_is_told(baco, clicks, tmp_path, monkeypatch, error, code, what):
     out, labels = tmp_path / "codes.safetensors", tmp_path / "labels.csv"
     command = ("compress", clicks, "--budget", 0.5, "--out", out, "--labels", labels, "-q")
-    monkeypatch.setattr("pandas.DataFrame.to_csv", raising(error))
+    monkeypatch.setattr("pyarrow.csv.CSVWriter", raising(error))
     got, stdout, stderr = baco(*command)
     assert (got, stdout) == (code, "")
     assert stderr.startswith(f"baco: error: {what}")
@@ -57,7 +57,7 @@ def test_what_was_written_before_a_failure_is_told(baco, clicks, tmp_path, monke
 
 def test_a_gpu_that_is_lost_is_told_in_a_line_with_what_there_is(baco, clicks, tmp_path, monkeypatch):
     out, labels = tmp_path / "codes.safetensors", tmp_path / "labels.csv"
-    monkeypatch.setattr("pandas.DataFrame.to_csv", raising(DeviceLostError("cuda:0 has failed, and nothing more ...")))
+    monkeypatch.setattr("pyarrow.csv.CSVWriter", raising(DeviceLostError("cuda:0 has failed, and nothing more ...")))
     code, stdout, stderr = baco("compress", clicks, "--budget", 0.5, "--out", out, "--labels", labels, "-q")
     assert (code, stdout) == (1, "")
     assert stderr == f"baco: error: cuda:0 has failed, and nothing more ...; written before: {out}\n"

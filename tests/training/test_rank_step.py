@@ -179,6 +179,7 @@ def test_one_rank_s_nan_is_told_by_all():
 
 def test_recorded_steps_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     settings = dataclasses.replace(SETTINGS, cuda_graph=True, device="cuda")
     split = planted_split()
     with pytest.raises(InputError, match="cuda_graph must be False for several ranks, got True"):
