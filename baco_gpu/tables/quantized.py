@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -13,16 +14,17 @@ from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.ops.quantization import check_storable, pack, quantized_rows, stochastic_rows, unpack, values_of
 from baco_gpu.ops.reference import check_indices, check_range, in_several_processes, transformed
-from baco_gpu.ops.segments import add_by_row_
 from baco_gpu.precision import BITS, SCALE_BYTES, packed_width
 from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import renamed_attributes
 from baco_gpu.tables.assignments import embedding_options, freeze_like, padding_index, trained_table
 from baco_gpu.tables.embedding_table import Device, State, Stored, numpy_of
+from baco_gpu.tables.row_gradient import RowGradient
 from baco_gpu.tables.rowwise import RowwiseRMSprop
 from baco_gpu.tables.weight import ExpandedTable
 
-MOST_PASSES = 16  # backward passes whose gradients wait where nothing is there to take them
+# Backward passes whose gradients wait where nothing is there to take them, and where it is and takes none.
+MOST_PASSES, MOST_STEPPED = 16, 1024
 _BLOCK = 1 << 13  # rows that are floats at a time where all are drawn or rounded
 
 
@@ -30,7 +32,8 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
     """A table of `num_embeddings` rows, each stored as integers of few bits and a scale, in training as in serving.
 
     Called like `torch.nn.Embedding`: indices of any shape in, float32 of shape (*indices.shape, embedding_dim) out.
-    There are no float weights. Backward passes leave the gradients of the rows that were looked up with the module, and
+    There are no float weights. Backward passes leave the gradients of the rows that were looked up as `anchor.grad`, a
+    `baco_gpu.tables.row_gradient.RowGradient`, where `zero_grad`, clipping of gradients and a GradScaler find them.
     `baco_gpu.RowwiseRMSprop` takes them from there, moves these rows, and rounds them at random, so that steps smaller
     than the integers tell apart add up all the same (ALPT, arXiv 2212.05735, section 3).
 
@@ -61,9 +64,9 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
     integers: Tensor
     scales: Tensor
     anchor: nn.Parameter
-    is_trained = False  # whether there is a `RowwiseRMSprop` for it
 
-    _passes, _looked_up = 0, False  # of backward passes whose gradients wait
+    _trained_by: weakref.ref[Any] | None = None
+    _passes, _looked_up = 0, False  # of backward passes whose gradients no `RowwiseRMSprop` has taken
 
     def __init__(
         self,
@@ -86,7 +89,6 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
             "scales", torch.zeros((self.num_embeddings, SCALE_BYTES), dtype=torch.uint8, device=device)
         )
         self.anchor = nn.Parameter(torch.empty(0, device=device))
-        self._gradients: list[tuple[Tensor | None, Tensor]] = []
         self.reset_parameters()
 
     @classmethod
@@ -216,25 +218,9 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
 
         Rows without any are left out; of a gradient of the whole table (`weight`), those where it is zero.
         """
-        taken, self._gradients, self._passes = self._gradients, [], 0
-        whole = [gradient for rows, gradient in taken if rows is None]
-        parts = [(rows, gradient) for rows, gradient in taken if rows is not None]
-        if whole:
-            total = whole[0] if len(taken) == 1 else torch.stack(whole).sum(dim=0)
-            for rows, gradient in parts:
-                add_by_row_(total, gradient, rows)
-            touched = total.any(dim=1).nonzero().squeeze(1)
-            total = total if len(touched) == len(total) else total[touched]
-        elif parts:
-            rows, gradient = (torch.cat(part) for part in zip(*parts, strict=True))
-            touched, places = torch.unique(rows, return_inverse=True)
-            total = add_by_row_(gradient.new_zeros((len(touched), self.embedding_dim)), gradient, places)
-        else:
-            touched, total = self.scales.new_empty(0, dtype=torch.int64), self.anchor.new_empty(0, self.embedding_dim)
-        if self.padding_idx is not None:
-            real = touched != self.padding_idx
-            touched, total = touched[real], total[real]
-        return touched.long(), total
+        waiting = self._waiting()
+        self.anchor.grad, self._passes = None, 0
+        return (self._row_gradient() if waiting is None else waiting).sums()
 
     def add_gradients(self, ranks: Ranks) -> None:
         passes = self._passes
@@ -244,7 +230,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
             torch.cat([torch.as_tensor(part, device=own.device) for part in ranks.gather(own, counts)])
             for own in (rows, gradient)
         )
-        self._gradients, self._passes = [(every, gradients)], passes
+        self.anchor.grad, self._passes = self._row_gradient((every, gradients)), passes
 
     def expand(self) -> nn.Embedding:
         """An `nn.Embedding` with the table's values as its own, independent weight."""
@@ -269,24 +255,44 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         return out
 
     def leave_gradient(self, rows: Tensor | None, gradient: Tensor) -> None:
-        """Keep the gradient of these rows, or of all, until an optimizer takes it.
+        """Keep the gradient of these rows, or of all, as that of the anchor, until an optimizer takes it.
 
-        Raises InputError when those of `MOST_PASSES` backward passes are there and no `RowwiseRMSprop` has been made
-        for the table. Where there is one, what waits takes no more memory than the table as floats takes twice.
+        What waits takes no more memory than the table as floats takes twice. Raises InputError when nobody has taken
+        those of many backward passes: `MOST_PASSES` where no `RowwiseRMSprop` is there that trains the table.
         """
         if self._looked_up:
             self._passes, self._looked_up = self._passes + 1, False
-        if self._passes > MOST_PASSES and not self.is_trained:
+        trained = self._trained_by is not None and self._trained_by() is not None
+        if self._passes > (MOST_STEPPED if trained else MOST_PASSES):
+            self.anchor.grad = None
             raise InputError(
-                f"gradients of {MOST_PASSES} backward passes wait for baco_gpu.RowwiseRMSprop, and none has been made "
-                f"for this {self._get_name()}, which no other optimizer trains"
+                f"gradients of {self._passes - 1} backward passes wait for a step of baco_gpu.RowwiseRMSprop, "
+                + ("which is there and makes none" if trained else "and none is there")
+                + f" for this {self._get_name()}, which no other optimizer trains: step the one that is made for it, "
+                "`compress_module(...).optimizer` where that has made the table"
             )
-        self._gradients.append((rows, gradient))
-        waiting = sum(len(part) for _, part in self._gradients)
-        if self._passes > 1 and waiting > 2 * self.num_embeddings:
-            passes = self._passes
-            self._gradients = [self.take_gradient()]
-            self._passes = passes
+        if not gradient.numel():
+            return
+        waiting = self._waiting()
+        if waiting is None:
+            self.anchor.grad = self._row_gradient((rows, gradient))
+        else:
+            waiting.leave(rows, gradient, 2 * self.num_embeddings)
+
+    def trained_by(self, optimizer: torch.optim.Optimizer) -> None:
+        """Know of the optimizer that takes gradients from here."""
+        self._trained_by = weakref.ref(optimizer)
+
+    def _waiting(self) -> RowGradient | None:
+        """What waits, as long as nobody has forgotten it, as `zero_grad` does."""
+        gradient = self.anchor.grad
+        return gradient if isinstance(gradient, RowGradient) else None
+
+    def _row_gradient(self, *parts: tuple[Tensor | None, Tensor]) -> RowGradient:
+        return RowGradient(self.anchor, self.embedding_dim, self.padding_idx, list(parts))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_trained_by"}  # copies are not trained
 
     def _write_block(self, start: int, values: Tensor) -> None:
         """Store the rows from `start` on; the padding row is zero."""

@@ -39,11 +39,11 @@ class IntegerRows(Protocol):
     integers: Tensor
     scales: Tensor
     anchor: nn.Parameter
-    is_trained: bool
 
     def read(self, rows: Tensor | None = None) -> Tensor: ...
     def write(self, rows: Tensor, values: Tensor, chances: Tensor | None = None) -> None: ...
     def take_gradient(self) -> tuple[Tensor, Tensor]: ...
+    def trained_by(self, optimizer: torch.optim.Optimizer) -> None: ...
 
 
 class Move(NamedTuple):
@@ -115,11 +115,11 @@ class RowwiseRMSprop(torch.optim.Optimizer):
             raise InputError(f"tables must be of QuantizedEmbedding, one at least, got {tables!r}")
         self.seed = check_integer("seed", seed, minimum=0, maximum=2**63 - 2)
         self._tables = {table.anchor: table for table in found}
-        for table in found:
-            table.is_trained = True
         self._odd: dict[Tensor, Tensor] = {}
         defaults = {"lr": check_number("lr", lr, above=0.0), "eps": check_number("eps", eps, above=0.0)}
         super().__init__([*self._tables], defaults)
+        for table in found:
+            table.trained_by(self)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -154,7 +154,6 @@ class RowwiseRMSprop(torch.optim.Optimizer):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget gradients that no step has taken."""
-        super().zero_grad(set_to_none)
         for table in self._tables.values():
             table.take_gradient()
 
@@ -169,6 +168,11 @@ class RowwiseRMSprop(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "seed": self.seed, "_tables": self._tables, "_odd": self._odd}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for table in self._tables.values():
+            table.trained_by(self)
 
     def _state_of(self, table: IntegerRows) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.state[table.anchor]

@@ -56,7 +56,8 @@ class RankStep(TrainingStep):
     @torch.no_grad()
     def _add_gradients(self) -> None:
         """Sum the gradients of all ranks: those of parameters at once, and those that tables keep with them."""
-        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        trained = [parameter for parameter in self.model.parameters() if parameter.numel()]
+        gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
         if gradients:
             total = self.ranks.add(torch.cat([gradient.flatten() for gradient in gradients]))
             parts = total.split([gradient.numel() for gradient in gradients])
