@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from baco_gpu.checks import check_path
 from baco_gpu.errors import InputError
 
 # Bytes of a stem and of a suffix in a temporary name: with what stands between them it fits into any file system.
@@ -81,7 +82,7 @@ def noting_written() -> Iterator[list[Path]]:
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(check_path("path", path)))
     if target.is_dir():
         raise InputError(f"{path}: expected the name of a file to write, got a folder")
     if not target.parent.is_dir():

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from baco_gpu.errors import InputError
 
@@ -52,6 +57,34 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
         raise InputError(
             f"{name} must be one of {', '.join(map(repr, known))}, got {shown(value)}{suggestion(value, known)}"
         )
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Return `value` as a bool; raise InputError for what is only true or false in the way that all things are."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def check_mapping(name: str, value: object, content: str) -> None:
+    """Raise InputError unless `value` is a mapping; `content` says of what."""
+    if not isinstance(value, Mapping):
+        raise InputError(f"{name} must be a mapping of {content}, got {shown(value)}")
+
+
+def check_path(name: str, value: object) -> Path:
+    """Return `value` as a path; raise InputError where it is none."""
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(f"{name} must be a path, got {shown(value)}")
+    return Path(value)
+
+
+def listed(value: Any) -> list[Any]:
+    """What is in `value`, or itself where nothing is: for checks of what lists hold."""
+    try:
+        return list(value)
+    except TypeError:
+        return [value]
 
 
 def suggestion(value: object, choices: Iterable[object]) -> str:

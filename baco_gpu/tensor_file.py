@@ -14,6 +14,7 @@ import safetensors
 from safetensors import SafetensorError
 
 from baco_gpu.atomic import replacing
+from baco_gpu.checks import check_path
 from baco_gpu.errors import DAMAGE, InputError
 
 # What a file is that another one was expected for, by its format.
@@ -39,7 +40,7 @@ def save_tensors(
     OSError
         If the file cannot be written.
     """
-    target = Path(path)
+    target = check_path("path", path)
     with replacing(target) as temporary:
         try:
             save_file(tensors, temporary, metadata)
@@ -79,7 +80,7 @@ def load_tensors(
         If the file is missing, no safetensors file, another program's, or of another version. `what` and `written_by`
         tell in the message what was expected.
     """
-    source = Path(path)
+    source = check_path("path", path)
     if not source.is_file():
         raise InputError(f"{source}: no such file; expected one written by {written_by}")
     try:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from baco_gpu.checks import check_integer, check_number
+from baco_gpu.checks import check_integer, check_number, check_path
 from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData, WeightScale
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import DAMAGE, InputError, damage
@@ -83,7 +83,7 @@ def load_result(path: str | os.PathLike[str]) -> ResultData:
     InputError
         If the file is missing, no safetensors file, another program's, of a newer format, or damaged.
     """
-    source = Path(path)
+    source = check_path("path", path)
     tensors, metadata = load_tensors(
         source,
         FORMAT,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from baco_gpu.atomic import check_writable, replacing
+from baco_gpu.checks import check_path
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
@@ -28,7 +29,7 @@ def check_target(path: str | os.PathLike[str], *, has_split: bool) -> None:
 
     A name without a suffix is that of a folder.
     """
-    target = Path(path)
+    target = check_path("path", path)
     if target.suffix not in (*SUFFIXES, ""):
         known = ", ".join(SUFFIXES)
         raise InputError(f"{target}: expected a name that ends in one of {known}, or a folder, got {target.suffix!r}")
@@ -67,7 +68,7 @@ def write_interactions(path: str | os.PathLike[str], interactions: Interactions 
     InputError
         If the suffix is none of these, or a format with a split is asked for without one (or the other way round).
     """
-    target = Path(path)
+    target = check_path("path", path)
     has_split = isinstance(interactions, SplitInteractions)
     check_target(target, has_split=has_split)
     if isinstance(interactions, SplitInteractions):

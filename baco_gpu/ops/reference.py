@@ -106,8 +106,14 @@ def _mean_of_rows(codebook: Tensor, first: Tensor, second: Tensor | None) -> Ten
 def check_indices(indices: object) -> None:
     """Raise InputError unless `indices` is an int32 or int64 tensor."""
     if not isinstance(indices, Tensor) or indices.dtype not in (torch.int32, torch.int64):
-        got = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
-        raise InputError(f"indices must be an int32 or int64 tensor, got {got}")
+        raise InputError(f"indices must be an int32 or int64 tensor, got {kind_of(indices)}")
+
+
+def kind_of(value: object) -> str:
+    """What came where a tensor of another kind was expected."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return str(value.dtype)
 
 
 def transformed() -> bool:

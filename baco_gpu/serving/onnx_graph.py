@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from baco_gpu.atomic import replacing
+from baco_gpu.checks import check_path
 from baco_gpu.errors import MissingExtraError
 from baco_gpu.precision import ProductFormat, length_values, midpoint, places, scale_values
 from baco_gpu.serving.table import ServedTable
@@ -30,7 +31,7 @@ def save_onnx(table: ServedTable, path: str | os.PathLike[str]) -> Path:
     MissingExtraError
         If the package onnx is not installed.
     """
-    target = Path(path)
+    target = check_path("path", path)
     model = _model(table)
     with replacing(target) as temporary:
         temporary.write_bytes(model.SerializeToString())

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco_gpu.checks import check_integer
-from baco_gpu.errors import InputError
+from baco_gpu.checks import check_integer, shown
+from baco_gpu.errors import InputError, brief
 
 Labels = np.ndarray | Tensor | Sequence[int]
 
@@ -19,7 +19,9 @@ NO_SECONDARY = -1
 
 def label_array(name: str, values: Labels, *, minimum: int, columns: bool = False) -> np.ndarray:
     """`values` as an int64 array of one dimension, or, with `columns`, of one or two; none below `minimum`."""
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    array = _array(name, values)
+    if not array.ndim:
+        raise InputError(f"{name} must be an array of integers, got {shown(values)}")
     if array.ndim != 1 and not (columns and array.ndim == 2):
         raise InputError(f"{name} must have one dimension{' or two' if columns else ''}, got shape {array.shape}")
     if array.size == 0:
@@ -32,6 +34,25 @@ def label_array(name: str, values: Labels, *, minimum: int, columns: bool = Fals
     if array.min() < minimum:
         raise InputError(f"{name} must be at least {minimum}, got {array.min()}")
     return array
+
+
+def weight_array(name: str, values: Any, count: int) -> np.ndarray:
+    """`values` as `count` float64 weights; InputError where they are no finite numbers of at least zero."""
+    array = _array(name, values)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} must be {count} numbers, got {shown(values)}")
+    if array.shape != (count,):
+        raise InputError(f"{name} must have shape ({count},), got {array.shape}")
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise InputError(f"{name} must be finite and non-negative")
+    return array.astype(np.float64)
+
+
+def _array(name: str, values: Any) -> np.ndarray:
+    try:
+        return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    except (TypeError, ValueError) as error:  # lists of several lengths, types that NumPy lacks
+        raise InputError(f"{name} must be an array, got {shown(values)}: {brief(error)}") from error
 
 
 def rows_of_labels(name: str, wanted: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -145,11 +166,7 @@ def _mean_weights(
     if weights is None:
         given = ones
     else:
-        given = torch.as_tensor(weights, dtype=torch.float64, device=assignments.device)
-        if given.shape != ones.shape:
-            raise InputError(f"weights must have shape ({len(assignments)},), got {tuple(given.shape)}")
-        if not bool(torch.isfinite(given).all()) or bool((given < 0).any()):
-            raise InputError("weights must be finite and non-negative")
+        given = torch.as_tensor(weight_array("weights", weights, len(assignments)), device=assignments.device)
     if padding_idx is not None:
         ones[padding_idx] = 0
         given = given * ones

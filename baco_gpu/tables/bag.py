@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baco_gpu.checks import check_choice
+from baco_gpu.checks import check_choice, check_flag
 from baco_gpu.errors import InputError
+from baco_gpu.ops.reference import check_indices, decomposed, kind_of
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import EmbeddingTable
+from baco_gpu.tables.embedding_table import EmbeddingTable, name_of
 
 MODES = ("sum", "mean", "max")
 
@@ -36,7 +37,7 @@ class CodebookEmbeddingBag(CodebookEmbedding):
     def __init__(self, *arguments: Any, mode: str = "mean", include_last_offset: bool = False, **options: Any) -> None:
         check_choice("mode", mode, MODES)
         super().__init__(*arguments, **options)
-        self.mode, self.include_last_offset = mode, bool(include_last_offset)
+        self.mode, self.include_last_offset = mode, check_flag("include_last_offset", include_last_offset)
 
     @classmethod
     def from_pretrained(cls, table: Tensor | nn.Module, *arguments: Any, **options: Any) -> Self:
@@ -60,9 +61,9 @@ class CodebookEmbeddingBag(CodebookEmbedding):
         ------
         InputError
             When `input` is no integer tensor, has neither two dimensions nor one and offsets, or weights come with
-            another mode; on the CPU, when an index is out of range.
+            another mode or shape; on the CPU, when an index is out of range, or offsets do not ascend from 0.
         """
-        _check_bags(input, offsets, per_sample_weights, self.mode)
+        _check_bags(input, offsets, per_sample_weights, self.mode, self.include_last_offset)
         rows = super().forward(input).reshape(-1, self.embedding_dim)
         options = (self.mode, self.include_last_offset, self.padding_idx)
         return _pooled(rows, input, offsets, per_sample_weights, *options)
@@ -100,8 +101,11 @@ class TableBag(nn.Module):
 
     def __init__(self, table: EmbeddingTable, *, mode: str = "mean", include_last_offset: bool = False) -> None:
         check_choice("mode", mode, MODES)
+        if not isinstance(table, EmbeddingTable):
+            raise InputError(f"table must be an EmbeddingTable, got {name_of(table)}")
         super().__init__()
-        self.table, self.mode, self.include_last_offset = table, mode, include_last_offset
+        self.table, self.mode = table, mode
+        self.include_last_offset = check_flag("include_last_offset", include_last_offset)
         self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
         self.max_norm, self.norm_type, self.scale_grad_by_freq = None, 2.0, False
 
@@ -120,7 +124,7 @@ class TableBag(nn.Module):
 
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         """One row a bag, of shape (bags, embedding_dim); see `CodebookEmbeddingBag.forward`."""
-        _check_bags(input, offsets, per_sample_weights, self.mode)
+        _check_bags(input, offsets, per_sample_weights, self.mode, self.include_last_offset)
         rows = self.table(input).reshape(-1, self.embedding_dim)
         options = (self.mode, self.include_last_offset, self.padding_idx)
         return _pooled(rows, input, offsets, per_sample_weights, *options)
@@ -129,14 +133,52 @@ class TableBag(nn.Module):
         return f"mode={self.mode!r}" + (", include_last_offset=True" if self.include_last_offset else "")
 
 
-def _check_bags(input: Tensor, offsets: Tensor | None, per_sample_weights: Tensor | None, mode: str) -> None:
-    if isinstance(input, Tensor) and input.ndim != (2 if offsets is None else 1):
+def _check_bags(
+    input: Tensor, offsets: Tensor | None, per_sample_weights: Tensor | None, mode: str, include_last_offset: bool
+) -> None:
+    check_indices(input)
+    if input.ndim != (2 if offsets is None else 1):
         raise InputError(
             "indices must have two dimensions, or one and offsets, "
             f"got shape {tuple(input.shape)} and {'no offsets' if offsets is None else 'offsets'}"
         )
-    if per_sample_weights is not None and mode != "sum":
+    if offsets is not None:
+        _check_offsets(offsets, input, include_last_offset)
+    if per_sample_weights is None:
+        return
+    if mode != "sum":
         raise InputError(f"per_sample_weights need mode 'sum', got mode {mode!r}")
+    if not isinstance(per_sample_weights, Tensor) or not per_sample_weights.is_floating_point():
+        raise InputError(f"per_sample_weights must be a floating tensor, got {kind_of(per_sample_weights)}")
+    if per_sample_weights.shape != input.shape:
+        raise InputError(
+            f"per_sample_weights must have the shape of the indices, {tuple(input.shape)}, "
+            f"got {tuple(per_sample_weights.shape)}"
+        )
+
+
+def _check_offsets(offsets: Tensor, input: Tensor, include_last_offset: bool) -> None:
+    """Raise InputError where offsets do not divide the indices; what they are is asked where `check_range` asks."""
+    if not isinstance(offsets, Tensor) or offsets.dtype not in (torch.int32, torch.int64):
+        raise InputError(f"offsets must be an int32 or int64 tensor, got {kind_of(offsets)}")
+    if offsets.ndim != 1:
+        raise InputError(f"offsets must have one dimension, got shape {tuple(offsets.shape)}")
+    if not offsets.is_cpu or torch.compiler.is_compiling() or torch.jit.is_tracing() or decomposed():
+        return
+    count = len(input)
+    if not len(offsets):
+        if count or include_last_offset:
+            raise InputError(f"offsets must begin with 0, got none and {count} indices")
+        return
+    first, last = int(offsets[0]), int(offsets[-1])
+    if first:
+        raise InputError(f"offsets must begin with 0, got {first}")
+    falls = (offsets[1:] < offsets[:-1]).nonzero()
+    if len(falls):
+        place = int(falls[0]) + 1
+        raise InputError(f"offsets must ascend, got {int(offsets[place])} after {int(offsets[place - 1])}")
+    if last > count or (include_last_offset and last < count):  # which PyTorch's means would take for further ids
+        raise InputError(f"offsets must be up to the {count} indices, got {last}")
 
 
 def _pooled(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco_gpu.checks import check_choice, check_integer
+from baco_gpu.checks import check_choice, check_flag, check_integer, shown
 from baco_gpu.errors import InputError
 from baco_gpu.ops.lookup import (
     NO_PADDING,
@@ -32,7 +32,7 @@ from baco_gpu.tables.assignments import (
     secondary_rows,
     trained_table,
 )
-from baco_gpu.tables.embedding_table import Derived, Device, Size, State, Stored, numpy_of
+from baco_gpu.tables.embedding_table import Derived, Device, Size, State, Stored, check_device, numpy_of
 from baco_gpu.tables.former_states import STORED_BITS, rename_table
 from baco_gpu.tables.ids import ResizableTable
 
@@ -126,13 +126,14 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
         second = None if secondary is None else secondary_rows(secondary, distinct, rows, columns=self._many)
         self.num_embeddings = len(own)
         self.padding_idx = padding_index(padding_idx, self.num_embeddings)
-        self.sparse = bool(sparse)
+        self.sparse = check_flag("sparse", sparse)
         self.bits = bits
+        check_device(device)
         if bits is not None:
             check_choice("bits", bits, tuple(BITS.values()))
             self.register_buffer(STORED_BITS, torch.tensor([bits], device=device))
-        if dtype is not None and not dtype.is_floating_point:
-            raise InputError(f"dtype must be a floating-point dtype, got {dtype}")
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise InputError(f"dtype must be a floating-point dtype, got {shown(dtype)}")
         self.codebook = nn.Parameter(self._new_codebook(len(distinct), dtype, device))
         self._register_assignments(distinct, rows, second, device)
         self.reset_parameters()
@@ -235,8 +236,9 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
         if self.sparse or torch.compiler.is_compiling() or decomposed():
             return self._lookup(torch.arange(self.num_embeddings, device=self.assignments.device))
         sources = [tensor for tensor in (self.assignments, self.secondary) if tensor is not None]
+        padding, rows = self._padding, self.num_rows
         members = self._kept.of(
-            "members", sources, lambda: list_members(self.assignments, self.secondary, self._padding, self.num_rows)
+            "members", sources, (padding, rows), lambda: list_members(self.assignments, self.secondary, padding, rows)
         )
         return codebook_expand(self._rows(), self.assignments, self.secondary, self._padding, *members)
 

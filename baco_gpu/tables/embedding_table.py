@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco_gpu.errors import InputError
+from baco_gpu.checks import shown
+from baco_gpu.errors import InputError, brief
 from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import RenamedAttributes
 from baco_gpu.serving.decoders import Decoder
@@ -253,21 +254,36 @@ def normal_tensors() -> Iterator[None]:
         yield
 
 
-class Derived(dict[str, tuple[Any, list[Tensor], list[int]]]):
-    """What is made of a table's tensors, kept until these are others or were written to."""
+class Derived(dict[str, tuple[Any, Hashable, list[Tensor]]]):
+    """What is made of a table's tensors and settings, kept until these are others, or were written to.
 
-    def of(self, name: str, sources: list[Tensor], make: Callable[[], _Made]) -> _Made:
+    On a CPU values are compared, since what is written through `tensor.data` or NumPy leaves no trace. On a GPU, where
+    that would wait for the device, `tensor.data` may be set anew, and must not be written to in place.
+    """
+
+    def of(self, name: str, sources: list[Tensor], settings: Hashable, make: Callable[[], _Made]) -> _Made:
         if any(tensor.is_inference() for tensor in sources):  # of which nobody knows when they are written to
             return make()
-        versions = [tensor._version for tensor in sources]
+        on_cpu = all(tensor.is_cpu for tensor in sources)
+        state = (settings, tuple(None if on_cpu else (tensor._version, tensor.data_ptr()) for tensor in sources))
         if name in self:
-            made, known, then = self[name]
-            if len(known) == len(sources) and all(map(operator.is_, known, sources)) and then == versions:
+            made, then, known = self[name]
+            if then == state and len(known) == len(sources) and all(map(_equal if on_cpu else _same, known, sources)):
                 return made
         with normal_tensors():
             made = make()
-        self[name] = (made, sources, versions)
+        self[name] = (made, state, [tensor.detach().clone() for tensor in sources] if on_cpu else sources)
         return made
+
+    def __reduce__(self) -> tuple[type[Derived], tuple[()]]:
+        return Derived, ()  # copies make their own
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.device == other.device and torch.equal(one, other)
+
+
+_same = operator.is_
 
 
 def numpy_of(tensor: Tensor) -> np.ndarray:
@@ -277,9 +293,28 @@ def numpy_of(tensor: Tensor) -> np.ndarray:
     return array
 
 
-def not_served(module: nn.Module) -> InputError:
+def name_of(thing: object) -> str:
+    """The kind of a module, or of whatever came in the place of one."""
+    return thing._get_name() if isinstance(thing, nn.Module) else type(thing).__name__
+
+
+def check_model(model: object) -> None:
+    """Raise InputError unless it is a module."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+
+
+def check_device(device: Device) -> None:
+    """Raise InputError where it is no device."""
+    try:
+        torch.empty(0, device="meta" if device is None else torch.device(device))
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"device must be one that is here, got {shown(device)}: {brief(error)}") from error
+
+
+def not_served(module: object) -> InputError:
     """What is raised for a module that is no table to serve from."""
-    return InputError(f"a table must be one that can be served, such as a CodebookEmbedding, got {module._get_name()}")
+    return InputError(f"a table must be one that can be served, such as a CodebookEmbedding, got {name_of(module)}")
 
 
 def encode(tables: Iterable[EmbeddingTable], seed: int) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from baco_gpu.tables.embedding_table import encode
+from baco_gpu.checks import check_integer
+from baco_gpu.tables.embedding_table import check_model, encode
 from baco_gpu.tables.full import tables_in
 
 
@@ -23,6 +24,8 @@ def begin_epoch(model: nn.Module, *, stored: bool = True, seed: int = 0) -> None
     seed : int
         Of what is found.
     """
+    check_model(model)
+    check_integer("seed", seed, minimum=0)
     tables = tables_in(model)
     if stored:
         encode(tables, seed)

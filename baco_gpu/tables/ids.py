@@ -58,7 +58,7 @@ def joined(name: str, assigned: Assigned, known: Sequence[Kind] | None = None) -
     """
     if not _has_kinds(assigned):
         side = assigned if isinstance(assigned, Labelled) else Codes(assigned)  # type: ignore[arg-type]
-        return Codes(side.labels, side.secondary), None
+        return Codes(label_array(f"assignments {name}", side.labels, minimum=0), side.secondary), None
     parts: Sequence[Any] = assigned  # type: ignore[assignment]
     if known is not None and len(known) != len(parts):
         raise InputError(f"assignments {name} must be a list of {len(known)} kinds of ids, got {len(parts)}")
@@ -84,7 +84,7 @@ def joined(name: str, assigned: Assigned, known: Sequence[Kind] | None = None) -
 def _has_kinds(assigned: Assigned) -> bool:
     if isinstance(assigned, Labelled) or not isinstance(assigned, list | tuple):
         return False
-    return any(isinstance(part, Labelled) or np.ndim(part) for part in assigned)
+    return any(isinstance(part, Labelled | list | tuple) or getattr(part, "ndim", 0) for part in assigned)
 
 
 class ResizableTable(ExpandedTable):

@@ -87,9 +87,9 @@ class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
     def _expanded(self) -> Tensor:
         if self._in_parts:
             return self._lookup(torch.arange(self.num_embeddings, device=self.assignments.device))
-        table: Tensor = _MixedTable.apply(
-            self._rows(), self._kept.of("mixture", [self.assignments, self.secondary], self._mixture)
-        )
+        settings = (self.own_share, self._padding, self.num_rows, self.codebook.dtype)
+        mixture = self._kept.of("mixture", [self.assignments, self.secondary], settings, self._mixture)
+        table: Tensor = _MixedTable.apply(self._rows(), mixture)
         return table
 
     def settings(self) -> dict[str, Any]:

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco_gpu.checks import check_choice
+from baco_gpu.checks import check_choice, check_integer, check_mapping
 from baco_gpu.errors import InputError
-from baco_gpu.tables.assignments import mean_rows, trained_table
+from baco_gpu.tables.assignments import mean_rows, trained_table, weight_array
 from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag, bag_options
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import EmbeddingTable, Size, own_optimizers
+from baco_gpu.tables.embedding_table import EmbeddingTable, Size, check_model, own_optimizers
 from baco_gpu.tables.full import FullTable, tables_in
 from baco_gpu.tables.ids import Assigned, joined
 from baco_gpu.tables.moments import check_optimizer, move_state
-from baco_gpu.tables.optimizers import CombinedOptimizer
+from baco_gpu.tables.optimizers import CombinedOptimizer, check_unscheduled
 
 _COMPRESSED = (nn.Embedding, FullTable, nn.EmbeddingBag)
 _REGISTERED = ("_parameters", "_buffers", "_modules")
@@ -107,6 +107,7 @@ class _Plan(NamedTuple):
     table: EmbeddingTable
     module: nn.Module
     takes_rows: bool
+    weights: np.ndarray | None
 
 
 def compress_module(
@@ -162,9 +163,14 @@ def compress_module(
         attribute that is no module, too, or the optimiser cannot take it. Nothing is changed then.
     """
     _check_model(model)
+    check_mapping("tables", tables, "names of tables to assignments or tables")
+    if not tables:
+        raise InputError("tables must name one table at least, got none")
     check_choice("rows", rows, ("trained", "own"))
+    check_integer("seed", seed, minimum=0)
     weights = {} if weights is None else weights
-    strangers = sorted(set(weights) - set(tables))
+    check_mapping("weights", weights, "names of tables to numbers")
+    strangers = sorted(map(str, set(weights) - set(tables)))
     if strangers:
         raise InputError(f"weights must be of tables that are compressed, got {strangers[0]!r}")
     plans = [_plan(model, name, given, weights.get(name), bits, rows) for name, given in tables.items()]
@@ -179,7 +185,9 @@ def compress_module(
             new = [each for each in plan.table.parameters() if each not in own]
             sparse = getattr(plan.table, "sparse", False) if new else None
             check_optimizer(optimizer, plan.name, plan.old.weight, sparse=sparse)
-    _hand_rows_over(plans, weights)
+    if optimizer is not None and _brings_along(plans, optimizer, own):
+        check_unscheduled(optimizer)
+    _hand_rows_over(plans)
     for plan in plans:
         plan.module.requires_grad_(plan.old.weight.requires_grad).train(plan.old.training)
     trainer = None if optimizer is None else _trainer(plans, optimizer, seed)
@@ -190,6 +198,12 @@ def _trained_by_own(plans: Sequence[_Plan]) -> set[nn.Parameter]:
     """The parameters that optimizers of the tables' own train, or what these know tables by."""
     made = own_optimizers([part for plan in plans for part in tables_in(plan.table)], 1.0, 0)
     return {each for optimizer in made for group in optimizer.param_groups for each in group["params"]}
+
+
+def _brings_along(plans: Sequence[_Plan], optimizer: torch.optim.Optimizer, own: set[nn.Parameter]) -> bool:
+    """Whether what the optimizer trains is to have another one beside it."""
+    trained = {each for group in optimizer.param_groups for each in group["params"]}
+    return bool(own) and any(plan.old.weight in trained for plan in plans)
 
 
 def _trainer(plans: Sequence[_Plan], optimizer: torch.optim.Optimizer, seed: int) -> torch.optim.Optimizer:
@@ -203,7 +217,7 @@ def _trainer(plans: Sequence[_Plan], optimizer: torch.optim.Optimizer, seed: int
 
 
 @torch.no_grad()
-def _hand_rows_over(plans: Sequence[_Plan], weights: Mapping[str, Any]) -> None:
+def _hand_rows_over(plans: Sequence[_Plan]) -> None:
     """Give every row the mean of the trained rows that share it, those of all tables that hold the row."""
     holders: dict[int, list[_Plan]] = {}
     for plan in plans:
@@ -213,9 +227,8 @@ def _hand_rows_over(plans: Sequence[_Plan], weights: Mapping[str, Any]) -> None:
         sources = [trained_table(plan.old) for plan in alike]
         count, first, left_out, each_weight = alike[0].table.stored()[0].rows, 0, [], []
         for plan, source in zip(alike, sources, strict=True):
-            given = weights.get(plan.name)
-            ones = torch.ones(len(source), dtype=torch.float64, device=source.device)
-            each_weight.append(ones if given is None else torch.as_tensor(given, device=source.device).double())
+            given = np.ones(len(source)) if plan.weights is None else plan.weights
+            each_weight.append(torch.as_tensor(given, device=source.device))
             if plan.table.padding_idx is not None:
                 left_out.append(first + plan.table.padding_idx)
             first += len(source)
@@ -232,6 +245,8 @@ def _plan(
 ) -> _Plan:
     old = _find(model, name)
     _check_table(model, name, old)
+    if weights is not None:
+        weights = weight_array(f"weights of {name!r}", weights, old.num_embeddings)
     try:
         table = _fitted(given, old) if isinstance(given, EmbeddingTable) else _codebook(name, given, old, weights, bits)
     except InputError as error:
@@ -243,7 +258,7 @@ def _plan(
     places = [(model.get_submodule(other.rpartition(".")[0]), other.rpartition(".")[2]) for other, _ in held]
     aliases = tuple(other for other, _ in held if other != name)
     takes_rows = table is given and rows == "trained" and not table.keeps_rows
-    return _Plan(name, places, aliases, old, table, module, takes_rows)
+    return _Plan(name, places, aliases, old, table, module, takes_rows, weights)
 
 
 def _codebook(
@@ -296,8 +311,7 @@ def check_compressible(
 
 
 def _check_model(model: nn.Module) -> None:
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_model(model)
     if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
         raise InputError(
             "model must be compressed before DistributedDataParallel wraps it, got a wrapped one: its buckets hold "

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
+from baco_gpu.checks import listed, shown
 from baco_gpu.errors import InputError
 
 
@@ -37,7 +40,7 @@ class CombinedOptimizer(torch.optim.Optimizer):
     """
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        self.optimizers = list(optimizers)
+        self.optimizers = listed(optimizers)
         strangers = [type(each).__name__ for each in self.optimizers if not isinstance(each, torch.optim.Optimizer)]
         if strangers or not self.optimizers:
             got = strangers[0] if strangers else "none"
@@ -69,6 +72,8 @@ class CombinedOptimizer(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the `state_dict` of optimizers combined alike; InputError where groups are not as many."""
+        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= state_dict.keys():
+            raise InputError(f"state_dict must be that of an optimizer, got {shown(state_dict)}")
         groups = list(state_dict["param_groups"])
         if len(groups) != len(self.param_groups):
             raise InputError(f"state_dict must have {len(self.param_groups)} groups of parameters, got {len(groups)}")
@@ -89,3 +94,27 @@ class CombinedOptimizer(torch.optim.Optimizer):
         for optimizer in self.optimizers:
             self.state.update(optimizer.state)
             optimizer.state = self.state
+
+
+def check_unscheduled(optimizer: torch.optim.Optimizer) -> None:
+    """Raise InputError where a scheduler of PyTorch's sets the rates of the optimizer, or of one that it combines.
+
+    No optimizer knows all of its schedulers, so they are looked for among what Python keeps.
+    """
+    held = [optimizer, *getattr(optimizer, "optimizers", [])]
+    if not _schedulers_of(held):
+        return
+    gc.collect()  # of those that nobody has any more, too
+    found = _schedulers_of(held)
+    if found:
+        raise InputError(
+            "optimizer must have no scheduler where tables bring an optimizer along, whose rate that would not set, "
+            f"got {found[0]}: delete it, and make one of the report's optimizer"
+        )
+
+
+def _schedulers_of(optimizers: Sequence[torch.optim.Optimizer]) -> list[str]:
+    kept = [each for each in gc.get_objects() if issubclass(type(each), LRScheduler)]
+    return sorted(
+        type(each).__name__ for each in kept if any(getattr(each, "optimizer", None) is one for one in optimizers)
+    )

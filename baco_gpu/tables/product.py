@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from baco_gpu.checks import check_integer
+from baco_gpu.checks import check_choice, check_flag, check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.ops.lookup import rows_at
 from baco_gpu.ops.product_quantization import (
@@ -122,10 +122,10 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         for name in ("sparse", "bits"):
             if options.get(name):
                 raise InputError(f"{name} must not be given for rows that are product codes, got {options[name]!r}")
-        if code_bits not in CODE_BITS:
-            raise InputError(f"code_bits must be 8 or 16, got {code_bits!r}")
+        check_choice("code_bits", code_bits, CODE_BITS)
         dim = check_integer("embedding_dim", embedding_dim, minimum=1)
         subspaces = check_integer("subspaces", subspaces, minimum=1, maximum=dim)
+        has_lengths = check_flag("lengths", lengths)
         centroids = check_integer("centroids", centroids, minimum=1, maximum=1 << code_bits)
         self.row_bits = row_bits  # which the codebook is made by
         super().__init__(assignments, dim, secondary, **options)
@@ -134,7 +134,7 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         codes = torch.zeros((len(self.labels), subspaces), dtype=torch.int32, device=self.codebook.device)
         self.register_buffer("codes", store(codes, self.form))
         one = LENGTH_PARTS - LEAST_LENGTH
-        self.register_buffer("scales", codes.new_full((len(codes), 1), one, dtype=torch.uint8) if lengths else None)
+        self.register_buffer("scales", codes.new_full((len(codes), 1), one, dtype=torch.uint8) if has_lengths else None)
         self.latent_weight = None if row_bits is None else self._rows_of_few_bits()
 
     @classmethod
@@ -320,8 +320,7 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         return {"codebook": codes, "centroids": numpy_of(self.centroids), "dim": self.embedding_dim, **scales}
 
     def extra_repr(self) -> str:
-        form = self.form
-        sizes = f"subspaces={form.subspaces}, centroids={form.centroids}, code_bits={form.code_bits}"
+        sizes = f"subspaces={self.form.subspaces}, centroids={self.form.centroids}, code_bits={self.form.code_bits}"
         sizes += ", lengths=True" if self.scales is not None else ""
         return f"{super().extra_repr()}, {sizes}" + (f", row_bits={self.row_bits}" if self.row_bits is not None else "")
 
@@ -380,7 +379,7 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         codes, members = self.codes if rows is None else self.codes.index_select(0, rows), None
         many = rows is None and codes.numel() >= self.form.codewords
         if many and not (torch.compiler.is_compiling() or decomposed()):
-            members = self._kept.of("pieces", [self.codes], lambda: members_of(codes, self.form))
+            members = self._kept.of("pieces", [self.codes], self.form, lambda: members_of(codes, self.form))
         return rows_of(codes, self.centroids, self.form, members)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:

@@ -18,7 +18,7 @@ from baco_gpu.precision import BITS, SCALE_BYTES, packed_width
 from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import renamed_attributes
 from baco_gpu.tables.assignments import embedding_options, freeze_like, padding_index, trained_table
-from baco_gpu.tables.embedding_table import Device, State, Stored, numpy_of
+from baco_gpu.tables.embedding_table import Device, State, Stored, check_device, numpy_of
 from baco_gpu.tables.row_gradient import RowGradient
 from baco_gpu.tables.rowwise import RowwiseRMSprop
 from baco_gpu.tables.weight import ExpandedTable
@@ -82,6 +82,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         self.embedding_dim = check_integer("embedding_dim", embedding_dim, minimum=1)
         self.padding_idx = padding_index(padding_idx, self.num_embeddings)
         check_choice("bits", bits, tuple(BITS.values()))
+        check_device(device)
         self.bits = bits
         width = packed_width(self.embedding_dim, bits)
         self.register_buffer("integers", torch.zeros((self.num_embeddings, width), dtype=torch.uint8, device=device))

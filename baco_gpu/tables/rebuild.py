@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from baco_gpu.checks import check_mapping, shown
 from baco_gpu.discovery import modules_of
 from baco_gpu.errors import InputError
 from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag, bag_options
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import EmbeddingTable, State
+from baco_gpu.tables.embedding_table import EmbeddingTable, State, check_model
 from baco_gpu.tables.former_states import current_names, without_bits
 from baco_gpu.tables.full import FullTable, as_table
 
@@ -52,14 +53,16 @@ def rebuild_module(
     RuntimeError
         As of `load_state_dict`.
     """
-    if not isinstance(state_dict, Mapping):
-        raise InputError(f"state_dict must be a mapping of names to tensors, got {type(state_dict).__name__}")
+    check_model(model)
+    check_mapping("state_dict", state_dict, "names to tensors")
     given = {} if settings is None else settings
+    check_mapping("settings", given, "names of tables to mappings")
     found = [(name, module) for name, module in model.named_modules() if isinstance(module, _PLACES) and name]
     names = {name for name, _ in found}
     for name in given:
         if name not in names:
             raise InputError(f"settings must be of tables of the model, got {name!r}")
+        check_mapping(f"settings of {name!r}", given[name], "names to values")
     made: dict[str, nn.Module] = {}
     for name, module in found:
         if any(name.startswith(f"{other}.") for other in made):
@@ -67,6 +70,9 @@ def rebuild_module(
         own = current_names(
             {key.removeprefix(f"{name}."): value for key, value in state_dict.items() if key.startswith(f"{name}.")}
         )
+        for key, value in own.items():
+            if not isinstance(value, Tensor):
+                raise InputError(f"state_dict must have a tensor for '{name}.{key}', got {shown(value)}")
         if own and (name in given or _differ(own, module.state_dict())):
             made[name] = _checked(name, own, module, dict(given.get(name, {})))
     _share(made, state_dict)

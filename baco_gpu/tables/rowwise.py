@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco_gpu.checks import check_integer, check_number
+from baco_gpu.checks import check_integer, check_number, listed, shown
 from baco_gpu.cuda.launch import Launcher
 from baco_gpu.cuda.plan import WARP, shared_grid
 from baco_gpu.errors import BacoError, InputError
@@ -109,10 +109,10 @@ class RowwiseRMSprop(torch.optim.Optimizer):
         eps: float = 1e-8,
         seed: int = 0,
     ) -> None:
-        given = tables.modules() if isinstance(tables, nn.Module) else list(tables)
+        given = listed(tables.modules() if isinstance(tables, nn.Module) else tables)
         found = [cast("IntegerRows", table) for table in given if hasattr(table, "take_gradient")]
-        if not found or (not isinstance(tables, nn.Module) and len(found) < len(list(given))):
-            raise InputError(f"tables must be of QuantizedEmbedding, one at least, got {tables!r}")
+        if not found or (not isinstance(tables, nn.Module) and len(found) < len(given)):
+            raise InputError(f"tables must be of QuantizedEmbedding, one at least, got {shown(tables)}")
         self.seed = check_integer("seed", seed, minimum=0, maximum=2**63 - 2)
         self._tables = {table.anchor: table for table in found}
         self._odd: dict[Tensor, Tensor] = {}

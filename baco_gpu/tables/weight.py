@@ -43,9 +43,8 @@ class ExpandedTable(EmbeddingTable):
                 f"weight of a {self._get_name()} must not be replaced, which is made of what it stores: write to it in "
                 "place, or replace the table"
             )
-        if name == "padding_idx":  # what is kept of the table for its gradients leaves the padding out
+        if name == "padding_idx":
             value = padding_index(value, self.num_embeddings)
-            self.__dict__.get("_kept", {}).clear()
         super().__setattr__(name, value)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:

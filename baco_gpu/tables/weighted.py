@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baco_gpu.checks import check_number, shown
 from baco_gpu.errors import InputError
 from baco_gpu.ops.lookup import look_up
 from baco_gpu.renaming import renamed_arguments
@@ -60,8 +61,12 @@ class WeightedCodebookEmbedding(CodebookEmbedding, known_by={"shares": 2}):
     ) -> None:
         if secondary is None:
             raise InputError("secondary must be given, for it is two rows that are weighed, got None")
+        pair = [*shares] if isinstance(shares, list | tuple) else []
+        if len(pair) != 2:
+            raise InputError(f"shares must be a pair of numbers, got {shown(shares)}")
+        pair = [check_number("shares", share) for share in pair]
         super().__init__(assignments, embedding_dim, secondary, **options)
-        self.shares[:] = self.shares.new_tensor(shares)
+        self.shares[:] = self.shares.new_tensor(pair)
 
     def _register_assignments(
         self, labels: np.ndarray, rows: np.ndarray, secondary: np.ndarray | None, device: Device

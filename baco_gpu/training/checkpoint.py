@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from baco_gpu.atomic import check_writable
-from baco_gpu.checks import check_integer, check_number
+from baco_gpu.checks import check_integer, check_number, check_path
 from baco_gpu.errors import DAMAGE, InputError
 from baco_gpu.tables.former_states import current_names, former_names, former_repr, without_bits
 from baco_gpu.tensor_file import save_tensors
@@ -52,7 +52,7 @@ class Checkpoint(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1, *, resume: bool = False) -> None:
-        self.path = Path(path)
+        self.path = check_path("path", path)
         self.every = check_integer("every", every, minimum=1)
         self.resume = resume
         self._identity: dict[str, Any] = {}

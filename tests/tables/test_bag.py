@@ -12,12 +12,16 @@ from torch import nn
 
 from baco_gpu import CodebookEmbeddingBag
 from baco_gpu.errors import InputError
+from baco_gpu.tables import TableBag
 
 pytestmark = pytest.mark.heavy("compiles and exports modules")
 
 NUM_IDS = 30
 CODES = np.arange(NUM_IDS) % 7
 SECONDARY = np.where(np.arange(NUM_IDS) % 3 == 0, (CODES + 1) % 7, -1)
+
+
+IDS, OFFSETS = torch.arange(4), torch.tensor([0, 2])
 
 
 def bag(**options) -> CodebookEmbeddingBag:
@@ -103,6 +107,12 @@ def test_autocast_keeps_working():
         assert torch.isfinite(bag(mode="mean")(*batch())).all()
 
 
+def test_offsets_of_any_integers_and_no_bags_are_taken():
+    ours = bag()
+    assert torch.equal(ours(IDS.int(), OFFSETS.int()), ours(IDS, OFFSETS))
+    assert ours(IDS[:0], OFFSETS[:0]).shape == (0, 6)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -111,6 +121,21 @@ def test_autocast_keeps_working():
         (lambda: bag()(torch.zeros(2, 2), None), "indices must be an int32 or int64 tensor"),
         (lambda: bag()(torch.full((1, 1), NUM_IDS)), "indices must be from 0 to 29, got 30"),
         (lambda: bag()(torch.zeros((1, 1), dtype=torch.int64), None, torch.ones(1, 1)), "per_sample_weights need"),
+        (lambda: bag()(IDS, torch.tensor([0, 3, 2])), "offsets must ascend, got 2 after 3"),
+        (lambda: bag()(IDS, torch.tensor([0, -1])), "offsets must ascend, got -1 after 0"),
+        (lambda: bag()(IDS, torch.tensor([-1, 2])), "offsets must begin with 0, got -1"),
+        (lambda: bag()(IDS, torch.tensor([1, 2])), "offsets must begin with 0, got 1"),
+        (lambda: bag()(IDS, torch.tensor([0, 5])), "offsets must be up to the 4 indices, got 5"),
+        (lambda: bag(include_last_offset=True)(IDS, torch.tensor([0, 2, 9])), "up to the 4 indices, got 9"),
+        (lambda: bag(include_last_offset=True)(IDS, torch.tensor([0, 2])), "up to the 4 indices, got 2"),
+        (lambda: bag()(IDS, torch.empty(0, dtype=torch.int64)), "must begin with 0, got none and 4 indices"),
+        (lambda: bag()(IDS, torch.tensor([0.0, 2.0])), "offsets must be an int32 or int64 tensor, got torch.float32"),
+        (lambda: bag()(IDS, [0, 2]), "offsets must be an int32 or int64 tensor, got list"),
+        (lambda: bag()(IDS, torch.tensor([[0, 2]])), r"offsets must have one dimension, got shape \(1, 2\)"),
+        (lambda: bag(mode="sum")(IDS, OFFSETS, torch.ones(3)), r"of the indices, \(4,\), got \(3,\)"),
+        (lambda: bag(mode="sum")(IDS, OFFSETS, torch.tensor([1, 1, 1, 1])), "floating tensor, got torch.int64"),
+        (lambda: bag(include_last_offset=1), "include_last_offset must be True or False, got 1"),
+        (lambda: TableBag(bag().expand()), "table must be an EmbeddingTable, got EmbeddingBag"),
     ],
 )
 def test_mistakes_are_named(call, message):

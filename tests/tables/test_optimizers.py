@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from baco_gpu import QuantizedEmbedding, RowwiseRMSprop, training
+from baco_gpu import QuantizedEmbedding, RowwiseRMSprop, compress_module, training
 from baco_gpu.errors import InputError
 from baco_gpu.training import CombinedOptimizer
 
@@ -96,6 +96,34 @@ def test_schedulers_change_the_rates_of_all():
     for _ in range(2):
         plateau.step(1.0)
     assert optimizer.optimizers[1].param_groups[0]["lr"] == pytest.approx(0.0005)
+
+
+SCHEDULERS = {
+    "StepLR": lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1),
+    "ReduceLROnPlateau": torch.optim.lr_scheduler.ReduceLROnPlateau,
+    "OneCycleLR": lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.1, total_steps=9, cycle_momentum=False
+    ),
+}
+
+
+@pytest.mark.parametrize("combined", [False, True])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_scheduler_that_would_not_set_the_rates_of_tables_is_refused(name, combined):
+    model = nn.ModuleDict({"item": nn.Embedding(5, 4), "user": nn.Embedding(5, 4)})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = CombinedOptimizer([optimizer]) if combined else optimizer
+    scheduler = SCHEDULERS[name](optimizer.optimizers[0] if combined else optimizer)
+    compress_module(model, {"user": [0, 1, 0, 1, 0]}, optimizer)  # which the optimizer trains itself
+    before = model["item"]
+    with pytest.raises(InputError, match=f"optimizer must have no scheduler .*, got {name}: delete it, and make one"):
+        compress_module(model, {"item": QuantizedEmbedding(5, 4)}, optimizer)
+    assert model["item"] is before
+    scheduler.around = [scheduler]  # so that it waits for the collector
+    del scheduler
+    report = compress_module(model, {"item": QuantizedEmbedding(5, 4)}, optimizer)
+    SCHEDULERS[name](report.optimizer)
+    assert len(report.optimizer.param_groups) == 2
 
 
 def test_mistakes_are_named_and_the_old_name_is_known():

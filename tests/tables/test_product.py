@@ -555,7 +555,7 @@ def test_it_says_what_it_is():
         ({"subspaces": 0}, "subspaces must be an integer from 1 to 5, got 0"),
         ({"subspaces": 6}, "subspaces must be an integer from 1 to 5, got 6"),
         ({"subspaces": 3, "centroids": 257}, "centroids must be an integer from 1 to 256, got 257"),
-        ({"subspaces": 3, "code_bits": 12}, "code_bits must be 8 or 16, got 12"),
+        ({"subspaces": 3, "code_bits": 12}, "code_bits must be one of 8, 16, got 12"),
         ({"subspaces": 3, "row_bits": 9}, "bits must be one of .*, got 9"),
         ({"subspaces": 3, "bits": 4}, "bits must not be given for rows that are product codes, got 4"),
         ({"subspaces": 3, "sparse": True}, "sparse must not be given for rows that are product codes, got True"),

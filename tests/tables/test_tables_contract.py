@@ -38,7 +38,7 @@ from baco_gpu.tables import (
     export_onnx,
     rebuild_module,
 )
-from baco_gpu.tables.embedding_table import encode, own_optimizers
+from baco_gpu.tables.embedding_table import Derived, encode, own_optimizers
 from baco_gpu.tables.full import as_table, size_of, tables_in
 from baco_gpu.tables.ids import ResizableTable
 from baco_gpu.tables.rebuild import table_of
@@ -207,6 +207,44 @@ def test_copies_pickles_and_states_are_the_same_table(name):
         encode([twin], 0)
         twin.begin_epoch(stored=True)
         assert not torch.equal(twin.weight, table.weight)
+
+
+WRITES = {
+    "copied": lambda tensor, new: tensor.copy_(new),
+    "data set": lambda tensor, new: setattr(tensor, "data", new),
+    "data copied": lambda tensor, new: tensor.data.copy_(new),
+    "detached": lambda tensor, new: tensor.detach().copy_(new),
+    "by NumPy": lambda tensor, new: tensor.numpy().__setitem__(slice(None), new.numpy()),
+}
+
+
+@every_kind
+@pytest.mark.parametrize("way", [*WRITES, "state", "assigned", "registered", "half"])
+def test_gradients_follow_whatever_is_written_to_what_says_which_rows_ids_have(name, way):
+    table, wanted = made(name), made(name)
+    _ = gradients(table)  # which keeps what it has listed
+    for part in (table, wanted):
+        for key in ("assignments", "secondary", "codes", "residual_rows"):
+            old = dict(part.named_buffers()).get(key)
+            if old is None:
+                continue
+            new = old.flip(0)
+            if part is wanted:
+                part.register_buffer(key, new)
+            elif way in WRITES:
+                WRITES[way](old, new)
+            elif way == "registered":
+                part.register_buffer(key, new)
+    if way in ("state", "assigned"):
+        table.load_state_dict(copy.deepcopy(wanted.state_dict()), assign=way == "assigned")
+    if way == "half":
+        table, wanted = (made(name).bfloat16() for _ in range(2))
+        _ = gradients(made(name)), gradients(table)
+    if hasattr(table, "own_share"):
+        table.own_share = wanted.own_share = 0.75
+    wanted._kept = Derived()
+    assert torch.equal(table.weight, wanted.weight)
+    assert same(gradients(table), gradients(wanted))
 
 
 @pytest.mark.parametrize("name", RESIZABLE)
