@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from baco_gpu.ops.lookup import NO_PADDING, codebook_expand, list_members, look_up
+from baco_gpu.ops.quantization import right_shift
 from baco_gpu.ops.segments import add_by_row_
 from baco_gpu.precision import LEAST_LENGTH, LENGTH_PARTS, ProductFormat, piece_widths
 
@@ -153,7 +154,7 @@ def signs_of(codes: Tensor, form: ProductFormat) -> Tensor:
     """1 or -1 for every value of the pieces of `codes`, int32 of any shape: int32 of shape (*shape, width)."""
     places = torch.arange(form.width, dtype=torch.int32, device=codes.device).clamp(max=form.code_bits)
     low = codes & ((1 << form.signs) - 1)
-    return 1 - 2 * ((low.unsqueeze(-1) >> places) & 1)
+    return 1 - 2 * (right_shift(low.unsqueeze(-1), places) & 1)
 
 
 def join_pieces(pieces: Tensor, form: ProductFormat) -> Tensor:

@@ -24,12 +24,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from baco_gpu import precision
 from baco_gpu.errors import InputError
-from baco_gpu.precision import SCALE_PLACE, least_scale, midpoint, packed_width
+from baco_gpu.ops.reference import exported
+from baco_gpu.precision import SCALE_PLACE, least_scale, midpoint, packed_width, places
 
 _STEPS = {4: 0.3352, 3: 0.5860, 2: 0.9957}  # of the uniform quantizer of least error, in standard deviations
 _GROUP = 8  # integers, and bytes of an int64
@@ -87,6 +90,9 @@ def values_of(integers: Tensor, scales: Tensor, bits: int) -> Tensor:
 
 def scale_values(scales: Tensor, bits: int) -> Tensor:
     """Float32 values of scales, uint8 of any shape: `baco_gpu.precision.scale_values`, on their device."""
+    if exported():  # ONNX takes no bits of a float for an integer
+        every = precision.scale_values(np.arange(256, dtype=np.uint8), bits)
+        return torch.tensor(every.tolist(), device=scales.device)[scales.long()]
     values = ((scales.to(torch.int32) + least_scale(bits)) << SCALE_PLACE).view(torch.float32)
     return values.masked_fill(scales == 0, 0.0)
 
@@ -123,12 +129,21 @@ def unpack(packed: Tensor, bits: int, dim: int) -> Tensor:
     """The integers of `pack`, from bytes of shape (..., packed_width): uint8 or int32 of shape (..., dim)."""
     if bits == _GROUP:
         return packed
+    if exported():  # nor do graphs of it shift by tensors
+        low, high, place = (torch.tensor(each.tolist(), device=packed.device) for each in places(dim, bits))
+        pairs = packed[..., low].long() + (packed[..., high].long() << 8)
+        return right_shift(pairs, place) % 2**bits
     if bits == _WIDE:
         return packed.view(torch.int16).to(torch.int32) & (2**_WIDE - 1)
     apart = functional.pad(packed, (0, -packed.shape[-1] % bits)).unflatten(-1, (-1, bits))
     together = functional.pad(apart, (0, _GROUP - bits)).view(torch.int64)
     groups = (together >> _shifts(bits, packed.device)) & (2**bits - 1)
     return groups.to(torch.uint8).flatten(-2)[..., :dim]
+
+
+def right_shift(values: Tensor, places: Tensor) -> Tensor:
+    """`values >> places` of integers of at least zero, as exporters know it, too."""
+    return torch.div(values, 2**places, rounding_mode="floor") if exported() else values >> places
 
 
 def _scales(values: Tensor, bits: int) -> Tensor:
@@ -153,6 +168,10 @@ def _greatest(values: Tensor, bits: int) -> Tensor:
 
 def _scale_bytes(scales: Tensor, bits: int, upwards: int) -> Tensor:
     """Float32 scales as bytes, rounded by what is added to the bits that go."""
+    if exported():
+        least = (np.arange(2, 256) + least_scale(bits) << SCALE_PLACE) - upwards  # of every byte after the first
+        reached = torch.tensor(least.astype(np.int32).view(np.float32).tolist(), device=scales.device)
+        return torch.where(scales == 0, 0, 1 + (scales >= reached).long().sum(dim=-1, keepdim=True))
     rounded = ((scales.view(torch.int32) + upwards) >> SCALE_PLACE) - least_scale(bits)
     return rounded.clamp_(1, 255).masked_fill_(scales == 0, 0).to(torch.uint8)
 

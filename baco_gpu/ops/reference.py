@@ -126,6 +126,11 @@ def decomposed() -> bool:
     return transformed() or torch.onnx.is_in_onnx_export()
 
 
+def exported() -> bool:
+    """Whether what runs now becomes a graph, of PyTorch's or of ONNX, to be run elsewhere."""
+    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+
+
 def in_processes() -> bool:
     """Whether DistributedDataParallel runs a model now."""
     return nn.parallel.DistributedDataParallel._get_active_ddp_module() is not None
@@ -140,9 +145,9 @@ def in_several_processes() -> bool:
 def check_range(name: str, flat: Tensor, count: int) -> None:
     """Raise InputError where a row or an id is out of range; on the CPU alone, a GPU would have to be waited for.
 
-    Under `torch.func` nobody can ask, and PyTorch's own operators refuse an index that is not there.
+    Under `torch.func` and in graphs nobody can ask, and PyTorch's own operators refuse an index that is not there.
     """
-    if flat.numel() == 0 or flat.device.type != "cpu" or transformed():
+    if flat.device.type != "cpu" or transformed() or exported() or flat.numel() == 0:
         return
     low, high = (int(bound) for bound in torch.aminmax(flat))
     if low < 0 or high >= count:

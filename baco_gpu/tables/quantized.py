@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.ops.quantization import check_storable, pack, quantized_rows, stochastic_rows, unpack, values_of
-from baco_gpu.ops.reference import check_indices, check_range, in_several_processes, transformed
+from baco_gpu.ops.reference import check_indices, check_range, exported, in_several_processes, transformed
 from baco_gpu.precision import BITS, SCALE_BYTES, packed_width
 from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import renamed_attributes
@@ -242,7 +242,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}, bits={self.bits}"
 
     def _look_up(self, rows: Tensor | None) -> Tensor:
-        if not (torch.is_grad_enabled() and self.anchor.requires_grad):
+        if exported() or not (torch.is_grad_enabled() and self.anchor.requires_grad):
             return self.read(rows)
         if transformed():
             raise InputError("torch.func must not differentiate a QuantizedEmbedding, whose gradients stay with it")

@@ -34,6 +34,7 @@ from baco_gpu.tables import (
     ResidualCodebookEmbedding,
     ResidualMixedCodebookEmbedding,
     ServedEmbedding,
+    TableBag,
     export_codebook,
     export_onnx,
     rebuild_module,
@@ -496,3 +497,37 @@ def test_kinds_that_sum_rows_are_what_their_parts_say():
     for table in summing.values():
         total = sum(share * table.float_rows[numbers.long()] for numbers, share in table.row_parts())
         torch.testing.assert_close(total, table.weight)
+
+
+NOT_OF_ONNX = {"aten.view.dtype", "aten.__rshift__.Tensor", "aten.__lshift__.Tensor", "aten.aminmax.default"}
+
+
+@pytest.mark.heavy("exports modules")
+@every_kind
+def test_graphs_of_it_are_of_operators_that_exporters_to_onnx_know(name, monkeypatch):
+    table = made(name, padding_idx=PADDING).eval()
+    ids = torch.tensor([[0, PADDING, 9], [4, 4, 1]])
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    exported = torch.export.export(table, (ids,), dynamic_shapes=({0: torch.export.Dim("batch")},)).run_decompositions()
+    called = {str(node.target) for node in exported.graph.nodes if node.op == "call_function"}
+    assert called
+    assert not {target for target in called if not target.startswith(("aten.", "<built-in"))} | (called & NOT_OF_ONNX)
+    others = torch.tensor([[7, 2, PADDING]])
+    monkeypatch.undo()
+    torch.testing.assert_close(exported.module()(others), table(others), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.nightly("needs onnxscript and ONNX Runtime")
+@every_kind
+@pytest.mark.parametrize("mode", [None, "sum", "mean", "max"])
+def test_a_whole_model_with_it_has_the_same_rows_in_onnx(name, mode, tmp_path):
+    import onnxruntime
+
+    table, path = made(name, padding_idx=PADDING), str(tmp_path / "model.onnx")
+    pooled = mode is not None and not isinstance(table, CodebookEmbeddingBag)
+    model = nn.Sequential(TableBag(table, mode=mode) if pooled else table, nn.Linear(DIM, 2)).eval()
+    ids, others = torch.tensor([[0, PADDING, 9], [4, 4, 1]]), torch.tensor([[7, 2, PADDING], [PADDING] * 3, [5, 5, 5]])
+    dynamic = ({0: torch.export.Dim("batch")},)
+    torch.onnx.export(model, (ids,), path, dynamo=True, input_names=["ids"], dynamic_shapes=dynamic, verbose=False)
+    (found,) = onnxruntime.InferenceSession(path).run(None, {"ids": others.numpy()})
+    np.testing.assert_allclose(found, model(others).detach().numpy(), rtol=1e-5, atol=1e-6)
