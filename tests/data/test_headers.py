@@ -229,6 +229,17 @@ class TestMatrices:
         assert pairs(load_interactions(two, user_column="17", item_column="42")) == [(1, 0), (0, 3), (2, 0)]
         assert len(load_interactions(pd.DataFrame(two.to_numpy()))) == 3  # an array of pairs
 
+    def test_of_two_words_are_refused_beside_an_index_of_words(self):
+        two = pd.DataFrame({"apple": [1, 0, 2], "pear": [0, 3, 0]}, index=["ann", "bob", "cleo"])
+        for frame in (two, two.rename_axis(None), two.astype(float)):
+            with pytest.raises(InputError, match=self.message):
+                load_interactions(frame)
+        assert len(load_interactions(two, user_column="apple", item_column="pear")) == 3
+        numbered = two.reset_index(drop=True)
+        assert len(load_interactions(numbered)) == len(load_interactions(numbered[1:])) + 1 == 3
+        named = two.rename(columns={"apple": "user_id"})
+        assert len(load_interactions(named)) == 3
+
     def test_of_numbers_alone_are_refused(self, tmp_path):
         with pytest.raises(InputError, match=self.message):
             load_interactions(pd.DataFrame(np.eye(3, dtype=int)))

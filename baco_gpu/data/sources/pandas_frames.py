@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from baco_gpu.data.sources.frames import FrameRows, library
+from baco_gpu.data.sources.headers import says
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,8 +26,11 @@ class PandasRows(FrameRows):
         columns, levels = self.frame.columns, self.frame.index.names
         named = [str(level) for level in levels if level is not None]
         # Columns that have a name together are what that names, such as the items of a pivot: each for itself is none.
-        aside = [*map(str, columns)] if any(name is not None for name in columns.names) else []
-        return [*map(str, columns), *named], named + aside
+        # And words that number rows are the users of a matrix, unless a name says where these are.
+        labelled = self.frame.index.inferred_type == "string" and levels == [None]
+        known = any(says(str(name), role) for name in columns for role in ("user", "item"))
+        matrix = any(name is not None for name in columns.names) or (labelled and not known)
+        return [*map(str, columns), *named], named + ([*map(str, columns)] if matrix else [])
 
     def tables(self, columns: list[str]) -> Iterable[pa.Table]:
         import pyarrow as pa
