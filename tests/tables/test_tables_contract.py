@@ -503,6 +503,7 @@ NOT_OF_ONNX = {"aten.view.dtype", "aten.__rshift__.Tensor", "aten.__lshift__.Ten
 
 
 @pytest.mark.heavy("exports modules")
+@torch.no_grad()
 @every_kind
 def test_graphs_of_it_are_of_operators_that_exporters_to_onnx_know(name, monkeypatch):
     table = made(name, padding_idx=PADDING).eval()
