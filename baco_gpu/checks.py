@@ -10,8 +10,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from baco_gpu.errors import InputError
 
 _SHOWN = 80  # characters of a value in a message
@@ -61,7 +59,7 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
 
 def check_flag(name: str, value: object) -> bool:
     """Return `value` as a bool; raise InputError for what is only true or false in the way that all things are."""
-    if not isinstance(value, bool | np.bool_):
+    if type(value).__name__ not in ("bool", "bool_"):  # Python's, and NumPy's
         raise InputError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 

@@ -237,10 +237,9 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
             return self._lookup(torch.arange(self.num_embeddings, device=self.assignments.device))
         sources = [tensor for tensor in (self.assignments, self.secondary) if tensor is not None]
         padding, rows = self._padding, self.num_rows
-        members = self._kept.of(
-            "members", sources, (padding, rows), lambda: list_members(self.assignments, self.secondary, padding, rows)
-        )
-        return codebook_expand(self._rows(), self.assignments, self.secondary, self._padding, *members)
+        ids = (self.assignments, self.secondary, padding)
+        members = self._kept.of("members", sources, (padding, rows), lambda: list_members(*ids, rows))
+        return codebook_expand(self._rows(), *ids, *members)
 
     @property
     def is_quantized(self) -> bool:

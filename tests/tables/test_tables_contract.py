@@ -506,6 +506,7 @@ NOT_OF_ONNX = {"aten.view.dtype", "aten.__rshift__.Tensor", "aten.__lshift__.Ten
 
 
 @pytest.mark.heavy("exports modules")
+@torch.no_grad()
 @every_kind
 def test_graphs_of_it_are_of_operators_that_exporters_to_onnx_know(name, monkeypatch):
     table = made(name, padding_idx=PADDING).eval()
@@ -517,8 +518,7 @@ def test_graphs_of_it_are_of_operators_that_exporters_to_onnx_know(name, monkeyp
     assert not {target for target in called if not target.startswith(("aten.", "<built-in"))} | (called & NOT_OF_ONNX)
     others = torch.tensor([[7, 2, PADDING]])
     monkeypatch.undo()
-    with torch.no_grad():
-        torch.testing.assert_close(exported.module()(others), table(others), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(exported.module()(others), table(others), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.nightly("needs onnxscript and ONNX Runtime")
