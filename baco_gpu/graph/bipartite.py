@@ -252,8 +252,7 @@ class BipartiteGraph:
     @property
     def total_weight(self) -> float:
         """The summed weight of all edges, rounded once: it does not depend on their order."""
-        weights = self.to("cpu").csr.weights
-        return float(self.num_edges if weights is None else ExactSum.of(weights))
+        return float(self.num_edges if self.csr.weights is None else ExactSum.of(self.to("cpu").csr.weights))
 
     @property
     def user_degrees(self) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from baco_gpu.data.runs import cuts
+from baco_gpu.data.sources.dealing import cuts
 from baco_gpu.data.sources.files import File, Files, in_bytes
 from baco_gpu.data.sources.formats import FileRows, Format, Reading
 from baco_gpu.data.sources.headers import labels_of
