@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-
 Array = Any  # of NumPy, CuPy or PyTorch
 _T = TypeVar("_T")
 
@@ -22,19 +20,6 @@ class Summing(Protocol):
 
     def add(self, own: Array) -> Array:
         """The sum of the numbers that all ranks have, of one shape; of floats the same bits on all of them."""
-
-
-class Alone:
-    """See `Summing`: the one process that there is."""
-
-    def table(self, *numbers: int) -> Array:
-        return np.array([numbers], dtype=np.int64)
-
-    def add(self, own: Array) -> Array:
-        return own
-
-
-ALONE = Alone()
 
 
 class Ranks(Summing, Protocol):

@@ -99,9 +99,13 @@ def _clustered(
             graph = BipartiteGraph.from_interactions(source.interactions(data, run.seed, display.report))
         else:
             from baco_gpu.distributed.coclustering import agree_on
+            from baco_gpu.distributed.reading import read_share, share_out
 
             agree_on(estimator.get_params(), ranks)
-            graph = source.share(data, run.seed, display.report, ranks)
+            if source.split is None:
+                graph = read_share(ranks, data, progress=display.report, **source.reading())
+            else:
+                graph = share_out(ranks, lambda: source.interactions(data, run.seed, display.report), display.report)
             estimator.set_params(process_group=ranks.group)
         reading = watch.seconds
         result: CoclusteringResult = estimator.fit(graph, progress=display.report).result_

@@ -16,9 +16,7 @@ from baco_gpu.cli.settings_file import load_settings
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
-    from baco_gpu.clustering.backends.share import GraphShare
     from baco_gpu.data.interactions import Interactions, SplitInteractions
-    from baco_gpu.distributed.torch_ranks import TorchRanks
     from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
     from baco_gpu.progress import Progress
     from baco_gpu.training.settings import TrainingSettings
@@ -194,27 +192,19 @@ class Source:
             return self.parts(data, seed, progress).train
         from baco_gpu.data.readers import load_interactions
 
-        return load_interactions(data, progress=progress, **self._reading())
-
-    def share(self, data: str, seed: int, progress: Progress, ranks: TorchRanks) -> GraphShare:
-        """This process's share of the graph of `interactions`; all processes make the call."""
-        from baco_gpu.distributed.reading import read_share, share_out
-
-        if self.split is not None:
-            return share_out(ranks, lambda: self.interactions(data, seed, progress), progress)
-        return read_share(ranks, data, progress=progress, **self._reading())
+        return load_interactions(data, progress=progress, **self.reading())
 
     def parts(self, data: str, seed: int, progress: Progress) -> SplitInteractions:
         """The interactions of DATA in three parts; InputError where they cannot train or test anything."""
         from baco_gpu.data.readers import load_split
 
-        split = load_split(data, split=self.split, seed=seed, progress=progress, **self._reading())
+        split = load_split(data, split=self.split, seed=seed, progress=progress, **self.reading())
         for name in ("train", "validation", "test"):
             if not len(getattr(split, name)):
                 raise InputError(f"{data}: expected interactions in the {name} part, got none")
         return split
 
-    def _reading(self) -> dict[str, Any]:
+    def reading(self) -> dict[str, Any]:
         """Keywords of `load_interactions`."""
         reading = {name: value for name, value in vars(self).items() if name != "split"}
         return reading if self.where is None else reading | {"where": words(self.where)}

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from baco_gpu.checks import check_integer
+from baco_gpu.data.alone import ALONE
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.splits import merge_repeated
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
-from baco_gpu.ranks import ALONE, Summing
+from baco_gpu.ranks import Summing
 
 
 def k_core(interactions: Interactions, k: int, ranks: Summing = ALONE) -> Interactions:

@@ -11,6 +11,7 @@ from typing import Any
 from baco_gpu.checks import check_choice, check_integer, check_number, shown, suggestion
 from baco_gpu.data import movielens
 from baco_gpu.data.adjacency_lists import read_lightgcn
+from baco_gpu.data.alone import ALONE
 from baco_gpu.data.fetch import SETS, fetched
 from baco_gpu.data.filtering import k_core
 from baco_gpu.data.interactions import Interactions, SplitInteractions
@@ -27,7 +28,7 @@ from baco_gpu.data.temporal import leave_last_out, temporal_split
 from baco_gpu.data.weighting import check_weighting, weighted
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent
-from baco_gpu.ranks import ALONE, Summing
+from baco_gpu.ranks import Summing
 
 NAMES = (movielens.NAME, *SETS)
 _LIGHTGCN_FILES = ("train.txt", "test.txt")

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from baco_gpu.checks import check_choice, check_number
+from baco_gpu.data.alone import ALONE
 from baco_gpu.data.exact_sum import ExactSum
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.splits import merge_repeated
 from baco_gpu.errors import InputError
-from baco_gpu.ranks import ALONE, Summing
+from baco_gpu.ranks import Summing
 
 WEIGHTINGS = ("once", "counts", "recency")
 _LEAST_SHARE = 2.0**51  # of all weights, what one may be: the solvers' fixed point holds no less

@@ -104,7 +104,10 @@ def _share(host: OnHost, own: Interactions, bounds: np.ndarray, progress: Progre
 
 def _read(host: OnHost, rows: Rows, part: Rows, min_rating: float | None, progress: Progress) -> Interactions:
     """The interactions of this rank's part, by the numbers that the ids of all have."""
+    import pyarrow as pa
+
     tally, columns = host.together(lambda: numbered(part, min_rating, progress))
+    pa.default_memory_pool().release_unused()  # what reading took and freed
     _check(host, rows, tally, min_rating)
     numbers = _alike(host, rows, columns.numbers)
     users, items = (_renumbered(host, *ids) for ids in (columns.users, columns.items))

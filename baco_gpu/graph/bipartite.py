@@ -252,7 +252,7 @@ class BipartiteGraph:
     @property
     def total_weight(self) -> float:
         """The summed weight of all edges, rounded once: it does not depend on their order."""
-        return float(self.num_edges if (weights := self.to("cpu").csr.weights) is None else ExactSum.of(weights))
+        return float(self.num_edges if self.csr.weights is None else ExactSum.of(self.to("cpu").csr.weights))
 
     @property
     def user_degrees(self) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from baco_gpu.checks import check_integer, check_number
 from baco_gpu.data.interactions import Interactions, SplitInteractions
-from baco_gpu.data.sources.runs import within_runs
+from baco_gpu.data.runs import within_runs
 from baco_gpu.errors import InputError
 from baco_gpu.models.losses import BatchRows, Objective
 from baco_gpu.models.model import ITEMS, Model, Table, option

@@ -10,7 +10,7 @@ import numpy as np
 
 from baco_gpu.checks import check_integer
 from baco_gpu.data.interactions import Interactions
-from baco_gpu.data.sources.runs import within_runs
+from baco_gpu.data.runs import within_runs
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent

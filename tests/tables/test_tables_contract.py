@@ -34,6 +34,7 @@ from baco_gpu.tables import (
     ResidualCodebookEmbedding,
     ResidualMixedCodebookEmbedding,
     ServedEmbedding,
+    ShardedTable,
     TableBag,
     export_codebook,
     export_onnx,
@@ -43,7 +44,6 @@ from baco_gpu.tables.embedding_table import Derived, encode, own_optimizers
 from baco_gpu.tables.full import as_table, size_of, tables_in
 from baco_gpu.tables.ids import ResizableTable
 from baco_gpu.tables.rebuild import table_of
-from baco_gpu.tables.sharded import ShardedTable
 from baco_gpu.tables.weight import ExpandedTable
 from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 from graphs import random_graph
@@ -131,9 +131,9 @@ def test_every_kind_is_here():
     for file in pkgutil.iter_modules(tables.__path__):
         importlib.import_module(f"{tables.__name__}.{file.name}")
     of_the_package = {kind for kind in kinds_below(EmbeddingTable) if kind.__module__.startswith("baco_gpu.")}
-    abstract = {EmbeddingTable, ExpandedTable, ResizableTable}
-    # Of a sharded table a rank has a part: tests/tables/test_sharded.py.
-    assert {type(make()) for make in KINDS.values()} == of_the_package - abstract - {ShardedTable}
+    bases = {EmbeddingTable, ExpandedTable, ResizableTable}
+    # What a rank has of a table is no whole one: `test_sharded`.
+    assert {type(make()) for make in KINDS.values()} == of_the_package - bases - {ShardedTable}
 
 
 @every_kind

@@ -38,7 +38,7 @@ from baco_gpu.clustering.backends.backend import (
 from baco_gpu.clustering.backends.contracted import ContractedClusters
 from baco_gpu.clustering.backends.pieces import places_of
 from baco_gpu.clustering.backends.share import GraphShare
-from baco_gpu.data.sources.runs import cuts
+from baco_gpu.data.sources.dealing import cuts
 from baco_gpu.ranks import Ranks
 
 _SLOTS = 4096  # how finely the rows of clusters are weighed before they are dealt out

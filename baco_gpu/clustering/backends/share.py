@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from baco_gpu.clustering.backends.backend import IntegerEdges
-from baco_gpu.data.sources.runs import cuts
+from baco_gpu.data.sources.dealing import cuts
 from baco_gpu.graph.arrays import Adjacency
 from baco_gpu.graph.bipartite import BipartiteGraph
 

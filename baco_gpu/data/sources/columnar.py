@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from baco_gpu.data.sources.dealing import cuts
 from baco_gpu.data.sources.files import File, Files, in_bytes
 from baco_gpu.data.sources.formats import FileRows, Format, Reading
 from baco_gpu.data.sources.headers import labels_of
 from baco_gpu.data.sources.raw_columns import check_types
 from baco_gpu.data.sources.rows import Batch, Rows
-from baco_gpu.data.sources.runs import cuts
 from baco_gpu.data.sources.where import check_columns
 from baco_gpu.errors import DAMAGE, InputError, brief
 
