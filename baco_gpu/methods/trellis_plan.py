@@ -14,7 +14,7 @@ from baco_gpu.precision import GRADE_BLOCK, GRADES
 from baco_gpu.tables.trellis import STATES, TrellisEmbedding
 
 # What normally distributed values err, as a multiple of the least that their bits allow; by the bits of a state.
-_ERROR = {8: 1.43, 9: 1.38, 10: 1.33}
+_ERROR = {8: 1.44, 9: 1.4, 10: 1.37, 11: 1.33, 12: 1.29}
 _ROUNDS = 50
 
 

@@ -22,8 +22,8 @@ from baco_gpu.parallel import in_parts
 from baco_gpu.precision import trellis_windows
 
 MOST_SHIFT = 4  # bits that a value brings at most
-# Rows that the table is fitted to, and how often: more err hardly less.
-_FITTED, _ROUNDS, _FITTED_SHIFT = 2048, 6, 2
+# Rows a state that the table is fitted to, and how often: more err hardly less.
+_FITTED, _ROUNDS, _FITTED_SHIFT = 2, 6, 2
 _COSTS = 1 << 24  # of states that are there at a time
 
 
@@ -47,8 +47,8 @@ def fit_values(rows: Rows, state: int, seed: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(seed)
     count, states = len(rows), 1 << state
-    if count > _FITTED:
-        drawn = torch.randint(count, (_FITTED,), generator=generator)
+    if count > _FITTED * states:
+        drawn = torch.randint(count, (_FITTED * states,), generator=generator)
     else:
         drawn = torch.arange(count)
     sample = rows[drawn.to(rows.device)]

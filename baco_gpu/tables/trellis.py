@@ -31,7 +31,7 @@ from baco_gpu.tables.encoding import encode_together, rotate_together
 from baco_gpu.tables.product import ProductCodebookEmbedding
 from baco_gpu.tables.quantized import bits_of_packed
 
-STATES = (8, 10)  # bits of a state, the fewest and the most: with 12 encoding takes four times as long
+STATES = (8, 12)  # bits of a state, the fewest and the most: with each more encoding takes twice as long
 
 
 class _Layout(NamedTuple):
@@ -58,7 +58,7 @@ class TrellisEmbedding(
         Bytes of a row, of every grade; 4 bits a value at most.
     grades : integers of shape (num_rows,), optional
         The grade of every row; not needed where there is one.
-    state_bits : int, from 8 to 10
+    state_bits : int, from 8 to 12
         Bits that number a value.
 
     Attributes
