@@ -1,7 +1,8 @@
 """Rows of few bits, in two settings: how they are stored, and what they are while they are trained.
 
-They are stored as integers, as wide as the budget has room for, as product codes or as trellis codes. Until then they are floats, which
-training sees rounded by and by, or integers themselves, for tables that are to be small while they are trained, too.
+They are stored as integers, as wide as the budget has room for, as product codes or as trellis codes. Until then they
+are floats, which training sees rounded by and by, or integers themselves, for tables that are to be small while they
+are trained, too.
 """
 
 from __future__ import annotations

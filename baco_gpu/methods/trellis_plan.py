@@ -7,15 +7,33 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baco_gpu.budget import INDEX_BYTES, SIDES, Budget, TableSize
-from baco_gpu.errors import UnreachableBudgetError
+from baco_gpu.budget import INDEX_BYTES, SIDES, AnyBudget, Budget, SideBudgets, TableSize
+from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.ops.trellis_coding import MOST_SHIFT
 from baco_gpu.precision import GRADE_BLOCK, GRADES
 from baco_gpu.tables.trellis import STATES, TrellisEmbedding
 
 # What normally distributed values err, as a multiple of the least that their bits allow; by the bits of a state.
-_ERROR = {8: 1.44, 9: 1.4, 10: 1.37, 11: 1.33, 12: 1.29}
+_ERROR = {8: 1.44, 9: 1.4, 10: 1.37}
 _ROUNDS = 50
+
+
+# Shares of the full tables below which trellis codes keep more than product codes do.
+SMALL = 1 / 12
+
+
+def is_small(budget: AnyBudget | None, table: TableSize | None = None) -> bool:
+    """Whether trellis codes are what keeps most within a budget, or within that of either side.
+
+    A number of rows is a share of those of the full table; where this is not known, it is none.
+    """
+    if budget is None:
+        return False
+    if isinstance(budget, SideBudgets):
+        return all(is_small(part, table) for part in budget.pair if part is not None)
+    if budget.ratio is not None:
+        return budget.ratio < SMALL
+    return table is not None and budget.rows is not None and budget.rows < SMALL * table.full_rows
 
 
 class Grades(NamedTuple):
@@ -89,7 +107,7 @@ class TrellisPlan(NamedTuple):
         """The table of users or of items, of values of its own."""
         place = SIDES.index(side)
         grades, widths = self.grades[place], self.widths[place]
-        told = {"widths": widths, "grades": grades.of_rows, "state_bits": self.state_bits}
+        told: dict[str, Any] = {"widths": widths, "grades": grades.of_rows, "state_bits": self.state_bits}
         return TrellisEmbedding(np.arange(int(grades.sizes.sum())), table.embedding_dim, **told, **options)
 
     def _sides(self) -> list[tuple[Grades, tuple[int, ...]]]:
@@ -108,6 +126,16 @@ class TrellisPlan(NamedTuple):
                 nbytes += rows + 4 * len(widths) * -(-rows // GRADE_BLOCK)
             found.append(nbytes)
         return found
+
+
+def degree_array(degrees: Any, items: int) -> np.ndarray:
+    """Degrees as an array; InputError unless they are integers of at least zero, one an item."""
+    found = np.asarray(degrees)
+    if found.shape != (items,) or found.dtype.kind not in "iu" or (items and found.min() < 0):
+        raise InputError(
+            f"item_degrees must be {items} integers of at least 0, got {found.dtype} of shape {found.shape}"
+        )
+    return found
 
 
 def plan_trellis(budget: Budget, table: TableSize, degrees: np.ndarray | None = None) -> TrellisPlan:

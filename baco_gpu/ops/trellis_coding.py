@@ -34,7 +34,7 @@ def shifts_for(variances: Tensor, bits: int) -> Tensor:
     """
     left, shifts = variances.double().cpu().numpy(), np.zeros(len(variances), dtype=np.uint8)
     for _ in range(bits):
-        place = int(np.where(shifts < MOST_SHIFT, left * 4.0**-shifts.astype(float), -1.0).argmax())
+        place = int(np.where(shifts < MOST_SHIFT, left * 4.0 ** -shifts.astype(float), -1.0).argmax())
         shifts[place] += 1
     return torch.from_numpy(shifts).to(variances.device)
 
@@ -68,7 +68,7 @@ def fit_values(rows: Rows, state: int, seed: int) -> Tensor:
 
 
 def nearest_words(rows: Tensor, values: Tensor, spreads: Tensor, shifts: Tensor, weights: Tensor) -> Tensor:
-    """The states, one for each value, of the path through the trellis that is nearest to each row (Viterbi's algorithm).
+    """The states, one a value, of the path through the trellis that is nearest to each row (Viterbi's algorithm).
 
     Parameters
     ----------
@@ -116,10 +116,10 @@ def _paths(rows: Tensor, levels: Tensor, shifts: list[int], weights: list[float]
     words = torch.empty(rows.shape, dtype=torch.int32, device=rows.device)
     for place in range(len(shifts) - 1, -1, -1):
         words[:, place] = state
-        dropped, shift = came[place], shifts[place]
-        if dropped is not None:
+        lost, shift = came[place], shifts[place]
+        if lost is not None:
             kept = state >> shift
-            state = (dropped.gather(1, kept.unsqueeze(1)).squeeze(1).long() * (states >> shift)) + kept
+            state = (lost.gather(1, kept.unsqueeze(1)).squeeze(1).long() * (states >> shift)) + kept
     return words
 
 

@@ -96,8 +96,8 @@ class TrellisRows(Decoder, name="trellis codes"):
         entries = grades * known(self.dim) + known(np.arange(self.dim))
         first, divisors, moduli = (lookup.take(known(part.ravel()), entries) for part in self.windows)
         window, codes = None, lookup.array("codebook")
-        for byte in range(_BEFORE + 1):
-            here = number(lookup.take(codes, starts + first + known(byte)))
+        for further in range(_BEFORE + 1):
+            here = number(lookup.take(codes, starts + first + known(further)))
             window = here if window is None else window * lookup.constant(256, np.float32) + here
         shifted = number(whole(window / number(divisors)))
         words = shifted - number(whole(shifted / number(moduli))) * number(moduli)

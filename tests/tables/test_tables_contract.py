@@ -42,8 +42,8 @@ from baco_gpu.tables.embedding_table import encode, own_optimizers
 from baco_gpu.tables.full import as_table, size_of, tables_in
 from baco_gpu.tables.ids import ResizableTable
 from baco_gpu.tables.rebuild import table_of
-from baco_gpu.tables.weight import ExpandedTable
 from baco_gpu.tables.trellis import TrellisEmbedding
+from baco_gpu.tables.weight import ExpandedTable
 from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 from graphs import random_graph
 from pages import ROOT, blocks
