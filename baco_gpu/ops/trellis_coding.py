@@ -130,7 +130,7 @@ def pack_words(words: Tensor, shifts: Tensor) -> Tensor:
     places = ends[owners] - 1 - torch.arange(len(owners), device=words.device)
     bits = (words[:, owners] >> places) & 1
     powers = 1 << torch.arange(7, -1, -1, device=words.device)
-    return (bits.view(len(words), -1, 8) * powers).sum(dim=2).to(torch.uint8)
+    return (bits.view(len(words), len(owners) // 8, 8) * powers).sum(dim=2).to(torch.uint8)
 
 
 def read_words(packed: Tensor, starts: Tensor, windows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
