@@ -9,10 +9,10 @@ import numpy as np
 
 from baco_gpu.budget import INDEX_BYTES, SIDES, AnyBudget, Budget, SideBudgets, TableSize
 from baco_gpu.errors import InputError, UnreachableBudgetError
-from baco_gpu.ops.trellis_coding import MOST_SHIFT
 from baco_gpu.precision import GRADE_BLOCK, GRADES
 from baco_gpu.tables.trellis import STATES, TrellisEmbedding
 
+ENOUGH_BITS = 4  # of a row, a value
 # What normally distributed values err, as a multiple of the least that their bits allow; by the bits of a state.
 _ERROR = {8: 1.44, 9: 1.4, 10: 1.37}
 _ROUNDS = 50
@@ -181,7 +181,7 @@ def plan_trellis(budget: Budget, table: TableSize, degrees: np.ndarray | None = 
 
 def _filled(plan: TrellisPlan, table: TableSize, affordable: Any) -> TrellisPlan:
     """The plan with whatever further bytes are affordable."""
-    widest = MOST_SHIFT * table.embedding_dim // 8
+    widest = max(ENOUGH_BITS * table.embedding_dim // 8, 1)
     open_ = {(side, grade) for side, widths in enumerate(plan.widths) for grade in range(len(widths))}
 
     def left(place: tuple[int, int]) -> float:

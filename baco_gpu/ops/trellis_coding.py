@@ -11,26 +11,27 @@ Results are on the device of the arguments.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from baco_gpu.ops.product_quantization import Rows
 from baco_gpu.ops.segments import add_by_row_
 from baco_gpu.parallel import in_parts
 from baco_gpu.precision import trellis_windows
 
-MOST_SHIFT = 4  # bits that a value brings at most
-# Rows a state that the table is fitted to, and how often: more err hardly less.
-_FITTED, _ROUNDS, _FITTED_SHIFT = 2, 6, 2
+MOST_SHIFT = 8  # bits that a value brings at most: those by which popular items are told need more than others
+FITTED = 2  # rows a state that values are fitted to; more err hardly less, nor do more rounds
+_ROUNDS = 6
 _COSTS = 1 << 24  # of states that are there at a time
 
 
 def shifts_for(variances: Tensor, bits: int) -> Tensor:
     """How many of the bits of a row every value brings, uint8 of shape (dim,), so that what is left errs least.
 
-    An error falls to a quarter by a bit: each goes where most is left. Of `dim * MOST_SHIFT` bits all values have most.
+    An error falls to a quarter by a bit: each goes where most is left. Values have `MOST_SHIFT` at most.
     """
     left, shifts = variances.double().cpu().numpy(), np.zeros(len(variances), dtype=np.uint8)
     for _ in range(bits):
@@ -39,31 +40,39 @@ def shifts_for(variances: Tensor, bits: int) -> Tensor:
     return torch.from_numpy(shifts).to(variances.device)
 
 
-def fit_values(rows: Rows, state: int, seed: int) -> Tensor:
-    """The values of all states, (2^state, 1), for rows whose places all have mean zero and variance one.
+class Sample(NamedTuple):
+    """Some rows of one grade, less their mean, and how they are coded; see `nearest_words`."""
 
-    Quantiles of the normal distribution in random order, moved to the means of what is nearest to them (Lloyd) of some
-    of the rows. The same for the same seed.
+    rows: Tensor
+    spreads: Tensor
+    shifts: Tensor
+    weights: Tensor
+
+
+def fit_values(samples: Sequence[Sample], state_bits: int, seed: int) -> Tensor:
+    """The values of all states, (2^state_bits, 1), for rows like these.
+
+    They begin as what the values of the rows are, in random order, and are moved to the means of what is nearest to
+    them (Lloyd), errors counted as they are in scores. The same for the same seed.
     """
-    generator = torch.Generator().manual_seed(seed)
-    count, states = len(rows), 1 << state
-    if count > _FITTED * states:
-        drawn = torch.randint(count, (_FITTED * states,), generator=generator)
-    else:
-        drawn = torch.arange(count)
-    sample = rows[drawn.to(rows.device)]
-    sample = sample.to(torch.promote_types(sample.dtype, torch.float32))
-    sample = sample - sample.mean(dim=0)
-    sample = sample / sample.square().mean(dim=0).sqrt().clamp(min=torch.finfo(sample.dtype).tiny)
-    quantiles = torch.special.ndtri((torch.arange(states, dtype=torch.float64) + 0.5) / states)
-    values = quantiles[torch.randperm(states, generator=generator)].to(sample).unsqueeze(1)
-    dim = sample.shape[1]
-    alike, shifts = sample.new_ones(dim), torch.full((dim,), _FITTED_SHIFT, dtype=torch.uint8)
-    for _ in range(_ROUNDS if len(sample) else 0):
-        words = nearest_words(sample, values, alike, shifts, alike).view(-1).long()
-        sums = add_by_row_(torch.zeros_like(values), sample.reshape(-1, 1), words)
-        sizes = torch.bincount(words, minlength=states).unsqueeze(1)
-        values = torch.where(sizes > 0, sums / sizes.clamp(min=1), values)
+    generator, states = torch.Generator().manual_seed(seed), 1 << state_bits
+    first = samples[0].rows
+    owners = [(sample.rows / sample.spreads)[:, sample.shifts > 0].reshape(-1) for sample in samples]
+    known, shares = torch.cat(owners).sort().values, (torch.arange(states, dtype=torch.float64) + 0.5) / states
+    if not known.any():  # nor any row: those of a normal distribution
+        known = torch.special.ndtri(shares).to(first)
+    order = torch.randperm(states, generator=generator)
+    values = known[(shares * len(known)).long()[order].to(first.device)].unsqueeze(1)
+    for _ in range(_ROUNDS):
+        sums, sizes = torch.zeros_like(values), torch.zeros_like(values)
+        for rows, spreads, shifts, weights in samples:
+            words = nearest_words(rows, values, spreads, shifts, weights)
+            coded = (shifts > 0).expand(words.shape)
+            counts = (weights * spreads.square()).to(values).expand(words.shape)[coded].unsqueeze(1)
+            wanted = (rows / spreads)[coded].unsqueeze(1)
+            sums = add_by_row_(sums, counts * wanted, words[coded].long())
+            sizes = add_by_row_(sizes, counts, words[coded].long())
+        values = torch.where(sizes > 0, sums / sizes.clamp(min=torch.finfo(sizes.dtype).tiny), values)
     return values
 
 

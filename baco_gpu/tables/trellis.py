@@ -16,7 +16,9 @@ from baco_gpu.ops.lookup import NO_PADDING, codebook_expand, list_members, look_
 from baco_gpu.ops.product_quantization import Rows
 from baco_gpu.ops.reference import decomposed
 from baco_gpu.ops.trellis_coding import (
+    FITTED,
     MOST_SHIFT,
+    Sample,
     fit_values,
     nearest_words,
     pack_words,
@@ -55,7 +57,7 @@ class TrellisEmbedding(
     ----------
     assignments, embedding_dim, secondary, row_bits, options : as of `ProductCodebookEmbedding`
     widths : sequence of int
-        Bytes of a row, of every grade; 4 bits a value at most.
+        Bytes of a row, of every grade; 8 bits a value at most.
     grades : integers of shape (num_rows,), optional
         The grade of every row; not needed where there is one.
     state_bits : int, from 8 to 10
@@ -102,11 +104,9 @@ class TrellisEmbedding(
         if not 1 <= len(widths) <= GRADES:
             raise InputError(f"widths must be of 1 to {GRADES} grades, got {len(widths)}")
         for width in widths:
-            check_integer("widths", width, minimum=1, maximum=max(MOST_SHIFT * dim // 8, 1))
+            check_integer("widths", width, minimum=1, maximum=dim * MOST_SHIFT // 8)
         super().__init__(assignments, dim, secondary, subspaces=1, centroids=1 << state_bits, code_bits=16,
                          row_bits=row_bits, **options)  # fmt: skip
-        if MOST_SHIFT * dim < 8:
-            raise InputError(f"embedding_dim must be at least {8 // MOST_SHIFT} for codes of whole bytes, got {dim}")
         own = None if len(widths) == 1 else _checked(grades, self.num_rows, len(widths))
         device, floats = self.labels.device, self.centroids.detach()
         self.form = ProductFormat(dim, dim, 1 << state_bits, 16)
@@ -143,16 +143,18 @@ class TrellisEmbedding(
             encode_together([table for table in left if table.centroids is centroids], seed)
 
     def fit(self, rows: Rows, seed: int) -> Tensor:
-        for grade in range(len(self.shifts)):
-            self._measure(grade)
-        return fit_values(rows, self.form.centroids.bit_length() - 1, seed)
-
-    @torch.no_grad()
-    def reassign(self) -> None:
-        if not self.spreads.any():  # of another table that the values were found with
-            for grade in range(len(self.shifts)):
-                self._measure(grade)
-        super().reassign()
+        tables: Sequence[TrellisEmbedding] = getattr(rows, "modules", [self])
+        whole = max(sum(table.num_rows for table in tables), 1)
+        most, samples = FITTED << self.state_bits, []
+        generator = torch.Generator().manual_seed(seed)
+        for table in tables:
+            for grade, of_grade in table._by_grade(torch.arange(table.num_rows, device=table.codes.device)):
+                table._measure(grade)
+                drawn = torch.randperm(len(of_grade), generator=generator)[: -(-most * len(of_grade) // whole)]
+                some = table.latent_rows(of_grade[drawn.to(of_grade.device)]).to(self.centroids)
+                about = table.spreads.detach()[grade], table.shifts[grade], table.weights
+                samples.append(Sample(some - table.means.detach()[grade], *about))
+        return fit_values(samples, self.state_bits, seed)
 
     @torch.no_grad()
     def forget_codes(self) -> None:
@@ -243,6 +245,11 @@ class TrellisEmbedding(
         return words, list_members(words, None, NO_PADDING, self.form.centroids)
 
     @property
+    def state_bits(self) -> int:
+        """Bits that number a value."""
+        return self.form.centroids.bit_length() - 1
+
+    @property
     def num_rows(self) -> int:
         return len(self.labels)
 
@@ -284,7 +291,7 @@ class TrellisEmbedding(
     def extra_repr(self) -> str:
         widths = (self.shifts.long().sum(dim=1) // 8).tolist()
         first = super(ProductCodebookEmbedding, self).extra_repr()
-        told = f"{first}, widths={widths}, state_bits={self.form.centroids.bit_length() - 1}"
+        told = f"{first}, widths={widths}, state_bits={self.state_bits}"
         return told + (f", row_bits={self.row_bits}" if self.row_bits is not None else "")
 
 

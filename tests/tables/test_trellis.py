@@ -77,8 +77,8 @@ def test_bits_are_read_as_they_were_packed(states):
 
 def test_bits_go_where_most_is_left():
     assert shifts_for(torch.tensor([16.0, 4.0, 1.0, 0.1]), 3).tolist() == [2, 1, 0, 0]
-    assert shifts_for(torch.tensor([1e9, 1.0]), 8).tolist() == [4, 4]
-    assert shifts_for(torch.zeros(3), 8).tolist() == [4, 4, 0]
+    assert shifts_for(torch.tensor([1e9, 1.0]), 10).tolist() == [8, 2]
+    assert shifts_for(torch.zeros(3), 9).tolist() == [8, 1, 0]
 
 
 @pytest.mark.parametrize(("bits", "most"), [(1, 1.4), (2, 1.5), (3, 1.95)])
@@ -180,8 +180,8 @@ def test_places_out_of_range_are_not_served(change):
     ("options", "message"),
     [
         ({"widths": []}, "widths must be of 1 to 4 grades, got 0"),
-        ({"widths": [0]}, "widths must be an integer from 1 to 8, got 0"),
-        ({"widths": [9]}, "widths must be an integer from 1 to 8, got 9"),
+        ({"widths": [0]}, "widths must be an integer from 1 to 16, got 0"),
+        ({"widths": [17]}, "widths must be an integer from 1 to 16, got 17"),
         ({"widths": [1, 2]}, "grades must be 5 integers from 0 to 1"),
         ({"widths": [1, 2], "grades": [0, 1, 2, 0, 0]}, "grades must be 5 integers from 0 to 1"),
         ({"widths": [1], "state_bits": 7}, "state_bits must be an integer from 8 to 10, got 7"),
