@@ -7,6 +7,7 @@ from baco_gpu.methods.few_bits import COMPACT, PRODUCT, TRELLIS_CODES
 METHOD = replace(
     PRODUCT,
     name="trellis",
+    order=5,
     shared="nobody; every value is read from a window of its row's bits, of which items that are used more have more",
     stored=TRELLIS_CODES,
     when="budgets below a twelfth, where it keeps most",
@@ -15,6 +16,7 @@ METHOD = replace(
 COMPACT_METHOD = replace(
     COMPACT,
     name=f"{METHOD.name}:integers",
+    order=6,
     former=(),
     shared=METHOD.shared,
     stored=TRELLIS_CODES,

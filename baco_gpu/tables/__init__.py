@@ -16,6 +16,7 @@ from baco_gpu.tables.quantized import QuantizedEmbedding
 from baco_gpu.tables.rebuild import rebuild_module
 from baco_gpu.tables.residual import ResidualCodebookEmbedding, ResidualMixedCodebookEmbedding
 from baco_gpu.tables.served import ServedEmbedding
+from baco_gpu.tables.trellis import TrellisEmbedding
 from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "ResidualMixedCodebookEmbedding",
     "ServedEmbedding",
     "TableBag",
+    "TrellisEmbedding",
     "WeightedCodebookEmbedding",
     "begin_epoch",
     "codebook_expand",
