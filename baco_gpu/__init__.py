@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from baco_gpu.tables.residual import ResidualCodebookEmbedding
     from baco_gpu.tables.rowwise import RowwiseRMSprop
     from baco_gpu.tables.served import ServedEmbedding
+    from baco_gpu.tables.trellis import TrellisEmbedding
 
 __version__ = version("baco_gpu")
 
@@ -47,6 +48,7 @@ _HOMES = {
     "RowwiseRMSprop": "baco_gpu.tables.rowwise",
     "ServedEmbedding": "baco_gpu.tables.served",
     "SplitInteractions": "baco_gpu.data.interactions",
+    "TrellisEmbedding": "baco_gpu.tables.trellis",
     "compress_module": "baco_gpu.tables.module_compression",
     "compress_tables": "baco_gpu.columns.tables_compression",
     "export_codebook": "baco_gpu.tables.export",
@@ -73,6 +75,7 @@ __all__ = [
     "RowwiseRMSprop",
     "ServedEmbedding",
     "SplitInteractions",
+    "TrellisEmbedding",
     "__version__",
     "compress_module",
     "compress_tables",

@@ -26,6 +26,9 @@ CODE_BITS = (8, 16)  # of product codes
 # The length of a row of these is a byte and this, in as many parts: one is as long as rounding made it.
 LEAST_LENGTH, LENGTH_PARTS = 128, 256
 
+# Of trellis codes, the place of a row is a byte: its grade, and its rank among the rows of its grade in a block.
+GRADES, GRADE_BLOCK = 4, 64
+
 
 def bits_of(dtype: str) -> int | None:
     """Bits of a value of this dtype; None for floats."""
@@ -92,6 +95,27 @@ def unpack(packed: np.ndarray, bits: int, dim: int) -> np.ndarray:
 def piece_widths(dim: int, subspaces: int) -> list[int]:
     """How wide the pieces of a row are that is cut as evenly as can be, the wider ones first."""
     return [dim // subspaces + (place < dim % subspaces) for place in range(subspaces)]
+
+
+def trellis_windows(shifts: np.ndarray, states: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where in the bits of a row the windows are that number its values; see `baco_gpu.ops.trellis_coding`.
+
+    A window ends with the bits that its value brings, and before it begins the row there are zeros. With `first` the
+    place of the first of three bytes, counted from two bytes before the row on, a number is
+    (65536 * byte + 256 * next + last) // divisor % modulus.
+
+    Parameters
+    ----------
+    shifts : integers of shape (..., dim), how many bits each value brings
+    states : int, a power of two up to 2^16
+
+    Returns
+    -------
+    int64 arrays of shape (..., dim): first, divisors, moduli.
+    """
+    ends = np.cumsum(shifts, axis=-1, dtype=np.int64)
+    last = np.maximum(ends - 1, 0) // 8
+    return last, 1 << np.minimum(8 * (last + 1) - ends, 8), np.minimum(1 << np.minimum(ends, 16), states)
 
 
 class ProductFormat(NamedTuple):

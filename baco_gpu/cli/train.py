@@ -34,9 +34,10 @@ def train(
     method: Annotated[
         str | None,
         options.choice(
-            "Tables: product, quantized, affinity or bisecting (ours), full, or another of `baco methods`.",
+            "Tables: product, trellis, quantized, affinity or bisecting (ours), full, or another of `baco methods`.",
             "baco_gpu.methods.registry:NAMES",
-            show_default="product; of integers quantized (bytes) or affinity (parameters); of --codes baco-multilevel",
+            show_default="product, below a twelfth trellis; of integers quantized (bytes) or affinity (parameters); "
+            "of --codes baco-multilevel",
         ),
     ] = None,
     codes: Annotated[
@@ -177,11 +178,12 @@ def train(
 
 def _default_method(clustering: BalancedCoclustering) -> str:
     from baco_gpu.budget import SideBudgets, budget_of
+    from baco_gpu.methods.trellis_plan import is_small
     from baco_gpu.precision import FLOAT
 
-    if clustering.codebook_dtype in (None, FLOAT):
-        return "product"
     budget = None if clustering.budget is None else budget_of(clustering.budget, clustering.budget_measure)
+    if clustering.codebook_dtype in (None, FLOAT):
+        return "trellis" if is_small(budget) else "product"
     if budget is not None and budget.is_share_of_bytes:
         return "quantized"
     return "bisecting" if isinstance(budget, SideBudgets) else "affinity"

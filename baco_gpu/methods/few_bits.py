@@ -1,7 +1,8 @@
 """Rows of few bits, in two settings: how they are stored, and what they are while they are trained.
 
-They are stored as integers, as wide as the budget has room for, or as product codes. Until then they are floats, which
-training sees rounded by and by, or integers themselves, for tables that are to be small while they are trained, too.
+They are stored as integers, as wide as the budget has room for, as product codes or as trellis codes. Until then they
+are floats, which training sees rounded by and by, or integers themselves, for tables that are to be small while they
+are trained, too.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.clustered import Clustered
 from baco_gpu.methods.method import Built, Spec
-from baco_gpu.methods.product_plan import plan_product
+from baco_gpu.methods.product_plan import ProductPlan, plan_product
+from baco_gpu.methods.trellis_plan import TrellisPlan, plan_trellis
 from baco_gpu.precision import BITS, FLOAT, bits_of
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import EmbeddingTable
 from baco_gpu.tables.quantized import QuantizedEmbedding
 
-INTEGERS, PRODUCT_CODES, FLOATS = "integers", "product codes", "floats"
+INTEGERS, PRODUCT_CODES, TRELLIS_CODES, FLOATS = "integers", "product codes", "trellis codes", "floats"
+CODES = (PRODUCT_CODES, TRELLIS_CODES)
 # With fewer bits, rounding at random is noise that costs recall: of matrix factorisation on Beauty, 8 keep all of it,
 # 7 keep 99%, 6 keep 94%, and 4 keep 37%.
 _TRAINED = tuple(dtype for dtype, bits in BITS.items() if bits >= 6)
@@ -39,7 +42,7 @@ class FewBits(Clustered):
 
     Attributes
     ----------
-    stored : {"integers", "product codes"}
+    stored : {"integers", "product codes", "trellis codes"}
     trained : {"floats", "integers"}
     """
 
@@ -53,7 +56,7 @@ class FewBits(Clustered):
     def check(self, spec: Spec, budget: AnyBudget | None) -> None:
         super().check(spec, budget)
         dtype, alike = spec.codebook_dtype, self.stored == self.trained
-        if (self.stored, self.trained) == (PRODUCT_CODES, INTEGERS):
+        if self.stored in CODES and self.trained == INTEGERS:
             if dtype is not None:
                 check_choice("codebook_dtype", dtype, _TRAINED)
         elif not self._may_share and dtype not in (None, FLOAT):
@@ -73,8 +76,8 @@ class FewBits(Clustered):
         budget, size = self.given(budget), spec.size_for(graph)
         if isinstance(budget, SideBudgets):
             return self._by_side(graph, spec, budget, seed)
-        if self.stored == PRODUCT_CODES:
-            tables = plan_product(budget, size).tables(size, row_bits=self._row_bits(spec))
+        if self.stored in CODES:
+            tables = self._plan(budget, size, graph).tables(size, row_bits=self._row_bits(spec))
             return Built.of(tables, clustered=False)
         if self.trained == INTEGERS:
             return Built.of(_integers(budget, size), clustered=False)
@@ -86,6 +89,11 @@ class FewBits(Clustered):
         counts = (size.num_users, size.num_items)
         return Built.of([CodebookEmbedding(np.arange(count), dim, bits=bits) for count in counts], clustered=False)
 
+    def _plan(self, budget: Budget, size: TableSize, graph: BipartiteGraph) -> ProductPlan | TrellisPlan:
+        if self.stored == PRODUCT_CODES:
+            return plan_product(budget, size)
+        return plan_trellis(budget, size, graph.item_degrees if size.num_items else None)
+
     def _row_bits(self, spec: Spec) -> int | None:
         return bits_of(spec.codebook_dtype or _TRAINED_DTYPE) if self.trained == INTEGERS else None
 
@@ -96,8 +104,8 @@ class FewBits(Clustered):
         left: dict[str, Budget | None] = {}
         for side, part in self.parts(spec, budget).items():
             size = whole.of_side(side)
-            if self.stored == PRODUCT_CODES:
-                tables[side] = plan_product(part, size).table(side, size, row_bits=self._row_bits(spec))
+            if self.stored in CODES:
+                tables[side] = self._plan(part, size, graph).table(side, size, row_bits=self._row_bits(spec))
             elif self.trained == INTEGERS:
                 tables[side] = _integers(part, size)[SIDES.index(side)]
             else:

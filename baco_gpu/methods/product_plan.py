@@ -13,6 +13,7 @@ from torch import Tensor
 from baco_gpu.budget import INDEX_BYTES, SIDES, Budget, SideBudgets, TableSize, budget_of
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError, UnreachableBudgetError
+from baco_gpu.methods.trellis_plan import TrellisPlan, degree_array, is_small, plan_trellis
 from baco_gpu.precision import CODE_BITS, ProductFormat
 from baco_gpu.tables.embedding_table import encode
 from baco_gpu.tables.product import ProductCodebookEmbedding
@@ -67,9 +68,17 @@ class ProductPlan(NamedTuple):
 
 @torch.no_grad()
 def encode_pretrained(
-    users: Tensor, items: Tensor, budget: Any = 0.25, *, budget_measure: str = "parameters", seed: int = 0
+    users: Tensor,
+    items: Tensor,
+    budget: Any = 0.25,
+    *,
+    budget_measure: str = "parameters",
+    seed: int = 0,
+    item_degrees: Any = None,
 ) -> tuple[ProductCodebookEmbedding, ProductCodebookEmbedding]:
-    """Product codes of a trained pair of tables whose scores are inner products, as fine as a budget has room for.
+    """Codes of a trained pair of tables whose scores are inner products, as fine as a budget has room for.
+
+    These are product codes, and below a twelfth trellis codes (`TrellisEmbedding`).
 
     Both are turned alike first, so that rows are others and their inner products about the same. Train them on if you
     can, with `reassign` before every epoch, and then let go of the floats that codes stand for: `drop_latent_weight`.
@@ -81,13 +90,16 @@ def encode_pretrained(
     budget, budget_measure : as of `BalancedCoclustering`
     seed : int
         Of k-means; the same codes for the same seed.
+    item_degrees : integers of shape (num_items,), optional
+        How often items are used: with trellis codes, those that are used more have more bits.
 
     Raises
     ------
     InputError
-        If tables are not of one width, hold anything but finite numbers, or the budget is none.
+        If tables are not of one width, hold anything but finite numbers, the budget is none, or degrees are not one
+        an item.
     UnreachableBudgetError
-        As `plan_product` does.
+        As `plan_product` and `plan_trellis` do.
     """
     check_integer("seed", seed, minimum=0)
     for name, table in (("users", users), ("items", items)):
@@ -101,14 +113,21 @@ def encode_pretrained(
     size = TableSize(len(users), len(items), users.shape[1], users.element_size())
     options = dict[str, Any](dtype=users.dtype, device=users.device)
     given, modules = budget_of(budget, budget_measure), []
+    degrees = None if item_degrees is None else degree_array(item_degrees, len(items))
+
+    def plan(part: Budget, size: TableSize) -> ProductPlan | TrellisPlan:
+        if is_small(part, size):
+            return plan_trellis(part, size, degrees if size.num_items else None)
+        return plan_product(part, size)
+
     if isinstance(given, SideBudgets):
         for side, part in zip(SIDES, given.pair, strict=True):
             if part is None:
                 raise InputError(f"budget of {side} must be a number, got None")
             table_size = size.of_side(side)
-            modules.append(plan_product(part, table_size).table(side, table_size, **options))
+            modules.append(plan(part, table_size).table(side, table_size, **options))
     else:
-        modules += plan_product(given, size).tables(size, **options)
+        modules += plan(given, size).tables(size, **options)
     for module, table in zip(modules, (users, items), strict=True):
         module.codebook.copy_(table)
     encode(modules, seed)

@@ -26,6 +26,9 @@ class Lookup(Protocol):
     def rows(self, name: str) -> Any:
         """The rows of a stored array that are looked up: (..., columns)."""
 
+    def numbers(self) -> Any:
+        """The numbers of the rows that are looked up: int64 of shape (..., 1)."""
+
     def array(self, name: str, place: int | None = None) -> Any:
         """A stored array, or one of its entries."""
 

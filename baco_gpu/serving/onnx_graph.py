@@ -144,6 +144,11 @@ class _Lookup(NamedTuple):
     def rows(self, name: str) -> _Value:
         return self._value("Gather", name, self.at)
 
+    def numbers(self) -> _Value:
+        return self._value(
+            "Unsqueeze", self._cast(self.at, np.int64), self._constant("last_axis_of_rows", [-1], np.int64)
+        )
+
     def array(self, name: str, place: int | None = None) -> _Value:
         if place is None:
             return _Value(self.graph, name)

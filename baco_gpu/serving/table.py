@@ -204,6 +204,9 @@ class _Lookup(NamedTuple):
         out: np.ndarray = self.array(name)[self.at]
         return out
 
+    def numbers(self) -> np.ndarray:
+        return self.at[..., None].astype(np.int64)
+
     def array(self, name: str, place: int | None = None) -> np.ndarray:
         array: np.ndarray = self.table.stored[name]
         return array if place is None else array[place]

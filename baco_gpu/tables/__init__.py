@@ -17,6 +17,7 @@ from baco_gpu.tables.rebuild import rebuild_module
 from baco_gpu.tables.residual import ResidualCodebookEmbedding, ResidualMixedCodebookEmbedding
 from baco_gpu.tables.served import ServedEmbedding
 from baco_gpu.tables.sharded import ShardedTable
+from baco_gpu.tables.trellis import TrellisEmbedding
 from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "ServedEmbedding",
     "ShardedTable",
     "TableBag",
+    "TrellisEmbedding",
     "WeightedCodebookEmbedding",
     "begin_epoch",
     "codebook_expand",

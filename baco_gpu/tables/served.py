@@ -104,6 +104,9 @@ class _Lookup(NamedTuple):
     def rows(self, name: str) -> Tensor:
         return self._read(name, self.table.get_buffer(name)[self.at])
 
+    def numbers(self) -> Tensor:
+        return self.at.long().unsqueeze(-1)
+
     def array(self, name: str, place: int | None = None) -> Tensor:
         tensor = self.table.get_buffer(name)
         return self._read(name, tensor if place is None else tensor[place])

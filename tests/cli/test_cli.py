@@ -154,6 +154,7 @@ def test_train_makes_product_codes_and_exports_what_it_paid_for(baco, clicks, tm
     ("options", "method"),
     [
         (["--budget-rows", 100], "product"),
+        (["--budget", 0.08, "--dim", 32], "trellis"),
         (["--budget", 0.25, "--codebook-dtype", "int4"], "affinity"),
         (["--budget", 0.1, "--budget-measure", "bytes", "--dim", 32], "product"),
         (["--budget", 0.1, "--budget-measure", "bytes", "--dim", 32, "--codebook-dtype", "int2"], "quantized"),

@@ -20,7 +20,18 @@ from tiers import full
 pytestmark = pytest.mark.heavy("trains models")
 
 SETTINGS = TrainingSettings(epochs=2, batch_size=512, patience=None, ks=(5,))
-METHODS = ("product", "full", "affinity", "quantized", "product:integers", "low-dim", "legcf", "residual", "bisecting")
+METHODS = (
+    "product",
+    "trellis",
+    "full",
+    "affinity",
+    "quantized",
+    "product:integers",
+    "low-dim",
+    "legcf",
+    "residual",
+    "bisecting",
+)
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "distributed": ("data", "graph", "clustering"),
     "estimator": ("compiling", "graph", "clustering", "plots", "distributed"),
     "serving": ("precision", "tensor_file", "data"),
-    "ops": ("precision", "cuda"),
+    "ops": ("compiling", "precision", "cuda"),
     "tables": ("compiling", "precision", "cuda", "serving", "ops"),
     "models": ("compiling", "prefetch", "cuda", "data", "ops", "tables"),
     "evaluation": ("compiling", "data", "models"),

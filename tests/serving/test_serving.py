@@ -23,6 +23,7 @@ from baco_gpu.serving import ServedTable, load_codebook, load_codebooks, save_co
 from baco_gpu.tables.export import export_onnx, served_table
 from baco_gpu.tables.mixed import MixedCodebookEmbedding
 from baco_gpu.tables.product import ProductCodebookEmbedding
+from baco_gpu.tables.trellis import TrellisEmbedding
 
 pytestmark = pytest.mark.heavy("compiles and exports modules")
 
@@ -39,7 +40,9 @@ def modules():
     product = ProductCodebookEmbedding(CODES, 5, SECONDARY, subspaces=1, padding_idx=4, dtype=torch.float64)
     many = ProductCodebookEmbedding(CODES, 200, subspaces=70, centroids=300, code_bits=16)
     long = ProductCodebookEmbedding(CODES, 5, SECONDARY, subspaces=2, centroids=4, lengths=True)
-    for module in (product, many, long):
+    trellis = TrellisEmbedding(CODES, 5, SECONDARY, widths=[2], state_bits=8)
+    graded = TrellisEmbedding(np.arange(8), 5, widths=[1, 2], grades=np.arange(8) % 2, padding_idx=4)
+    for module in (product, many, long, trellis, graded):
         module.encode()
     return {
         "plain": CodebookEmbedding(CODES, 5),
@@ -58,6 +61,8 @@ def modules():
         "product mean": product,
         "product of two bytes": many,
         "product with lengths": long,
+        "trellis": trellis,
+        "trellis of grades": graded,
         "residual": residual,
         "mixed": mixed,
         "low precision": QuantizedEmbedding(8, 5, padding_idx=2, bits=6),
@@ -67,7 +72,7 @@ def modules():
 
 EXACT = ["plain", "secondary", "padding", "double", "half", "bag", "quantized", "packed", "packed alone"]
 EXACT += ["own rows", "packed own rows", "product", "product mean", "product of two bytes", "product with lengths"]
-EXACT += ["low precision", "sixteen bits"]
+EXACT += ["low precision", "sixteen bits", "trellis", "trellis of grades"]
 
 
 @pytest.mark.parametrize("name", EXACT)

@@ -44,6 +44,7 @@ from baco_gpu.tables.embedding_table import Derived, encode, own_optimizers
 from baco_gpu.tables.full import as_table, size_of, tables_in
 from baco_gpu.tables.ids import ResizableTable
 from baco_gpu.tables.rebuild import table_of
+from baco_gpu.tables.trellis import TrellisEmbedding
 from baco_gpu.tables.weight import ExpandedTable
 from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 from graphs import random_graph
@@ -79,6 +80,11 @@ KINDS = {
     "product of 8 bits": lambda **options: ProductCodebookEmbedding(
         OWN, DIM, subspaces=2, centroids=5, row_bits=8, **options
     ),
+    "trellis": lambda **options: TrellisEmbedding(CODES, DIM, SECONDARY, widths=[2], state_bits=8, **options),
+    "trellis of grades": lambda **options: TrellisEmbedding(
+        OWN, DIM, widths=[1, 3], grades=OWN % 2, state_bits=8, **options
+    ),
+    "trellis of 8 bits": lambda **options: TrellisEmbedding(OWN, DIM, widths=[3], row_bits=8, **options),
     "quantized to 16 bits": lambda **options: QuantizedEmbedding(COUNT, DIM, bits=16, **options),
     "quantized to 5 bits": lambda **options: QuantizedEmbedding(COUNT, DIM, bits=5, **options),
 }
