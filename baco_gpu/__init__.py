@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from baco_gpu.tables.export import export_codebook
     from baco_gpu.tables.mixed import MixedCodebookEmbedding
     from baco_gpu.tables.module_compression import compress_module
+    from baco_gpu.tables.module_growth import resize_module
     from baco_gpu.tables.product import ProductCodebookEmbedding
     from baco_gpu.tables.quantized import QuantizedEmbedding
     from baco_gpu.tables.rebuild import rebuild_module
@@ -54,6 +55,7 @@ _HOMES = {
     "load_interactions": "baco_gpu.data.readers",
     "load_split": "baco_gpu.data.readers",
     "rebuild_module": "baco_gpu.tables.rebuild",
+    "resize_module": "baco_gpu.tables.module_growth",
 }
 
 _RENAMED = {"LowPrecisionEmbedding": "QuantizedEmbedding"}  # before: now
@@ -81,6 +83,7 @@ __all__ = [
     "load_recommender",
     "load_split",
     "rebuild_module",
+    "resize_module",
 ]
 
 

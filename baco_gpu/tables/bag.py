@@ -128,8 +128,15 @@ class TableBag(nn.Module):
         check_choice("mode", mode, MODES)
         super().__init__()
         self.table, self.mode, self.include_last_offset = table, mode, include_last_offset
-        self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
         self.max_norm, self.norm_type, self.scale_grad_by_freq = None, 2.0, False
+
+    @property
+    def num_embeddings(self) -> int:
+        return self.table.num_embeddings
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.table.embedding_dim
 
     @property
     def padding_idx(self) -> int | None:

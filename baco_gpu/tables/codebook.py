@@ -24,6 +24,7 @@ from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import (
     Labels,
     embedding_options,
+    foreign_rows,
     freeze_like,
     label_array,
     mean_rows,
@@ -34,6 +35,7 @@ from baco_gpu.tables.assignments import (
 )
 from baco_gpu.tables.embedding_table import Derived, Device, Size, State, Stored, numpy_of
 from baco_gpu.tables.former_states import STORED_BITS, rename_table
+from baco_gpu.tables.growth import Moves, RowMoves, move_rows
 from baco_gpu.tables.ids import ResizableTable
 
 
@@ -362,9 +364,18 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
         if self.secondary is not None:
             single = (self.secondary[ids].view(len(ids), -1) == rows.unsqueeze(1)).all(dim=1)
             rows, values = rows[single], values[single]
-        self._set_rows(rows.long(), values)
+        self.set_rows(rows.long(), values)
 
-    def _set_rows(self, rows: Tensor, values: Tensor) -> None:
+    @property
+    def owns_rows(self) -> bool:
+        return self.secondary is None and self.own_rows
+
+    def move_rows(self, sources: np.ndarray) -> Moves:
+        count = self.num_rows
+        move_rows(self, ("codebook",), sources)
+        return {self.codebook: RowMoves(count, sources)}
+
+    def set_rows(self, rows: Tensor, values: Tensor) -> None:
         self.codebook.index_copy_(0, rows, values.to(self.codebook))
 
     @property
@@ -384,13 +395,7 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         rename_table(state_dict, prefix)
-        # Assignments from a file index the codebook unchecked ever after, so they are checked once, here.
-        for name in ("assignments", "secondary"):
-            stored = state_dict.get(prefix + name)
-            if isinstance(stored, Tensor) and stored.numel():
-                low, high = (int(bound) for bound in torch.aminmax(stored))
-                if low < 0 or high >= self.num_rows:
-                    rest[-1].append(f"{prefix}{name} must hold rows from 0 to {self.num_rows - 1}, got {low}..{high}")
+        rest[-1].extend(foreign_rows(state_dict, prefix, self.num_rows))
         if self.bits is not None:  # which a state from before does not say
             stored_bits = int(state_dict.setdefault(prefix + STORED_BITS, self.get_buffer(STORED_BITS)))
             if stored_bits != self.bits:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from baco_gpu.tables.bag import TableBag
 from baco_gpu.tables.embedding_table import EmbeddingTable, Size, State, Stored, not_served
+from baco_gpu.tables.growth import Moves, RowMoves, move_rows
 
 
 class FullTable(nn.Embedding, EmbeddingTable, known_by={"weight": 2}):
@@ -39,6 +41,14 @@ class FullTable(nn.Embedding, EmbeddingTable, known_by={"weight": 2}):
     @property
     def float_rows(self) -> Tensor:
         return self.weight
+
+    def move_rows(self, sources: np.ndarray) -> Moves:
+        count = self.num_embeddings
+        move_rows(self, ("weight",), sources)
+        return {self.weight: RowMoves(count, sources)}
+
+    def set_rows(self, rows: Tensor, values: Tensor) -> None:
+        self.weight.index_copy_(0, rows, values.to(self.weight))
 
     @property
     def row_parameter(self) -> nn.Parameter | None:
