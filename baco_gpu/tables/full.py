@@ -45,7 +45,8 @@ class FullTable(nn.Embedding, EmbeddingTable, known_by={"weight": 2}):
     def move_rows(self, sources: np.ndarray) -> Moves:
         count = self.num_embeddings
         move_rows(self, ("weight",), sources)
-        return {self.weight: RowMoves(count, sources)}
+        weight: Any = self.weight
+        return {weight: RowMoves(count, sources)}
 
     def set_rows(self, rows: Tensor, values: Tensor) -> None:
         self.weight.index_copy_(0, rows, values.to(self.weight))

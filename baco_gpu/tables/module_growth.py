@@ -39,6 +39,7 @@ class _Resized(NamedTuple):
         return before, self.growth.labels[self.growth.places[stay]]
 
 
+@torch.no_grad()
 def resize_module(
     model: nn.Module,
     tables: Mapping[str, Assigned],
@@ -90,7 +91,8 @@ def resize_module(
     for plan in plans:
         moves |= plan.table.regrow(plan.growth)
         if plan.module is not plan.table and not isinstance(plan.module, TableBag):
-            plan.module.num_embeddings, plan.module.padding_idx = plan.table.num_embeddings, plan.table.padding_idx
+            module: Any = plan.module
+            module.num_embeddings, module.padding_idx = plan.table.num_embeddings, plan.table.padding_idx
     for table, rows, means in begun:
         if len(rows):
             table.set_rows(rows, means)

@@ -171,7 +171,8 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
     def _latent(self) -> Tensor:
         return self.read()
 
-    _try_rows = set_rows
+    def _try_rows(self, ids: Tensor, values: Tensor) -> None:
+        self.set_rows(ids, values)
 
     def _close(self, now: Tensor, wanted: Tensor) -> Tensor:
         return torch.ones_like(now, dtype=torch.bool)  # every id has a row, which is rounded
