@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from baco_gpu.estimator.coclustering_result import CoclusteringResult
     from baco_gpu.experiment.model_file import load_recommender
     from baco_gpu.graph.bipartite import BipartiteGraph
+    from baco_gpu.pretrained.compressed_model import load_compressed
+    from baco_gpu.pretrained.model_compression import compress_model
     from baco_gpu.serving.answers import Recommender
     from baco_gpu.tables.bag import CodebookEmbeddingBag
     from baco_gpu.tables.codebook import CodebookEmbedding
@@ -48,9 +50,11 @@ _HOMES = {
     "RowwiseRMSprop": "baco_gpu.tables.rowwise",
     "ServedEmbedding": "baco_gpu.tables.served",
     "SplitInteractions": "baco_gpu.data.interactions",
+    "compress_model": "baco_gpu.pretrained.model_compression",
     "compress_module": "baco_gpu.tables.module_compression",
     "compress_tables": "baco_gpu.columns.tables_compression",
     "export_codebook": "baco_gpu.tables.export",
+    "load_compressed": "baco_gpu.pretrained.compressed_model",
     "load_recommender": "baco_gpu.experiment.model_file",
     "load_interactions": "baco_gpu.data.readers",
     "load_split": "baco_gpu.data.readers",
@@ -76,9 +80,11 @@ __all__ = [
     "ServedEmbedding",
     "SplitInteractions",
     "__version__",
+    "compress_model",
     "compress_module",
     "compress_tables",
     "export_codebook",
+    "load_compressed",
     "load_interactions",
     "load_recommender",
     "load_split",

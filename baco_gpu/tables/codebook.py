@@ -11,12 +11,7 @@ from torch import Tensor, nn
 
 from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.errors import InputError
-from baco_gpu.ops.lookup import (
-    NO_PADDING,
-    codebook_expand,
-    list_members,
-    look_up,
-)
+from baco_gpu.ops.lookup import NO_PADDING, codebook_expand, list_members, look_up
 from baco_gpu.ops.quantization import check_storable, pack, quantized_rows, rounded_rows
 from baco_gpu.ops.reference import check_indices, decomposed
 from baco_gpu.precision import BITS, row_bytes
