@@ -63,8 +63,10 @@ class Candidate:
         """The way that is chosen, as good as it gets for so much."""
         if self.stored.method == FULL or cost >= self.full_cost:
             return self.lookups.full()
-        (method,) = (each for each in self.methods if each.name == self.stored.method)
-        return method.at(cost) or self.stored
+        # Others of the same price are found at once; clustering anew is done for who shares rows already.
+        own = OF_ONE_TABLE if self.stored.method in OF_ONE_TABLE else (self.stored.method,)
+        found = (method.at(cost) for method in self.methods if method.name in own)
+        return min((way for way in found if way is not None), key=lambda way: way.error, default=self.stored)
 
     @property
     def why(self) -> str:

@@ -22,14 +22,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from baco_gpu.errors import DAMAGE, InputError, damage
-from baco_gpu.pretrained.losses import ModelReport, blocks
 from baco_gpu.pretrained.state_sources import DTYPES, NAMES, StoredTensor, tensors_in
+from baco_gpu.pretrained.table_losses import ModelReport, blocks
 from baco_gpu.serving.table import FORMAT, FORMAT_VERSION, ServedTable
-from baco_gpu.tables.bag import TableBag
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import EmbeddingTable, numpy_of
 from baco_gpu.tables.export import served_table
-from baco_gpu.tables.rebuild import rebuild_module, table_of
+from baco_gpu.tables.rebuild import pools, rebuild_module, table_of
 from baco_gpu.tensor_file import KINDS, RawTensor, file_checksum, write_tensors
 
 _OWN = ".state."  # between the name of a table and what of its state no lookup reads
@@ -96,12 +95,7 @@ class CompressedModel:
         RuntimeError
             As of `load_state_dict`.
         """
-        modules = dict(model.named_modules(remove_duplicate=False))
-        for name in self.tables:
-            if not isinstance(modules.get(name), nn.Embedding | nn.EmbeddingBag | EmbeddingTable | TableBag):
-                got = type(modules[name]).__name__ if name in modules else "none"
-                raise InputError(f"model must have an embedding of the name {name!r}, as the table has, got {got}")
-        bags = [name for name in self.tables if isinstance(modules[name], nn.EmbeddingBag | TableBag)]
+        bags = [name for name in self.tables if pools(model, name)]
         rebuild_module(model, self.state_dict(bags), settings=self.settings, strict=strict)
 
     def expanded(self) -> dict[str, Tensor]:

@@ -19,7 +19,9 @@ from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
 from baco_gpu.methods.product_plan import ProductPlan
 from baco_gpu.pretrained.compressed_model import CompressedModel
-from baco_gpu.pretrained.losses import (
+from baco_gpu.pretrained.state_sources import StoredTensor, open_state
+from baco_gpu.pretrained.table_choice import choose_tables
+from baco_gpu.pretrained.table_losses import (
     SAMPLE,
     ModelReport,
     Rows,
@@ -30,8 +32,6 @@ from baco_gpu.pretrained.losses import (
     sampled,
     scores_kept,
 )
-from baco_gpu.pretrained.state_sources import StoredTensor, open_state
-from baco_gpu.pretrained.table_choice import choose_tables
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import EmbeddingTable

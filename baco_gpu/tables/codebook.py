@@ -30,7 +30,7 @@ from baco_gpu.tables.assignments import (
 )
 from baco_gpu.tables.embedding_table import Derived, Device, Size, State, Stored, numpy_of
 from baco_gpu.tables.former_states import STORED_BITS, rename_table
-from baco_gpu.tables.growth import Moves, RowMoves, move_rows
+from baco_gpu.tables.id_growth import Moves, RowMoves, move_rows
 from baco_gpu.tables.ids import ResizableTable
 
 

@@ -17,7 +17,7 @@ from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import RenamedAttributes
 from baco_gpu.serving.decoders import Decoder
 from baco_gpu.tables.assignments import GONE, Labels, label_array
-from baco_gpu.tables.growth import Assigned, Growth, Moves, first_rows, has_kinds, joined, padding_now, places_of
+from baco_gpu.tables.id_growth import Assigned, Growth, Moves, first_rows, has_kinds, joined, padding_now, places_of
 
 State = Mapping[str, Tensor]
 Device = torch.device | str | int | None

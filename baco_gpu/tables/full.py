@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from baco_gpu.tables.bag import TableBag
 from baco_gpu.tables.embedding_table import EmbeddingTable, Size, State, Stored, not_served
-from baco_gpu.tables.growth import Moves, RowMoves, move_rows
+from baco_gpu.tables.id_growth import Moves, RowMoves, move_rows
 
 
 class FullTable(nn.Embedding, EmbeddingTable, known_by={"weight": 2}):

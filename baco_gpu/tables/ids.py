@@ -12,7 +12,7 @@ from baco_gpu.errors import InputError
 from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels, label_array, moved_ids, rows_of_labels, secondary_rows
 from baco_gpu.tables.embedding_table import Device, normal_tensors
-from baco_gpu.tables.growth import Assigned, Growth, Kind, Moves, has_kinds, joined, padding_now, places_of
+from baco_gpu.tables.id_growth import Assigned, Growth, Kind, Moves, has_kinds, joined, padding_now, places_of
 from baco_gpu.tables.weight import ExpandedTable
 
 

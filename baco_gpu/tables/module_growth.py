@@ -13,7 +13,7 @@ from baco_gpu.errors import InputError
 from baco_gpu.tables.bag import TableBag
 from baco_gpu.tables.embedding_table import EmbeddingTable
 from baco_gpu.tables.full import FullTable, tables_in
-from baco_gpu.tables.growth import GONE, Assigned, Growth, Moves, RowMoves
+from baco_gpu.tables.id_growth import GONE, Assigned, Growth, Moves, RowMoves
 from baco_gpu.tables.moments import follow_rows
 
 _TABLES = (EmbeddingTable, TableBag, nn.Embedding, nn.EmbeddingBag)

@@ -15,7 +15,7 @@ from torch import Tensor
 from baco_gpu.errors import InputError
 from baco_gpu.tables.assignments import GONE
 from baco_gpu.tables.embedding_table import EmbeddingTable
-from baco_gpu.tables.growth import Moves
+from baco_gpu.tables.id_growth import Moves
 
 # Which entries of an optimiser's state are first and which are second moments; the rest are step counts.
 _MOMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

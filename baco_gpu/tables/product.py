@@ -32,7 +32,7 @@ from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import Device, State, Stored, numpy_of
 from baco_gpu.tables.encoding import encode_all, encode_together, wrong_codes
 from baco_gpu.tables.former_states import rename_table
-from baco_gpu.tables.growth import Moves, move_rows
+from baco_gpu.tables.id_growth import Moves, move_rows
 from baco_gpu.tables.quantized import QuantizedEmbedding, bits_of_packed
 
 _BLOCK = 1 << 16  # rows that are floats at a time where all are turned or encoded

@@ -20,7 +20,7 @@ from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import renamed_attributes
 from baco_gpu.tables.assignments import embedding_options, freeze_like, padding_index, trained_table
 from baco_gpu.tables.embedding_table import Device, State, Stored, numpy_of
-from baco_gpu.tables.growth import Moves, RowMoves, move_rows
+from baco_gpu.tables.id_growth import Moves, RowMoves, move_rows
 from baco_gpu.tables.rowwise import RowwiseRMSprop
 from baco_gpu.tables.weight import ExpandedTable
 

@@ -87,6 +87,15 @@ def rebuild_module(
         raise
 
 
+def pools(model: nn.Module, name: str) -> bool:
+    """Whether the module of this name looks bags of ids up; InputError where it is none that a table can replace."""
+    module = dict(model.named_modules(remove_duplicate=False)).get(name)
+    if not isinstance(module, _PLACES):
+        got = "none" if module is None else type(module).__name__
+        raise InputError(f"model must have an embedding of the name {name!r}, as the table has, got {got}")
+    return isinstance(module, nn.EmbeddingBag | TableBag)
+
+
 def table_of(state: State, dim: int, **settings: Any) -> nn.Module:
     """The table that a state is of, with its values, on the CPU.
 

@@ -16,7 +16,7 @@ from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import GONE, Labels, carried, label_array, trained_table
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import State, Stored, normal_tensors, numpy_of
-from baco_gpu.tables.growth import Growth, Moves, RowMoves, move_rows
+from baco_gpu.tables.id_growth import Growth, Moves, RowMoves, move_rows
 from baco_gpu.tables.mixed import MixedCodebookEmbedding
 
 

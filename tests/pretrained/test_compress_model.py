@@ -17,7 +17,7 @@ from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError, UnreachableBudgetError
-from baco_gpu.pretrained.losses import SAMPLE
+from baco_gpu.pretrained.table_losses import SAMPLE
 from baco_gpu.serving import load_codebooks
 
 USERS, ITEMS, DIM = 600, 400, 16
@@ -194,7 +194,7 @@ def test_one_budget_goes_to_where_it_helps_and_data_say_where_that_is():
 
 
 def test_what_is_lost_is_what_a_slow_count_says(monkeypatch):
-    monkeypatch.setattr("baco_gpu.pretrained.losses._BLOCK", 37)
+    monkeypatch.setattr("baco_gpu.pretrained.table_losses._BLOCK", 37)
     model = Towers()
     compressed = compress_model(model, 0.15, seed=3)
     ids = np.sort(np.random.default_rng(3).choice(USERS, SAMPLE, replace=False))

@@ -43,7 +43,7 @@ from baco_gpu.tables import (
 )
 from baco_gpu.tables.embedding_table import encode, own_optimizers
 from baco_gpu.tables.full import as_table, size_of, tables_in
-from baco_gpu.tables.growth import Codes
+from baco_gpu.tables.id_growth import Codes
 from baco_gpu.tables.ids import ResizableTable
 from baco_gpu.tables.rebuild import table_of
 from baco_gpu.tables.weight import ExpandedTable
