@@ -25,10 +25,9 @@ from baco_gpu.errors import DAMAGE, InputError, damage
 from baco_gpu.pretrained.state_sources import DTYPES, NAMES, StoredTensor, tensors_in
 from baco_gpu.pretrained.table_losses import ModelReport, blocks
 from baco_gpu.serving.table import FORMAT, FORMAT_VERSION, ServedTable
-from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import EmbeddingTable, numpy_of
 from baco_gpu.tables.export import served_table
-from baco_gpu.tables.rebuild import pools, rebuild_module, table_of
+from baco_gpu.tables.rebuild import pools, rebuild_module, state_under, table_of
 from baco_gpu.tensor_file import KINDS, RawTensor, file_checksum, write_tensors
 
 _OWN = ".state."  # between the name of a table and what of its state no lookup reads
@@ -75,8 +74,7 @@ class CompressedModel:
         """
         state = self._others()
         for name, table in self.tables.items():
-            prefix = f"{name}.table." if name in bags and type(table) is not CodebookEmbedding else f"{name}."
-            state |= {prefix + part: tensor for part, tensor in table.state_dict().items()}
+            state |= state_under(name, table, pooled=name in bags)
         return state
 
     @property

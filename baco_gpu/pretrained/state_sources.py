@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from baco_gpu.errors import DAMAGE, InputError
+from baco_gpu.tables.full import embeddings_in
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLED)
@@ -117,11 +118,8 @@ def open_state(source: Any) -> StateSource:
 
 def _of_module(module: nn.Module) -> StateSource:
     source = _of_state("source", module.state_dict(keep_vars=True))
-    source.embeddings = {
-        f"{name}.weight".lstrip("."): part
-        for name, part in module.named_modules()
-        if isinstance(part, nn.Embedding | nn.EmbeddingBag) and f"{name}.weight".lstrip(".") in source.tensors
-    }
+    weights = {f"{name}.weight".lstrip("."): part for name, part in embeddings_in(module).items()}
+    source.embeddings = {key: part for key, part in weights.items() if key in source.tensors}
     return source
 
 

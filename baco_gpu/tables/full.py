@@ -83,6 +83,11 @@ def size_of(*tables: nn.Module) -> Size:
     return Size.of(part for table in tables for part in as_table(table).stored())
 
 
+def embeddings_in(model: nn.Module) -> dict[str, nn.Module]:
+    """The embeddings of PyTorch in a model, for ids and for bags of ids, by name."""
+    return {name: part for name, part in model.named_modules() if isinstance(part, nn.Embedding | nn.EmbeddingBag)}
+
+
 def tables_in(model: nn.Module) -> list[EmbeddingTable]:
     """All tables of a model, and those that tables are made of, in the order of its modules."""
     return [as_table(module) for module in model.modules() if isinstance(module, EmbeddingTable | nn.Embedding)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from baco_gpu.discovery import modules_of
 from baco_gpu.errors import InputError
@@ -94,6 +94,12 @@ def pools(model: nn.Module, name: str) -> bool:
         got = "none" if module is None else type(module).__name__
         raise InputError(f"model must have an embedding of the name {name!r}, as the table has, got {got}")
     return isinstance(module, nn.EmbeddingBag | TableBag)
+
+
+def state_under(name: str, table: EmbeddingTable, *, pooled: bool) -> dict[str, Tensor]:
+    """The part of a model's state that a table has as the module of this name, or in the bag that is this module."""
+    prefix = f"{name}.table." if pooled and type(table) is not CodebookEmbedding else f"{name}."
+    return {prefix + part: tensor for part, tensor in table.state_dict().items()}
 
 
 def table_of(state: State, dim: int, **settings: Any) -> nn.Module:
