@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from baco_gpu.errors import InputError
 from baco_gpu.renaming import renamed_arguments
-from baco_gpu.tables.assignments import Labels, label_array, moved_ids, rows_of_labels, secondary_rows
+from baco_gpu.tables.assignments import GONE, Labels, label_array, rows_of_labels, secondary_rows
 from baco_gpu.tables.embedding_table import Device, normal_tensors
 from baco_gpu.tables.id_growth import Assigned, Growth, Kind, Moves, has_kinds, joined, padding_now, places_of
 from baco_gpu.tables.weight import ExpandedTable
@@ -120,7 +120,8 @@ class ResizableTable(ExpandedTable):
         starts = np.cumsum([0, *(kind.ids for kind in kinds)])
         parts = []
         for part, old, new, start in zip(within, self.kinds, kinds, starts, strict=False):
-            parts.append(moved_ids(np.arange(old.ids) if part is None else part, old.ids, new.ids) + start)
+            now = places_of(part, old.ids, new.ids)
+            parts.append(np.where(now == GONE, GONE, now + start))
         return np.concatenate(parts)
 
     def _check_places(self, count: int, places: Any) -> None:
