@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from baco_gpu.estimator.coclustering_result import CoclusteringResult
     from baco_gpu.experiment.model_file import load_recommender
     from baco_gpu.graph.bipartite import BipartiteGraph
+    from baco_gpu.pretrained.compressed_model import load_compressed
+    from baco_gpu.pretrained.model_compression import compress_model
     from baco_gpu.serving.answers import Recommender
     from baco_gpu.tables.bag import CodebookEmbeddingBag
     from baco_gpu.tables.codebook import CodebookEmbedding
     from baco_gpu.tables.export import export_codebook
     from baco_gpu.tables.mixed import MixedCodebookEmbedding
     from baco_gpu.tables.module_compression import compress_module
+    from baco_gpu.tables.module_growth import resize_module
     from baco_gpu.tables.product import ProductCodebookEmbedding
     from baco_gpu.tables.quantized import QuantizedEmbedding
     from baco_gpu.tables.rebuild import rebuild_module
@@ -49,13 +52,16 @@ _HOMES = {
     "ServedEmbedding": "baco_gpu.tables.served",
     "SplitInteractions": "baco_gpu.data.interactions",
     "TrellisEmbedding": "baco_gpu.tables.trellis",
+    "compress_model": "baco_gpu.pretrained.model_compression",
     "compress_module": "baco_gpu.tables.module_compression",
     "compress_tables": "baco_gpu.columns.tables_compression",
     "export_codebook": "baco_gpu.tables.export",
+    "load_compressed": "baco_gpu.pretrained.compressed_model",
     "load_recommender": "baco_gpu.experiment.model_file",
     "load_interactions": "baco_gpu.data.readers",
     "load_split": "baco_gpu.data.readers",
     "rebuild_module": "baco_gpu.tables.rebuild",
+    "resize_module": "baco_gpu.tables.module_growth",
 }
 
 _RENAMED = {"LowPrecisionEmbedding": "QuantizedEmbedding"}  # before: now
@@ -77,13 +83,16 @@ __all__ = [
     "SplitInteractions",
     "TrellisEmbedding",
     "__version__",
+    "compress_model",
     "compress_module",
     "compress_tables",
     "export_codebook",
+    "load_compressed",
     "load_interactions",
     "load_recommender",
     "load_split",
     "rebuild_module",
+    "resize_module",
 ]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from baco_gpu.atomic import replacing
 from baco_gpu.checks import check_path
 from baco_gpu.errors import DAMAGE, InputError
+
+_SHA256, _NO_DIGEST = "sha256", "0" * 64
 
 # What a file is that another one was expected for, by its format.
 KINDS = {
@@ -60,6 +62,63 @@ def _sort_metadata(file: Path) -> None:
         stream.write(json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size))
 
 
+class RawTensor(NamedTuple):
+    """A tensor that is written as its bytes come.
+
+    Attributes
+    ----------
+    dtype : str
+        As safetensors names it: "F32", "BF16", "U8".
+    shape : tuple of int
+    nbytes : int
+    read : function that returns the bytes, C-contiguous, as what has the buffer protocol
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    read: Callable[[], Any]
+
+
+def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, RawTensor], metadata: dict[str, str]) -> Path:
+    """Write a safetensors file tensor by tensor, whole or not at all, with `file_checksum` in its metadata.
+
+    Raises
+    ------
+    InputError
+        If `path` is a folder, or lies in a folder that does not exist.
+    OSError
+        If the file cannot be written.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(sorted({**metadata, _SHA256: _NO_DIGEST}.items()))}
+    end = 0
+    for name, tensor in tensors.items():
+        header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [end, end + tensor.nbytes]}
+        end += tensor.nbytes
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    with replacing(path) as temporary, temporary.open("r+b") as stream:
+        digest = hashlib.sha256(text)
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            part = memoryview(tensor.read()).cast("B")
+            digest.update(part)
+            stream.write(part)
+        stream.seek(8)
+        stream.write(text.replace(_NO_DIGEST.encode(), digest.hexdigest().encode(), 1))
+    return Path(path)
+
+
+def file_checksum(path: str | os.PathLike[str], stored: str) -> str:
+    """SHA-256 of a file that `write_tensors` wrote, but for the length of its header and for the checksum in it."""
+    with Path(path).open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        digest = hashlib.sha256(stream.read(size).replace(stored.encode(), _NO_DIGEST.encode(), 1))
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def checksum(tensors: Mapping[str, np.ndarray], text: str) -> str:
     """SHA-256 of a text and of the names, dtypes, shapes and contents of C-contiguous arrays, as a hexadecimal."""
     digest = hashlib.sha256(text.encode())
@@ -69,10 +128,26 @@ def checksum(tensors: Mapping[str, np.ndarray], text: str) -> str:
     return digest.hexdigest()
 
 
+def _bfloat16(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Tensors of bfloat16, which NumPy lacks, as float32."""
+    out = {}
+    with path.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+        for name in names:
+            first, last = header[name]["data_offsets"]
+            stream.seek(8 + size + first)
+            high = np.frombuffer(stream.read(last - first), "<u2").astype("<u4") << 16
+            out[name] = high.view("<f4").reshape(header[name]["shape"])
+    return out
+
+
 def load_tensors(
-    path: str | os.PathLike[str], form: str, version: int, *, what: str, written_by: str
+    path: str | os.PathLike[str], form: str, version: int, *, what: str, written_by: str, beside: str = ""
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The NumPy arrays and the metadata of a safetensors file of this format and version.
+
+    Those that the metadata list under `beside`, as JSON, are left out. Values of bfloat16 are float32.
 
     Raises
     ------
@@ -91,7 +166,11 @@ def load_tensors(
                 raise InputError(f"{source}: expected {what}, got {got}")
             if metadata.get("format_version") != str(version):
                 raise InputError(f"{source}: expected format version {version}, got {metadata.get('format_version')}")
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (no mapping)
+            left_out = set(json.loads(metadata.get(beside, "[]")))
+            names = [name for name in file.keys() if name not in left_out]  # noqa: SIM118 (no mapping)
+            wide = {name for name in names if file.get_slice(name).get_dtype() == "BF16"}
+            tensors = {name: file.get_tensor(name) for name in names if name not in wide}
+        return tensors | _bfloat16(source, wide), metadata
     except InputError:
         raise
     except (SafetensorError, *DAMAGE) as error:

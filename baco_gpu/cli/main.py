@@ -18,6 +18,7 @@ from baco_gpu.atomic import noting_written
 from baco_gpu.cli.bench import bench
 from baco_gpu.cli.compare import compare
 from baco_gpu.cli.compress import compress
+from baco_gpu.cli.compress_model import compress_model, expand_model
 from baco_gpu.cli.data_convert import convert
 from baco_gpu.cli.data_describe import describe
 from baco_gpu.cli.data_fetch import fetch
@@ -44,7 +45,19 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (compress, train, recommend, compare, methods, inspect, report, bench, env):
+for command in (
+    compress,
+    train,
+    recommend,
+    compress_model,
+    expand_model,
+    compare,
+    methods,
+    inspect,
+    report,
+    bench,
+    env,
+):
     app.command(cls=ModelCommand if command in (train, compare) else PlainCommand)(command)
 data = typer.Typer(cls=PlainGroup, no_args_is_help=True)
 for command in (describe, convert, fetch):

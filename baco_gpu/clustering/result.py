@@ -36,12 +36,15 @@ class Assignment:
     degrees : integer array of the same shape, or None
         The number of edges of every node in the graph that was clustered (of an assigned node: its known neighbors);
         None where it is not known.
+    unseen : int32 array of the same shape, or None
+        For how many updates every node has had no interaction, since it last had; None where there was no update.
     """
 
     labels: np.ndarray
     secondary: np.ndarray | None = None
     vocabulary: Vocabulary | None = None
     degrees: np.ndarray | None = None
+    unseen: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -62,9 +65,11 @@ class Assignment:
 
     def take(self, nodes: np.ndarray) -> Assignment:
         """The assignment of some nodes alone, by strictly increasing index."""
-        secondary, degrees = (None if part is None else part[nodes] for part in (self.secondary, self.degrees))
+        secondary, degrees, unseen = (
+            None if part is None else part[nodes] for part in (self.secondary, self.degrees, self.unseen)
+        )
         vocabulary = None if self.vocabulary is None else self.vocabulary.take(nodes)
-        return Assignment(self.labels[nodes], secondary, vocabulary, degrees)
+        return Assignment(self.labels[nodes], secondary, vocabulary, degrees, unseen)
 
     def sizes(self, num_clusters: int) -> np.ndarray:
         """How many nodes of this side every co-cluster has, int64 of shape (num_clusters,)."""
@@ -92,25 +97,34 @@ class Assignment:
             raise InputError(f"ids must be from 0 to {len(self) - 1}, got {index[unknown][0]}")
         return index.astype(np.int64)
 
-    def places_in(self, grown: Assignment) -> np.ndarray:
-        """The index that every node of this side has in a grown one, which has all of them: int64 of shape (nodes,).
+    def places_in(self, grown: Assignment, *, forgotten: bool = False) -> np.ndarray:
+        """The index that every node of this side has in a grown one: int64 of shape (nodes,).
 
-        Numbers of raw ids move when others come between them; nodes without raw ids keep theirs. The `resize` of an
-        embedding table takes it as it is.
+        Numbers of raw ids move when others come between them; nodes without raw ids keep theirs. `resize_module`, and
+        the `resize` of an embedding table, take it as it is.
+
+        Parameters
+        ----------
+        grown : Assignment
+        forgotten : bool
+            Whether it may lack nodes, as after `update(..., forget=...)`; their index is -1.
 
         Raises
         ------
         InputError
-            If a node is not there, or one side has raw ids and the other has none.
+            If a node is not there that is not said to be forgotten, or one side has raw ids and the other has none.
         """
         if self.vocabulary is None or grown.vocabulary is None:
             if self.vocabulary is not grown.vocabulary:
                 raise InputError("grown must name its nodes as this side does, by raw id or by index")
             lost, places = max(len(self) - len(grown), 0), np.arange(len(self))
         else:
-            lost = len(grown.vocabulary.union(self.vocabulary)) - len(grown)
-            places = self.vocabulary.positions_in(grown.vocabulary)
-        if lost:
+            union = grown.vocabulary.union(self.vocabulary)
+            lost = len(union) - len(grown)
+            there = np.full(len(union), -1)
+            there[grown.vocabulary.positions_in(union)] = np.arange(len(grown))
+            places = there[self.vocabulary.positions_in(union)]
+        if lost and not (forgotten and grown.vocabulary is not None):
             raise InputError(f"grown must have all {len(self)} nodes of this side, got one without {lost} of them")
         return places
 

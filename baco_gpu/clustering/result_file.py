@@ -38,9 +38,9 @@ _SCALARS = (
 def save_result(result: ResultData, path: str | os.PathLike[str]) -> Path:
     """Write `result` under `path`, which is replaced only once the new file is complete; returns the path.
 
-    Tensors: {users,items}.labels, {users,items}.secondary, {users,items}.degrees, {users,items}.volumes,
-    {users,items}.vocabulary.*, objective_trace, and partners; secondary, degrees, vocabulary and partners only where
-    there are any.
+    Tensors: {users,items}.labels, {users,items}.secondary, {users,items}.degrees, {users,items}.unseen,
+    {users,items}.volumes, {users,items}.vocabulary.*, objective_trace, and partners; secondary, degrees, unseen,
+    vocabulary and partners only where there are any.
     Metadata: format, format_version, result (the scalars as one JSON object), and sha256 (the checksum of the tensors
     and the scalars).
 
@@ -59,6 +59,8 @@ def save_result(result: ResultData, path: str | os.PathLike[str]) -> Path:
             tensors[f"{name}.secondary"] = side.secondary
         if side.degrees is not None:
             tensors[f"{name}.degrees"] = side.degrees
+        if side.unseen is not None:
+            tensors[f"{name}.unseen"] = side.unseen
         if side.vocabulary is not None:
             for part, array in side.vocabulary.to_arrays().items():
                 tensors[f"{name}.vocabulary.{part}"] = array
@@ -120,6 +122,7 @@ def _assemble(tensors: dict[str, np.ndarray], scalars: dict[str, Any]) -> Result
             tensors.get(f"{name}.secondary"),
             Vocabulary.from_arrays(parts) if parts else None,
             tensors.get(f"{name}.degrees"),
+            tensors.get(f"{name}.unseen"),
         )
         _check_side(name, side, len(tensors[f"{name}.volumes"]))
         sides.append(side)
@@ -182,10 +185,10 @@ def _check_side(name: str, side: Assignment, num_clusters: int) -> None:
     for what, labels, lowest in (("labels", side.labels, 0), ("secondary", side.secondary, NO_LABEL)):
         if labels is not None:
             _check_labels(f"{name}.{what}", labels, len(side), lowest, num_clusters)
-    degrees = side.degrees
-    if degrees is not None and (degrees.dtype.kind not in "iu" or degrees.shape != (len(side),)):
-        raise ValueError(f"{name}.degrees has dtype {degrees.dtype} and shape {degrees.shape}")
-    if degrees is not None and len(degrees) and degrees.min() < 0:
-        raise ValueError(f"{name}.degrees holds {degrees.min()}")
+    for what, counts in (("degrees", side.degrees), ("unseen", side.unseen)):
+        if counts is not None and (counts.dtype.kind not in "iu" or counts.shape != (len(side),)):
+            raise ValueError(f"{name}.{what} has dtype {counts.dtype} and shape {counts.shape}")
+        if counts is not None and len(counts) and counts.min() < 0:
+            raise ValueError(f"{name}.{what} holds {counts.min()}")
     if side.vocabulary is not None and len(side.vocabulary) != len(side):
         raise ValueError(f"{name}.vocabulary has {len(side.vocabulary)} ids for {len(side)} labels")

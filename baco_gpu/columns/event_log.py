@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from torch import nn
 
 from baco_gpu.errors import InputError
+
+
+class Indexed(Protocol):
+    """What columns have to know of a table."""
+
+    @property
+    def num_embeddings(self) -> int: ...
+    @property
+    def padding_idx(self) -> int | None: ...
 
 
 class Column:
@@ -51,7 +59,7 @@ class Column:
 OWN_EVENTS = "its own sequences"
 
 
-def columns_of(tables: Mapping[str, nn.Embedding | nn.EmbeddingBag], data: Any) -> list[Column]:
+def columns_of(tables: Mapping[str, Indexed], data: Any) -> list[Column]:
     """The columns of these tables in `data`, as `compress_tables` takes it; InputError names the column at fault."""
     columns = [_column(name, table, data[name]) for name, table in tables.items()]
     for column in columns[1:]:
@@ -77,7 +85,7 @@ def names_in(data: Any) -> list[str]:
     return found
 
 
-def _column(name: str, table: nn.Embedding | nn.EmbeddingBag, values: Any) -> Column:
+def _column(name: str, table: Indexed, values: Any) -> Column:
     events: np.ndarray | None
     said, size = f"data of {name!r}", table.num_embeddings
     if isinstance(values, tuple):

@@ -6,6 +6,7 @@ count as often as they are seen, so that rows which hardly anybody reads are the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -15,12 +16,13 @@ from torch import Tensor, nn
 
 from baco_gpu.budget import Budget, TableSize
 from baco_gpu.columns.event_log import Column
-from baco_gpu.errors import UnreachableBudgetError
+from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.product_plan import ProductPlan, plan_product
 from baco_gpu.ops.product_quantization import fit_centroids, nearest_codes, rows_of
-from baco_gpu.precision import ProductFormat
+from baco_gpu.ops.quantization import check_storable, rounded_rows
+from baco_gpu.precision import BITS, ProductFormat, row_bytes
 from baco_gpu.tables.assignments import mean_rows
 from baco_gpu.tables.product import ProductCodebookEmbedding
 
@@ -41,7 +43,7 @@ class Stored(NamedTuple):
     rows, cost : int
         The cost is in the measure of the budget: bytes, or parameters.
     error : float
-    what : labels, ProductPlan or None
+    what : labels, ProductPlan, bits or None
     """
 
     method: str
@@ -58,7 +60,9 @@ class Lookups:
     Attributes
     ----------
     column : Column
-    weight : float tensor of shape (ids, dim), on the CPU
+    read : function
+        The table, floats of shape (ids, dim) on the CPU, which are held no longer than they are looked at.
+    dim : int
     measure : {"bytes", "parameters"}
     value_bytes : int
         As the model stores a value.
@@ -66,19 +70,20 @@ class Lookups:
     """
 
     column: Column
-    weight: Tensor
+    read: Callable[[], Tensor]
+    dim: int
     measure: str
     value_bytes: int
     seed: int
 
     @classmethod
     def of(cls, module: nn.Embedding | nn.EmbeddingBag, column: Column, measure: str, seed: int) -> Lookups:
-        weight = module.weight.detach()
-        return cls(column, weight.cpu().float(), measure, weight.element_size(), seed)
+        weight = module.weight.detach().cpu().float()
+        return cls(column, lambda: weight, module.embedding_dim, measure, module.weight.element_size(), seed)
 
     @property
     def size(self) -> TableSize:
-        return TableSize(len(self.weight), 0, self.weight.shape[1], self.value_bytes)
+        return TableSize(self.column.size, 0, self.dim, self.value_bytes)
 
     @property
     def full_cost(self) -> int:
@@ -92,20 +97,25 @@ class Lookups:
     @property
     def spread(self) -> float:
         """The error of one row for all ids, their mean."""
-        return self.error_of(np.zeros(len(self.weight), np.int64))
+        return self.error_of(np.zeros(self.column.size, np.int64))
 
     def error_of(self, labels: np.ndarray) -> float:
         """What is left where ids of a label share the mean of their rows."""
-        rows = torch.as_tensor(labels, dtype=torch.int64)
-        means = mean_rows(self.weight, rows, int(labels.max()) + 1, self.column.counts)
+        rows, weight = torch.as_tensor(labels, dtype=torch.int64), self.read()
+        means = mean_rows(weight, rows, int(labels.max()) + 1, self.column.counts)
         error = 0.0
         counts = torch.as_tensor(self.column.counts, dtype=torch.float64)
         for ids in torch.arange(len(rows)).split(1 << 16):  # so that no second table of floats is there
-            error += float(counts[ids] @ (self.weight[ids] - means[rows[ids]]).square().sum(dim=1))
+            error += float(counts[ids] @ (weight[ids] - means[rows[ids]]).square().sum(dim=1))
         return error / self.column.num_events
 
+    def drawn(self, weight: Tensor) -> Tensor:
+        """Rows that are looked up, as often as each is."""
+        shares = self.column.counts / len(self.column.ids)
+        return weight[torch.as_tensor(np.random.default_rng(self.seed).choice(len(shares), _SAMPLE, p=shares))]
+
     def full(self) -> Stored:
-        return Stored(FULL, len(self.weight), self.full_cost, 0.0)
+        return Stored(FULL, self.column.size, self.full_cost, 0.0)
 
 
 class Method(Protocol):
@@ -174,17 +184,44 @@ class ProductCodes:
         if self._measured is None:
             self._measured = self._error(form) / form.error
         paid = plan.bytes(size) if table.measure == "bytes" else plan.parameters(size)
-        return Stored(self.name, len(table.weight), paid, self._measured * form.error, plan)
+        return Stored(self.name, table.column.size, paid, self._measured * form.error, plan)
 
     @torch.no_grad()
     def _error(self, form: ProductFormat) -> float:
-        table = self.lookups
-        shares = table.column.counts / len(table.column.ids)
-        drawn = np.random.default_rng(table.seed).choice(len(shares), _SAMPLE, p=shares)
-        rows = table.weight[torch.as_tensor(drawn)]
-        centroids = fit_centroids(table.weight, form, table.seed)
+        table, weight = self.lookups, self.lookups.read()
+        rows = table.drawn(weight)
+        centroids = fit_centroids(weight, form, table.seed)
         coded = rows_of(nearest_codes(rows, centroids, form), centroids, form)
         return float((rows - coded).double().square().sum(dim=1).mean()) * table.per_event
+
+
+@dataclass(eq=False)
+class IntegerRows:
+    """Every id has a row, of integers of few bits and a scale."""
+
+    lookups: Lookups
+    name: ClassVar[str] = "quantized"
+
+    def costs(self, share: float) -> list[float]:
+        size = self.lookups.size
+        return [self._cost(size, bits) for bits in BITS.values()] if self.lookups.measure == "bytes" else []
+
+    def at(self, cost: int) -> Stored | None:
+        table = self.lookups
+        bits = next((bits for bits in BITS.values() if self._cost(table.size, bits) <= cost), None)
+        if bits is None or table.measure != "bytes":
+            return None
+        rows = table.drawn(table.read())
+        try:
+            check_storable(rows, bits)
+        except InputError:
+            return None
+        error = float((rows - rounded_rows(rows, bits)).double().square().sum(dim=1).mean()) * table.per_event
+        return Stored(self.name, table.column.size, self._cost(table.size, bits), error, bits)
+
+    @staticmethod
+    def _cost(size: TableSize, bits: int) -> int:
+        return size.full_rows * row_bytes(size.embedding_dim, bits, size.value_bytes)
 
 
 def build_table(stored: Stored, old: nn.Embedding | nn.EmbeddingBag, seed: int) -> Any:

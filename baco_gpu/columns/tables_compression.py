@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,19 +11,15 @@ from torch import nn
 
 from baco_gpu.budget import Budget
 from baco_gpu.checks import check_choice, check_integer
-from baco_gpu.columns.division import divide
-from baco_gpu.columns.event_log import Column, columns_of, names_in
-from baco_gpu.columns.pairing import LEAST_BITS, Known, Partner, graph_of, partners_of
-from baco_gpu.columns.storage import FULL, Lookups, Method, ProductCodes, SharedRows, Stored, build_table
-from baco_gpu.columns.table_plan import Plan, PlannedTable
-from baco_gpu.errors import InputError, UnreachableBudgetError
+from baco_gpu.columns.candidates import Candidate, choose
+from baco_gpu.columns.event_log import columns_of, names_in
+from baco_gpu.columns.storage import FULL, Lookups, ProductCodes, SharedRows, build_table
+from baco_gpu.columns.table_plan import Plan
+from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tables.module_compression import CompressionReport, check_compressible, compress_module
 
 METHODS = (SharedRows.name, ProductCodes.name)
-
-# The smallest tables keep their rows while they take no more than this of the budget: what they could give is little.
-_SMALL = 1 / 20
 
 
 @dataclass(frozen=True)
@@ -112,10 +107,10 @@ def compress_tables(
     modules = {name: check_compressible(model, name, optimizer, argument="data") for name in names}
     _check_tables(modules, methods)
     candidates = [
-        _Candidate(Lookups.of(modules[column.name], column, budget_measure, seed))
+        Candidate(Lookups.of(modules[column.name], column, budget_measure, seed))
         for column in columns_of(modules, data)
     ]
-    most = _choose(candidates, share.ratio, methods, seed, progress)
+    most = choose(candidates, share.ratio, methods, seed, progress)
     replaced = [each for each in candidates if each.stored.method != FULL]
     report = compress_module(
         model,
@@ -126,129 +121,9 @@ def compress_tables(
         seed=seed,
     )
     after = {table.name: table.bytes_after for table in report.tables}
-    planned = tuple(each.planned(modules[each.name], after.get(each.name)) for each in candidates)
+    planned = tuple(each.planned(after.get(each.name)) for each in candidates)
     plan = Plan(planned, most, sum(each.stored.cost for each in candidates), budget_measure)
     return TablesReport(report.tables, report.optimizer, plan)
-
-
-@dataclass(eq=False)
-class _Candidate:
-    """A table on its way to being small."""
-
-    lookups: Lookups
-    partners: Sequence[Partner] = ()
-    methods: Sequence[Method] = ()
-    reason: str = ""
-    may_share: bool = False
-
-    def __post_init__(self) -> None:
-        self.name, self.full_cost = self.lookups.column.name, self.lookups.full_cost
-        self.stored = self.lookups.full()
-        self.ways = [self.stored]
-
-    def look(self, others: Sequence[Column], share: float, methods: Sequence[str], seed: int, known: Known) -> None:
-        """Find what tells something of the table, and try ways to store it around this share of its cost."""
-        self.may_share = SharedRows.name in methods
-        if self.may_share:
-            self.partners = partners_of(self.lookups.column, others, seed, known)
-        shared = [SharedRows(self.lookups, graph_of(self.lookups.column, self.partners))] if self.partners else []
-        codes = [ProductCodes(self.lookups)] if ProductCodes.name in methods else []
-        self.methods = (*shared, *codes)
-        costs = [(method, math.floor(cost)) for method in self.methods for cost in method.costs(share * self.full_cost)]
-        tried = [method.at(cost) for method, cost in costs if 0 < cost < self.full_cost]
-        self.ways += [way for way in tried if way is not None]
-
-    def within(self, cost: int) -> Stored:
-        """The way that is chosen, as good as it gets for so much."""
-        if self.stored.method == FULL or cost >= self.full_cost:
-            return self.lookups.full()
-        (method,) = (each for each in self.methods if each.name == self.stored.method)
-        return method.at(cost) or self.stored
-
-    @property
-    def why(self) -> str:
-        """Why no rows are shared."""
-        if self.reason or self.stored.method == SharedRows.name:
-            return self.reason
-        if self.stored.method == FULL and len(self.ways) > 1:
-            return "the budget has room for all rows"
-        if not self.may_share:
-            return ""
-        return "errs less than shared rows" if self.partners else f"no column tells {LEAST_BITS:g} bits of it"
-
-    def planned(self, module: nn.Embedding | nn.EmbeddingBag, bytes_after: int | None) -> PlannedTable:
-        method, before = self.stored.method, module.weight.nbytes
-        return PlannedTable(
-            name=self.name,
-            ids=module.num_embeddings,
-            rows=self.stored.rows,
-            bytes_before=before,
-            bytes_after=before if bytes_after is None else bytes_after,
-            method=method,
-            partners={each.column.name: each.bits for each in self.partners} if method == SharedRows.name else {},
-            error=self.stored.error / (self.lookups.spread or math.inf) if self.stored.error else 0.0,
-            reason=self.why,
-        )
-
-
-def _choose(
-    candidates: Sequence[_Candidate], ratio: float, methods: Sequence[str], seed: int, progress: Progress
-) -> int:
-    """Give every table the way to store it that is best for all of them together; returns what they may cost."""
-    most = math.floor(ratio * sum(each.full_cost for each in candidates))
-    small = _small(candidates, most)
-    large = [each for each in candidates if each not in small]
-    for each in small:
-        each.reason = "small"
-    left = most - sum(each.full_cost for each in small)
-    full = sum(each.full_cost for each in large)
-    known: Known = {}
-    for done, each in enumerate(large):
-        progress("plan tables", done, len(large), each.name)
-        others = [other.lookups.column for other in candidates if other is not each]
-        each.look(others, left / full, methods, seed, known)
-    progress("plan tables", len(large), len(large), f"{len(small)} left alone")
-    if _least(large) > left:
-        total = sum(each.full_cost for each in candidates)
-        needed = math.ceil(1e4 * _reachable(candidates, most) / total) / 1e4  # so that the number as shown can be met
-        raise UnreachableBudgetError(f"budget must be at least {needed:g} of these tables, got {ratio:g}")
-    for each, way in zip(large, divide([each.ways for each in large], left), strict=True):
-        each.stored = way
-        left -= way.cost
-    # What no step was small enough for goes to the tables that err most.
-    for each in sorted(large, key=lambda each: -each.stored.error):
-        finer = each.within(each.stored.cost + left)
-        if finer.error < each.stored.error:
-            left -= finer.cost - each.stored.cost
-            each.stored = finer
-    return most
-
-
-def _small(candidates: Sequence[_Candidate], most: int) -> list[_Candidate]:
-    """The smallest tables, which together take no more than `_SMALL` of the budget."""
-    small, taken = [], 0
-    for each in sorted(candidates, key=lambda each: each.full_cost):
-        taken += each.full_cost
-        if taken > _SMALL * most:
-            break
-        small.append(each)
-    return small
-
-
-def _least(candidates: Sequence[_Candidate]) -> int:
-    """What the cheapest way to store each of these tables costs."""
-    return sum(min(way.cost for way in each.ways) for each in candidates)
-
-
-def _reachable(candidates: Sequence[_Candidate], most: int) -> int:
-    """What has to be spent at least: with more, further tables are small, and keep their rows."""
-    needed = most + 1
-    while needed > most:
-        most = needed
-        small = _small(candidates, most)
-        kept = sum(each.full_cost for each in small)
-        needed = max(most, kept + _least([each for each in candidates if each not in small]))
-    return needed
 
 
 def _check_tables(modules: Mapping[str, nn.Embedding | nn.EmbeddingBag], methods: Sequence[str]) -> None:

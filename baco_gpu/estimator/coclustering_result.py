@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baco_gpu.clustering.extend.assign import assign
+from baco_gpu.clustering.extend.forgetting import Day
 from baco_gpu.clustering.extend.update import Update, update
 from baco_gpu.clustering.inspect.members import Cocluster, cocluster_members, similar_nodes
 from baco_gpu.clustering.result import ResultData
@@ -42,9 +43,11 @@ class CoclusteringResult(ResultData):
         """This result, extended by new users and items with no retraining; see `clustering.extend.assign`."""
         return assign(self, interactions, fallback=fallback)
 
-    def update(self, graph: Any, *, sweeps: int = 3, backend: str = "auto") -> Update[CoclusteringResult]:
+    def update(
+        self, graph: Any, *, sweeps: int = 3, backend: str = "auto", forget: int | Day | None = None
+    ) -> Update[CoclusteringResult]:
         """Cluster a grown graph from the present labels, and count who moved; see `clustering.extend.update`."""
-        return update(self, graph, sweeps=sweeps, backend=backend)
+        return update(self, graph, sweeps=sweeps, backend=backend, forget=forget)
 
     @property
     def plot(self) -> ResultPlots:

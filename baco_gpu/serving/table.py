@@ -15,12 +15,12 @@ from baco_gpu.checks import check_integer, check_number, suggestion
 from baco_gpu.errors import DAMAGE, InputError, damage
 from baco_gpu.precision import ProductFormat, length_values, midpoint, scale_values, unpack
 from baco_gpu.serving.decoders import OF_IDS, Decoder, check_array, decoder_for
-from baco_gpu.tensor_file import checksum, load_tensors, save_tensors
+from baco_gpu.tensor_file import checksum, file_checksum, load_tensors, save_tensors
 
 FORMAT = "baco_gpu.codebook"
 FORMAT_VERSION = 4
 
-_METADATA = {"format", "format_version", "tables", "same", "sha256"}
+_METADATA = {"format", "format_version", "tables", "same", "sha256", "model", "beside"}
 
 
 class ServedTable:
@@ -299,7 +299,7 @@ def _equals(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
 
 
 def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
-    """All tables of a file that `export_codebook` wrote, by name.
+    """All tables of a file that `export_codebook`, or `baco compress-model`, wrote, by name.
 
     Raises
     ------
@@ -307,14 +307,21 @@ def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
         If the file is missing, no safetensors file, another program's, of a newer format, or damaged.
     """
     tensors, metadata = load_tensors(
-        path, FORMAT, FORMAT_VERSION, what="codebooks exported by baco_gpu", written_by="export_codebook"
+        path,
+        FORMAT,
+        FORMAT_VERSION,
+        what="codebooks exported by baco_gpu",
+        written_by="export_codebook",
+        beside="beside",
     )
     try:
         unknown = metadata.keys() - _METADATA
         if unknown:
             raise ValueError(f"it has a {min(unknown)!r}")
         # Files written before there was a checksum lack it.
-        if "sha256" in metadata and metadata["sha256"] != _checksum(tensors, metadata):
+        digest = metadata.get("sha256")
+        whole = _checksum(tensors, metadata) if "model" not in metadata else file_checksum(path, str(digest))
+        if (digest is not None or "model" in metadata) and digest != whole:
             raise ValueError("its contents do not match their checksum")
         facts_of = json.loads(metadata["tables"])
         for name, twin in json.loads(metadata.get("same", "{}")).items():

@@ -10,6 +10,7 @@ from baco_gpu.tables.export import export_codebook, export_onnx
 from baco_gpu.tables.full import FullTable
 from baco_gpu.tables.mixed import MixedCodebookEmbedding
 from baco_gpu.tables.module_compression import CompressionReport, compress_module
+from baco_gpu.tables.module_growth import resize_module
 from baco_gpu.tables.optimizers import CombinedOptimizer
 from baco_gpu.tables.product import ProductCodebookEmbedding
 from baco_gpu.tables.quantized import QuantizedEmbedding
@@ -45,6 +46,7 @@ __all__ = [
     "export_onnx",
     "finalize",
     "rebuild_module",
+    "resize_module",
 ]
 
 __getattr__ = renamed_attributes(__name__, {"LowPrecisionEmbedding": "QuantizedEmbedding"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from baco_gpu.errors import InputError, brief
 
 Labels = np.ndarray | Tensor | Sequence[int]
 
-NO_SECONDARY = -1
+NO_SECONDARY = GONE = -1
 
 
 def label_array(name: str, values: Labels, *, minimum: int, columns: bool = False) -> np.ndarray:
@@ -78,6 +78,16 @@ def secondary_rows(secondary: Labels, labels: np.ndarray, rows: np.ndarray, *, c
     return rows_of_labels("secondary", wanted.reshape(-1), labels).reshape(second.shape)
 
 
+def foreign_rows(state: Mapping[str, Any], prefix: str, rows: int) -> Iterator[str]:
+    """What is wrong with the assignments of a state, which index a codebook of so many rows unchecked ever after."""
+    for name in ("assignments", "secondary"):
+        stored = state.get(prefix + name)
+        if isinstance(stored, Tensor) and stored.numel():
+            low, high = (int(bound) for bound in torch.aminmax(stored))
+            if low < 0 or high >= rows:
+                yield f"{prefix}{name} must hold rows from 0 to {rows - 1}, got {low}..{high}"
+
+
 def padding_index(padding_idx: int | None, count: int) -> int | None:
     """`padding_idx` from 0, where it may be counted from the end; InputError when it is out of range."""
     if padding_idx is None:
@@ -87,21 +97,25 @@ def padding_index(padding_idx: int | None, count: int) -> int | None:
 
 
 def moved_ids(places: Labels, count: int, size: int) -> np.ndarray:
-    """The number that each of `count` ids has among `size`, int64; InputError unless they are distinct and in range."""
-    now = label_array("places", places, minimum=0)
+    """The number that each of `count` ids has among `size`, int64, -1 for one that is gone.
+
+    InputError unless the others are distinct and in range.
+    """
+    now = label_array("places", places, minimum=GONE)
     if len(now) != count:
         raise InputError(f"places must have one entry an old id ({count}), got {len(now)}")
     if now.size and now.max() >= size:
         raise InputError(f"places must be from 0 to {size - 1}, got {now.max()}")
-    values, times = np.unique(now, return_counts=True)
-    if len(values) < count:
+    values, times = np.unique(now[now != GONE], return_counts=True)
+    if times.max(initial=1) > 1:
         raise InputError(f"places must be distinct, got {values[times > 1][0]} more than once")
     return now
 
 
-def carried(old: Tensor, places: Labels, new: Tensor) -> Tensor:
-    """`new`, with what every old id had in its new place."""
-    new[torch.as_tensor(label_array("places", places, minimum=0), device=old.device)] = old
+def carried(old: Tensor, places: np.ndarray, new: Tensor) -> Tensor:
+    """`new`, with what every old id that is not gone had in its new place."""
+    stay = places != GONE
+    new[torch.as_tensor(places[stay], device=old.device)] = old[torch.as_tensor(stay, device=old.device)]
     return new
 
 

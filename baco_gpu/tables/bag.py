@@ -131,8 +131,15 @@ class TableBag(nn.Module):
         super().__init__()
         self.table, self.mode = table, mode
         self.include_last_offset = check_flag("include_last_offset", include_last_offset)
-        self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
         self.max_norm, self.norm_type, self.scale_grad_by_freq = None, 2.0, False
+
+    @property
+    def num_embeddings(self) -> int:
+        return self.table.num_embeddings
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.table.embedding_dim
 
     @property
     def padding_idx(self) -> int | None:

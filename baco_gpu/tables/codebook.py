@@ -11,12 +11,7 @@ from torch import Tensor, nn
 
 from baco_gpu.checks import check_choice, check_flag, check_integer, shown
 from baco_gpu.errors import InputError
-from baco_gpu.ops.lookup import (
-    NO_PADDING,
-    codebook_expand,
-    list_members,
-    look_up,
-)
+from baco_gpu.ops.lookup import NO_PADDING, codebook_expand, list_members, look_up
 from baco_gpu.ops.quantization import check_storable, pack, quantized_rows, rounded_rows
 from baco_gpu.ops.reference import check_indices, decomposed
 from baco_gpu.precision import BITS, row_bytes
@@ -24,6 +19,7 @@ from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import (
     Labels,
     embedding_options,
+    foreign_rows,
     freeze_like,
     label_array,
     mean_rows,
@@ -32,8 +28,10 @@ from baco_gpu.tables.assignments import (
     secondary_rows,
     trained_table,
 )
-from baco_gpu.tables.embedding_table import Derived, Device, Size, State, Stored, check_device, numpy_of
+from baco_gpu.tables.derived import Derived
+from baco_gpu.tables.embedding_table import Device, Size, State, Stored, check_device, numpy_of
 from baco_gpu.tables.former_states import STORED_BITS, rename_table
+from baco_gpu.tables.id_growth import Moves, RowMoves, move_rows
 from baco_gpu.tables.ids import ResizableTable
 
 
@@ -363,9 +361,18 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
         if self.secondary is not None:
             single = (self.secondary[ids].view(len(ids), -1) == rows.unsqueeze(1)).all(dim=1)
             rows, values = rows[single], values[single]
-        self._set_rows(rows.long(), values)
+        self.set_rows(rows.long(), values)
 
-    def _set_rows(self, rows: Tensor, values: Tensor) -> None:
+    @property
+    def owns_rows(self) -> bool:
+        return self.secondary is None and self.own_rows
+
+    def move_rows(self, sources: np.ndarray) -> Moves:
+        count = self.num_rows
+        move_rows(self, ("codebook",), sources)
+        return {self.codebook: RowMoves(count, sources)}
+
+    def set_rows(self, rows: Tensor, values: Tensor) -> None:
         self.codebook.index_copy_(0, rows, values.to(self.codebook))
 
     @property
@@ -385,13 +392,7 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         rename_table(state_dict, prefix)
-        # Assignments from a file index the codebook unchecked ever after, so they are checked once, here.
-        for name in ("assignments", "secondary"):
-            stored = state_dict.get(prefix + name)
-            if isinstance(stored, Tensor) and stored.numel():
-                low, high = map(int, torch.aminmax(stored))
-                if not 0 <= low <= high < self.num_rows:
-                    rest[-1].append(f"{prefix}{name} must hold rows from 0 to {self.num_rows - 1}, got {low}..{high}")
+        rest[-1].extend(foreign_rows(state_dict, prefix, self.num_rows))
         if self.bits is not None and prefix + "codebook" in state_dict:  # a state from before does not say its bits
             if (bits := int(state_dict.get(prefix + STORED_BITS, self.bits))) != self.bits:
                 rest[-1].append(f"{prefix}{STORED_BITS} must be {self.bits}, as of the module, got {bits}")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import operator
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,10 +15,12 @@ from baco_gpu.errors import InputError, brief
 from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import RenamedAttributes
 from baco_gpu.serving.decoders import Decoder
+from baco_gpu.tables.assignments import GONE, Labels, label_array
+from baco_gpu.tables.derived import normal_tensors
+from baco_gpu.tables.id_growth import Assigned, Growth, Moves, first_rows, has_kinds, joined, padding_now, places_of
 
 State = Mapping[str, Tensor]
 Device = torch.device | str | int | None
-_Made = TypeVar("_Made")
 
 
 class Stored(NamedTuple):
@@ -127,9 +127,10 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
         rows = self.float_rows
         rows.copy_(torch.empty(rows.shape, dtype=rows.dtype).normal_(0.0, std, generator=generator))
 
-    def read_rows(self) -> Tensor:
-        """The rows as floats, of shape (rows, embedding_dim); no gradient passes through them."""
-        return self.float_rows.detach()
+    def read_rows(self, rows: Tensor | None = None) -> Tensor:
+        """The rows, or these, as floats of shape (rows, embedding_dim); no gradient passes through them."""
+        values = self.float_rows.detach()
+        return values if rows is None else values[rows]
 
     @torch.no_grad()
     def write_rows(self, values: Tensor) -> None:
@@ -203,6 +204,86 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
     def finalize(self) -> None:
         """Let go of what only training reads, for good."""
 
+    @property
+    def owns_rows(self) -> bool:
+        """Whether id i has row i, and nobody else has."""
+        return True
+
+    def resize(self, assignments: Assigned, secondary: Labels | None = None, *, places: Any = None) -> Moves:
+        """Have other ids, in place: old ones may have moved or gone, and there may be more of them.
+
+        A new id gets a row of its own, which begins as the mean of the rows of old ids with its label, or of all old
+        ids where none has it. Parameters stay the objects that they are, with other rows; `resize_module` lets an
+        optimizer follow.
+
+        Parameters
+        ----------
+        assignments : integers of shape (number of ids, old and new,), or one side of a result
+            Whom every id is like, in any non-negative label space.
+        secondary : not read
+        places : integers of shape (num_embeddings,)
+            The number that every old id has now, -1 for one that is gone. May be left out where there are no other ids.
+
+        Returns
+        -------
+        dict of parameter to RowMoves
+            For every parameter that has an entry a row, and whose rows are others now, which.
+
+        Raises
+        ------
+        InputError
+            When labels are no integers, places are missing or no distinct numbers of ids, or the padding index is gone.
+        """
+        return self.regrow(self.growth_of(assignments, secondary, places, own_rows=True))
+
+    def growth_of(
+        self, assignments: Assigned, secondary: Labels | None = None, places: Any = None, *, own_rows: bool = False
+    ) -> Growth:
+        """The checks of `resize`: what it is to do."""
+        if type(self).move_rows is EmbeddingTable.move_rows:
+            raise InputError(f"a table must be of a kind that can be resized, got a {self._get_name()}")
+        if has_kinds(assignments):
+            raise InputError("assignments must be one array, for a table whose ids have rows of their own, got a list")
+        return self._own_growth(joined("to resize", assignments)[0].labels, places)
+
+    def _own_growth(self, labels: Labels, places: Labels | None) -> Growth:
+        groups = label_array("assignments", labels, minimum=0)
+        if places is None and len(groups) != self.num_embeddings:
+            raise InputError(
+                f"places must be given where {self.num_embeddings} ids become {len(groups)}, got None: rows belong to "
+                "ids, and result.users.places_in(grown.users) says where the old ones are now"
+            )
+        now = places_of(places, self.num_embeddings, len(groups))
+        padding_now(self.padding_idx, now)
+        return Growth(groups, now, own_rows=True)
+
+    def regrow(self, growth: Growth) -> Moves:
+        """What `resize` does once all is checked."""
+        moves = self._regrow_rows(growth)
+        padding, self.padding_idx = padding_now(self.padding_idx, growth.places), None
+        self.num_embeddings = len(growth.labels)
+        self.padding_idx = padding
+        return moves
+
+    @torch.no_grad()
+    def _regrow_rows(self, growth: Growth) -> Moves:
+        """Rows of one's own for the ids that there are to be, those of new ids begun."""
+        device = self.stored()[0].tensor.device
+        begun = first_rows(self, growth, device)
+        with normal_tensors():
+            moves = self.move_rows(growth.sources)
+        new = torch.as_tensor(np.flatnonzero(growth.sources == GONE), device=device)
+        self.set_rows(new, begun)
+        return moves
+
+    def move_rows(self, sources: np.ndarray) -> Moves:
+        """Have these of the rows that there were, -1 for one that is to be set."""
+        raise NotImplementedError
+
+    def set_rows(self, rows: Tensor, values: Tensor) -> None:
+        """Store floats as these rows, in the way of the table."""
+        raise NotImplementedError
+
     @classmethod
     def from_state(cls, state: State, dim: int, **options: Any) -> nn.Module:
         """The table that a state is of, but for its values.
@@ -242,48 +323,6 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
             When they are not known as yet.
         """
         raise NotImplementedError
-
-
-@contextlib.contextmanager
-def normal_tensors() -> Iterator[None]:
-    """Under `torch.inference_mode`, make tensors that training may read later, and that know of being written to."""
-    if torch.is_inference_mode_enabled():
-        with torch.inference_mode(False), torch.no_grad():
-            yield
-    else:
-        yield
-
-
-class Derived(dict[str, tuple[Any, Hashable, list[Tensor]]]):
-    """What is made of a table's tensors and settings, kept until these are others, or were written to.
-
-    On a CPU values are compared, since what is written through `tensor.data` or NumPy leaves no trace. On a GPU, where
-    that would wait for the device, `tensor.data` may be set anew, and must not be written to in place.
-    """
-
-    def of(self, name: str, sources: list[Tensor], settings: Hashable, make: Callable[[], _Made]) -> _Made:
-        if any(tensor.is_inference() for tensor in sources):  # of which nobody knows when they are written to
-            return make()
-        on_cpu = all(tensor.is_cpu for tensor in sources)
-        state = (settings, tuple(None if on_cpu else (tensor._version, tensor.data_ptr()) for tensor in sources))
-        if name in self:
-            made, then, known = self[name]
-            if then == state and len(known) == len(sources) and all(map(_equal if on_cpu else _same, known, sources)):
-                return made
-        with normal_tensors():
-            made = make()
-        self[name] = (made, state, [tensor.detach().clone() for tensor in sources] if on_cpu else sources)
-        return made
-
-    def __reduce__(self) -> tuple[type[Derived], tuple[()]]:
-        return Derived, ()  # copies make their own
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and one.device == other.device and torch.equal(one, other)
-
-
-_same = operator.is_
 
 
 def numpy_of(tensor: Tensor) -> np.ndarray:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from baco_gpu.errors import InputError
-from baco_gpu.ops.product_quantization import Rows, balanced_rotation
+from baco_gpu.ops.product_quantization import Rows, balanced_rotation, read
 from baco_gpu.precision import ProductFormat
 
 
@@ -104,6 +104,16 @@ def _products(module: Encodable) -> Tensor:
         floats = module.latent_rows(rows)
         total += (floats.T @ floats).cpu()
     return total
+
+
+def wrong_codes(name: str, codes: Any, like: Tensor, form: ProductFormat) -> Iterator[str]:
+    """What is wrong with codes of a state, which are looked up unchecked."""
+    if not isinstance(codes, Tensor):
+        return
+    if codes.dtype != like.dtype:
+        yield f"{name} must be {like.dtype}, got {codes.dtype}"
+    elif codes.numel() and (most := int(read(codes).max())) >= form.codewords:
+        yield f"{name} must be from 0 to {form.codewords - 1}, got up to {most}"
 
 
 class _Joined:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from baco_gpu.tables.bag import TableBag
 from baco_gpu.tables.embedding_table import EmbeddingTable, Size, State, Stored, not_served
+from baco_gpu.tables.id_growth import Moves, RowMoves, move_rows
 
 
 class FullTable(nn.Embedding, EmbeddingTable, known_by={"weight": 2}):
@@ -40,6 +42,15 @@ class FullTable(nn.Embedding, EmbeddingTable, known_by={"weight": 2}):
     def float_rows(self) -> Tensor:
         return self.weight
 
+    def move_rows(self, sources: np.ndarray) -> Moves:
+        count = self.num_embeddings
+        move_rows(self, ("weight",), sources)
+        weight: Any = self.weight
+        return {weight: RowMoves(count, sources)}
+
+    def set_rows(self, rows: Tensor, values: Tensor) -> None:
+        self.weight.index_copy_(0, rows, values.to(self.weight))
+
     @property
     def row_parameter(self) -> nn.Parameter | None:
         weight: Any = self.weight
@@ -70,6 +81,11 @@ def as_table(module: nn.Module) -> EmbeddingTable:
 def size_of(*tables: nn.Module) -> Size:
     """What tables store together: what several of them hold counts once."""
     return Size.of(part for table in tables for part in as_table(table).stored())
+
+
+def embeddings_in(model: nn.Module) -> dict[str, nn.Module]:
+    """The embeddings of PyTorch in a model, for ids and for bags of ids, by name."""
+    return {name: part for name, part in model.named_modules() if isinstance(part, nn.Embedding | nn.EmbeddingBag)}
 
 
 def tables_in(model: nn.Module) -> list[EmbeddingTable]:

@@ -17,7 +17,7 @@ from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag, bag_options
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import EmbeddingTable, Size, check_model, own_optimizers
 from baco_gpu.tables.full import FullTable, tables_in
-from baco_gpu.tables.ids import Assigned, joined
+from baco_gpu.tables.id_growth import Assigned, joined
 from baco_gpu.tables.moments import check_optimizer, move_state
 from baco_gpu.tables.optimizers import CombinedOptimizer, check_unscheduled
 

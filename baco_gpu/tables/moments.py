@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from baco_gpu.errors import InputError
+from baco_gpu.tables.assignments import GONE
 from baco_gpu.tables.embedding_table import EmbeddingTable
+from baco_gpu.tables.id_growth import Moves
 
 # Which entries of an optimiser's state are first and which are second moments; the rest are step counts.
 _MOMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -86,6 +88,19 @@ def move_state(
             moved[key] = value
     holder.state[rows] = moved
     return _nbytes(state), _nbytes(moved)
+
+
+@torch.no_grad()
+def follow_rows(optimizer: torch.optim.Optimizer, moves: Moves) -> None:
+    """Let what has accumulated for rows of parameters go with them; rows that begin anew have zeros."""
+    for parameter, (count, sources) in moves.items():
+        state = holder_of(optimizer, parameter).state.get(parameter, {})
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.ndim and len(value) == count:
+                known = torch.as_tensor(sources != GONE, device=value.device)
+                moved = value.new_zeros((len(sources), *value.shape[1:]))
+                moved[known] = value[torch.as_tensor(sources, device=value.device)[known]]
+                state[key] = moved
 
 
 def _summed(moment: Tensor, table: EmbeddingTable, rows: Tensor, *, squared: bool) -> Tensor:

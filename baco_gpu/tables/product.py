@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +20,6 @@ from baco_gpu.ops.product_quantization import (
     lengths_of,
     members_of,
     nearest_codes,
-    read,
     rows_of,
     store,
 )
@@ -30,8 +30,9 @@ from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import Device, State, Stored, numpy_of
-from baco_gpu.tables.encoding import encode_all, encode_together
+from baco_gpu.tables.encoding import encode_all, encode_together, wrong_codes
 from baco_gpu.tables.former_states import rename_table
+from baco_gpu.tables.id_growth import Moves, move_rows
 from baco_gpu.tables.quantized import QuantizedEmbedding, bits_of_packed
 
 _BLOCK = 1 << 16  # rows that are floats at a time where all are turned or encoded
@@ -174,10 +175,9 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         """
         self.check_latent_weight()
         for rows in self.blocks():
-            self._reassign(rows)
+            self._assign(rows, self.latent_rows(rows))
 
-    def _reassign(self, rows: Tensor) -> None:
-        floats = self.latent_rows(rows)
+    def _assign(self, rows: Tensor, floats: Tensor) -> None:
         if not floats.isfinite().all():
             raise InputError("rows must be finite to be encoded, got NaN or infinity")
         self.codes[rows] = self.nearest(floats)
@@ -192,14 +192,20 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         """The codes of these rows (n, dim), as `codes` has them."""
         return nearest_codes(rows, self.centroids, self.form)
 
-    def _set_rows(self, rows: Tensor, values: Tensor) -> None:
+    def set_rows(self, rows: Tensor, values: Tensor) -> None:
         distinct = rows.unique()
         if len(distinct) < len(rows):
             firsts = (rows.unsqueeze(0) == distinct.unsqueeze(1)).int().argmax(dim=1)
             rows, values = distinct, values[firsts]
-        self.set_latent_rows(rows, values)
-        if self.fake_quantization:
-            self._reassign(rows)
+        if self.has_latent_weight:
+            self.set_latent_rows(rows, values)
+        if self._seen_stored:
+            self._assign(rows, self.latent_rows(rows) if self.has_latent_weight else values.to(self.centroids))
+
+    def move_rows(self, sources: np.ndarray) -> Moves:
+        moves = super().move_rows(sources) if len(self.codebook) else {}
+        move_rows(self, ("codes",) if self.scales is None else ("codes", "scales"), sources)
+        return moves if self.latent_weight is None else self.latent_weight.move_rows(sources)
 
     def _close(self, now: Tensor, wanted: Tensor) -> Tensor:
         if self.latent_weight is None:
@@ -234,10 +240,7 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         self.fake_quantization = False
 
     def drop_latent_weight(self) -> None:
-        """Keep the codes and the centroids alone, for good: `codebook` is a new parameter, of no rows.
-
-        Raises InputError when rows are not encoded.
-        """
+        """Keep codes and centroids alone, for good: `codebook` is a new parameter, of no rows. InputError without."""
         if not self.encoded:
             raise InputError("rows must be encoded before their floats are dropped: call `encode` first")
         self.codebook = nn.Parameter(self.codebook.detach()[:0].clone(), self.codebook.requires_grad)
@@ -268,8 +271,9 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         rows = Stored(self.codes, math.ceil(nbytes / self.assignments.element_size()), nbytes, self.num_rows)
         return [rows, Stored(self.centroids, self.centroids.numel(), self.centroids.nbytes)]
 
-    def read_rows(self) -> Tensor:
-        return self.latent_rows()
+    @torch.no_grad()
+    def read_rows(self, rows: Tensor | None = None) -> Tensor:
+        return self.latent_rows(rows) if self.has_latent_weight else self._stored(rows)
 
     def write_rows(self, values: Tensor) -> None:
         holder: Any = super() if self.latent_weight is None else self.latent_weight
@@ -384,11 +388,7 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         rename_table(state_dict, prefix)
-        codes, last = state_dict.get(f"{prefix}codes"), self.form.codewords - 1
-        if isinstance(codes, Tensor) and codes.dtype != self.codes.dtype:
-            arguments[-1].append(f"{prefix}codes must be {self.codes.dtype}, got {codes.dtype}")
-        elif isinstance(codes, Tensor) and codes.numel() and (most := int(read(codes).max())) > last:
-            arguments[-1].append(f"{prefix}codes must be from 0 to {last}, got up to {most}")
+        arguments[-1].extend(wrong_codes(f"{prefix}codes", state_dict.get(f"{prefix}codes"), self.codes, self.form))
         floats = state_dict.get(f"{prefix}codebook")
         if isinstance(floats, Tensor) and len(floats) in (0, self.num_rows) and len(floats) != len(self.codebook):
             self.codebook = nn.Parameter(self.codebook.detach().new_empty(floats.shape), self.codebook.requires_grad)

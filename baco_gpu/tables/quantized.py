@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -19,6 +20,7 @@ from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import renamed_attributes
 from baco_gpu.tables.assignments import embedding_options, freeze_like, padding_index, trained_table
 from baco_gpu.tables.embedding_table import Device, State, Stored, check_device, numpy_of
+from baco_gpu.tables.id_growth import Moves, RowMoves, move_rows
 from baco_gpu.tables.row_gradient import RowGradient
 from baco_gpu.tables.rowwise import RowwiseRMSprop
 from baco_gpu.tables.weight import ExpandedTable
@@ -140,8 +142,17 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         rows = Stored(self.integers, count, self.integers.nbytes, self.num_embeddings)
         return [rows, Stored(self.scales, 0, self.scales.nbytes)]
 
-    def read_rows(self) -> Tensor:
-        return self.read()
+    def read_rows(self, rows: Tensor | None = None) -> Tensor:
+        return self.read(rows)
+
+    def move_rows(self, sources: np.ndarray) -> Moves:
+        self.take_gradient()
+        count, self.num_embeddings = self.num_embeddings, len(sources)
+        move_rows(self, ("integers", "scales"), sources)
+        return {self.anchor: RowMoves(count, sources)}
+
+    def set_rows(self, rows: Tensor, values: Tensor) -> None:
+        self.write(rows, values.float())
 
     def check_training(self, *, std: float | None, cuda_graph: bool) -> None:
         if cuda_graph:
@@ -164,7 +175,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         return self.read()
 
     def _try_rows(self, ids: Tensor, values: Tensor) -> None:
-        self.write(ids, values.float())
+        self.set_rows(ids, values)
 
     def _close(self, now: Tensor, wanted: Tensor) -> Tensor:
         return torch.ones_like(now, dtype=torch.bool)  # every id has a row, which is rounded

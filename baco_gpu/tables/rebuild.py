@@ -93,6 +93,21 @@ def rebuild_module(
         raise
 
 
+def pools(model: nn.Module, name: str) -> bool:
+    """Whether the module of this name looks bags of ids up; InputError where it is none that a table can replace."""
+    module = dict(model.named_modules(remove_duplicate=False)).get(name)
+    if not isinstance(module, _PLACES):
+        got = "none" if module is None else type(module).__name__
+        raise InputError(f"model must have an embedding of the name {name!r}, as the table has, got {got}")
+    return isinstance(module, nn.EmbeddingBag | TableBag)
+
+
+def state_under(name: str, table: EmbeddingTable, *, pooled: bool) -> dict[str, Tensor]:
+    """The part of a model's state that a table has as the module of this name, or in the bag that is this module."""
+    prefix = f"{name}.table." if pooled and type(table) is not CodebookEmbedding else f"{name}."
+    return {prefix + part: tensor for part, tensor in table.state_dict().items()}
+
+
 def table_of(state: State, dim: int, **settings: Any) -> nn.Module:
     """The table that a state is of, with its values, on the CPU.
 

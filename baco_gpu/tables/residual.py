@@ -13,9 +13,11 @@ from torch.nn import functional
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.renaming import renamed_arguments
-from baco_gpu.tables.assignments import Labels, carried, label_array, trained_table
+from baco_gpu.tables.assignments import GONE, Labels, carried, label_array, trained_table
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import State, Stored, normal_tensors, numpy_of
+from baco_gpu.tables.derived import normal_tensors
+from baco_gpu.tables.embedding_table import State, Stored, numpy_of
+from baco_gpu.tables.id_growth import Growth, Moves, RowMoves, move_rows
 from baco_gpu.tables.mixed import MixedCodebookEmbedding
 
 
@@ -182,7 +184,7 @@ class ResidualCodebookEmbedding(CodebookEmbedding, known_by={"residual": 2}):
 
         Numbers of sorted raw ids move when new ones come between them.
         """
-        if count < self.num_embeddings:
+        if places is None and count < self.num_embeddings:
             raise InputError(f"assignments must be of {self.num_embeddings} ids or more, got {count}")
         if places is None and count > self.num_embeddings:
             raise InputError(
@@ -190,14 +192,24 @@ class ResidualCodebookEmbedding(CodebookEmbedding, known_by={"residual": 2}):
                 "ids, and result.users.places_in(grown.users) says where the old ones are now"
             )
 
-    def _resize(self, assignments: Labels, secondary: Labels | None, places: Labels | None) -> None:
+    def regrow(self, growth: Growth) -> Moves:
+        """As of `EmbeddingTable`; the residuals of ids that are gone go with them."""
+        count, gone = len(self.residual), growth.places == GONE
+        moves = super().regrow(growth)
+        if not gone.any():
+            return moves
+        ids = self._own_ids()
+        sources = np.append(self.residual_rows[ids].cpu().numpy(), count - 1)
+        with normal_tensors():
+            move_rows(self, ("residual",), sources)
+        self.residual_rows.fill_(len(ids))
+        self.residual_rows[ids] = torch.arange(len(ids), dtype=torch.int32, device=ids.device)
+        return {**moves, self.residual: RowMoves(count, sources)}
+
+    def _carry(self, places: np.ndarray) -> None:
         """Ids keep their residuals, new ones have none."""
-        old = self.residual_rows
-        super()._resize(assignments, secondary, places)
-        if places is not None:
-            with normal_tensors():
-                nobody = old.new_full((len(assignments),), len(self.residual) - 1)
-                self.register_buffer("residual_rows", carried(old, places, nobody))
+        nobody = self.residual_rows.new_full((self.num_embeddings,), len(self.residual) - 1)
+        self.register_buffer("residual_rows", carried(self.residual_rows, places, nobody))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, residual_dim={self.residual_dim}, residual_ids={len(self.residual) - 1}"

@@ -96,8 +96,9 @@ class ShardedTable(EmbeddingTable, known_by={"shard": 2}):
             self.shard[begin - self.begin : end - self.begin] = drawn[begin - first : end - first].to(self.shard)
             first = last
 
-    def read_rows(self) -> Tensor:
-        return self.weight.detach()
+    def read_rows(self, rows: Tensor | None = None) -> Tensor:
+        values = self.weight.detach()
+        return values if rows is None else values[rows]
 
     @torch.no_grad()
     def write_rows(self, values: Tensor) -> None:

@@ -203,7 +203,7 @@ class TrellisEmbedding(
 
     def _layout(self) -> _Layout:
         sources = [self.shifts] if self.grades is None else [self.shifts, self.grades]
-        return self._kept.of("layout", sources, self._lay_out)
+        return self._kept.of("layout", sources, None, self._lay_out)
 
     def _lay_out(self) -> _Layout:
         widths = self.shifts.long().sum(dim=1) // 8
@@ -219,7 +219,7 @@ class TrellisEmbedding(
         compiling = torch.compiler.is_compiling() or decomposed()
         if rows is None and not compiling:
             sources = [self.codes, self.shifts] if self.grades is None else [self.codes, self.shifts, self.grades]
-            words, members = self._kept.of("words", sources, self._words_and_members)
+            words, members = self._kept.of("words", sources, None, self._words_and_members)
             values = codebook_expand(self.centroids, words, None, NO_PADDING, *members)
         else:
             words = self._words(rows).view(-1)

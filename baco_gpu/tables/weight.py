@@ -12,7 +12,8 @@ from torch import Tensor
 from baco_gpu.errors import InputError
 from baco_gpu.ops.reference import transformed
 from baco_gpu.tables.assignments import padding_index
-from baco_gpu.tables.embedding_table import EmbeddingTable, normal_tensors
+from baco_gpu.tables.derived import normal_tensors
+from baco_gpu.tables.embedding_table import EmbeddingTable
 
 
 class ExpandedTable(EmbeddingTable):

@@ -14,7 +14,7 @@ from baco_gpu.ops.lookup import look_up
 from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels, carried
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import Device, Stored, normal_tensors
+from baco_gpu.tables.embedding_table import Device, Stored
 
 
 class WeightedCodebookEmbedding(CodebookEmbedding, known_by={"shares": 2}):
@@ -72,20 +72,13 @@ class WeightedCodebookEmbedding(CodebookEmbedding, known_by={"shares": 2}):
         self, labels: np.ndarray, rows: np.ndarray, secondary: np.ndarray | None, device: Device
     ) -> None:
         super()._register_assignments(labels, rows, rows if secondary is None else secondary, device)
-        shares = self.codebook.detach().new_full((len(rows), 2), 0.5)
-        old = self._buffers.get("shares")
-        if old is not None:
-            known = min(len(old), len(rows))
-            shares[:known] = old[:known]
-        self.register_buffer("shares", shares)
+        if "shares" not in self._buffers:
+            self.register_buffer("shares", self.codebook.detach().new_full((len(rows), 2), 0.5))
 
-    def _resize(self, assignments: Labels, secondary: Labels | None, places: Labels | None) -> None:
+    def _carry(self, places: np.ndarray) -> None:
         """Ids keep their shares, new ones are the mean of their rows."""
-        old = self.shares
-        super()._resize(assignments, secondary, places)
-        if places is not None:
-            with normal_tensors():
-                self.register_buffer("shares", carried(old, places, torch.full_like(self.shares, 0.5)))
+        means = self.shares.new_full((self.num_embeddings, 2), 0.5)
+        self.register_buffer("shares", carried(self.shares, places, means))
 
     def _expanded(self) -> Tensor:
         return self._lookup(torch.arange(self.num_embeddings, device=self.assignments.device))

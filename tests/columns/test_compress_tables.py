@@ -210,7 +210,7 @@ USER, ITEM = {"user": LOG.ids[:, 0]}, {"item": LOG.ids[:, 1]}
 def test_bad_input_is_refused_by_name_before_any_work(
     make: Any, data: Any, options: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("baco_gpu.columns.tables_compression._choose", lambda *_: pytest.fail("work began"))
+    monkeypatch.setattr("baco_gpu.columns.tables_compression.choose", lambda *_: pytest.fail("work began"))
     with pytest.raises(InputError) as caught:
         compress_tables(make(), data, **options)
     assert str(caught.value).startswith(told)

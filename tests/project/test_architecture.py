@@ -64,6 +64,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("compiling", "precision", "data", "graph", "budget", "clustering", "estimator", "ops", "tables", "training"),
     ),
     "columns": ("precision", "graph", "budget", "estimator", "ops", "tables", "methods"),
+    "pretrained": ("tensor_file", "data", "budget", "serving", "tables", "methods", "columns"),
     "experiment": (
         *("compiling", "precision", "tensor_file", "data", "graph", "budget", "estimator", "tables"),
         *("serving", "models", "evaluation", "training", "methods"),
@@ -71,7 +72,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "report": ("graph", "clustering", "plots", "estimator"),
     "cli": (
         *("compiling", "precision", "data", "graph", "budget", "clustering", "plots", "distributed", "estimator"),
-        *("ops", "tables", "models", "evaluation", "training", "methods", "experiment", "report", "benchmarking"),
+        *("ops", "tables", "models", "evaluation", "training", "methods", "pretrained", "experiment", "report"),
+        *("benchmarking",),
     ),
     "__main__": ("cli",),
 }
@@ -105,6 +107,7 @@ ONLY_IN = {
         "training",
         "methods",
         "columns",
+        "pretrained",
         "experiment",
         "cli",
     ),

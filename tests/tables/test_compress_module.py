@@ -20,7 +20,7 @@ from baco_gpu import (
 )
 from baco_gpu.errors import InputError
 from baco_gpu.ops.quantization import rounded_rows
-from baco_gpu.tables.ids import Codes, joined
+from baco_gpu.tables.id_growth import Codes, joined
 from dlrm import DLRM, clicks, logistic_loss
 from graphs import random_graph
 

@@ -26,6 +26,7 @@ from baco_gpu.serving.decoders import Decoder
 from baco_gpu.tables import (
     CodebookEmbedding,
     CodebookEmbeddingBag,
+    CombinedOptimizer,
     EmbeddingTable,
     FullTable,
     MixedCodebookEmbedding,
@@ -39,9 +40,12 @@ from baco_gpu.tables import (
     export_codebook,
     export_onnx,
     rebuild_module,
+    resize_module,
 )
-from baco_gpu.tables.embedding_table import Derived, encode, own_optimizers
+from baco_gpu.tables.derived import Derived
+from baco_gpu.tables.embedding_table import encode, own_optimizers
 from baco_gpu.tables.full import as_table, size_of, tables_in
+from baco_gpu.tables.id_growth import Codes
 from baco_gpu.tables.ids import ResizableTable
 from baco_gpu.tables.rebuild import table_of
 from baco_gpu.tables.trellis import TrellisEmbedding
@@ -89,7 +93,6 @@ KINDS = {
     "quantized to 5 bits": lambda **options: QuantizedEmbedding(COUNT, DIM, bits=5, **options),
 }
 NOT_SERVED = {"full", "weighted"}
-RESIZABLE = [name for name, make in KINDS.items() if hasattr(make(), "resize")]
 
 every_kind = pytest.mark.parametrize("name", KINDS)
 
@@ -257,25 +260,72 @@ def test_gradients_follow_whatever_is_written_to_what_says_which_rows_ids_have(n
     assert same(gradients(table), gradients(wanted))
 
 
-@pytest.mark.parametrize("name", RESIZABLE)
-def test_rows_follow_their_ids_when_there_are_more(name):
-    table = made(name, padding_idx=PADDING)
-    before, places = table.weight.detach().clone(), np.array([11, 0, 2, 3, 5, 4, 7, 8, 9, 1])
-    labels = table.labels.numpy()
+def grown_labels(table: EmbeddingTable, places: np.ndarray, count: int) -> Codes:
+    """Labels of so many ids: old ones as they are, and new ones that of id 0."""
+    own = CODES if table.owns_rows else table.labels.numpy()[table.assignments.numpy()]
+    second = None if getattr(table, "secondary", None) is None else table.labels.numpy()[table.secondary.numpy()]
+    stay = places >= 0
 
-    def moved(rows):
-        grown = np.full((COUNT + 2, *rows.shape[1:]), labels[0])
-        grown[places] = labels[rows]
+    def moved(labels):
+        grown = np.repeat(labels[:1], count, axis=0)
+        grown[places[stay]] = labels[stay]
         return grown
 
-    table.resize(
-        moved(table.assignments.numpy()),
-        None if table.secondary is None else moved(table.secondary.numpy()),
-        places=places,
-    )
-    assert (table.num_embeddings, table.padding_idx) == (COUNT + 2, places[PADDING])
-    torch.testing.assert_close(table.weight.detach()[places], before, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(look_up(table, torch.as_tensor(places)).detach(), before, rtol=1e-6, atol=1e-6)
+    return Codes(moved(own), None if second is None else moved(second))
+
+
+@every_kind
+@pytest.mark.parametrize("bag", [False, True])
+def test_rows_follow_their_ids_when_others_come_and_go(name, bag):
+    table = made(name, padding_idx=PADDING)
+    model = nn.ModuleDict({"user": TableBag(table) if bag else table})
+    own = own_optimizers(tables_in(table), 0.01, 0)
+    taken = {each for optimizer in own for group in optimizer.param_groups for each in group["params"]}
+    adam = torch.optim.Adam([torch.zeros(1), *(each for each in table.parameters() if each not in taken)], 0.01)
+    optimizer = CombinedOptimizer([adam, *own])
+    loss = trained(table, optimizer)  # kept, as a training loop does
+    before, rows, size = table.weight.detach().clone(), table.read_rows().clone(), size_of(table).rows
+    places = np.array([11, 0, 2, 3, 5, 4, 7, 8, 9, 1]) if bag else np.array([7, 0, 2, 3, 5, 4, -1, -1, 9, 1])
+    owns, stay, count = table.owns_rows, places >= 0, COUNT + 2 if bag else COUNT
+    moments = adam.state[table.row_parameter]["exp_avg"].clone() if table.row_parameter in adam.state else None
+    labels = grown_labels(table, places, count)
+    resize_module(model, {"user": labels}, optimizer, {"user": places})
+    assert (table.num_embeddings, table.padding_idx) == (count, places[PADDING])
+    assert len(table.weight) == count
+    old, now = torch.as_tensor(np.flatnonzero(stay)), torch.as_tensor(places[stay])
+    torch.testing.assert_close(table.weight.detach()[now], before[old], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(look_up(table, now).detach(), before[old], rtol=1e-6, atol=1e-6)
+    new = np.setdiff1d(np.arange(count), places)
+    if owns:
+        assert size_of(table).rows == len(table.read_rows()) == count
+        like = [index for index in np.flatnonzero(stay) if CODES[index] == CODES[0] and index != PADDING]
+        torch.testing.assert_close(
+            table.read_rows()[new], rows[like].mean(dim=0).expand(len(new), -1), rtol=0, atol=0.1
+        )
+        if moments is not None:
+            moved = adam.state[table.row_parameter]["exp_avg"]
+            assert torch.equal(moved[now], moments[old])
+            assert not moved[new].any()
+    else:
+        assert size_of(table).rows == size, "there are as many rows as before"
+        assert torch.equal(table.row_numbers()[new], table.row_numbers()[places[0]].expand(len(new)))
+    loss = trained(table, optimizer)
+    assert trained(table, optimizer) < loss
+    fresh = nn.ModuleDict({"user": nn.Embedding(count, DIM, places[PADDING])})
+    settings = table.settings() | ({"row_bits": 8} if getattr(table, "row_bits", None) else {})
+    state = {f"user.{key}": value for key, value in table.state_dict().items()}
+    rebuild_module(fresh, state, settings={"user": settings})
+    as_table(fresh["user"]).see_stored(True)
+    assert torch.equal(fresh["user"].weight, table.weight)
+
+
+def trained(table: EmbeddingTable, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+    """A step on all rows."""
+    optimizer.zero_grad()
+    loss = (table.weight - torch.linspace(-1, 1, DIM)).square().mean()
+    loss.backward()
+    optimizer.step()
+    return loss
 
 
 @every_kind
@@ -463,7 +513,8 @@ def test_the_kind_of_contributing_is_one(tmp_path, monkeypatch):
         make = functools.partial(kind, OWN, DIM, subspaces=2, centroids=5, lengths=True)
         monkeypatch.setitem(KINDS, name, make)
         keeps_the_contract(name, tmp_path)
-        test_rows_follow_their_ids_when_there_are_more(name)
+        for bag in (False, True):
+            test_rows_follow_their_ids_when_others_come_and_go(name, bag)
         table, fresh = made(name), torch.nn.ModuleDict({"item": torch.nn.Embedding(COUNT, DIM)})
         one = made("product of own rows")
         assert (table.weight - table.latent_rows()).norm() < (one.weight - one.latent_rows()).norm()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from baco_gpu import ResidualCodebookEmbedding, compress_module
-from baco_gpu.tables.ids import Codes
+from baco_gpu.tables.id_growth import Codes
 from tiers import full
 
 pytestmark = pytest.mark.heavy("trains models")

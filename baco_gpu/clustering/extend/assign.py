@@ -80,7 +80,8 @@ def assign(result: Result, interactions: Any, *, fallback: str = "refuse") -> Re
     for side in (USERS, ITEMS):
         if fallback == "largest" and len(lost[side]):
             found[side].labels[lost[side]] = largest_label(grown, side)
-    users, items = (_assigned(problem, side, grown.sides[side], found[side]) for side in (USERS, ITEMS))
+    old = (result.users, result.items)
+    users, items = (_assigned(problem, side, grown.sides[side], found[side], old[side]) for side in (USERS, ITEMS))
     return replace(result, users=users, items=items)
 
 
@@ -168,12 +169,16 @@ def _integer_volumes(volumes: tuple[np.ndarray, np.ndarray], scale: WeightScale)
     return users, items
 
 
-def _assigned(problem: Problem, side: int, here: GrownSide, found: Placed) -> Assignment:
+def _assigned(problem: Problem, side: int, here: GrownSide, found: Placed, old: Assignment) -> Assignment:
     """The side as it is now, without new nodes that have no label."""
     degrees = here.degrees
     if degrees is not None:
         degrees = np.where(here.is_new, np.diff(problem.sides[side].offsets), degrees)
-    grown = Assignment(found.labels, found.secondary, here.vocabulary, degrees)
+    unseen = None
+    if old.unseen is not None:
+        unseen = np.zeros_like(old.unseen, shape=len(here))
+        unseen[~here.is_new] = old.unseen
+    grown = Assignment(found.labels, found.secondary, here.vocabulary, degrees, unseen)
     kept = np.flatnonzero(found.labels != NO_LABEL)
     return grown if len(kept) == len(grown) else grown.take(kept)
 

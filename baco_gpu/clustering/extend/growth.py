@@ -37,6 +37,13 @@ class GrownSide:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, nodes: np.ndarray) -> GrownSide:
+        """Some nodes alone, by strictly increasing index, without the places of those of the graph."""
+        assert self.vocabulary is not None
+        secondary, degrees = (None if part is None else part[nodes] for part in (self.secondary, self.degrees))
+        vocabulary = self.vocabulary.take(nodes)
+        return GrownSide(self.labels[nodes], secondary, degrees, vocabulary, np.empty(0, np.int64), self.is_new[nodes])
+
 
 @dataclass(frozen=True, eq=False)
 class Growth:
@@ -46,6 +53,16 @@ class Growth:
     users: np.ndarray
     items: np.ndarray
     weights: np.ndarray | None
+
+    def without(self, gone: tuple[np.ndarray, np.ndarray]) -> Growth:
+        """The same without some nodes of both sides, and without their edges; it takes raw ids."""
+        kept = [np.flatnonzero(~side) for side in gone]
+        sides = [side.take(nodes) for side, nodes in zip(self.sides, kept, strict=True)]
+        stay = ~(gone[0][self.users] | gone[1][self.items])
+        users, items = (
+            (np.cumsum(~side) - 1)[ends[stay]] for side, ends in zip(gone, (self.users, self.items), strict=True)
+        )
+        return Growth((sides[0], sides[1]), users, items, None if self.weights is None else self.weights[stay])
 
     def graph(self) -> BipartiteGraph:
         """The graph, over all nodes."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple
+
+import numpy as np
 
 from baco_gpu.budget import SideBudgets
 from baco_gpu.checks import check_integer
 from baco_gpu.clustering.backends.backend import ITEMS, USERS, Array, Backend, Partition, Problem
 from baco_gpu.clustering.extend.assign import largest_label, placed, unplaced_labels
+from baco_gpu.clustering.extend.forgetting import Day, check_forget, fill_rows, forgotten, unseen_updates
 from baco_gpu.clustering.extend.growth import Growth, grow
 from baco_gpu.clustering.result import NO_LABEL, Result, ResultData
 from baco_gpu.clustering.solve.cocluster import Settings, Solution, accounted, timed
@@ -36,7 +40,9 @@ class Update(NamedTuple, Generic[Result]):
     new_items: int
 
 
-def update(result: Result, interactions: Any, *, sweeps: int = 3, backend: str = "auto") -> Update[Result]:
+def update(
+    result: Result, interactions: Any, *, sweeps: int = 3, backend: str = "auto", forget: int | Day | None = None
+) -> Update[Result]:
     """Cluster a grown graph from the labels of a result.
 
     New nodes first get the label that `assign` gives them, or the largest co-cluster where that gives none.
@@ -53,6 +59,12 @@ def update(result: Result, interactions: Any, *, sweeps: int = 3, backend: str =
     sweeps : int
         At most so many; it ends when one moves nothing.
     backend : {"auto", "cpu", "cuda"}, or a GPU by number, such as "cuda:1"
+    forget : int, or date (ISO 8601 text, datetime.date or datetime, numpy.datetime64), optional
+        Forget ids that had no interaction in the last `forget` updates, this one among them; or those whose last
+        interaction is before the date (in UTC), or that have none, of `Interactions` with timestamps in seconds since
+        1970. They are not in the result, nor are their interactions. A codebook row whose last id is forgotten goes to
+        an old or new id of the same side (`baco_gpu.clustering.extend.forgetting`): there are as many rows as before.
+        Takes a result with raw ids. `result.users.places_in(updated.users, forgotten=True)` says who is gone.
 
     Returns
     -------
@@ -76,26 +88,49 @@ def update(result: Result, interactions: Any, *, sweeps: int = 3, backend: str =
             "result must be of solver='multilevel' or 'paper' to be updated, whose sweeps move nodes, got 'bisecting': "
             "cluster the grown graph anew, or `assign` new nodes"
         )
+    limit = check_forget(result, interactions, forget)
     with settings.backend.at_work():
-        return _updated(result, interactions, settings, sweeps)
+        return _updated(result, interactions, settings, sweeps, limit)
 
 
-def _updated(result: ResultData, interactions: Any, settings: Settings, sweeps: int) -> Update:
+def _updated(
+    result: ResultData, interactions: Any, settings: Settings, sweeps: int, limit: int | float | None
+) -> Update:
     device, seconds = settings.backend, dict[str, float]()
     with timed(seconds, "load"):
         grown = grow(result, interactions)
+        unseen = unseen_updates(result, grown)
+        if limit is not None:
+            gone = forgotten(grown, unseen, interactions, limit)
+            grown, unseen = grown.without(gone), (unseen[USERS][~gone[USERS]], unseen[ITEMS][~gone[ITEMS]])
         graph = grown.graph()
         weights = integer_weights(graph, settings.scheme)
         problem = device.load(graph, weights)
     penalty = result.gamma * weights.penalty_per_gamma
+
+    def filled(labels: tuple[Array, Array], side: int) -> Array:
+        """The labels of a side, with the rows that it had."""
+        if limit is None:
+            return labels[side]
+        rows = np.unique((result.users, result.items)[side].labels)
+        host = (device.to_host(labels[USERS]), device.to_host(labels[ITEMS]))
+        if result.shared:  # a row is there as long as one of the two sides has it
+            rows = np.setdiff1d(np.unique(np.concatenate((result.users.labels, result.items.labels))), host[1 - side])
+        return device.xp.asarray(fill_rows(graph, weights, host, side, rows, penalty), dtype=labels[side].dtype)
+
     with timed(seconds, "solve"):
         if isinstance(settings.budget, SideBudgets):
-            sides = tuple(_side_alone(device, problem, grown, result, penalty, side, sweeps) for side in (USERS, ITEMS))
+            sides = tuple(
+                _side_alone(device, problem, grown, result, penalty, side, sweeps, filled) for side in (USERS, ITEMS)
+            )
             labels = (sides[USERS].labels[USERS], sides[ITEMS].labels[ITEMS])
             partition = _partition(device, problem, labels, result.num_clusters)
             trace = []
         else:
-            partition = _placed(device, problem, grown, result, penalty)
+            labels = _placed(device, problem, grown, result, penalty)
+            labels = (filled(labels, USERS), labels[ITEMS])
+            labels = (labels[USERS], filled(labels, ITEMS))
+            partition = _partition(device, problem, labels, result.num_clusters)
             sides = (partition, partition)
             trace = [objective(device, partition.within, partition.volumes, penalty, weights.unit)]
             for number in range(sweeps):
@@ -110,7 +145,9 @@ def _updated(result: ResultData, interactions: Any, settings: Settings, sweeps: 
         )
     trace = trace or [objective(device, partition.within, partition.volumes, penalty, weights.unit)]
     solution = Solution(partition, (users, items), result.gamma, trace)
-    updated = replace(result, **vars(accounted(graph, weights, problem, settings, result.settings, solution, seconds)))
+    found = accounted(graph, weights, problem, settings, result.settings, solution, seconds)
+    counted = [replace(part, unseen=count) for part, count in zip((found.users, found.items), unseen, strict=True)]
+    updated = replace(result, **{**vars(found), "users": counted[USERS], "items": counted[ITEMS]})
     moved_users, moved_items = (
         int((after.labels != before.labels)[~before.is_new].sum())
         for before, after in zip(grown.sides, (updated.users, updated.items), strict=True)
@@ -119,8 +156,10 @@ def _updated(result: ResultData, interactions: Any, settings: Settings, sweeps: 
     return Update(updated, moved_users, moved_items, new_users, new_items)
 
 
-def _placed(backend: Backend, problem: Problem, grown: Growth, result: ResultData, penalty: float) -> Partition:
-    """The partition of the grown graph before the first sweep."""
+def _placed(
+    backend: Backend, problem: Problem, grown: Growth, result: ResultData, penalty: float
+) -> tuple[Array, Array]:
+    """The labels of the grown graph before the first sweep."""
     xp = backend.xp
     user_labels, item_labels = map(xp.asarray, unplaced_labels(problem, grown, result.num_clusters))
     unplaced = (user_labels, item_labels)
@@ -133,7 +172,7 @@ def _placed(backend: Backend, problem: Problem, grown: Growth, result: ResultDat
             labels[lost] = largest_label(grown, side)
         return xp.asarray(labels, dtype=unplaced[side].dtype)
 
-    return _partition(backend, problem, (labels_of(USERS), labels_of(ITEMS)), result.num_clusters)
+    return labels_of(USERS), labels_of(ITEMS)
 
 
 def _partition(backend: Backend, problem: Problem, labels: tuple[Array, Array], num_labels: int) -> Partition:
@@ -141,7 +180,14 @@ def _partition(backend: Backend, problem: Problem, labels: tuple[Array, Array], 
 
 
 def _side_alone(
-    backend: Backend, problem: Problem, grown: Growth, result: ResultData, penalty: float, side: int, sweeps: int
+    backend: Backend,
+    problem: Problem,
+    grown: Growth,
+    result: ResultData,
+    penalty: float,
+    side: int,
+    sweeps: int,
+    filled: Callable[[tuple[Array, Array], int], Array],
 ) -> Partition:
     """The partition of which one side has its labels, where each side has a budget of its own.
 
@@ -161,6 +207,7 @@ def _side_alone(
     if lost.any():
         found[lost] = largest_label(grown, side)
     labels[other], labels[side] = partition.labels[other], xp.asarray(found, dtype=labels[side].dtype)
+    labels[side] = filled((labels[USERS], labels[ITEMS]), side)
     partition = _partition(backend, problem, (labels[USERS], labels[ITEMS]), nobody + 1)
     for number in range(sweeps):
         moved = sweep(
