@@ -1,13 +1,13 @@
 #!/bin/sh
 # recbole 1.2.1: the padding row of SASRec's items, `nn.Embedding(..., padding_idx=0)`, is no row of zeros. It is drawn at
-# random like any other, trained like any other, and longer than nearly all others in the end.
+# random like any other, trained, and longer than that of any item in the end.
 #
 # Guess before the run: the padding row is zero and stays so, which is what padding_idx is for.
 # Seen on MovieLens-100K, two epochs: drawn as the others are (`weight.data.normal_` writes over PyTorch's zeros), then
 # trained by the softmax, of which padding is a class that is never right: PyTorch keeps gradients of lookups from it,
 # not those that come through `weight`.
-# So: what skips or zeroes padding (export, quantisation, sharing rows) changes the loss of this model, and its lookups
-# of padded positions; rankings leave the class out.
+# So: do not take padding for zero in tables that others trained: in a mean of rows, a norm or a scale for rounding it
+# counts most. Rankings leave the class out.
 #
 # Exits 0 while this is so, 1 once it changes, 2 where the packages cannot be installed.
 set -eu
@@ -42,5 +42,5 @@ print("recbole", recbole.__version__, "torch", torch.__version__, "padding_idx",
 longer = float((after[1:] < after[0]).float().mean())
 print(f"length of the padding row: {before[0]:.3f} before (others {before[1:].mean():.3f}), {after[0]:.3f} after training")
 print(f"(others {after[1:].mean():.3f}); longer than {longer:.0%} of the items' rows")
-sys.exit(0 if before[0] > 0 and after[0] > 1.5 * before[0] and model.item_embedding.padding_idx == 0 else 1)
+sys.exit(0 if before[0] > 0 and longer == 1 and model.item_embedding.padding_idx == 0 else 1)
 PYTHON
