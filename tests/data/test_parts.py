@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import fs
 
 from baco_gpu.data import numbering
 from baco_gpu.data.interactions import Interactions
@@ -384,6 +385,31 @@ class TestElsewhere:
         assert users_of(f"{remote}/dt=2026*/*.parquet") == [1, 2, 3]
         assert users_of([f"{remote}/dt=2026-01-01", f"{remote}/dt=2026-01-02"]) == [1, 2, 3]
 
+    @pytest.mark.nightly("needs moto, and a server of S3")
+    def test_s3_is_read_as_here(self, clicks, monkeypatch):
+        server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        for name, value in {
+            "ACCESS_KEY_ID": "any",
+            "SECRET_ACCESS_KEY": "any",
+            "EC2_METADATA_DISABLED": "true",
+        }.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        server.start()
+        try:
+            where = f"127.0.0.1:{server.get_host_and_port()[1]}"
+            s3 = fs.S3FileSystem(endpoint_override=where, scheme="http", region="us-east-1", allow_bucket_creation=True)
+            s3.create_dir("shop")
+            fs.copy_files(str(clicks), "shop/all clicks", destination_filesystem=s3)
+            at = f"?endpoint_override={where}&scheme=http&region=us-east-1"
+            assert users_of(f"s3://shop/all clicks{at}") == [1, 2, 3, 4]
+            assert users_of(f"s3://shop/all clicks{at}", where="dt>=2026-01-02") == [3]
+            assert users_of(f"s3://shop/all clicks/dt=2026-01-0[12]/*.parquet{at}") == [1, 2, 3]
+            for address in (f"s3://shop/none{at}", f"s3://none/clicks{at}"):
+                with pytest.raises(InputError, match=re.escape(f"{address}: expected a file of interactions")):
+                    load_interactions(address)
+        finally:
+            server.stop()
+
     def test_text_is_read_as_here(self):
         system = fsspec.filesystem("memory")
         system.pipe("/text/x.csv.gz", gzip.compress(b"user,item\n1,2\n"))
@@ -396,6 +422,12 @@ class TestElsewhere:
 
     def test_local_addresses_are_paths(self, clicks):
         assert users_of(f"file://{clicks}") == [1, 2, 3, 4]
+        assert users_of(f"file://{clicks}/dt=2026-01-0[12]/*.parquet") == [1, 2, 3]
+
+    def test_addresses_may_have_blanks(self, tmp_path):
+        write_text(tmp_path / "my clicks.csv", pa.table({"user": [1], "item": [2]}), ",")
+        assert users_of(f"file://{tmp_path}/my clicks.csv") == [1]
+        assert users_of(f"file://{tmp_path}/my%20clicks.csv") == [1]
 
     @pytest.mark.parametrize(
         ("address", "message"),

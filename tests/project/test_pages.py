@@ -44,6 +44,12 @@ ONE_EPOCH = r"^baco (train|compare) (?!.*--epochs)", r"baco \1 --epochs 1 "
 # tier alone, and in the others each is planned, which reads its data and checks all that it is told.
 RECORDS = [page for page in TEXTS if page.startswith("docs/quality")]
 
+# Pages whose packages the nightly tier alone installs: each runs in a process of its own.
+RARE = ("docs/lightning.md", "docs/recbole.md", "docs/torch-geometric.md")
+
+# A page that is a script for several processes: tests/tables/test_torchrec.py starts them.
+LAUNCHED = ("docs/torchrec.md",)
+
 # The data sets that the pages name beside those they make or that are installed. DATA is a folder as LightGCN has it.
 DATA_SETS = ("DATA", "amz_items.npz", "beauty.npz", "gowalla.npz", "movielens-100k")
 
@@ -64,7 +70,7 @@ def _small(block: Block) -> Block:
     return block._replace(code=code)
 
 
-RUN = [page for page in TEXTS if runnable(page)]
+RUN = [page for page in TEXTS if runnable(page) and page not in LAUNCHED]
 
 
 @pytest.fixture
@@ -96,7 +102,7 @@ def _run_shell(code: str, baco: Callable[..., tuple[int, str, str]], *, plan: bo
 
 
 @pytest.mark.heavy("runs pages")
-@pytest.mark.parametrize("page", RUN)
+@pytest.mark.parametrize("page", [page for page in RUN if page not in RARE])
 def test_a_page_runs_from_top_to_bottom(
     page: str, data_sets: Path, baco: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ):
@@ -129,6 +135,11 @@ def test_a_page_runs_in_a_shell(page: str, data_sets: Path):
 def test_no_exception_is_without_use(patterns: dict[str, str]):
     lines = [line for text in TEXTS.values() for block in blocks(text, "sh") for line in commands(block)]
     assert not [pattern for pattern in patterns if not any(re.search(pattern, line) for line in lines)]
+
+
+@pytest.mark.parametrize("pages", [RARE, LAUNCHED], ids=["rare", "launched"])
+def test_no_page_is_left_to_others_in_vain(pages: tuple[str, ...]):
+    assert [page for page in pages if not blocks(TEXTS.get(page, ""), "python")] == []
 
 
 def test_every_file_that_contributing_names_is_there():

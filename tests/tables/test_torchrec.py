@@ -1,6 +1,9 @@
-"""TorchRec's bag collection over codebooks; `make nightly` installs it for a CPU (docs/training-job.md)."""
+"""TorchRec's bag collection over codebooks; `make nightly` installs it for a CPU (docs/torchrec.md)."""
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 import torch
 
 from baco_gpu import CodebookEmbeddingBag, compress_module
+from pages import TEXTS, blocks
 
 
 @pytest.mark.nightly("needs TorchRec and FBGEMM")
@@ -34,3 +38,15 @@ def test_torchrecs_bag_collection_looks_up_in_codebooks():
     torch.testing.assert_close(collection(features).values(), plain(features).values())
     collection(features).values().square().sum().backward()
     assert collection.embedding_bags["t_user"].codebook.grad.abs().sum() > 0
+
+
+@pytest.mark.nightly("needs TorchRec and FBGEMM, and starts processes")
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_page_on_torchrec_runs_in_processes(count: int, tmp_path: Path):
+    script = tmp_path / "clicks.py"
+    script.write_text("\n".join(block.code for block in blocks(TEXTS["docs/torchrec.md"], "python")))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    run = subprocess.run([*launch, script.name], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "clicks.safetensors").is_file()
+    assert "compressed" in run.stdout

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from baco_gpu.data.sources.where import Condition, kept
 from baco_gpu.errors import InputError, brief
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
 
 COMPRESSED = (".gz", ".bz2", ".zst", ".lz4", ".br")
+_OF_A_URI = "%/?&=*:@!$'()+,;~#"  # what a path and a query of an address may have beside letters and digits
 _PATTERN = re.compile(r"[*?\[]")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
@@ -164,7 +165,7 @@ def _filesystem(name: str) -> tuple[FileSystem, str]:
         return fs.LocalFileSystem(), os.path.normpath(name).replace(os.sep, "/")
     try:
         try:
-            return fs.FileSystem.from_uri(name)
+            return fs.FileSystem.from_uri(_quoted(name))
         except ValueError as error:  # no scheme of Arrow's
             unknown = error
         import fsspec  # type: ignore[import-untyped]
@@ -176,6 +177,13 @@ def _filesystem(name: str) -> tuple[FileSystem, str]:
     except (OSError, ValueError) as error:
         reason = brief(error) if isinstance(error, OSError) else f"{brief(unknown)}; {brief(error)}"
         raise InputError(f"{name}: expected an address that Arrow or fsspec can open, but {reason}") from error
+
+
+def _quoted(address: str) -> str:
+    """An address whose path may have the brackets of a pattern, and blanks, as a URI has it."""
+    scheme, _, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host}{slash}{quote(path, safe=_OF_A_URI)}"
 
 
 def _below(filesystem: FileSystem, folder: str) -> Iterator[str]:
