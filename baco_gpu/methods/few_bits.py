@@ -170,7 +170,7 @@ PRODUCT = replace(
     order=1,
     shared="nobody; pieces of rows are the nearest of centroids that all of them have",
     stored=PRODUCT_CODES,
-    when="by default: it keeps most at any budget",
+    when="by default: it keeps most from a twelfth on",
     source="Jégou et al., IEEE TPAMI 33, 2011",
 )
 COMPACT = replace(

@@ -49,6 +49,18 @@ def test_memory(tmp_path):
     assert all(float(row["megabytes"]) >= 0 for row in rows)
 
 
+def test_encoding(tmp_path):
+    clicks = tmp_path / "clicks.csv"
+    clicks.write_text(
+        "user,item\n" + "".join(f"{user},{user * step % 83}\n" for user in range(120) for step in range(1, 9))
+    )
+    some = ["--budgets", "0.3", "--dim", "16", "--epochs", "2", "--candidates", "product codes", "trellis codes"]
+    full_table, *rows = rows_of(tmp_path, "encoding", str(clicks), *some, "--tables", str(tmp_path / "kept.npz"))
+    assert [row["codes"] for row in rows] == ["product codes", "trellis codes"]
+    assert float(full_table["share"]) == 1
+    assert all(float(row["share"]) <= 0.3 and 0 < float(row["error_users"]) < 1 for row in rows)
+
+
 def test_many_tables(tmp_path):
     product = "baco, product codes alone"
     ways = ["full", *full(["baco"], []), product, "hashing", "qr", "narrow"]
