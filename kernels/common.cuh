@@ -42,6 +42,13 @@ __device__ __forceinline__ Word node_hash(Word stream, Int64 node) {
 // Two's complement makes the unsigned atomic the signed one.
 __device__ __forceinline__ void add_exactly(Int64* sum, Int64 value) { atomicAdd((Word*)sum, (Word)value); }
 
+__device__ __forceinline__ void add_exactly(unsigned* sum, Int64 value) { atomicAdd(sum, (unsigned)value); }
+
+// The least of numbers from 0 on; NONE is above them all.
+__device__ __forceinline__ void smallest_of(int* least, int value) { atomicMin((unsigned*)least, (unsigned)value); }
+
+__device__ __forceinline__ void smallest_of(Int64* least, Int64 value) { atomicMin((Word*)least, (Word)value); }
+
 __device__ __forceinline__ Int64 warp_sum(Int64 value) {
     for (int offset = WARP / 2; offset > 0; offset /= 2) {
         value += __shfl_xor_sync(FULL_WARP, value, offset);

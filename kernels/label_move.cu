@@ -33,19 +33,17 @@ struct Visit {
         return task == MOVE && scoring.marks != nullptr && scoring.marks[own] == node;
     }
 
-    // Returns what the weight inside clusters gains.
     template <Task task>
-    __device__ __forceinline__ Int64 finish(Int64 place, Int64 node, const Candidate<Id>& best, Int64 own_strength) {
+    __device__ __forceinline__ void finish(Int64 place, Int64 node, Id best) {
         if constexpr (task == MOVE) {
-            labels[node] = best.label;
-            return best.strength - own_strength;
+            labels[node] = best;
         } else {
-            output[place] = best.label;
-            return 0;
+            output[place] = best;
         }
     }
 };
 
+// Returns what the weight inside clusters gains, which no one asks of a second label.
 template <class Id, bool Weighted, Task task>
 __device__ Int64 visit_alone(Visit<Id>& visit, Int64 place, Int64 node) {
     const Id own = visit.labels[node];
@@ -80,15 +78,22 @@ __device__ Int64 visit_alone(Visit<Id>& visit, Int64 place, Int64 node) {
             best.consider(visit.scoring.candidate(factor, label[i], strength));
         }
     }
-    return visit.template finish<task>(place, node, best, own_strength);
+    visit.template finish<task>(place, node, best.label);
+    Int64 strength = 0;
+#pragma unroll
+    for (int i = 0; i < BACO_TINY_DEGREE; ++i) {
+        if (label[i] == best.label) strength += weight[i];
+    }
+    return strength - own_strength;
 }
 
 // Adds the labels of a node's neighbors to a table; false in a thread that found it full.
-template <class Id, bool Weighted, class Team>
+template <class Id, bool Weighted, class Team, class AnyTable>
 __device__ bool count_labels(
-    const Visit<Id>& visit, Int64 node, const Team& team, Table<Id>& table, Int64 probes, const int* overflow
+    const Visit<Id>& visit, Int64 node, const Team& team, const AnyTable& table, Int64 probes, const int* overflow
 ) {
-    for (Int64 edge = visit.offsets[node] + team.rank(); edge < visit.offsets[node + 1]; edge += Team::size) {
+    const Int64 end = visit.offsets[node + 1];
+    for (Int64 edge = visit.offsets[node] + team.rank(); edge < end; edge += Team::size) {
         if (overflow != nullptr && *(volatile const int*)overflow) return false;
         const Id label = visit.other_labels[visit.neighbors[edge]];
         if (!table.add(label, weight_of_edge<Weighted>(visit.weights, edge), probes)) return false;
@@ -97,8 +102,8 @@ __device__ bool count_labels(
 }
 
 // Chooses among the labels that a table has counted; the gain is returned to the thread of rank 0, 0 to the others.
-template <class Id, Task task, class Team>
-__device__ Int64 choose(Visit<Id>& visit, Int64 place, Int64 node, Id own, const Team& team, const Table<Id>& table) {
+template <class Id, Task task, class Team, class AnyTable>
+__device__ Int64 choose(Visit<Id>& visit, Int64 place, Int64 node, Id own, const Team& team, const AnyTable& table) {
     const Int64 own_strength = table.sum(own);
     const double factor = visit.scoring.factor(visit.node_weights[node]);
     Candidate<Id> best = visit.scoring.template start<task>(factor, own, own_strength);
@@ -109,24 +114,19 @@ __device__ Int64 choose(Visit<Id>& visit, Int64 place, Int64 node, Id own, const
         }
     }
     best = team.best(best);
-    return team.rank() == 0 ? visit.template finish<task>(place, node, best, own_strength) : 0;
-}
-
-// The smallest power of two that leaves half of the table free.
-__device__ __forceinline__ Int64 slots_for(Int64 labels) {
-    Int64 slots = 2;
-    while (slots < 2 * labels) slots *= 2;
-    return slots;
+    if (team.rank() != 0) return 0;
+    visit.template finish<task>(place, node, best.label);
+    return task == MOVE ? table.sum(best.label) - own_strength : 0;
 }
 
 // A node with a table that has room for all its labels.
-template <class Id, bool Weighted, Task task, class Team>
-__device__ Int64 visit_together(Visit<Id>& visit, Int64 place, const Team& team, Id* labels, Int64* sums) {
+template <class Id, bool Weighted, Task task, class Team, class Sum>
+__device__ Int64 visit_together(Visit<Id>& visit, Int64 place, const Team& team, Id* labels, Sum* sums) {
     const Int64 node = visit.node(place);
     const Id own = visit.labels[node];
     if (task == MOVE && team.rank() == 0) visit.output[place] = own;
     if (visit.template held<task>(node, own)) return 0;
-    Table<Id> table{labels, sums, slots_for(visit.offsets[node + 1] - visit.offsets[node])};
+    const Table<Id, Sum> table{labels, sums, slots_for(visit.offsets[node + 1] - visit.offsets[node])};
     team.wait();  // for those that still look at the node before
     table.clear(team.rank(), Team::size);
     team.wait();
@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(THREADS, 4) label_warp(
     Int64* gained, const Id* list, const Int64* length
 ) {
     __shared__ Id table_labels[BACO_WARPS * BACO_WARP_SLOTS];
-    __shared__ Int64 table_sums[BACO_WARPS * BACO_WARP_SLOTS];
+    __shared__ typename SharedSum<Weighted>::type table_sums[BACO_WARPS * BACO_WARP_SLOTS];
     BACO_VISIT;
     const WarpTeam<Id> team;
     const int warp = threadIdx.x / WARP;
@@ -201,7 +201,7 @@ __global__ void __launch_bounds__(THREADS, 4) label_block(
     Int64* gained, const Id* list, const Int64* length
 ) {
     __shared__ Id table_labels[BACO_BLOCK_SLOTS];
-    __shared__ Int64 table_sums[BACO_BLOCK_SLOTS];
+    __shared__ typename SharedSum<Weighted>::type table_sums[BACO_BLOCK_SLOTS];
     __shared__ Candidate<Id> warps[BACO_WARPS];
     BACO_VISIT;
     const BlockTeam<Id> team{warps};
@@ -222,7 +222,7 @@ __global__ void __launch_bounds__(THREADS, 4) label_hub(
     Int64* hub_sums, Int64 hub_slots
 ) {
     __shared__ Id table_labels[BACO_BLOCK_SLOTS];
-    __shared__ Int64 table_sums[BACO_BLOCK_SLOTS];
+    __shared__ typename SharedSum<Weighted>::type table_sums[BACO_BLOCK_SLOTS];
     __shared__ Candidate<Id> warps[BACO_WARPS];
     __shared__ int overflow;
     BACO_VISIT;
@@ -234,24 +234,26 @@ __global__ void __launch_bounds__(THREADS, 4) label_hub(
         const Id own = labels[node];
         if (task == MOVE && team.rank() == 0) output[place] = own;
         if (visit.template held<task>(node, own)) continue;
-        Table<Id> table{table_labels, table_sums, BACO_BLOCK_SLOTS};
+        const Table<Id, typename SharedSum<Weighted>::type> near{table_labels, table_sums, BACO_BLOCK_SLOTS};
+        const Int64 degree = offsets[node + 1] - offsets[node];
         team.wait();
-        if (team.rank() == 0) overflow = 0;
-        table.clear(team.rank(), team.size);
+        if (team.rank() == 0) overflow = degree >> 32 != 0;  // more edges than 32 bits count
+        near.clear(team.rank(), team.size);
         team.wait();
         // Threads that find the table full say so, and the others stop early; all of them look once all have stopped.
-        if (!count_labels<Id, Weighted>(visit, node, team, table, probes, &overflow)) atomicExch(&overflow, 1);
+        if (!count_labels<Id, Weighted>(visit, node, team, near, probes, &overflow)) atomicExch(&overflow, 1);
         team.wait();
         if (overflow) {
-            const Int64 degree = offsets[node + 1] - offsets[node];
             const Int64 slots = slots_for(degree < num_labels ? degree : num_labels);
-            table = Table<Id>{hub_labels + blockIdx.x * hub_slots, hub_sums + blockIdx.x * hub_slots, slots};
-            table.clear(team.rank(), team.size);
+            const Table<Id, Int64> far{hub_labels + blockIdx.x * hub_slots, hub_sums + blockIdx.x * hub_slots, slots};
+            far.clear(team.rank(), team.size);
             team.wait();
-            count_labels<Id, Weighted>(visit, node, team, table, slots, nullptr);
+            count_labels<Id, Weighted>(visit, node, team, far, slots, nullptr);
             team.wait();
+            gain += choose<Id, task>(visit, place, node, own, team, far);
+        } else {
+            gain += choose<Id, task>(visit, place, node, own, team, near);
         }
-        gain += choose<Id, task>(visit, place, node, own, team, table);
     }
     if (task == MOVE && team.rank() == 0 && gain != 0) add_exactly(gained, gain);
 }

@@ -47,6 +47,19 @@ _CODES = "codes:code* secondary:code*? num_ids:long rows:long indices:index*? co
 _TERMS = "terms:value* period:long dim:long order:index* weights:value*? begins:index* ends:index* "
 _PIECES = "piece:long counters:long* long_rows:long* first_pieces:long* "
 
+_LISTED = "short_list:id* middle_list:id* hubs:id* first_pieces:long* first_slots:long* num_clusters:long "
+_LISTED += "short_edges:long middle_edges:long counts:long* "
+_GROUPS = "members:id* starts:long* sizes:long* ends:long* num_users:long user_offsets:long* user_neighbors:id* "
+_GROUPS += "user_weights:long*? item_offsets:long* item_neighbors:id* item_weights:long*? user_labels:id* "
+_GROUPS += "item_labels:id* costs:long* "
+_MERGES = "volumes:long* penalty:double states:byte* partners:id* best:word* bounds:word* offering:int offers:id* "
+_MERGES += "offered:word* room:long "
+_HUBS = "hubs:id* first_pieces:long* first_slots:long* counts:long* pass:int wave:long wave_slots:long "
+_HUBS += "num_clusters:long hub_labels:id* hub_sums:long* "
+_PIECES_FOUND = "piece_hubs:id* piece_labels:id* piece_words:word* "
+_KNOWN = "states:byte* partners:id* best:word* bounds:word* "
+_BY_LEADER = "count:long followers:id* order:long* keys:long* "
+
 KERNELS = {
     "label_tiny": _kernel(
         "label_move.cu",
@@ -88,6 +101,62 @@ KERNELS = {
         "id",
         "rows:long* counts:long* num_clusters:long neighbors:id* weights:long* user_volumes:long* "
         "item_volumes:long* penalty:double partner:long* gain:double*",
+    ),
+    "size_clusters": _kernel(
+        "clusters.cu",
+        "id",
+        "num_users:long num_items:long user_labels:id* item_labels:id* users_before:id*? items_before:id*? "
+        "user_offsets:long* item_offsets:long* sizes:long* costs:long* rows:int* states:byte*",
+    ),
+    "begin_round": _kernel(
+        "clusters.cu",
+        "id",
+        "size:long sizes:long* costs:long* rows:int* starts:long* filled:long* "
+        + _KNOWN
+        + _LISTED
+        + "pair_counts:long*",
+    ),
+    "group_members": _kernel(
+        "clusters.cu",
+        "id",
+        "num_users:long num_items:long keepers:id* starts:long* filled:long* user_offsets:long* item_offsets:long* "
+        "user_labels:id* item_labels:id* members:id* lengths:long*",
+    ),
+    "merges_of_clusters": _kernel(
+        "clusters.cu", "id weighted", "short_list:id* middle_list:id* counts:long* pass:int " + _GROUPS + _MERGES
+    ),
+    "add_hubs": _kernel("clusters.cu", "id weighted", _HUBS + _GROUPS),
+    "merges_of_hubs": _kernel("clusters.cu", "id", _HUBS + "costs:long* " + _MERGES + _PIECES_FOUND),
+    "accept_merges": _kernel(
+        "clusters.cu",
+        "id",
+        "counts:long* pass:int offers:id* offered:word* room:long " + _PIECES_FOUND + "best:word* partners:id*",
+    ),
+    "list_undecided": _kernel("clusters.cu", "id", "size:long sizes:long* costs:long* " + _KNOWN + _LISTED),
+    "merge_clusters": _kernel(
+        "clusters.cu",
+        "id",
+        "size:long keepers:id* sizes:long* costs:long* rows:int* volumes:long* states:byte*",
+    ),
+    "pair_clusters": _kernel(
+        "followers.cu",
+        "id",
+        "size:long sizes:long* rows:int* partners:id* best:word* states:byte* keepers:id* follows:byte* "
+        "pair_counts:long* counts:long* num_counts:long",
+    ),
+    "list_followers": _kernel(
+        "followers.cu", "id", "size:long follows:byte* running:long* best:word* followers:id* words:word*"
+    ),
+    "follower_keys": _kernel("followers.cu", "id", "count:long followers:id* order:long* partners:id* keys:long*"),
+    "follower_volumes": _kernel("followers.cu", "id", _BY_LEADER + "volumes:long* own:long* firsts:long* waits:long*"),
+    "follower_waits": _kernel(
+        "followers.cu",
+        "id",
+        _BY_LEADER
+        + "partners:id* best:word* volumes:long* own:long* running:long* penalty:double firsts:long* waits:long*",
+    ),
+    "join_followers": _kernel(
+        "followers.cu", "id", _BY_LEADER + "waits:long* joined:byte*? running:long*? room:long keepers:id*"
     ),
     "codebook_rows": _kernel(
         "codebook.cu", "value code index two", _CODES + "codebook:value* dim:long packed:int lane_bits:int out:value*"

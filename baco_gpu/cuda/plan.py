@@ -119,6 +119,37 @@ def hub_tables(side: SidePlan, num_labels: int, id_bytes: int, limits: Limits, p
     return HubTables(max(1, min(side.longer[2], processors, fitting)), slots)
 
 
+@dataclass(frozen=True)
+class MergePlan:
+    """How clusters go by the edges of their members when they merge.
+
+    Attributes
+    ----------
+    edges : pair of int
+        The most edges of a cluster that a warp takes, and a thread block; beyond are the hubs.
+    hubs : int
+        No more hubs are possible.
+    wave_slots : int
+        Tables of hubs begin at so many slots at a time; more hubs wait for the next wave.
+    longest_table : int
+        The slots of the largest table that a hub can need.
+    """
+
+    edges: tuple[int, int]
+    hubs: int
+    wave_slots: int
+    longest_table: int
+
+
+def plan_merging(edges: int, clusters: int, id_bytes: int, weighted: bool, limits: Limits) -> MergePlan:
+    """Plan merging for so many clusters with so many edges, each counted at both of its ends."""
+    slots = limits.block_slots // (2 if weighted and id_bytes == 8 else 1)  # as in clusters.cu
+    short, middle = slots // limits.warps // 2, slots // 2
+    hubs = min(clusters, edges // (middle + 1))
+    longest = slots_for(min(edges, clusters)) if hubs else 0
+    return MergePlan((short, middle), hubs, max(1, min(4 * edges, limits.hub_bytes // (id_bytes + 8))), longest)
+
+
 def blocks_for(count: int, per_block: int) -> int:
     """Thread blocks for `count` things, `per_block` to each: one at least."""
     blocks = max(1, -(-count // per_block))

@@ -373,6 +373,22 @@ T atomicMin(T* place, T value) {
 }
 
 template <class T>
+T atomicMax(T* place, T value) {
+    cuda_host::atomic_point();
+    T before = *place;
+    if (before < value) *place = value;
+    return before;
+}
+
+template <class T>
+T atomicOr(T* place, T value) {
+    cuda_host::atomic_point();
+    T before = *place;
+    *place = before | value;
+    return before;
+}
+
+template <class T>
 T atomicCAS(T* place, T expected, T value) {
     cuda_host::atomic_point();
     T before = *place;
@@ -391,6 +407,7 @@ inline double __dmul_rn(double a, double b) { return a * b; }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dsub_rn(double a, double b) { return a - b; }
 inline double __longlong_as_double(long long bits) { return cuda_host::from_word<double>(cuda_host::to_word(bits)); }
+inline long long __double_as_longlong(double number) { return cuda_host::from_word<long long>(cuda_host::to_word(number)); }
 inline float __uint_as_float(unsigned bits) { return cuda_host::from_word<float>(cuda_host::to_word(bits)); }
 inline unsigned __float_as_uint(float value) { return cuda_host::from_word<unsigned>(cuda_host::to_word(value)); }
 

@@ -32,7 +32,17 @@ BUILT = HERE.parents[1] / "build" / "cuda_host"
 FLAGS = ("-std=c++20", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-ffp-contract=off")
 SANITIZERS = ("-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
 # Calls of the sanitizer's functions without its library: meter.hpp has them.
-METERED = ("-DCUDA_HOST_METERED", "-fsanitize=thread", "-fno-threadsafe-statics", "-nodefaultlibs", "-lstdc++", "-lm", "-lc", "-lgcc_s", "-lgcc")
+METERED = (
+    "-DCUDA_HOST_METERED",
+    "-fsanitize=thread",
+    "-fno-threadsafe-statics",
+    "-nodefaultlibs",
+    "-lstdc++",
+    "-lm",
+    "-lc",
+    "-lgcc_s",
+    "-lgcc",
+)
 
 # Tables so small that tiny graphs overflow every one of them.
 SMALL = Limits(tiny_degree=3, warp_slots=16, block_slots=32, warps=2, probes=4, hub_bytes=4096)

@@ -21,7 +21,7 @@ from baco_gpu.cuda.plan import Limits
 from cuda_host.device_arrays import DeviceModule, OnDevice
 from cuda_host.host import HostLauncher, metered_libraries
 
-SOLVER_SOURCES = [source for source in SOURCES if source in ("hashing.cu", "label_move.cu", "merge.cu", "volumes.cu")]
+SOLVER_SOURCES = [source for source in SOURCES if source not in ("codebook.cu", "low_precision.cu", "sampling.cu")]
 
 
 class Count(NamedTuple):
