@@ -76,31 +76,49 @@ __device__ __forceinline__ Candidate<Id> best_of_warp(Candidate<Id> best) {
     return best;
 }
 
-// Threads that look at a node together. `warps` has room for a candidate of every warp of the thread block.
+// Threads that look at a node together. `best` is for the thread of rank 0: the best label, and the sum that a table has
+// for it, which thus takes no part in comparing.
 template <class Id>
 struct WarpTeam {
     static constexpr int size = WARP;
     __device__ __forceinline__ int rank() const { return lane_of_thread(); }
     __device__ __forceinline__ void wait() const { __syncwarp(); }
-    __device__ __forceinline__ Candidate<Id> best(Candidate<Id> mine) const { return best_of_warp(mine); }
+
+    template <class AnyTable>
+    __device__ __forceinline__ Id best(Candidate<Id> mine, const AnyTable& table, Int64& strength) const {
+        mine = best_of_warp(mine);
+        if (rank() == 0) strength = table.sum(mine.label);
+        return mine.label;
+    }
 };
 
 template <class Id>
 struct BlockTeam {
     static constexpr int size = THREADS;
-    Candidate<Id>* warps;
+    void* room;  // the shared table itself, which is not needed any more once every warp has its best
 
     __device__ __forceinline__ int rank() const { return threadIdx.x; }
     __device__ __forceinline__ void wait() const { __syncthreads(); }
 
-    // The answer is valid in the thread of rank 0.
-    __device__ __forceinline__ Candidate<Id> best(Candidate<Id> mine) const {
+    template <class AnyTable>
+    __device__ __forceinline__ Id best(Candidate<Id> mine, const AnyTable& table, Int64& strength) const {
+        struct Found {
+            Candidate<Id> best;
+            Int64 strength;
+        };
+        Found* const warps = (Found*)room;
         mine = best_of_warp(mine);
-        if (lane_of_thread() == 0) warps[threadIdx.x / WARP] = mine;
+        if (lane_of_thread() == 0) strength = table.sum(mine.label);
+        __syncthreads();
+        if (lane_of_thread() == 0) warps[threadIdx.x / WARP] = Found{mine, strength};
         __syncthreads();
         if (threadIdx.x == 0) {
-            for (int warp = 1; warp < BACO_WARPS; ++warp) mine.consider(warps[warp]);
+            for (int warp = 1; warp < BACO_WARPS; ++warp) {
+                if (!warps[warp].best.beats(mine)) continue;
+                mine = warps[warp].best;
+                strength = warps[warp].strength;
+            }
         }
-        return mine;
+        return mine.label;
     }
 };

@@ -232,16 +232,15 @@ __global__ void __launch_bounds__(THREADS, 3) merges_of_clusters(
 ) {
     typedef typename SharedSum<Weighted>::type Sum;
     constexpr int slots = SharedSlots<Id, Weighted>::block;
-    __shared__ Id table_labels[slots];
-    __shared__ Sum table_sums[slots];
-    __shared__ BestMerge<Id> warps[BACO_WARPS];
+    __shared__ __align__(16) Id table_labels[slots];
+    __shared__ __align__(16) Sum table_sums[slots];
     BACO_GROUPS;
     BACO_MERGES;
     const Table<Id, Sum> all{table_labels, table_sums, slots};
     all.clear(threadIdx.x, THREADS);
     __syncthreads();
     const Int64 num_middle = counts[pass * SECOND_PASS + MIDDLE], num_short = counts[pass * SECOND_PASS + SHORT];
-    const BlockTeam<Id> team{nullptr};
+    const BlockTeam<Id> team{table_sums};
     for (Int64 k = blockIdx.x; k < num_middle; k += gridDim.x) {
         const Id cluster = middle_list[k];
         const Table<Id, Sum> table{table_labels, table_sums, slots_for(costs[cluster])};
@@ -249,6 +248,9 @@ __global__ void __launch_bounds__(THREADS, 3) merges_of_clusters(
         __syncthreads();
         BestMerge<Id> found = take_merges(merges, cluster, table, 0, table.slots, (int)threadIdx.x, THREADS);
         found = best_merge_of_warp(found);
+        // The table is empty, and serves the warps to tell the first one what they have found.
+        BestMerge<Id>* const warps = (BestMerge<Id>*)table_sums;
+        __syncthreads();
         if (lane_of_thread() == 0) warps[threadIdx.x / WARP] = found;
         __syncthreads();
         if (threadIdx.x == 0) {
@@ -257,6 +259,9 @@ __global__ void __launch_bounds__(THREADS, 3) merges_of_clusters(
             best[cluster] = order_of(found.best.score);
             bounds[cluster] = order_of(found.bound);
         }
+        __syncthreads();
+        if (threadIdx.x < sizeof(BestMerge<Id>) * BACO_WARPS / sizeof(Sum)) table_sums[threadIdx.x] = 0;
+        __syncthreads();
     }
     __syncthreads();
     const int warp = threadIdx.x / WARP;

@@ -19,6 +19,7 @@ constexpr int WARP = 32;
 constexpr int THREADS = BACO_WARPS * WARP;
 constexpr Int64 NONE = -1;
 
+static_assert(BACO_WARPS * BACO_WARP_SLOTS <= BACO_BLOCK_SLOTS, "warps share the table of their thread block");
 static_assert((BACO_WARP_SLOTS & (BACO_WARP_SLOTS - 1)) == 0, "slots are counted in powers of two");
 static_assert((BACO_BLOCK_SLOTS & (BACO_BLOCK_SLOTS - 1)) == 0, "slots are counted in powers of two");
 

@@ -10,25 +10,20 @@ __global__ void __launch_bounds__(THREADS) sums_by_label(
     if (i < count && labels[i] >= 0) add_exactly(&sums[labels[i]], values[i]);
 }
 
-// Carries the weights of the nodes that changed label to their new clusters, and counts those nodes. The block is
-// nodes[range[0]] .. nodes[range[1] - 1]; `previous` has the labels before, by the same places.
+// Carries the weights of `count` nodes that may have changed label to their new clusters; `previous` has the labels
+// before.
 template <class Id>
 __global__ void __launch_bounds__(THREADS) move_volumes(
-    const Int64* nodes, const Int64* range, const Id* previous, const Id* labels, const Int64* node_weights,
-    Int64* volumes, Int64* moved
+    const Int64* nodes, Int64 count, const Id* previous, const Id* labels, const Int64* node_weights, Int64* volumes
 ) {
-    Int64 movers = 0;
-    for (Int64 place = range[0] + index_of_thread(); place < range[1]; place += threads_in_grid()) {
+    for (Int64 place = index_of_thread(); place < count; place += threads_in_grid()) {
         const Int64 node = nodes[place];
         const Id before = previous[place];
         const Id after = labels[node];
         if (before == after) continue;
         add_exactly(&volumes[before], -node_weights[node]);
         add_exactly(&volumes[after], node_weights[node]);
-        ++movers;
     }
-    movers = warp_sum(movers);
-    if (lane_of_thread() == 0 && movers != 0) add_exactly(moved, movers);
 }
 
 // The weight of the edges whose two ends share a label: a warp a node, one atomic a warp.

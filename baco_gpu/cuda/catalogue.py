@@ -20,8 +20,9 @@ AXES = {
     "level": ("unsigned char", "unsigned short"),
 }
 
-_LISTS = "nodes:long*? {}offsets:long* neighbors:id* weights:long*? node_weights:long* labels:id* marks:long*? "
-_LISTS += "other_labels:id* other_volumes:long* penalty:double output:id* gained:long*? {}"
+_VISIT = "nodes:long*? {}offsets:long* neighbors:id* weights:long*? node_weights:long* labels:id* volumes:long*? "
+_VISIT += "marks:long*? other_labels:id* other_volumes:long* penalty:double output:id*? totals:long*? "
+_VISIT += "warp_list:id* block_list:id* hub_list:id* hub_firsts:long* num_labels:long lengths:long* "
 
 
 class Kernel(NamedTuple):
@@ -41,8 +42,6 @@ def _kernel(source: str, axes: str, arguments: str) -> Kernel:
     return Kernel(source, tuple(axes.split()), tuple((name, kind) for name, _, kind in pairs))
 
 
-_RUN = "list:id* length:long*"
-
 _CODES = "codes:code* secondary:code*? num_ids:long rows:long indices:index*? count:long padding:long "
 _TERMS = "terms:value* period:long dim:long order:index* weights:value*? begins:index* ends:index* "
 _PIECES = "piece:long counters:long* long_rows:long* first_pieces:long* "
@@ -61,23 +60,17 @@ _KNOWN = "states:byte* partners:id* best:word* bounds:word* "
 _BY_LEADER = "count:long followers:id* order:long* keys:long* "
 
 KERNELS = {
-    "label_tiny": _kernel(
+    "label_tiny": _kernel("label_move.cu", "id weighted task", _VISIT.format("range:long* ")),
+    "label_long": _kernel(
         "label_move.cu",
         "id weighted task",
-        _LISTS.format("range:long* ", "warp_list:id* block_list:id* hub_list:id* lengths:long*"),
-    ),
-    "label_warp": _kernel("label_move.cu", "id weighted task", _LISTS.format("", _RUN)),
-    "label_block": _kernel("label_move.cu", "id weighted task", _LISTS.format("", _RUN)),
-    "label_hub": _kernel(
-        "label_move.cu",
-        "id weighted task",
-        _LISTS.format("", _RUN) + " num_labels:long probes:long hub_labels:id* hub_sums:long* hub_slots:long",
+        _VISIT.format("") + "probes:long hub_labels:id* hub_sums:long* wave:long wave_slots:long",
     ),
     "sums_by_label": _kernel("volumes.cu", "id", "labels:id* values:long* count:long sums:long*"),
     "move_volumes": _kernel(
         "volumes.cu",
         "id",
-        "nodes:long* range:long* previous:id* labels:id* node_weights:long* volumes:long* moved:long*",
+        "nodes:long* count:long previous:id* labels:id* node_weights:long* volumes:long*",
     ),
     "weight_within": _kernel(
         "volumes.cu",

@@ -33,7 +33,7 @@ class Limits:
     probes : int
         How far a hub's label looks for a free slot in the shared table before the hub goes to global memory.
     hub_bytes : int
-        What the tables in global memory of all thread blocks may take together; one table may take more.
+        Tables of hubs in global memory that are there at a time begin within so many bytes; the last one may go beyond.
     """
 
     tiny_degree: int = 8
@@ -62,11 +62,11 @@ class Limits:
             "BACO_WARPS": self.warps,
         }
 
-    def shared_bytes(self, kernel: str, id_bytes: int) -> int:
-        """Bytes of the shared tables of a thread block of one of the kernels that have some; 0 for others."""
-        slots = {"label_warp": self.warps * self.warp_slots, "label_block": self.block_slots}
-        slots["label_hub"] = self.block_slots
-        return slots.get(kernel, 0) * (id_bytes + 8)
+    def shared_bytes(self, kernel: str, id_bytes: int, *, weighted: bool) -> int:
+        """Bytes of the shared table of a thread block of one of the kernels that have one; 0 for others."""
+        slot = id_bytes + (8 if weighted else 4)
+        slots = {"label_long": self.block_slots, "merges_of_clusters": self.block_slots // (2 if slot > 12 else 1)}
+        return slots.get(kernel, 0) * slot
 
 
 @dataclass(frozen=True)
@@ -79,23 +79,30 @@ class SidePlan:
     longer : tuple of int
         Nodes beyond the reach of a single thread: for a warp, for a thread block, hubs.
     largest_degree : int
+    hub_slots : int
+        What tables with room for all edges of every hub have together at most.
     """
 
     nodes: int
     longer: tuple[int, int, int]
     largest_degree: int
+    hub_slots: int = 0
 
 
 @dataclass(frozen=True)
 class HubTables:
-    """The tables in global memory: one of `slots` slots for each of `blocks` thread blocks."""
+    """The tables in global memory, one a hub, one behind the other.
 
-    blocks: int
+    Those that begin at the same multiple of `wave_slots` are there at a time, in `slots` slots.
+    """
+
+    waves: int
+    wave_slots: int
     slots: int
 
     def nbytes(self, id_bytes: int) -> int:
-        """Bytes of all tables."""
-        return self.blocks * self.slots * (id_bytes + 8)
+        """Bytes of the tables that are there at a time."""
+        return self.slots * (id_bytes + 8)
 
 
 def plan_side(xp: Any, offsets: Any, limits: Limits) -> SidePlan:
@@ -104,7 +111,9 @@ def plan_side(xp: Any, offsets: Any, limits: Limits) -> SidePlan:
     if not len(degrees):
         return SidePlan(0, (0, 0, 0), 0)
     beyond = [int((degrees > longest).sum()) for longest in limits.longest]
-    return SidePlan(len(degrees), (beyond[0] - beyond[1], beyond[1] - beyond[2], beyond[2]), int(degrees.max()))
+    hubs = degrees[degrees > limits.longest[-1]]
+    longer = (beyond[0] - beyond[1], beyond[1] - beyond[2], beyond[2])
+    return SidePlan(len(degrees), longer, int(degrees.max()), 4 * int(hubs.sum()))
 
 
 def slots_for(labels: int) -> int:
@@ -112,11 +121,13 @@ def slots_for(labels: int) -> int:
     return 1 << max(1, (2 * labels - 1).bit_length())
 
 
-def hub_tables(side: SidePlan, num_labels: int, id_bytes: int, limits: Limits, processors: int) -> HubTables:
-    """Tables for as many hubs at a time as there are multiprocessors, within `hub_bytes`; one table at least."""
-    slots = slots_for(min(side.largest_degree, num_labels))
-    fitting = limits.hub_bytes // (slots * (id_bytes + 8))
-    return HubTables(max(1, min(side.longer[2], processors, fitting)), slots)
+def hub_tables(side: SidePlan, num_labels: int, id_bytes: int, limits: Limits) -> HubTables:
+    """Tables of all hubs of a side, as many at a time as begin within `hub_bytes`: none waits for a processor alone."""
+    longest = slots_for(min(side.largest_degree, num_labels)) if side.longer[-1] else 0
+    total = min(side.hub_slots, side.longer[-1] * longest)
+    wave = max(1, min(total, limits.hub_bytes // (id_bytes + 8)))
+    waves = max(1, -(-total // wave))
+    return HubTables(waves, wave, total if waves == 1 else wave + longest)
 
 
 @dataclass(frozen=True)
@@ -164,9 +175,9 @@ def shared_grid(count: int, per_block: int, processors: int, rounds: int = 32) -
 
 
 def move_bytes(nodes: int, tables: HubTables, id_bytes: int) -> int:
-    """Temporary bytes of a move on a side of so many nodes: the labels before, lists of the places of nodes that are
-    beyond a single thread (all of them at most), the tables of hubs, and counters."""
-    return 2 * nodes * id_bytes + tables.nbytes(id_bytes) + 8 * (LISTS + 2)
+    """Temporary bytes of a move on a side of so many nodes: lists of the places of nodes that are beyond a single thread
+    (all of them at most), the tables of hubs and where they begin, and counters."""
+    return nodes * (id_bytes + 8) + tables.nbytes(id_bytes) + 8 * (LISTS + 3)
 
 
 def blocks_bytes(nodes: int) -> int:
@@ -236,8 +247,8 @@ def solve_bytes(
     # All nodes by block, and an anchor a label on each side; finding the second side's takes a hash a label, twice.
     anchors, hashes = 16 * nodes, 16 * nodes
     anchoring = anchors // 2 + hashes
-    moving = anchors + move_bytes(larger, HubTables(0, 0), id_bytes)
-    second = second_bytes(larger, nodes, HubTables(0, 0), id_bytes)
+    moving = anchors + move_bytes(larger, HubTables(0, 0, 0), id_bytes)
+    second = second_bytes(larger, nodes, HubTables(0, 0, 0), id_bytes)
     sweeping = max(8 * nodes + max(anchoring, moving), blocks_bytes(nodes), second) + hub_tables_bytes
     # The labels before and after, and of every cluster: its volumes, whom it holds, its row, whether it is in use.
     contraction = contraction_bytes(edges, weighted) if piece is None else PIECE_BYTES * piece + MERGING_BYTES * nodes
