@@ -144,12 +144,22 @@ class MergePlan:
         Tables of hubs begin at so many slots at a time; more hubs wait for the next wave.
     longest_table : int
         The slots of the largest table that a hub can need.
+    pieces : int
+        Warps take hubs in no more pieces than that.
     """
 
     edges: tuple[int, int]
     hubs: int
     wave_slots: int
     longest_table: int
+    pieces: int
+
+    def nbytes(self, id_bytes: int) -> int:
+        """Bytes of what merging keeps of hubs: their tables, their list, and what every piece of one has found."""
+        if not self.hubs:
+            return 0
+        tables = (self.wave_slots + self.longest_table) * (id_bytes + 8)
+        return tables + self.hubs * (id_bytes + 16) + self.pieces * (2 * id_bytes + 8)
 
 
 def plan_merging(edges: int, clusters: int, id_bytes: int, weighted: bool, limits: Limits) -> MergePlan:
@@ -158,7 +168,8 @@ def plan_merging(edges: int, clusters: int, id_bytes: int, weighted: bool, limit
     short, middle = slots // limits.warps // 2, slots // 2
     hubs = min(clusters, edges // (middle + 1))
     longest = slots_for(min(edges, clusters)) if hubs else 0
-    return MergePlan((short, middle), hubs, max(1, min(4 * edges, limits.hub_bytes // (id_bytes + 8))), longest)
+    wave = max(1, min(4 * edges, limits.hub_bytes // (id_bytes + 8)))
+    return MergePlan((short, middle), hubs, wave, longest, edges // limits.block_slots + hubs)
 
 
 def blocks_for(count: int, per_block: int) -> int:
@@ -202,6 +213,16 @@ def contraction_bytes(edges: int, weighted: bool, pairs: int | None = None) -> i
     return 8 * edges + max(edges * (58 + 24 * weighted), later)
 
 
+def merging_bytes(nodes: int, id_bytes: int) -> int:
+    """Bytes of merging from as many clusters as nodes, without what it keeps of hubs (`MergePlan.nbytes`).
+
+    What is known of every cluster, lists of clusters, and offers: 7 ids and 94 bytes; the members of clusters, their
+    labels, and where their edges end: 2 ids and 8 bytes. And, for a while, followers in two orders, or the labels that
+    are left at the end of a level: 78 bytes at most.
+    """
+    return nodes * (9 * id_bytes + 180)
+
+
 @dataclass(frozen=True)
 class SolveBytes:
     """Bytes that a whole solve takes on a device at most: `graph` and `partitions` throughout, and at a time the larger
@@ -227,18 +248,21 @@ def solve_bytes(
     id_bytes: int = 4,
     merging: bool = True,
     hub_tables_bytes: int = 0,
+    merge_tables_bytes: int = 0,
+    contracting: bool = False,
     streamed: bool = False,
     piece: int | None = None,
 ) -> SolveBytes:
     """What a solve from singletons takes at most, and what every part of it does.
 
     With ids of 4 bytes and no weights: 8 bytes an edge and 16 a node for the graph; 20 a label (a node has one, to
-    begin with) for each of two partitions, since a sweep can be undone; for sweeps up to 32 a node; and for merging up
-    to 136 an edge. Merging takes so much where no sweep has brought clusters together; what it does take goes with the
-    pairs of clusters that edges join (`contraction_bytes`). `hub_tables_bytes` are those of `hub_tables`.
+    begin with) for each of two partitions, since a sweep can be undone; for sweeps up to 36 a node; and for merging 216
+    a node. `hub_tables_bytes` are those of `hub_tables`, `merge_tables_bytes` those of `plan_merging`.
 
-    Edges that are `streamed` stay on the host, and take nothing. With a `piece`, contraction takes on so many edges at
-    a time; what it leaves is on the device if it is no larger than that, and on the host elsewhere.
+    Several processes merge by contraction instead (`contracting`), at up to 136 bytes an edge: so many where no sweep
+    has brought clusters together; what it does take goes with the pairs of clusters that edges join
+    (`contraction_bytes`). With a `piece`, it takes on so many edges at a time; what it leaves is on the device if it is
+    no larger than that, and on the host elsewhere. Edges that are `streamed` stay on the host, and take nothing.
     """
     nodes = users + items
     larger = max(users, items)
@@ -250,9 +274,14 @@ def solve_bytes(
     moving = anchors + move_bytes(larger, HubTables(0, 0, 0), id_bytes)
     second = second_bytes(larger, nodes, HubTables(0, 0, 0), id_bytes)
     sweeping = max(8 * nodes + max(anchoring, moving), blocks_bytes(nodes), second) + hub_tables_bytes
-    # The labels before and after, and of every cluster: its volumes, whom it holds, its row, whether it is in use.
-    contraction = contraction_bytes(edges, weighted) if piece is None else PIECE_BYTES * piece + MERGING_BYTES * nodes
-    merged = contraction + nodes * (id_bytes + 34) if merging else 0
+    if not merging:
+        merged = 0
+    elif contracting:
+        # The labels before and after, and of every cluster: its volumes, whom it holds, its row, whether it is in use.
+        pieces = PIECE_BYTES * (piece or 0) + MERGING_BYTES * nodes
+        merged = (contraction_bytes(edges, weighted) if piece is None else pieces) + nodes * (id_bytes + 34)
+    else:
+        merged = merging_bytes(nodes, id_bytes) + merge_tables_bytes
     return SolveBytes(graph, 2 * partition, sweeping, merged)
 
 

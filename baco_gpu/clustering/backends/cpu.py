@@ -47,7 +47,9 @@ class CpuBackend:
     def __init__(self) -> None:
         self._tables = Tables()
 
-    def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> Problem:
+    def load(
+        self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True, contracting: bool = False
+    ) -> Problem:
         host = graph.to("cpu")
         sides = tuple(
             Side(adjacency.offsets, adjacency.neighbors, edges, nodes)

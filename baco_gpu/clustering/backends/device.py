@@ -29,6 +29,7 @@ from baco_gpu.cuda.plan import (
     SolveBytes,
     blocks_for,
     hub_tables,
+    plan_merging,
     plan_side,
     shared_grid,
     solve_bytes,
@@ -46,7 +47,9 @@ class Block(NamedTuple):
 class DeviceBackend(Contraction):
     """See `Backend`. It holds no state: all arrays come from the array module's allocator, and go back to it."""
 
-    def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> DeviceProblem:
+    def load(
+        self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True, contracting: bool = False
+    ) -> DeviceProblem:
         return self.put(graph.to("cpu"), weights)
 
     def put(
@@ -80,27 +83,32 @@ class DeviceBackend(Contraction):
         weights: NodeWeights,
         *,
         merging: bool = True,
+        contracting: bool = False,
         streamed: bool = False,
         piece: int | None = None,
     ) -> SolveBytes:
         """What solving a graph on the CPU takes on the device at most; nothing is put there to find out.
 
-        See `solve_bytes` for `streamed` and `piece`.
+        See `solve_bytes` for `contracting`, `streamed` and `piece`.
         """
-        id_bytes = graph.csr.neighbors.dtype.itemsize
+        id_bytes, weighted = graph.csr.neighbors.dtype.itemsize, weights.edges[0] is not None
+        counts = [len(side.neighbors) for side in (graph.csr, graph.csc)]  # of a share, one has more
+        nodes = graph.num_users + graph.num_items
         tables = [
-            hub_tables(plan, graph.num_users + graph.num_items, id_bytes, self._launch.limits)
+            hub_tables(plan, nodes, id_bytes, self._launch.limits)
             for plan in self._plans(graph)
             if plan.longer[-1]
         ]
         return solve_bytes(
             graph.num_users,
             graph.num_items,
-            max(len(side.neighbors) for side in (graph.csr, graph.csc)),  # of a share, one has more
-            weighted=weights.edges[0] is not None,
+            max(counts),
+            weighted=weighted,
             id_bytes=id_bytes,
             merging=merging,
             hub_tables_bytes=max((table.nbytes(id_bytes) for table in tables), default=0),
+            merge_tables_bytes=plan_merging(sum(counts), nodes, id_bytes, weighted, self._launch.limits).nbytes(id_bytes),
+            contracting=contracting,
             streamed=streamed,
             piece=piece,
         )

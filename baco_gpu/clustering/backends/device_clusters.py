@@ -159,6 +159,7 @@ class DeviceClusters:
         if self._decided:
             return
         xp = self._xp
+        self._members = self._ends = None  # before there are others
         members, lengths = xp.empty(self._num_nodes, dtype=self._ids), xp.empty(self._num_nodes, dtype=xp.int64)
         self._run(
             *("group_members", self._num_nodes, self._problem.num_users, self._problem.num_items, self._keepers),
