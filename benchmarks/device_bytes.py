@@ -12,8 +12,6 @@ import argparse
 import os
 from pathlib import Path
 
-from cuda_host.meter import Meter, metered_backend
-
 from baco_gpu.clustering.solve.multilevel import Schedule, multilevel
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.cuda.plan import Limits
@@ -21,6 +19,7 @@ from baco_gpu.data.readers import load_interactions
 from baco_gpu.graph.bipartite import BipartiteGraph
 from benchmarks.machine import write_rows
 from benchmarks.solving import GOALS, planted
+from cuda_host.meter import Meter, metered_backend
 
 
 def main() -> None:

@@ -186,8 +186,8 @@ def shared_grid(count: int, per_block: int, processors: int, rounds: int = 32) -
 
 
 def move_bytes(nodes: int, tables: HubTables, id_bytes: int) -> int:
-    """Temporary bytes of a move on a side of so many nodes: lists of the places of nodes that are beyond a single thread
-    (all of them at most), the tables of hubs and where they begin, and counters."""
+    """Temporary bytes of a move on a side of so many nodes: lists of the places of nodes that are beyond a single
+    thread (all of them at most), the tables of hubs and where they begin, and counters."""
     return nodes * (id_bytes + 8) + tables.nbytes(id_bytes) + 8 * (LISTS + 3)
 
 

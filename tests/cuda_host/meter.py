@@ -68,7 +68,8 @@ class MeteredLauncher(HostLauncher):
 
     def run(self, name: str, blocks: int, arguments: Sequence[Any]) -> None:
         arrays = [value for value in arguments if isinstance(value, np.ndarray) and value.nbytes]
-        places, lengths = (np.array(values, np.uintp) for values in zip(*((a.ctypes.data, a.nbytes) for a in arrays)))
+        places = np.array([array.ctypes.data for array in arrays], np.uintp)
+        lengths = np.array([array.nbytes for array in arrays], np.uintp)
         library, _ = self._entries[name]
         library.meter_watch(len(arrays), ctypes.c_void_p(places.ctypes.data), ctypes.c_void_p(lengths.ctypes.data))
         super().run(name, blocks, arguments)

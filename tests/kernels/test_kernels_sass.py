@@ -16,7 +16,9 @@ pytestmark = [
     pytest.mark.nightly("needs nvdisasm, of the package nvidia-cuda-nvdisasm"),
 ]
 
-SPIN = "ATOMS.CAST.SPIN"  # an addition to shared memory that is a loop: 32 rounds where all lanes of a warp add to one sum
+SPIN = (
+    "ATOMS.CAST.SPIN"  # an addition to shared memory that is a loop: 32 rounds where all lanes of a warp add to one sum
+)
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ What is not: no kernel has run on a device yet. So nothing is known of its speed
 order shows, and of CuPy's part (allocation, sorting, launching, streams). Therefore backend="auto" does not choose it.
 
 Within a sweep the host never waits for the device: the sizes of blocks stay there, grids do not depend on them, and
-what a sweep has gained and moved is read once at its end, 16 bytes. A round of merging takes three transfers, of how many
-clusters have changed, how many of the others look at their edges once more, and how many merge; CuPy's sorts may wait
-besides. What a solve takes of the device's memory is known beforehand (`baco_gpu.cuda.plan.solve_bytes`);
+what a sweep has gained and moved is read once at its end, 16 bytes. A round of merging takes three transfers, of how
+many clusters have changed, how many of the others look at their edges once more, and how many merge; CuPy's sorts may
+wait besides. What a solve takes of the device's memory is known beforehand (`baco_gpu.cuda.plan.solve_bytes`);
 edges that do not fit are read from pinned memory of the host.
 
 Why a sweep is not captured into a CUDA graph: it launches 24 kernels at most, and some 20 operations of CuPy's that
@@ -74,9 +74,7 @@ class CudaBackend(DeviceBackend):
         host, free = graph.to("cpu"), free_bytes()
 
         def needs(streamed: bool, piece: int | None) -> SolveBytes:
-            return self.needs(
-                host, weights, merging=merging, contracting=contracting, streamed=streamed, piece=piece
-            )
+            return self.needs(host, weights, merging=merging, contracting=contracting, streamed=streamed, piece=piece)
 
         placement = place(free, host.num_edges, needs)
         needed = placement.needed

@@ -95,9 +95,7 @@ class DeviceBackend(Contraction):
         counts = [len(side.neighbors) for side in (graph.csr, graph.csc)]  # of a share, one has more
         nodes = graph.num_users + graph.num_items
         tables = [
-            hub_tables(plan, nodes, id_bytes, self._launch.limits)
-            for plan in self._plans(graph)
-            if plan.longer[-1]
+            hub_tables(plan, nodes, id_bytes, self._launch.limits) for plan in self._plans(graph) if plan.longer[-1]
         ]
         return solve_bytes(
             graph.num_users,
@@ -107,7 +105,9 @@ class DeviceBackend(Contraction):
             id_bytes=id_bytes,
             merging=merging,
             hub_tables_bytes=max((table.nbytes(id_bytes) for table in tables), default=0),
-            merge_tables_bytes=plan_merging(sum(counts), nodes, id_bytes, weighted, self._launch.limits).nbytes(id_bytes),
+            merge_tables_bytes=plan_merging(sum(counts), nodes, id_bytes, weighted, self._launch.limits).nbytes(
+                id_bytes
+            ),
             contracting=contracting,
             streamed=streamed,
             piece=piece,

@@ -1,4 +1,4 @@
-"""Merging on a device: best partners straight from the edges of clusters' members, and again only where they can change.
+"""Merging on a device: best partners straight from members' edges, and again only where they can have changed.
 
 The same algorithm as `baco_gpu.clustering.backends.cpu_clusters`, over the kernels of clusters.cu and followers.cu. The
 members of clusters are grouped anew in every round, by a histogram, places taken from a counter, and a scatter.
