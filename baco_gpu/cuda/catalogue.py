@@ -96,13 +96,13 @@ KERNELS = {
         "item_volumes:long* penalty:double partner:long* gain:double*",
     ),
     "size_clusters": _kernel(
-        "clusters.cu",
+        "rounds.cu",
         "id",
         "num_users:long num_items:long user_labels:id* item_labels:id* users_before:id*? items_before:id*? "
         "user_offsets:long* item_offsets:long* sizes:long* costs:long* rows:int* states:byte*",
     ),
     "begin_round": _kernel(
-        "clusters.cu",
+        "rounds.cu",
         "id",
         "size:long sizes:long* costs:long* rows:int* starts:long* filled:long* "
         + _KNOWN
@@ -110,7 +110,7 @@ KERNELS = {
         + "pair_counts:long*",
     ),
     "group_members": _kernel(
-        "clusters.cu",
+        "rounds.cu",
         "id",
         "num_users:long num_items:long keepers:id* starts:long* filled:long* user_offsets:long* item_offsets:long* "
         "user_labels:id* item_labels:id* members:id* lengths:long*",
@@ -121,13 +121,13 @@ KERNELS = {
     "add_hubs": _kernel("clusters.cu", "id weighted", _HUBS + _GROUPS),
     "merges_of_hubs": _kernel("clusters.cu", "id", _HUBS + "costs:long* " + _MERGES + _PIECES_FOUND),
     "accept_merges": _kernel(
-        "clusters.cu",
+        "rounds.cu",
         "id",
         "counts:long* pass:int offers:id* offered:word* room:long " + _PIECES_FOUND + "best:word* partners:id*",
     ),
-    "list_undecided": _kernel("clusters.cu", "id", "size:long sizes:long* costs:long* " + _KNOWN + _LISTED),
+    "list_undecided": _kernel("rounds.cu", "id", "size:long sizes:long* costs:long* " + _KNOWN + _LISTED),
     "merge_clusters": _kernel(
-        "clusters.cu",
+        "rounds.cu",
         "id",
         "size:long keepers:id* sizes:long* costs:long* rows:int* volumes:long* states:byte*",
     ),

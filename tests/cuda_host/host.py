@@ -201,9 +201,10 @@ def small_libraries() -> tuple[Path, ...]:
 
 @functools.cache
 def full_libraries() -> tuple[Path, ...]:
-    """The label kernels with the tables that a GPU gets; the others have none."""
-    others = [path for path in small_libraries() if path.name != "label_move.cu.so"]
-    return (*_shared(Limits(), ["label_move.cu"]), *others)
+    """The kernels that have tables with those that a GPU gets, and the others."""
+    full = _shared(Limits(), ["clusters.cu", "label_move.cu", "rounds.cu"])
+    names = {path.name for path in full}
+    return (*full, *(path for path in small_libraries() if path.name not in names))
 
 
 def host_launcher(*, seed: int = 1, interrupt: int = 0) -> HostLauncher:

@@ -1,7 +1,8 @@
 """Merging on a device: best partners straight from members' edges, and again only where they can have changed.
 
-The same algorithm as `baco_gpu.clustering.backends.cpu_clusters`, over the kernels of clusters.cu and followers.cu. The
-members of clusters are grouped anew in every round, by a histogram, places taken from a counter, and a scatter.
+The same algorithm as `baco_gpu.clustering.backends.cpu_clusters`, over the kernels of rounds.cu, clusters.cu and
+followers.cu. The members of clusters are grouped anew in every round, by a histogram, places taken from a counter, and
+a scatter.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from baco_gpu.clustering.backends.backend import (
 )
 from baco_gpu.cuda.plan import MergePlan, plan_merging, shared_grid
 
-# What the kernels count in a round: see `Count` in clusters.cu.
+# What the kernels count in a round: see `Count` in rounds.cuh.
 _SHORT, _MIDDLE, _HUBS, _SLOTS, _SECOND_PASS = range(5)
 _USER_ROWS, _ITEM_ROWS, _COUNTS = 11, 12, 13
 _ALIVE = 10
