@@ -26,17 +26,30 @@ __global__ void __launch_bounds__(THREADS) move_volumes(
     }
 }
 
-// The weight of the edges whose two ends share a label: a warp a node, one atomic a warp.
+// The weight of the edges whose two ends share a label: a piece of the edges a warp, whatever nodes they are of, and one
+// atomic a warp.
 template <class Id, bool Weighted>
 __global__ void __launch_bounds__(THREADS) weight_within(
     const Int64* offsets, const Id* neighbors, const Int64* weights, Int64 num_nodes, const Id* labels,
     const Id* other_labels, Int64* within
 ) {
+    constexpr Int64 piece = BACO_BLOCK_SLOTS;
     Int64 sum = 0;
-    for (Int64 node = index_of_thread() / WARP; node < num_nodes; node += threads_in_grid() / WARP) {
-        const Id own = labels[node];
-        for (Int64 edge = offsets[node] + lane_of_thread(); edge < offsets[node + 1]; edge += WARP) {
-            if (other_labels[neighbors[edge]] == own) sum += weight_of_edge<Weighted>(weights, edge);
+    const Int64 first = offsets[0], last = offsets[num_nodes];
+    for (Int64 k = index_of_thread() / WARP; first + k * piece < last; k += threads_in_grid() / WARP) {
+        const Int64 from = first + k * piece, to = from + piece < last ? from + piece : last;
+        Int64 low = 0, high = num_nodes;  // the last node whose edges begin at the piece or before
+        while (high - low > 1) {
+            const Int64 middle = (low + high) / 2;
+            (offsets[middle] <= from ? low : high) = middle;
+        }
+        for (Int64 begin = from, node = low; begin < to; ++node) {
+            const Int64 next = offsets[node + 1], end = next < to ? next : to;
+            const Id own = labels[node];
+            for (Int64 edge = begin + lane_of_thread(); edge < end; edge += WARP) {
+                if (other_labels[neighbors[edge]] == own) sum += weight_of_edge<Weighted>(weights, edge);
+            }
+            if (end > begin) begin = end;
         }
     }
     sum = warp_sum(sum);

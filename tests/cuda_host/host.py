@@ -202,7 +202,7 @@ def small_libraries() -> tuple[Path, ...]:
 @functools.cache
 def full_libraries() -> tuple[Path, ...]:
     """The kernels that have tables with those that a GPU gets, and the others."""
-    full = _shared(Limits(), ["clusters.cu", "label_move.cu", "rounds.cu"])
+    full = _shared(Limits(), ["clusters.cu", "label_move.cu", "rounds.cu", "volumes.cu"])
     names = {path.name for path in full}
     return (*full, *(path for path in small_libraries() if path.name not in names))
 

@@ -62,8 +62,8 @@ class MeteredLauncher(HostLauncher):
 
     processors = 132
 
-    def __init__(self, limits: Limits, meter: Meter) -> None:
-        super().__init__(metered_libraries(limits, SOLVER_SOURCES), limits)
+    def __init__(self, limits: Limits, meter: Meter, sources: Sequence[str] = SOLVER_SOURCES) -> None:
+        super().__init__(metered_libraries(limits, sources), limits)
         self._meter = meter
 
     def run(self, name: str, blocks: int, arguments: Sequence[Any]) -> None:

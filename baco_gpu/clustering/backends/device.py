@@ -130,7 +130,7 @@ class DeviceBackend(Contraction):
         self._launch(
             "weight_within",
             (id_type(users.neighbors), flag(users.edge_weights is not None)),
-            self._warps_grid(problem.num_users),
+            self._warps_grid(-(-len(users.neighbors) // self._launch.limits.block_slots)),
             [*users[:3], problem.num_users, labels[USERS], labels[ITEMS], within],
         )
         return int(within[0])

@@ -80,11 +80,9 @@ class DeviceClusters:
             self._rows[:] = 1
         self._labels = (users, items)
         plan = self._plan = self._planned(size)
-        self._lists = _Lists(
-            *(xp.empty(size, dtype=self._ids) for _ in range(2)),
-            xp.empty(plan.hubs, dtype=self._ids),
-            *(xp.empty(plan.hubs, dtype=xp.int64) for _ in range(2)),
-        )
+        short, middle, hubs = (xp.empty(count, dtype=self._ids) for count in (size, size, plan.hubs))
+        first_pieces, first_slots = (xp.empty(plan.hubs, dtype=xp.int64) for _ in range(2))
+        self._lists = _Lists(short, middle, hubs, first_pieces, first_slots)
         self._starts, self._filled = (xp.empty(size, dtype=xp.int64) for _ in range(2))
         self._firsts, self._waits = (xp.empty(size, dtype=xp.int64) for _ in range(2))
         self._follows = xp.empty(size, dtype=xp.uint8)
