@@ -16,23 +16,21 @@ inline std::uintptr_t begins[MOST_ARRAYS], sizes[MOST_ARRAYS];
 inline int arrays = 0, recent = 0;
 inline std::uint64_t bytes[2];  // read, written
 
-// Which lanes of a warp have read a place together, for places that were read of late.
+// How often the lanes of a warp have read a place, for places that were read of late: the n-th times of all are one.
 struct Reading {
     std::uintptr_t place = 0;
     std::uint64_t warp = 0;
-    unsigned lanes = 0;
+    std::uint32_t most = 0, times[32] = {};
 };
 inline Reading readings[1 << 12];
 
 UNSEEN inline bool joins_others(std::uintptr_t place) {
-    const unsigned thread = cuda_host::machine.running->thread.x, lane = 1u << thread % 32;
+    const unsigned thread = cuda_host::machine.running->thread.x;
     const std::uint64_t warp = std::uint64_t(cuda_host::block_index.x) * 32 + thread / 32;
     Reading& found = readings[(place / 4 + warp * 509) % (1 << 12)];
-    if (found.place == place && found.warp == warp && !(found.lanes & lane)) {
-        found.lanes |= lane;
-        return true;
-    }
-    found = Reading{place, warp, lane};
+    if (found.place != place || found.warp != warp) found = Reading{place, warp};
+    if (++found.times[thread % 32] <= found.most) return true;
+    ++found.most;
     return false;
 }
 
@@ -77,6 +75,7 @@ EXPORTED UNSEEN void meter_watch(int count, const std::uintptr_t* places, const 
         meter::sizes[k] = lengths[k];
     }
     meter::bytes[0] = meter::bytes[1] = 0;
+    for (meter::Reading& reading : meter::readings) reading = meter::Reading{};
 }
 
 EXPORTED UNSEEN void meter_read(std::uint64_t* read_and_written) {
