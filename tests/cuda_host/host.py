@@ -169,10 +169,8 @@ def _cell(value: Any) -> np.ndarray:
 
 def _shared(limits: Limits, sources: Sequence[str], extra: Sequence[str] = ()) -> tuple[Path, ...]:
     """Libraries that all processes of a run build once between them, and later runs find until a source changes."""
-    texts = [
-        *map(source_text, sources),
-        *(HERE.joinpath(name).read_text() for name in ("library.cpp", "cuda_host.hpp", "meter.hpp")),
-    ]
+    headers = ["library.cpp", "cuda_host.hpp", *(["meter.hpp"] if extra else [])]
+    texts = [*map(source_text, sources), *(HERE.joinpath(name).read_text() for name in headers)]
     names = [name for source in sources for name in instances(source)]
     settings = [compiler(), *FLAGS, *extra, *names, *map(str, limits.macros().items())]
     folder = BUILT / hashlib.sha256("\0".join([*texts, *map(str, settings)]).encode()).hexdigest()[:16]
