@@ -44,7 +44,7 @@ def test_every_instance_is_in_one_unit():
         name for source in SOURCES for name in instances(source)
     )
     unit = unit_of("label_long<int, true, SECOND>")
-    assert len(unit.names) == 8
+    assert len(unit.names) == 4
     assert all("<int, true, " in name for name in unit.names)
 
 

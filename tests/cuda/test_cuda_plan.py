@@ -186,6 +186,4 @@ def test_hubs_add_their_tables():
     path = BipartiteGraph.from_edges(users, users // 3)
     with_hub, without = (backend.needs(graph, integer_weights(graph), merging=False) for graph in (star, path))
     assert with_hub.sweeping - solve_bytes(3000, 1, 3000, merging=False).sweeping == slots_for(3000) * 12
-    merging = [backend.needs(graph, integer_weights(graph)).merging for graph in (star, path)]
-    assert merging[0] > merging[1]
     assert without == solve_bytes(3000, 1000, 3000, merging=False)
