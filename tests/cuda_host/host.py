@@ -45,7 +45,7 @@ METERED = (
 )
 
 # Tables so small that tiny graphs overflow every one of them.
-SMALL = Limits(tiny_degree=3, warp_slots=16, block_slots=32, warps=2, probes=4, hub_bytes=4096)
+SMALL = Limits(tiny_degree=3, warp_slots=16, block_slots=32, warps=2, probes=4, hub_bytes=1 << 17)
 
 
 def compiler() -> str | None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from baco_gpu.clustering.backends.backend import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
+from baco_gpu.clustering.solve.merging import merge_to
 from baco_gpu.clustering.solve.sweeps import singletons, sweep
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.cuda.plan import Limits
 from baco_gpu.graph.bipartite import BipartiteGraph
 from cuda_host.host import ON_KERNELS, SMALL, block_of, host_backend, with_ids
-from graphs import graph_of_all_lengths
+from graphs import graph_of_all_lengths, random_graph
 
 pytestmark = ON_KERNELS
 
@@ -96,7 +99,7 @@ class Watching:
     """A launcher that hands every launch of a kernel to a function first."""
 
     def __init__(self, launch, kernel, look):
-        self.limits, self.processors = launch.limits, launch.processors
+        self.limits, self.processors = replace(launch.limits, hub_bytes=4096), launch.processors
         self.launch, self.kernel, self.look = launch, kernel, look
 
     def __call__(self, kernel, values, blocks, arguments):
@@ -149,6 +152,19 @@ def test_hubs_of_several_waves_share_their_memory_and_run_on_all_processors(weig
     assert [wave for _, wave in found] == list(range(len(found)))
     assert len(found) > 3
     assert all(blocks >= 20 for blocks, _ in found)
+
+
+def test_hubs_that_merge_in_several_waves_share_their_memory():
+    graph = random_graph(257, 130, 2100, seed=6)
+    weights, host, cpu, waves = integer_weights(graph), host_backend(), CpuBackend(), []
+    host._launch = Watching(host._launch, "add_hubs", lambda blocks, arguments: waves.append(arguments[5]))
+    penalty = 3 * weights.penalty_per_gamma
+    found, expected = (
+        merge_to(backend, problem, singletons(backend, problem), penalty, 40)
+        for backend, problem in ((host, host.load(graph, weights)), (cpu, cpu.load(graph, weights)))
+    )
+    assert_same(found, expected)
+    assert max(waves) > 1
 
 
 @pytest.mark.parametrize("sizes", [(0, 0), (0, 5), (4, 0), (3, 3)])
