@@ -6,14 +6,29 @@
 
 enum Task { MOVE, SECOND };
 
+#define LEAST (-__longlong_as_double(0x7ff0000000000000ll))  // minus infinity
+
+// A word in the order of numbers, none of which is -0 or NaN, and the number of such a word.
+__device__ __forceinline__ Word order_of(double number) {
+    const Word word = (Word)__double_as_longlong(number);
+    return word >> 63 ? ~word : word | (Word)1 << 63;
+}
+
+__device__ __forceinline__ double number_of(Word word) {
+    return __longlong_as_double((Int64)(word >> 63 ? word ^ (Word)1 << 63 : ~word));
+}
+
 template <class Id>
 struct Candidate {
     double score;
-    Int64 strength;  // summed weight of the edges to the label
     Id label;
 
+    __device__ __forceinline__ bool beats(const Candidate& other) const {
+        return score > other.score || (score == other.score && label < other.label);
+    }
+
     __device__ __forceinline__ void consider(const Candidate& other) {
-        if (other.score > score || (other.score == score && other.label < label)) *this = other;
+        if (other.beats(*this)) *this = other;
     }
 };
 
@@ -31,7 +46,7 @@ struct Scoring {
     // strength - penalty * w_x * V(label), rounded after every step.
     __device__ __forceinline__ Candidate<Id> candidate(double factor, Id label, Int64 strength) const {
         double price = __dmul_rn(factor, (double)other_volumes[label]);
-        return Candidate<Id>{__dsub_rn((double)strength, price), strength, label};
+        return Candidate<Id>{__dsub_rn((double)strength, price), label};
     }
 
     // A move starts from the present label, which always is a candidate; a second label starts from none.
@@ -40,7 +55,7 @@ struct Scoring {
         if constexpr (task == MOVE) {
             return candidate(factor, own, own_strength);
         } else {
-            return Candidate<Id>{-__longlong_as_double(0x7ff0000000000000ll), 0, (Id)NONE};
+            return Candidate<Id>{LEAST, (Id)NONE};
         }
     }
 
@@ -55,38 +70,55 @@ __device__ __forceinline__ Candidate<Id> best_of_warp(Candidate<Id> best) {
     for (int offset = WARP / 2; offset > 0; offset /= 2) {
         Candidate<Id> other;
         other.score = __shfl_xor_sync(FULL_WARP, best.score, offset);
-        other.strength = __shfl_xor_sync(FULL_WARP, best.strength, offset);
         other.label = __shfl_xor_sync(FULL_WARP, best.label, offset);
         best.consider(other);
     }
     return best;
 }
 
-// Threads that look at a node together. `warps` has room for a candidate of every warp of the thread block.
+// Threads that look at a node together. `best` is for the thread of rank 0: the best label, and the sum that a table has
+// for it, which thus takes no part in comparing.
 template <class Id>
 struct WarpTeam {
     static constexpr int size = WARP;
     __device__ __forceinline__ int rank() const { return lane_of_thread(); }
     __device__ __forceinline__ void wait() const { __syncwarp(); }
-    __device__ __forceinline__ Candidate<Id> best(Candidate<Id> mine) const { return best_of_warp(mine); }
+
+    template <class AnyTable>
+    __device__ __forceinline__ Id best(Candidate<Id> mine, const AnyTable& table, Int64& strength) const {
+        mine = best_of_warp(mine);
+        if (rank() == 0) strength = table.sum(mine.label);
+        return mine.label;
+    }
 };
 
 template <class Id>
 struct BlockTeam {
     static constexpr int size = THREADS;
-    Candidate<Id>* warps;
+    void* room;  // the shared table itself, which is not needed any more once every warp has its best
 
     __device__ __forceinline__ int rank() const { return threadIdx.x; }
     __device__ __forceinline__ void wait() const { __syncthreads(); }
 
-    // The answer is valid in the thread of rank 0.
-    __device__ __forceinline__ Candidate<Id> best(Candidate<Id> mine) const {
+    template <class AnyTable>
+    __device__ __forceinline__ Id best(Candidate<Id> mine, const AnyTable& table, Int64& strength) const {
+        struct Found {
+            Candidate<Id> best;
+            Int64 strength;
+        };
+        Found* const warps = (Found*)room;
         mine = best_of_warp(mine);
-        if (lane_of_thread() == 0) warps[threadIdx.x / WARP] = mine;
+        if (lane_of_thread() == 0) strength = table.sum(mine.label);
+        __syncthreads();
+        if (lane_of_thread() == 0) warps[threadIdx.x / WARP] = Found{mine, strength};
         __syncthreads();
         if (threadIdx.x == 0) {
-            for (int warp = 1; warp < BACO_WARPS; ++warp) mine.consider(warps[warp]);
+            for (int warp = 1; warp < BACO_WARPS; ++warp) {
+                if (!warps[warp].best.beats(mine)) continue;
+                mine = warps[warp].best;
+                strength = warps[warp].strength;
+            }
         }
-        return mine;
+        return mine.label;
     }
 };

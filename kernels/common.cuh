@@ -19,6 +19,7 @@ constexpr int WARP = 32;
 constexpr int THREADS = BACO_WARPS * WARP;
 constexpr Int64 NONE = -1;
 
+static_assert(BACO_WARPS * BACO_WARP_SLOTS <= BACO_BLOCK_SLOTS, "warps share the table of their thread block");
 static_assert((BACO_WARP_SLOTS & (BACO_WARP_SLOTS - 1)) == 0, "slots are counted in powers of two");
 static_assert((BACO_BLOCK_SLOTS & (BACO_BLOCK_SLOTS - 1)) == 0, "slots are counted in powers of two");
 
@@ -41,6 +42,13 @@ __device__ __forceinline__ Word node_hash(Word stream, Int64 node) {
 
 // Two's complement makes the unsigned atomic the signed one.
 __device__ __forceinline__ void add_exactly(Int64* sum, Int64 value) { atomicAdd((Word*)sum, (Word)value); }
+
+__device__ __forceinline__ void add_exactly(unsigned* sum, Int64 value) { atomicAdd(sum, (unsigned)value); }
+
+// The least of numbers from 0 on; NONE is above them all.
+__device__ __forceinline__ void smallest_of(int* least, int value) { atomicMin((unsigned*)least, (unsigned)value); }
+
+__device__ __forceinline__ void smallest_of(Int64* least, Int64 value) { atomicMin((Word*)least, (Word)value); }
 
 __device__ __forceinline__ Int64 warp_sum(Int64 value) {
     for (int offset = WARP / 2; offset > 0; offset /= 2) {

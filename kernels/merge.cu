@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(THREADS) best_partners(
     for (Int64 cluster = index_of_thread() / WARP; cluster < num_clusters; cluster += threads_in_grid() / WARP) {
         const double users = (double)user_volumes[cluster];
         const double items = (double)item_volumes[cluster];
-        Candidate<Int64> best{-__longlong_as_double(0x7ff0000000000000ll), 0, NONE};
+        Candidate<Int64> best{LEAST, NONE};
         const Int64 end = rows[cluster] + counts[cluster];
         for (Int64 place = rows[cluster] + lane_of_thread(); place < end; place += WARP) {
             const Int64 other = neighbors[place];
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(THREADS) best_partners(
                 __dmul_rn(users, (double)item_volumes[other]), __dmul_rn(items, (double)user_volumes[other])
             );
             const double value = __dsub_rn((double)weights[place], __dmul_rn(penalty, crossing));
-            best.consider(Candidate<Int64>{value, 0, other});
+            best.consider(Candidate<Int64>{value, other});
         }
         best = best_of_warp(best);
         if (lane_of_thread() == 0) {

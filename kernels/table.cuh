@@ -13,17 +13,35 @@ __device__ __forceinline__ Int64 exchange_if(Int64* place, Int64 expected, Int64
     return (Int64)atomicCAS((Word*)place, (Word)expected, (Word)value);
 }
 
-template <class Id>
+// Sums in shared memory are of 32 bits where edges have no weights: there, additions of 64 bits are loops.
+template <bool Weighted>
+struct SharedSum {
+    typedef unsigned type;
+};
+
+template <>
+struct SharedSum<true> {
+    typedef Int64 type;
+};
+
+// The smallest power of two that leaves half of the table free.
+__device__ __forceinline__ Int64 slots_for(Int64 labels) {
+    Int64 slots = 2;
+    while (slots < 2 * labels) slots *= 2;
+    return slots;
+}
+
+template <class Id, class Sum>
 struct Table {
     Id* labels;  // NONE where a slot is free
-    Int64* sums;
+    Sum* sums;
     Int64 slots;  // a power of two
 
     __device__ __forceinline__ Int64 first_slot(Id label) const {
         return (Int64)(((Word)label * 0x9E3779B97F4A7C15ull) >> 32) & (slots - 1);
     }
 
-    __device__ __forceinline__ void clear(int rank, int size) {
+    __device__ __forceinline__ void clear(int rank, int size) const {
         for (Int64 slot = rank; slot < slots; slot += size) {
             labels[slot] = (Id)NONE;
             sums[slot] = 0;
@@ -31,7 +49,7 @@ struct Table {
     }
 
     // False where no slot was found after `probes` steps.
-    __device__ __forceinline__ bool add(Id label, Int64 weight, Int64 probes) {
+    __device__ __forceinline__ bool add(Id label, Int64 weight, Int64 probes) const {
         Int64 slot = first_slot(label);
         for (Int64 probe = 0; probe < probes; ++probe) {
             Id found = *(volatile Id*)&labels[slot];

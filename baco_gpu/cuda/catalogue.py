@@ -20,8 +20,9 @@ AXES = {
     "level": ("unsigned char", "unsigned short"),
 }
 
-_LISTS = "nodes:long*? {}offsets:long* neighbors:id* weights:long*? node_weights:long* labels:id* marks:long*? "
-_LISTS += "other_labels:id* other_volumes:long* penalty:double output:id* gained:long*? {}"
+_VISIT = "nodes:long*? {}offsets:long* neighbors:id* weights:long*? node_weights:long* labels:id* volumes:long*? "
+_VISIT += "marks:long*? other_labels:id* other_volumes:long* penalty:double output:id*? totals:long*? "
+_VISIT += "warp_list:id* block_list:id* hub_list:id* hub_firsts:long* num_labels:long lengths:long* "
 
 
 class Kernel(NamedTuple):
@@ -41,30 +42,35 @@ def _kernel(source: str, axes: str, arguments: str) -> Kernel:
     return Kernel(source, tuple(axes.split()), tuple((name, kind) for name, _, kind in pairs))
 
 
-_RUN = "list:id* length:long*"
-
 _CODES = "codes:code* secondary:code*? num_ids:long rows:long indices:index*? count:long padding:long "
 _TERMS = "terms:value* period:long dim:long order:index* weights:value*? begins:index* ends:index* "
 _PIECES = "piece:long counters:long* long_rows:long* first_pieces:long* "
 
+_LISTED = "short_list:id* middle_list:id* hubs:id* first_pieces:long* first_slots:long* num_clusters:long "
+_LISTED += "short_edges:long middle_edges:long counts:long* "
+_GROUPS = "members:id* starts:long* sizes:long* ends:long* num_users:long user_offsets:long* user_neighbors:id* "
+_GROUPS += "user_weights:long*? item_offsets:long* item_neighbors:id* item_weights:long*? user_labels:id* "
+_GROUPS += "item_labels:id* costs:long* "
+_MERGES = "volumes:long* penalty:double states:byte* partners:id* best:word* bounds:word* offering:int offers:id* "
+_MERGES += "offered:word* room:long "
+_HUBS = "hubs:id* first_pieces:long* first_slots:long* counts:long* pass:int wave:long wave_slots:long "
+_HUBS += "num_clusters:long hub_labels:id* hub_sums:long* "
+_PIECES_FOUND = "piece_hubs:id* piece_labels:id* piece_words:word* "
+_KNOWN = "states:byte* partners:id* best:word* bounds:word* "
+_BY_LEADER = "count:long followers:id* order:long* keys:long* "
+
 KERNELS = {
-    "label_tiny": _kernel(
+    "label_tiny": _kernel("label_move.cu", "id weighted task", _VISIT.format("range:long* ")),
+    "label_long": _kernel(
         "label_move.cu",
         "id weighted task",
-        _LISTS.format("range:long* ", "warp_list:id* block_list:id* hub_list:id* lengths:long*"),
-    ),
-    "label_warp": _kernel("label_move.cu", "id weighted task", _LISTS.format("", _RUN)),
-    "label_block": _kernel("label_move.cu", "id weighted task", _LISTS.format("", _RUN)),
-    "label_hub": _kernel(
-        "label_move.cu",
-        "id weighted task",
-        _LISTS.format("", _RUN) + " num_labels:long probes:long hub_labels:id* hub_sums:long* hub_slots:long",
+        _VISIT.format("") + "probes:long hub_labels:id* hub_sums:long* wave:long wave_slots:long",
     ),
     "sums_by_label": _kernel("volumes.cu", "id", "labels:id* values:long* count:long sums:long*"),
     "move_volumes": _kernel(
         "volumes.cu",
         "id",
-        "nodes:long* range:long* previous:id* labels:id* node_weights:long* volumes:long* moved:long*",
+        "nodes:long* count:long previous:id* labels:id* node_weights:long* volumes:long*",
     ),
     "weight_within": _kernel(
         "volumes.cu",
@@ -88,6 +94,62 @@ KERNELS = {
         "id",
         "rows:long* counts:long* num_clusters:long neighbors:id* weights:long* user_volumes:long* "
         "item_volumes:long* penalty:double partner:long* gain:double*",
+    ),
+    "size_clusters": _kernel(
+        "rounds.cu",
+        "id",
+        "num_users:long num_items:long user_labels:id* item_labels:id* users_before:id*? items_before:id*? "
+        "user_offsets:long* item_offsets:long* sizes:long* costs:long* rows:int* states:byte*",
+    ),
+    "begin_round": _kernel(
+        "rounds.cu",
+        "id",
+        "size:long sizes:long* costs:long* rows:int* starts:long* filled:long* "
+        + _KNOWN
+        + _LISTED
+        + "pair_counts:long*",
+    ),
+    "group_members": _kernel(
+        "rounds.cu",
+        "id",
+        "num_users:long num_items:long keepers:id* starts:long* filled:long* user_offsets:long* item_offsets:long* "
+        "user_labels:id* item_labels:id* members:id* lengths:long*",
+    ),
+    "merges_of_clusters": _kernel(
+        "clusters.cu", "id weighted", "short_list:id* middle_list:id* counts:long* pass:int " + _GROUPS + _MERGES
+    ),
+    "add_hubs": _kernel("clusters.cu", "id weighted", _HUBS + _GROUPS),
+    "merges_of_hubs": _kernel("clusters.cu", "id", _HUBS + "costs:long* " + _MERGES + _PIECES_FOUND),
+    "accept_merges": _kernel(
+        "rounds.cu",
+        "id",
+        "counts:long* pass:int offers:id* offered:word* room:long " + _PIECES_FOUND + "best:word* partners:id*",
+    ),
+    "list_undecided": _kernel("rounds.cu", "id", "size:long sizes:long* costs:long* " + _KNOWN + _LISTED),
+    "merge_clusters": _kernel(
+        "rounds.cu",
+        "id",
+        "size:long keepers:id* sizes:long* costs:long* rows:int* volumes:long* states:byte*",
+    ),
+    "pair_clusters": _kernel(
+        "followers.cu",
+        "id",
+        "size:long sizes:long* rows:int* partners:id* best:word* states:byte* keepers:id* follows:byte* "
+        "pair_counts:long* counts:long* num_counts:long",
+    ),
+    "list_followers": _kernel(
+        "followers.cu", "id", "size:long follows:byte* running:long* best:word* followers:id* words:word*"
+    ),
+    "follower_keys": _kernel("followers.cu", "id", "count:long followers:id* order:long* partners:id* keys:long*"),
+    "follower_volumes": _kernel("followers.cu", "id", _BY_LEADER + "volumes:long* own:long* firsts:long* waits:long*"),
+    "follower_waits": _kernel(
+        "followers.cu",
+        "id",
+        _BY_LEADER
+        + "partners:id* best:word* volumes:long* own:long* running:long* penalty:double firsts:long* waits:long*",
+    ),
+    "join_followers": _kernel(
+        "followers.cu", "id", _BY_LEADER + "waits:long* joined:byte*? running:long*? room:long keepers:id*"
     ),
     "codebook_rows": _kernel(
         "codebook.cu", "value code index two", _CODES + "codebook:value* dim:long packed:int lane_bits:int out:value*"

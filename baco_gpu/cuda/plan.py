@@ -33,7 +33,7 @@ class Limits:
     probes : int
         How far a hub's label looks for a free slot in the shared table before the hub goes to global memory.
     hub_bytes : int
-        What the tables in global memory of all thread blocks may take together; one table may take more.
+        Tables of hubs in global memory that are there at a time begin within so many bytes; the last one may go beyond.
     """
 
     tiny_degree: int = 8
@@ -62,11 +62,11 @@ class Limits:
             "BACO_WARPS": self.warps,
         }
 
-    def shared_bytes(self, kernel: str, id_bytes: int) -> int:
-        """Bytes of the shared tables of a thread block of one of the kernels that have some; 0 for others."""
-        slots = {"label_warp": self.warps * self.warp_slots, "label_block": self.block_slots}
-        slots["label_hub"] = self.block_slots
-        return slots.get(kernel, 0) * (id_bytes + 8)
+    def shared_bytes(self, kernel: str, id_bytes: int, *, weighted: bool) -> int:
+        """Bytes of the shared table of a thread block of one of the kernels that have one; 0 for others."""
+        slot = id_bytes + (8 if weighted else 4)
+        slots = {"label_long": self.block_slots, "merges_of_clusters": self.block_slots // (2 if slot > 12 else 1)}
+        return slots.get(kernel, 0) * slot
 
 
 @dataclass(frozen=True)
@@ -79,23 +79,30 @@ class SidePlan:
     longer : tuple of int
         Nodes beyond the reach of a single thread: for a warp, for a thread block, hubs.
     largest_degree : int
+    hub_slots : int
+        What tables with room for all edges of every hub have together at most.
     """
 
     nodes: int
     longer: tuple[int, int, int]
     largest_degree: int
+    hub_slots: int = 0
 
 
 @dataclass(frozen=True)
 class HubTables:
-    """The tables in global memory: one of `slots` slots for each of `blocks` thread blocks."""
+    """The tables in global memory, one a hub, one behind the other.
 
-    blocks: int
+    Those that begin at the same multiple of `wave_slots` are there at a time, in `slots` slots.
+    """
+
+    waves: int
+    wave_slots: int
     slots: int
 
     def nbytes(self, id_bytes: int) -> int:
-        """Bytes of all tables."""
-        return self.blocks * self.slots * (id_bytes + 8)
+        """Bytes of the tables that are there at a time."""
+        return self.slots * (id_bytes + 8)
 
 
 def plan_side(xp: Any, offsets: Any, limits: Limits) -> SidePlan:
@@ -104,7 +111,9 @@ def plan_side(xp: Any, offsets: Any, limits: Limits) -> SidePlan:
     if not len(degrees):
         return SidePlan(0, (0, 0, 0), 0)
     beyond = [int((degrees > longest).sum()) for longest in limits.longest]
-    return SidePlan(len(degrees), (beyond[0] - beyond[1], beyond[1] - beyond[2], beyond[2]), int(degrees.max()))
+    hubs = degrees[degrees > limits.longest[-1]]
+    longer = (beyond[0] - beyond[1], beyond[1] - beyond[2], beyond[2])
+    return SidePlan(len(degrees), longer, int(degrees.max()), 4 * int(hubs.sum()))
 
 
 def slots_for(labels: int) -> int:
@@ -112,11 +121,55 @@ def slots_for(labels: int) -> int:
     return 1 << max(1, (2 * labels - 1).bit_length())
 
 
-def hub_tables(side: SidePlan, num_labels: int, id_bytes: int, limits: Limits, processors: int) -> HubTables:
-    """Tables for as many hubs at a time as there are multiprocessors, within `hub_bytes`; one table at least."""
-    slots = slots_for(min(side.largest_degree, num_labels))
-    fitting = limits.hub_bytes // (slots * (id_bytes + 8))
-    return HubTables(max(1, min(side.longer[2], processors, fitting)), slots)
+def hub_tables(side: SidePlan, num_labels: int, id_bytes: int, limits: Limits) -> HubTables:
+    """Tables of all hubs of a side, as many at a time as begin within `hub_bytes`: none waits for a processor alone."""
+    longest = slots_for(min(side.largest_degree, num_labels)) if side.longer[-1] else 0
+    total = min(side.hub_slots, side.longer[-1] * longest)
+    wave = max(1, min(total, limits.hub_bytes // (id_bytes + 8)))
+    waves = max(1, -(-total // wave))
+    return HubTables(waves, wave, total if waves == 1 else wave + longest)
+
+
+@dataclass(frozen=True)
+class MergePlan:
+    """How clusters go by the edges of their members when they merge.
+
+    Attributes
+    ----------
+    edges : pair of int
+        The most edges of a cluster that a warp takes, and a thread block; beyond are the hubs.
+    hubs : int
+        No more hubs are possible.
+    wave_slots : int
+        Tables of hubs begin at so many slots at a time; more hubs wait for the next wave.
+    longest_table : int
+        The slots of the largest table that a hub can need.
+    pieces : int
+        Warps take hubs in no more pieces than that.
+    """
+
+    edges: tuple[int, int]
+    hubs: int
+    wave_slots: int
+    longest_table: int
+    pieces: int
+
+    def nbytes(self, id_bytes: int) -> int:
+        """Bytes of what merging keeps of hubs: their tables, their list, and what every piece of one has found."""
+        if not self.hubs:
+            return 0
+        tables = (self.wave_slots + self.longest_table) * (id_bytes + 8)
+        return tables + self.hubs * (id_bytes + 16) + self.pieces * (2 * id_bytes + 8)
+
+
+def plan_merging(edges: int, clusters: int, id_bytes: int, weighted: bool, limits: Limits) -> MergePlan:
+    """Plan merging for so many clusters with so many edges, each counted at both of its ends."""
+    slots = limits.block_slots // (2 if weighted and id_bytes == 8 else 1)  # as in clusters.cu
+    short, middle = slots // limits.warps // 2, slots // 2
+    hubs = min(clusters, edges // (middle + 1))
+    longest = slots_for(min(edges, clusters)) if hubs else 0
+    wave = max(1, min(4 * edges, limits.hub_bytes // (id_bytes + 8)))
+    return MergePlan((short, middle), hubs, wave, longest, edges // limits.block_slots + hubs)
 
 
 def blocks_for(count: int, per_block: int) -> int:
@@ -133,9 +186,9 @@ def shared_grid(count: int, per_block: int, processors: int, rounds: int = 32) -
 
 
 def move_bytes(nodes: int, tables: HubTables, id_bytes: int) -> int:
-    """Temporary bytes of a move on a side of so many nodes: the labels before, lists of the places of nodes that are
-    beyond a single thread (all of them at most), the tables of hubs, and counters."""
-    return 2 * nodes * id_bytes + tables.nbytes(id_bytes) + 8 * (LISTS + 2)
+    """Temporary bytes of a move on a side of so many nodes: lists of the places of nodes that are beyond a single
+    thread (all of them at most), the tables of hubs and where they begin, and counters."""
+    return nodes * (id_bytes + 8) + tables.nbytes(id_bytes) + 8 * (LISTS + 3)
 
 
 def blocks_bytes(nodes: int) -> int:
@@ -158,6 +211,16 @@ def contraction_bytes(edges: int, weighted: bool, pairs: int | None = None) -> i
     """
     later = 128 * (edges if pairs is None else pairs)
     return 8 * edges + max(edges * (58 + 24 * weighted), later)
+
+
+def merging_bytes(nodes: int, id_bytes: int) -> int:
+    """Bytes of merging from as many clusters as nodes, without what it keeps of hubs (`MergePlan.nbytes`).
+
+    What is known of every cluster, lists of clusters, and offers: 7 ids and 94 bytes; the members of clusters, their
+    labels, and where their edges end: 2 ids and 8 bytes. And, for a while, followers in two orders, or the labels that
+    are left at the end of a level: 78 bytes at most.
+    """
+    return nodes * (9 * id_bytes + 180)
 
 
 @dataclass(frozen=True)
@@ -185,18 +248,21 @@ def solve_bytes(
     id_bytes: int = 4,
     merging: bool = True,
     hub_tables_bytes: int = 0,
+    merge_tables_bytes: int = 0,
+    contracting: bool = False,
     streamed: bool = False,
     piece: int | None = None,
 ) -> SolveBytes:
     """What a solve from singletons takes at most, and what every part of it does.
 
     With ids of 4 bytes and no weights: 8 bytes an edge and 16 a node for the graph; 20 a label (a node has one, to
-    begin with) for each of two partitions, since a sweep can be undone; for sweeps up to 32 a node; and for merging up
-    to 136 an edge. Merging takes so much where no sweep has brought clusters together; what it does take goes with the
-    pairs of clusters that edges join (`contraction_bytes`). `hub_tables_bytes` are those of `hub_tables`.
+    begin with) for each of two partitions, since a sweep can be undone; for sweeps up to 36 a node; and for merging 216
+    a node. `hub_tables_bytes` are those of `hub_tables`, `merge_tables_bytes` those of `plan_merging`.
 
-    Edges that are `streamed` stay on the host, and take nothing. With a `piece`, contraction takes on so many edges at
-    a time; what it leaves is on the device if it is no larger than that, and on the host elsewhere.
+    Several processes merge by contraction instead (`contracting`), at up to 136 bytes an edge: so many where no sweep
+    has brought clusters together; what it does take goes with the pairs of clusters that edges join
+    (`contraction_bytes`). With a `piece`, it takes on so many edges at a time; what it leaves is on the device if it is
+    no larger than that, and on the host elsewhere. Edges that are `streamed` stay on the host, and take nothing.
     """
     nodes = users + items
     larger = max(users, items)
@@ -205,12 +271,17 @@ def solve_bytes(
     # All nodes by block, and an anchor a label on each side; finding the second side's takes a hash a label, twice.
     anchors, hashes = 16 * nodes, 16 * nodes
     anchoring = anchors // 2 + hashes
-    moving = anchors + move_bytes(larger, HubTables(0, 0), id_bytes)
-    second = second_bytes(larger, nodes, HubTables(0, 0), id_bytes)
+    moving = anchors + move_bytes(larger, HubTables(0, 0, 0), id_bytes)
+    second = second_bytes(larger, nodes, HubTables(0, 0, 0), id_bytes)
     sweeping = max(8 * nodes + max(anchoring, moving), blocks_bytes(nodes), second) + hub_tables_bytes
-    # The labels before and after, and of every cluster: its volumes, whom it holds, its row, whether it is in use.
-    contraction = contraction_bytes(edges, weighted) if piece is None else PIECE_BYTES * piece + MERGING_BYTES * nodes
-    merged = contraction + nodes * (id_bytes + 34) if merging else 0
+    if not merging:
+        merged = 0
+    elif contracting:
+        # The labels before and after, and of every cluster: its volumes, whom it holds, its row, whether it is in use.
+        pieces = PIECE_BYTES * (piece or 0) + MERGING_BYTES * nodes
+        merged = (contraction_bytes(edges, weighted) if piece is None else pieces) + nodes * (id_bytes + 34)
+    else:
+        merged = merging_bytes(nodes, id_bytes) + merge_tables_bytes
     return SolveBytes(graph, 2 * partition, sweeping, merged)
 
 

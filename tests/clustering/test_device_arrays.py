@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
@@ -16,6 +17,7 @@ from baco_gpu.clustering.solve.merging import compact, merge_to
 from baco_gpu.clustering.solve.multilevel import Schedule, multilevel
 from baco_gpu.clustering.solve.objective import objective
 from baco_gpu.clustering.solve.sweeps import count_rows, singletons, sweep
+from baco_gpu.clustering.solve.targets import excesses
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.cuda.pinned import HostArray
 from baco_gpu.graph.bipartite import BipartiteGraph
@@ -34,7 +36,8 @@ class Recorder:
     """A launcher that notes every kernel, and how often the host had waited for the device before it."""
 
     def __init__(self, launch):
-        self.limits, self.processors = launch.limits, launch.processors
+        # All tables of hubs at a time, as on a device.
+        self.limits, self.processors = replace(launch.limits, hub_bytes=1 << 20), launch.processors
         self.launch, self.waits_before = launch, []
 
     def __call__(self, kernel, *arguments):
@@ -64,7 +67,7 @@ class TestWaiting:
             moved = sweep(backend, there, partition, penalty, **schedule)
             assert OnDevice.waits == ["get"]
             assert {waits for _, waits in backend._launch.waits_before} == {0}
-            assert len(backend._launch.waits_before) == (48 if hold_rows else 44)
+            assert len(backend._launch.waits_before) == (24 if hold_rows else 20)
             backend._launch.waits_before.clear()
             assert moved == sweep(cpu, problem, expected, penalty, **schedule)
             OnDevice.waits.clear()
@@ -85,12 +88,37 @@ class TestWaiting:
         merged = merge_to(backend, there, partition, penalty, target, shared=shared)
         waits, kernels = list(OnDevice.waits), [kernel for kernel, _ in backend._launch.waits_before]
         assert labels_of(merged) == labels_of(expected)
-        rounds = kernels.count("best_partners")
+        rounds = kernels.count("pair_clusters")
         assert rounds > 1
-        # Before, one for the labels in use and two to contract. Without a target the last round finds nothing to merge.
-        gets = 3 + 3 * rounds if target is not None else 1 + 3 * rounds
+        # Before, one for the labels in use and one for what is to be looked at, and so after every merge; one in every
+        # round for the clusters that look once more, but for the first, and one for what is to merge.
+        gets = 2 + kernels.count("merge_clusters") + kernels.count("list_undecided") + rounds
         gets += lowering.call_count  # once more where the pairs that raise Q are none, or too many
         assert waits == ["get"] * gets + ["__int__"]  # the weight within, at the end
+
+
+def test_a_round_of_merging_launches_25_kernels_and_operations_at_most(monkeypatch):
+    """Rounds with hubs in both passes, followers, and room for some of these only."""
+    graph, backend = random_graph(257, 130, 2100, seed=6), strict_backend()
+    weights, launches = integer_weights(graph), []
+    penalty = 3 * weights.penalty_per_gamma
+    problem = backend.load(graph, weights)
+    backend._launch = Recorder(backend._launch)
+    monkeypatch.setattr(OnDevice, "operation", staticmethod(lambda name, *_: launches.append(name)))
+    clusters = backend.clusters(problem, penalty)
+    clusters.begin(compact(backend, singletons(backend, problem)))
+    rounds = []
+    for rows in (300, 290, 200, 150, 60, 50):
+        while True:
+            launches.clear()
+            backend._launch.waits_before.clear()
+            excess = excesses(clusters.codebook_rows, rows)
+            if excess[0].rows <= 0 or not clusters.merge_rising(excess):
+                break
+            rounds.append([*launches, *(kernel for kernel, _ in backend._launch.waits_before)])
+    assert max(map(len, rounds)) <= 25
+    assert any(kernels.count("add_hubs") == 2 and "follower_waits" in kernels for kernels in rounds)
+    assert any(kernels.count("join_followers") == 2 for kernels in rounds)
 
 
 class TestWholeSolves:

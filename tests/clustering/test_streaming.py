@@ -14,6 +14,7 @@ import pytest
 
 from baco_gpu.clustering.backends import cuda, get_backend
 from baco_gpu.clustering.backends.backend import USERS
+from baco_gpu.clustering.backends.contracted import ContractedClusters
 from baco_gpu.clustering.backends.cpu import CpuBackend
 from baco_gpu.clustering.backends.cuda import CudaBackend
 from baco_gpu.clustering.backends.device import DeviceBackend
@@ -43,15 +44,21 @@ def in_mmap(array):
 
 
 class Streamed:
-    """A backend that loads graphs as streamed ones, with so much room for contraction."""
+    """A backend that loads graphs as streamed ones; with `edges` it merges by contraction, as one of several processes
+    does, and has room for so many."""
 
     def __init__(self, backend, edges):
-        self._backend, self._room = backend, Room(edges, on_host)
+        self._backend, self._room, self._contracting = backend, Room(edges or 1, on_host), edges is not None
+
+    def clusters(self, problem, penalty, *, shared=False):
+        if self._contracting:
+            return ContractedClusters(self._backend, problem, penalty, shared=shared)
+        return self._backend.clusters(problem, penalty, shared=shared)
 
     def __getattr__(self, name):
         return getattr(self._backend, name)
 
-    def load(self, graph, weights, *, merging=True):
+    def load(self, graph, weights, *, merging=True, contracting=False):
         return self._backend.put(graph, weights, self._room, streamed=True)
 
 
@@ -76,7 +83,7 @@ def solve(backend, graph, rows, *, sweeps=2, gamma=3.0, ids=None, problem=None):
 @on_kernels
 class TestLabels:
     @pytest.mark.parametrize("weighted", [False, True])
-    @pytest.mark.parametrize("edges", [64, 500, 3000, 10**6])
+    @pytest.mark.parametrize("edges", [64, 500, 3000, 10**6, None])
     @pytest.mark.parametrize("sweeps", [0, 2])
     def test_are_those_of_the_cpu_however_little_room_there_is(self, edges, weighted, sweeps):
         """Down to where every contraction spills; rows of no edges, and hubs of more edges than fit into the room."""
@@ -157,7 +164,7 @@ def test_memory_stays_below_the_estimate(nodes, edges, piece, weighted):
 
 class TestPlacement:
     def needs(self, streamed, piece):
-        return solve_bytes(10**6, 10**6, 10**9, streamed=streamed, piece=piece)
+        return solve_bytes(10**6, 10**6, 10**9, contracting=True, streamed=streamed, piece=piece)
 
     def test_everything_on_the_device_where_it_fits(self):
         whole = self.needs(False, None)
@@ -175,7 +182,7 @@ class TestPlacement:
 
     def test_no_piece_is_larger_than_the_graph(self):
         def needs(streamed, piece):
-            return solve_bytes(10, 10, 1000, streamed=streamed, piece=piece, hub_tables_bytes=10**6)
+            return solve_bytes(10, 10, 1000, contracting=True, streamed=streamed, piece=piece, hub_tables_bytes=10**6)
 
         assert place(10**7, 1000, needs).piece is None
         whole = needs(False, None)
@@ -211,16 +218,26 @@ class TestLoading:
         return backend
 
     @pytest.mark.parametrize(
-        ("spare", "streamed", "piece"),
-        [("whole", False, None), ("pieces", False, 700), ("edges on the host", True, 700), ("nothing", None, None)],
+        ("spare", "contracting", "streamed", "piece"),
+        [
+            ("whole", True, False, None),
+            ("pieces", True, False, 700),
+            ("edges on the host", True, True, 700),
+            ("nothing", True, None, None),
+            ("whole", False, False, None),
+            ("edges on the host", False, True, 700),
+            ("nothing", False, None, None),
+        ],
     )
-    def test_the_device_holds_what_it_has_room_for(self, backend, monkeypatch, caplog, spare, streamed, piece):
+    def test_the_device_holds_what_it_has_room_for(
+        self, backend, monkeypatch, caplog, spare, contracting, streamed, piece
+    ):
         graph = random_graph(100, 70, 3000, seed=2)
-        weights = integer_weights(graph)
-        least = backend.needs(graph, weights, streamed=True, piece=700).total
+        weights, kind = integer_weights(graph), {"contracting": contracting}
+        least = backend.needs(graph, weights, streamed=True, piece=700, **kind).total
         free = {
-            "whole": backend.needs(graph, weights).total,
-            "pieces": backend.needs(graph, weights, piece=700).total,
+            "whole": backend.needs(graph, weights, **kind).total,
+            "pieces": backend.needs(graph, weights, piece=700, **kind).total,
             "edges on the host": least,
             "nothing": least - 1,
         }[spare]
@@ -228,10 +245,11 @@ class TestLoading:
         monkeypatch.setattr(cuda, "usable", lambda free: free)
         if streamed is None:
             with pytest.raises(BackendUnavailableError, match="even with its edges on the host"):
-                backend.load(graph, weights)
+                backend.load(graph, weights, **kind)
             return
-        problem = backend.load(graph, weights)
-        assert (problem.room and problem.room.edges) == piece
+        problem = backend.load(graph, weights, **kind)
+        if contracting:
+            assert (problem.room and problem.room.edges) == piece
         assert problem.streamed == streamed
         assert [in_mmap(side.neighbors) for side in problem.sides] == [streamed, streamed]
         assert not any(in_mmap(side.offsets) or in_mmap(side.node_weights) for side in problem.sides)

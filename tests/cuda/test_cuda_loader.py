@@ -72,8 +72,8 @@ def test_every_instance_is_in_one_unit():
     assert sorted(name for unit in units() for name in unit.names) == sorted(
         name for source in SOURCES for name in instances(source)
     )
-    unit = unit_of("label_hub<int, true, SECOND>")
-    assert len(unit.names) == 8
+    unit = unit_of("label_long<int, true, SECOND>")
+    assert len(unit.names) == 4
     assert all("<int, true, " in name for name in unit.names)
 
 
@@ -152,7 +152,7 @@ class TestKernels:
         kernels = Kernels("90", LIMITS)
         assert not compiled
         assert kernels["label_tiny<int, false, MOVE>"] == "_label_tiny<int, false, MOVE>"
-        assert kernels["label_hub<int, false, SECOND>"] == "_label_hub<int, false, SECOND>"
+        assert kernels["label_long<int, false, SECOND>"] == "_label_long<int, false, SECOND>"
         assert len(compiled) == 1
 
     def test_a_failure_is_kept_with_its_cause(self, compiled, monkeypatch):

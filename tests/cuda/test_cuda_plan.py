@@ -38,6 +38,7 @@ from memory import SLACK, peak
 from tiers import full
 
 MOST_SHARED = 48 * 1024  # what a thread block gets without asking for more
+FOUR_BLOCKS = 24_576  # of a multiprocessor with 100 KB, of which every thread block takes one more
 
 
 def test_the_lists_of_each_kernel():
@@ -45,17 +46,19 @@ def test_the_lists_of_each_kernel():
     assert limits.longest == (8, 128, 1024)
     degrees = [0, 1, 8, 9, 128, 129, 1024, 1025, 70_000]
     plan = plan_side(np, np.concatenate([[0], np.cumsum(degrees)]), limits)
-    assert plan == SidePlan(nodes=9, longer=(2, 2, 2), largest_degree=70_000)
+    assert plan == SidePlan(nodes=9, longer=(2, 2, 2), largest_degree=70_000, hub_slots=4 * (1025 + 70_000))
 
 
 def test_a_side_without_nodes():
     assert plan_side(np, np.zeros(1, np.int64), Limits()) == SidePlan(0, (0, 0, 0), 0)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("id_bytes", [4, 8])
-@pytest.mark.parametrize("kernel", ["label_tiny", "label_warp", "label_block", "label_hub"])
-def test_shared_tables_fit_every_device(kernel, id_bytes):
-    assert Limits().shared_bytes(kernel, id_bytes) <= MOST_SHARED - 1024
+@pytest.mark.parametrize("kernel", ["label_tiny", "label_long", "merges_of_clusters"])
+def test_shared_tables_fit_every_device(kernel, id_bytes, weighted):
+    most = MOST_SHARED if id_bytes == 8 and weighted and kernel == "label_long" else FOUR_BLOCKS
+    assert Limits().shared_bytes(kernel, id_bytes, weighted=weighted) <= most
 
 
 @given(st.integers(0, 2**40))
@@ -68,16 +71,30 @@ def test_half_of_a_table_stays_free(labels):
 
 def test_tables_of_hubs_stay_within_their_memory():
     limits = Limits(hub_bytes=1 << 20)
-    side = SidePlan(nodes=10**6, longer=(0, 0, 500), largest_degree=5000)
-    tables = hub_tables(side, num_labels=10**6, id_bytes=4, limits=limits, processors=132)
-    assert tables == HubTables(blocks=(1 << 20) // (16_384 * 12), slots=16_384)
-    assert tables.nbytes(4) <= limits.hub_bytes
-    # No more tables than hubs, or than multiprocessors; labels bound the slots as well.
-    assert hub_tables(side, 100, 8, limits, 132) == HubTables(132, 256)
-    assert hub_tables(SidePlan(9, (0, 0, 2), 5000), 100, 8, limits, 132).blocks == 2
-    # One table there must be.
-    giant = SidePlan(nodes=1, longer=(0, 0, 1), largest_degree=10**8)
-    assert hub_tables(giant, 10**9, 8, limits, 132).blocks == 1
+    side = SidePlan(nodes=10**6, longer=(0, 0, 500), largest_degree=5000, hub_slots=4 * 500 * 3000)
+    wave = (1 << 20) // 12
+    tables = hub_tables(side, num_labels=10**6, id_bytes=4, limits=limits)
+    assert tables == HubTables(waves=-(-6_000_000 // wave), wave_slots=wave, slots=wave + 16_384)
+    assert tables.nbytes(4) == tables.slots * 12 <= limits.hub_bytes + 16_384 * 12
+    # Labels bound the slots as well, and what fits is there at once.
+    assert hub_tables(side, 20, 8, limits) == HubTables(1, 500 * 64, 500 * 64)
+    # A table may be larger than a wave.
+    giant = SidePlan(nodes=1, longer=(0, 0, 1), largest_degree=10**8, hub_slots=4 * 10**8)
+    assert hub_tables(giant, 10**9, 8, limits).slots > slots_for(10**8)
+    assert hub_tables(SidePlan(9, (1, 1, 0), 900), 10**9, 8, limits) == HubTables(1, 1, 0)
+
+
+@pytest.mark.parametrize("degree", [1025, 10**4, 10**5, 10**7])
+def test_hubs_have_as_many_thread_blocks_as_there_are_processors(degree):
+    """However large the largest is: with the limits of a GPU, a wave has hubs enough for all of them, or all hubs."""
+    limits, hubs, processors = Limits(), 10_000, 132
+    offsets = np.concatenate([[0], np.cumsum([degree, *[1025] * hubs])])
+    side = plan_side(np, offsets, limits)
+    tables = hub_tables(side, 10**9, 4, limits)
+    small = slots_for(1025)
+    in_a_wave = min(hubs + 1, tables.wave_slots // small)
+    assert in_a_wave >= processors
+    assert shared_grid(side.longer[-1], 1, processors) >= processors
 
 
 def test_grids():
@@ -96,7 +113,7 @@ def test_measured_memory_is_below_the_estimate(weighted):
     backend = host_backend()
     problem = backend.load(graph, weights)
     partition = singletons(backend, problem)
-    tables = hub_tables(problem.plans[0], partition.num_labels, 4, SMALL, backend._launch.processors)
+    tables = hub_tables(problem.plans[0], partition.num_labels, 4, SMALL)
     (block,), totals = backend.blocks(problem, 0, 1, 1), np.zeros(2, np.int64)
     backend.move(problem, partition.copy(), 0, block, 1.0, None, totals)  # builds, and whatever happens once
 
@@ -156,15 +173,16 @@ def test_bytes_an_edge_a_node_and_a_label():
     empty = solve_bytes(0, 0, 0, hub_tables_bytes=100)
     assert empty.total - empty.sweeping < 100 <= empty.sweeping < 200
     for options, an_edge in (
-        ({"merging": False}, 8),
-        ({"merging": False, "id_bytes": 8}, 16),
-        ({"merging": False, "weighted": True}, 24),
-        ({"merging": True}, 8 + 136),
-        ({"merging": True, "weighted": True}, 24 + 136),
+        ({}, 8),
+        ({"id_bytes": 8}, 16),
+        ({"weighted": True}, 24),
+        ({"contracting": True}, 8 + 136),
+        ({"contracting": True, "weighted": True}, 24 + 136),
     ):
         assert total(0, 10**9, **options) - total(0, 0, **options) == pytest.approx(an_edge * 10**9, rel=1e-6)
-    # Two partitions of 20 bytes a label, 16 of the graph, and the work of a sweep.
-    assert total(10**6, 0, merging=False) - total(0, 0, merging=False) == 10**6 * (40 + 16 + 32)
+    # Two partitions of 20 bytes a label, 16 of the graph, and the work of a sweep, or of merging.
+    assert total(10**6, 0, merging=False) - total(0, 0, merging=False) == 10**6 * (40 + 16 + 36)
+    assert total(10**6, 0) - total(0, 0) == 10**6 * (40 + 16 + 216) - 48  # less the counters of a sweep
 
 
 def test_hubs_add_their_tables():

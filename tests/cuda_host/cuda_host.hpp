@@ -32,6 +32,7 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __shared__ static
+#define __align__(bytes) __attribute__((aligned(bytes)))
 
 struct Dim3 {
     unsigned x = 1, y = 1, z = 1;
@@ -255,7 +256,7 @@ inline void atomic_point() {
     if (machine.interrupt != 0 && draw(machine.interrupt) == 0) to_scheduler(false);
 }
 
-enum Operation { SYNC_BLOCK = 1, SYNC_WARP, SHUFFLE, SHUFFLE_XOR, BALLOT };
+enum Operation { SYNC_BLOCK = 1, SYNC_BLOCK_OR, SYNC_WARP, SHUFFLE, SHUFFLE_XOR, BALLOT, MATCH };
 
 // Every lane gives a value and sees those of all lanes. Two sets of places: a lane may be a meeting ahead of another.
 inline const std::uint64_t* exchange(unsigned mask, std::uint64_t value, int operation) {
@@ -330,7 +331,23 @@ Entry entry(const char* name, void (*function)(Arguments...)) {
 #define blockDim cuda_host::block_size
 #define gridDim cuda_host::grid_size
 
-inline void __syncthreads() { cuda_host::meet(cuda_host::machine.block, blockDim.x, cuda_host::SYNC_BLOCK); }
+// The answers of two meetings in a row: that of the one before has been read by all who come to the next.
+inline int cuda_host_any[2];
+
+inline void __syncthreads() {
+    auto& block = cuda_host::machine.block;
+    if (block.arrived + 1 == blockDim.x) cuda_host_any[1 - block.opened % 2] = 0;
+    cuda_host::meet(block, blockDim.x, cuda_host::SYNC_BLOCK);
+}
+
+inline int __syncthreads_or(int predicate) {
+    auto& block = cuda_host::machine.block;
+    const unsigned now = block.opened % 2;
+    if (predicate) cuda_host_any[now] = 1;
+    if (block.arrived + 1 == blockDim.x) cuda_host_any[1 - now] = 0;
+    cuda_host::meet(block, blockDim.x, cuda_host::SYNC_BLOCK_OR);
+    return cuda_host_any[now];
+}
 
 inline void __syncwarp() { cuda_host::exchange(0xffffffffu, 0, cuda_host::SYNC_WARP); }
 
@@ -354,6 +371,14 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
     return result;
 }
 
+template <class T>
+unsigned __match_any_sync(unsigned mask, T value) {
+    const auto* values = cuda_host::exchange(mask, cuda_host::to_word(value), cuda_host::MATCH);
+    unsigned result = 0;
+    for (unsigned lane = 0; lane < 32; ++lane) result |= unsigned(values[lane] == cuda_host::to_word(value)) << lane;
+    return result;
+}
+
 inline int __popc(unsigned word) { return __builtin_popcount(word); }
 
 template <class T>
@@ -369,6 +394,22 @@ T atomicMin(T* place, T value) {
     cuda_host::atomic_point();
     T before = *place;
     if (value < before) *place = value;
+    return before;
+}
+
+template <class T>
+T atomicMax(T* place, T value) {
+    cuda_host::atomic_point();
+    T before = *place;
+    if (before < value) *place = value;
+    return before;
+}
+
+template <class T>
+T atomicOr(T* place, T value) {
+    cuda_host::atomic_point();
+    T before = *place;
+    *place = before | value;
     return before;
 }
 
@@ -391,6 +432,7 @@ inline double __dmul_rn(double a, double b) { return a * b; }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dsub_rn(double a, double b) { return a - b; }
 inline double __longlong_as_double(long long bits) { return cuda_host::from_word<double>(cuda_host::to_word(bits)); }
+inline long long __double_as_longlong(double number) { return cuda_host::from_word<long long>(cuda_host::to_word(number)); }
 inline float __uint_as_float(unsigned bits) { return cuda_host::from_word<float>(cuda_host::to_word(bits)); }
 inline unsigned __float_as_uint(float value) { return cuda_host::from_word<unsigned>(cuda_host::to_word(value)); }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -58,6 +58,7 @@ class OnDevice(np.ndarray):
     """
 
     waits: ClassVar[list[str]] = []
+    operation: ClassVar[Callable[[str, Sequence[Any], Any], None]] = staticmethod(lambda name, inputs, result: None)
 
     def __array_finalize__(self, other: Any) -> None:
         self.number = other.number if isinstance(other, OnDevice) else current_device()
@@ -85,18 +86,32 @@ class OnDevice(np.ndarray):
             OnDevice.waits.append("mask")
         _refuse_the_host("indexing", key)
         found = super().__getitem__(key)
+        if isinstance(key, OnDevice):
+            OnDevice.operation("take", [key, found], found)
         return np.asarray(found).view(OnDevice) if isinstance(found, np.generic) else found
 
     def __setitem__(self, key: Any, value: Any) -> None:
         _refuse_the_host("assigning", key, value)
         super().__setitem__(key, value)
+        OnDevice.operation("put", [key, value], value if isinstance(key, OnDevice) else np.asarray(self)[key])
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **named: Any) -> Any:
         _refuse_the_host(ufunc.__name__, *inputs)
         if out is not None:
             named["out"] = tuple(map(_plain, out))
         result = getattr(ufunc, method)(*map(_plain, inputs), **named)
+        OnDevice.operation(ufunc.__name__, inputs, result)
         return _there(result) if out is None else out[0]
+
+    def copy(self, order: Any = "C") -> Any:
+        result = super().copy(order)
+        OnDevice.operation("copy", [self], result)
+        return result
+
+    def astype(self, *arguments: Any, **named: Any) -> Any:
+        result = super().astype(*arguments, **named)
+        OnDevice.operation("astype", [self], result)
+        return result
 
     def __array_function__(self, function: Any, *arguments: Any) -> Any:
         raise TypeError(f"numpy.{function.__name__} takes no array of a device")
@@ -122,7 +137,10 @@ class DeviceModule:
             elif isinstance(arguments[0], (tuple, list)):  # arrays are joined on the device if all have one dtype
                 kinds = {(type(part), getattr(part, "dtype", None)) for part in arguments[0]}
                 assert len(kinds) == 1 or not any(kind is OnDevice for kind, _ in kinds), kinds
-            return _there(found(*map(_plain, arguments), **named))
+            result = found(*map(_plain, arguments), **named)
+            if name not in ("asarray", "empty", "empty_like"):
+                OnDevice.operation(name, arguments, result)
+            return _there(result)
 
         return on_device
 

@@ -31,9 +31,21 @@ HERE = Path(__file__).parent
 BUILT = HERE.parents[1] / "build" / "cuda_host"
 FLAGS = ("-std=c++20", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-ffp-contract=off")
 SANITIZERS = ("-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
+# Calls of the sanitizer's functions without its library: meter.hpp has them.
+METERED = (
+    "-DCUDA_HOST_METERED",
+    "-fsanitize=thread",
+    "-fno-threadsafe-statics",
+    "-nodefaultlibs",
+    "-lstdc++",
+    "-lm",
+    "-lc",
+    "-lgcc_s",
+    "-lgcc",
+)
 
 # Tables so small that tiny graphs overflow every one of them.
-SMALL = Limits(tiny_degree=3, warp_slots=16, block_slots=32, warps=2, probes=4, hub_bytes=4096)
+SMALL = Limits(tiny_degree=3, warp_slots=16, block_slots=32, warps=2, probes=4, hub_bytes=1 << 17)
 
 
 def compiler() -> str | None:
@@ -155,14 +167,12 @@ def _cell(value: Any) -> np.ndarray:
     return np.array([value])
 
 
-def _shared(limits: Limits, sources: Sequence[str]) -> tuple[Path, ...]:
+def _shared(limits: Limits, sources: Sequence[str], extra: Sequence[str] = ()) -> tuple[Path, ...]:
     """Libraries that all processes of a run build once between them, and later runs find until a source changes."""
-    texts = [
-        *map(source_text, sources),
-        *(HERE.joinpath(name).read_text() for name in ("library.cpp", "cuda_host.hpp")),
-    ]
+    headers = ["library.cpp", "cuda_host.hpp", *(["meter.hpp"] if extra else [])]
+    texts = [*map(source_text, sources), *(HERE.joinpath(name).read_text() for name in headers)]
     names = [name for source in sources for name in instances(source)]
-    settings = [compiler(), *FLAGS, *names, *map(str, limits.macros().items())]
+    settings = [compiler(), *FLAGS, *extra, *names, *map(str, limits.macros().items())]
     folder = BUILT / hashlib.sha256("\0".join([*texts, *map(str, settings)]).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     # In an order of its own, so that two processes do not wait for the same library.
@@ -171,9 +181,14 @@ def _shared(limits: Limits, sources: Sequence[str]) -> tuple[Path, ...]:
         with FileLock(folder / f"{source}.lock"):
             if not library.exists():
                 with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                    build(Path(scratch), limits, [source])
+                    build(Path(scratch), limits, [source], extra)
                     Path(scratch, library.name).replace(library)
     return tuple(folder / f"{source}.so" for source in sorted(sources))
+
+
+def metered_libraries(limits: Limits, sources: Sequence[str]) -> tuple[Path, ...]:
+    """Libraries whose kernels count what they read and write; see meter.hpp."""
+    return _shared(limits, sources, METERED)
 
 
 @functools.cache
@@ -184,9 +199,10 @@ def small_libraries() -> tuple[Path, ...]:
 
 @functools.cache
 def full_libraries() -> tuple[Path, ...]:
-    """The label kernels with the tables that a GPU gets; the others have none."""
-    others = [path for path in small_libraries() if path.name != "label_move.cu.so"]
-    return (*_shared(Limits(), ["label_move.cu"]), *others)
+    """The kernels that have tables with those that a GPU gets, and the others."""
+    full = _shared(Limits(), ["clusters.cu", "label_move.cu", "rounds.cu", "volumes.cu"])
+    names = {path.name for path in full}
+    return (*full, *(path for path in small_libraries() if path.name not in names))
 
 
 def host_launcher(*, seed: int = 1, interrupt: int = 0) -> HostLauncher:

@@ -6,6 +6,10 @@
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
+#if defined(CUDA_HOST_METERED)
+#include "meter.hpp"
+#endif
+
 static const std::vector<cuda_host::Entry>& entries() {
 #define INSTANCE(name, ...) cuda_host::entry<__VA_ARGS__>(name, __VA_ARGS__),
     static const std::vector<cuda_host::Entry> all{

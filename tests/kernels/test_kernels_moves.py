@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from baco_gpu.clustering.backends.backend import ITEMS, USERS
 from baco_gpu.clustering.backends.cpu import CpuBackend
+from baco_gpu.clustering.solve.merging import merge_to
 from baco_gpu.clustering.solve.sweeps import singletons, sweep
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.cuda.plan import Limits
 from baco_gpu.graph.bipartite import BipartiteGraph
 from cuda_host.host import ON_KERNELS, SMALL, block_of, host_backend, with_ids
-from graphs import graph_of_all_lengths
+from graphs import graph_of_all_lengths, random_graph
 
 pytestmark = ON_KERNELS
 
@@ -70,7 +73,7 @@ def test_moves_and_second_labels(limits, weighted, ids):
                 np.testing.assert_array_equal(second, cpu.second_best(problem, expected, side, penalty))
                 assert second.dtype == ids
     wanted = {"int32": "int", "int64": "long long"}[np.dtype(ids).name]
-    for kernel in ("label_tiny", "label_warp", "label_block", "label_hub"):
+    for kernel in ("label_tiny", "label_long"):
         for task in ("MOVE", "SECOND"):
             assert f"{kernel}<{wanted}, {str(weighted).lower()}, {task}>" in host._launch.launched
 
@@ -92,24 +95,31 @@ def test_every_order_of_threads_gives_the_same(limits):
     assert len(results) == 1
 
 
+class Watching:
+    """A launcher that hands every launch of a kernel to a function first."""
+
+    def __init__(self, launch, kernel, look):
+        self.limits, self.processors = replace(launch.limits, hub_bytes=4096), launch.processors
+        self.launch, self.kernel, self.look = launch, kernel, look
+
+    def __call__(self, kernel, values, blocks, arguments):
+        if kernel == self.kernel:
+            self.look(blocks, arguments)
+        self.launch(kernel, values, blocks, arguments)
+
+
 def test_hubs_use_global_memory_only_where_their_labels_overflow():
     """The table in global memory is filled for a hub of many labels, and stays as it was for one of few."""
     others = 3 * SMALL.block_slots
     graph = BipartiteGraph.from_edges(np.zeros(others, np.int64), np.arange(others))
     host = host_backend()
     rooms = []
-    launch = host._launch
 
-    class Watching:
-        limits, processors = SMALL, 3
+    def look(blocks, arguments):
+        rooms.append(arguments[-4])
+        rooms[-1][:] = -7
 
-        def __call__(self, kernel, values, blocks, arguments):
-            if kernel == "label_hub":
-                rooms.append(arguments[-3])
-                rooms[-1][:] = -7
-            launch(kernel, values, blocks, arguments)
-
-    host._launch = Watching()
+    host._launch = Watching(host._launch, "label_long", look)
     weights = integer_weights(graph)
     problem = host.load(graph, weights)
     for label_of in (lambda items: items + 1, lambda items: items % 3):
@@ -119,6 +129,42 @@ def test_hubs_use_global_memory_only_where_their_labels_overflow():
     many, few = rooms
     assert (np.sort(many)[-others:] == np.arange(1, others + 1)).all()
     assert (few == -7).all()
+
+
+@BOTH_WEIGHTS
+def test_hubs_of_several_waves_share_their_memory_and_run_on_all_processors(weighted):
+    """Twenty hubs, and room for the tables of a few."""
+    rng = np.random.default_rng(3)
+    users, items = np.repeat(np.arange(20), 150), rng.integers(0, 900, 3000)
+    values = rng.integers(1, 5, 3000).astype(float) if weighted else None
+    graph = BipartiteGraph.from_edges(users, items, values, duplicates="sum" if weighted else "drop")
+    weights, host, cpu = integer_weights(graph), host_backend(), CpuBackend()
+    found = []
+    host._launch = Watching(host._launch, "label_long", lambda blocks, arguments: found.append((blocks, arguments[-2])))
+    problem, known = host.load(graph, weights), cpu.load(graph, weights)
+    partition, expected = singletons(host, problem), singletons(cpu, known)
+    totals, others = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    (everyone,) = host.blocks(problem, USERS, 0, 1)
+    host.move(problem, partition, USERS, everyone, weights.penalty_per_gamma, None, totals)
+    cpu.move(known, expected, USERS, np.arange(20), weights.penalty_per_gamma, None, others)
+    assert_same(partition, expected)
+    assert totals.tolist() == others.tolist()
+    assert [wave for _, wave in found] == list(range(len(found)))
+    assert len(found) > 3
+    assert all(blocks >= 20 for blocks, _ in found)
+
+
+def test_hubs_that_merge_in_several_waves_share_their_memory():
+    graph = random_graph(257, 130, 2100, seed=6)
+    weights, host, cpu, waves = integer_weights(graph), host_backend(), CpuBackend(), []
+    host._launch = Watching(host._launch, "add_hubs", lambda blocks, arguments: waves.append(arguments[5]))
+    penalty = 3 * weights.penalty_per_gamma
+    found, expected = (
+        merge_to(backend, problem, singletons(backend, problem), penalty, 40)
+        for backend, problem in ((host, host.load(graph, weights)), (cpu, cpu.load(graph, weights)))
+    )
+    assert_same(found, expected)
+    assert max(waves) > 1
 
 
 @pytest.mark.parametrize("sizes", [(0, 0), (0, 5), (4, 0), (3, 3)])

@@ -233,8 +233,9 @@ class Backend(Protocol):
         """For the block of a solve: the device of the backend is the current one of this thread, and its faults are
         told as errors of ours."""
 
-    def load(self, graph: Any, weights: NodeWeights, *, merging: bool = True) -> Problem:
-        """Put a `BipartiteGraph` and its weights on the device, if it has room to solve them, with or without merging.
+    def load(self, graph: Any, weights: NodeWeights, *, merging: bool = True, contracting: bool = False) -> Problem:
+        """Put a `BipartiteGraph` and its weights on the device, if it has room to solve them: with or without merging,
+        which is by contraction where `contracting`, as between several processes.
 
         Several processes load their `GraphShare` each.
         """

@@ -18,7 +18,7 @@ from baco_gpu.clustering.backends.backend import (
     Problem,
     read,
 )
-from baco_gpu.clustering.backends.contracted import ContractedClusters
+from baco_gpu.clustering.backends.device_clusters import DeviceClusters
 from baco_gpu.clustering.backends.pieces import PairSums, Room, Rows, both_ways, pieces_of, places_of, rows_of
 from baco_gpu.cuda.launch import Launcher
 from baco_gpu.cuda.plan import SidePlan, blocks_for, shared_grid
@@ -38,7 +38,7 @@ class DeviceProblem(Problem):
     planned: int | None = None
 
 
-class DeviceClusters(ClusterGraph):
+class DeviceClusterGraph(ClusterGraph):
     """A graph of clusters, and what its contraction may take (None for all it needs)."""
 
     room: Room | None = None
@@ -62,8 +62,8 @@ class Contraction:
         self.xp = xp
         self._launch = launch
 
-    def clusters(self, problem: Problem, penalty: float, *, shared: bool = False) -> ContractedClusters:
-        return ContractedClusters(self, problem, penalty, shared=shared)
+    def clusters(self, problem: Problem, penalty: float, *, shared: bool = False) -> DeviceClusters:
+        return DeviceClusters(self, problem, penalty, shared=shared)
 
     def contract(self, problem: Problem, partition: Partition, *, shared: bool = False) -> ClusterGraph:
         users, labels, size = problem.sides[USERS], partition.labels, partition.num_labels
@@ -86,7 +86,7 @@ class Contraction:
         users, items = (self._sums(relabel, volumes, size) for volumes in clusters.volumes)
         has_users, has_items = (self._sums(relabel, has.astype(xp.int64), size) > 0 for has in clusters.occupied)
         numbers = (relabel.max().astype(xp.int64), xp.count_nonzero(has_users), xp.count_nonzero(has_items))
-        room = clusters.room if isinstance(clusters, DeviceClusters) else None
+        room = clusters.room if isinstance(clusters, DeviceClusterGraph) else None
         if arrived is None:
             rows, last, *held = self._rows(edges, size, room, *numbers)
         else:
@@ -202,8 +202,8 @@ def _clusters(
     occupied: tuple[Array, Array],
     codebook_rows: tuple[int, int],
     room: Room | None,
-) -> DeviceClusters:
-    clusters = DeviceClusters(*rows, volumes, occupied, codebook_rows)
+) -> DeviceClusterGraph:
+    clusters = DeviceClusterGraph(*rows, volumes, occupied, codebook_rows)
     clusters.room = room
     return clusters
 

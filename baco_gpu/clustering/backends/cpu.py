@@ -51,7 +51,9 @@ class CpuBackend:
     def at_work(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> Problem:
+    def load(
+        self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True, contracting: bool = False
+    ) -> Problem:
         host = graph.to("cpu")
         sides = tuple(
             Side(adjacency.offsets, adjacency.neighbors, edges, nodes)

@@ -9,12 +9,12 @@ What is not: no kernel has run on a device yet. So nothing is known of its speed
 order shows, and of CuPy's part (allocation, sorting, launching, streams). Therefore backend="auto" does not choose it.
 
 Within a sweep the host never waits for the device: the sizes of blocks stay there, grids do not depend on them, and
-what a sweep has gained and moved is read once at its end, 16 bytes. A round of merging takes three transfers, of what
-its clusters propose, of how many groups and edges between them there are, and of how many of those differ; CuPy's sorts
-may wait besides. What a solve takes of the device's memory is known beforehand (`baco_gpu.cuda.plan.solve_bytes`);
+what a sweep has gained and moved is read once at its end, 16 bytes. A round of merging takes three transfers, of how
+many clusters have changed, how many of the others look at their edges once more, and how many merge; CuPy's sorts may
+wait besides. What a solve takes of the device's memory is known beforehand (`baco_gpu.cuda.plan.solve_bytes`);
 edges that do not fit are read from pinned memory of the host.
 
-Why a sweep is not captured into a CUDA graph: it launches 48 kernels at most, and some 20 operations of CuPy's that
+Why a sweep is not captured into a CUDA graph: it launches 24 kernels at most, and some 20 operations of CuPy's that
 fill arrays or add them up. At an assumed 15 microseconds each, most of them spent in Python, that is 1 ms. The device
 would be busy for as long with 15 million edges (two visits to each in a sweep, 3e10 visits a second: the goal on an
 H100); on a smaller graph a sweep waits for its launches, and a replay would take a tenth of them. But a captured
@@ -102,12 +102,14 @@ class CudaBackend(DeviceBackend):
         there.set(array)
         return there
 
-    def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> DeviceProblem:
+    def load(
+        self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True, contracting: bool = False
+    ) -> DeviceProblem:
         """Put the graph and its weights on the device; where torch is at work, CuPy is on its current stream and takes
         memory from its allocator from here on.
 
-        Where the device has too little free memory for all of it, merging contracts the graph in pieces, and where that
-        is not enough the edges stay in pinned memory of the host, which is logged. The labels are the same.
+        Where the device has too little free memory for all of it, the edges stay in pinned memory of the host, which is
+        logged; of several processes, each contracts its share in pieces before. The labels are the same.
 
         Raises
         ------
@@ -122,7 +124,7 @@ class CudaBackend(DeviceBackend):
         free = free_bytes()
 
         def needs(streamed: bool, piece: int | None) -> SolveBytes:
-            return self.needs(host, weights, merging=merging, streamed=streamed, piece=piece)
+            return self.needs(host, weights, merging=merging, contracting=contracting, streamed=streamed, piece=piece)
 
         placement = place(usable(free), host.num_edges, needs)
         needed = placement.needed

@@ -24,7 +24,17 @@ from baco_gpu.clustering.backends.backend import (
 )
 from baco_gpu.clustering.backends.contraction import Contraction, DeviceProblem, flag, id_type
 from baco_gpu.clustering.backends.pieces import Room
-from baco_gpu.cuda.plan import LISTS, SidePlan, SolveBytes, hub_tables, plan_side, shared_grid, solve_bytes
+from baco_gpu.cuda.plan import (
+    LISTS,
+    SidePlan,
+    SolveBytes,
+    blocks_for,
+    hub_tables,
+    plan_merging,
+    plan_side,
+    shared_grid,
+    solve_bytes,
+)
 from baco_gpu.graph.bipartite import BipartiteGraph
 
 
@@ -45,7 +55,9 @@ class DeviceBackend(Contraction):
         """A copy of an array on the device."""
         return self.xp.asarray(array)
 
-    def load(self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True) -> DeviceProblem:
+    def load(
+        self, graph: BipartiteGraph, weights: NodeWeights, *, merging: bool = True, contracting: bool = False
+    ) -> DeviceProblem:
         return self.put(graph.to("cpu"), weights)
 
     def put(
@@ -79,27 +91,32 @@ class DeviceBackend(Contraction):
         weights: NodeWeights,
         *,
         merging: bool = True,
+        contracting: bool = False,
         streamed: bool = False,
         piece: int | None = None,
     ) -> SolveBytes:
         """What solving a graph on the CPU takes on the device at most; nothing is put there to find out.
 
-        See `solve_bytes` for `streamed` and `piece`.
+        See `solve_bytes` for `contracting`, `streamed` and `piece`.
         """
-        id_bytes = graph.csr.neighbors.dtype.itemsize
+        id_bytes, weighted = graph.csr.neighbors.dtype.itemsize, weights.edges[0] is not None
+        counts = [len(side.neighbors) for side in (graph.csr, graph.csc)]  # of a share, one has more
+        nodes = graph.num_users + graph.num_items
         tables = [
-            hub_tables(plan, graph.num_users + graph.num_items, id_bytes, self._launch.limits, self._launch.processors)
-            for plan in self._plans(graph)
-            if plan.longer[-1]
+            hub_tables(plan, nodes, id_bytes, self._launch.limits) for plan in self._plans(graph) if plan.longer[-1]
         ]
         return solve_bytes(
             graph.num_users,
             graph.num_items,
-            max(len(side.neighbors) for side in (graph.csr, graph.csc)),  # of a share, one has more
-            weighted=weights.edges[0] is not None,
+            max(counts),
+            weighted=weighted,
             id_bytes=id_bytes,
             merging=merging,
             hub_tables_bytes=max((table.nbytes(id_bytes) for table in tables), default=0),
+            merge_tables_bytes=plan_merging(sum(counts), nodes, id_bytes, weighted, self._launch.limits).nbytes(
+                id_bytes
+            ),
+            contracting=contracting,
             streamed=streamed,
             piece=piece,
         )
@@ -121,7 +138,7 @@ class DeviceBackend(Contraction):
         self._launch(
             "weight_within",
             (id_type(users.neighbors), flag(users.edge_weights is not None)),
-            self._warps_grid(problem.num_users),
+            self._warps_grid(-(-len(users.neighbors) // self._launch.limits.block_slots)),
             [*users[:3], problem.num_users, labels[USERS], labels[ITEMS], within],
         )
         return int(within[0])
@@ -155,30 +172,18 @@ class DeviceBackend(Contraction):
         anchors: Array | None,
         totals: Array,
     ) -> None:
-        labels = partition.labels[side]
-        if not len(labels):
-            return
-        previous = self.xp.empty(len(labels), dtype=labels.dtype)
-        self._visit("MOVE", problem, partition, side, block, penalty, anchors, previous, totals[:1])
-        self._move_volumes(problem, partition, side, block, previous, totals[1:])
+        if len(partition.labels[side]):
+            self._visit("MOVE", problem, partition, side, block, penalty, anchors, None, totals)
 
     def adopt(self, problem: Problem, partition: Partition, side: int, nodes: Array, found: Array) -> None:
-        labels, xp = partition.labels[side], self.xp
+        labels = partition.labels[side]
         previous = labels[nodes]
         labels[nodes] = found
-        block = Block(nodes, len(nodes) * xp.arange(2, dtype=xp.int64))
-        self._move_volumes(problem, partition, side, block, previous, xp.zeros(1, dtype=xp.int64))
-
-    def _move_volumes(
-        self, problem: Problem, partition: Partition, side: int, block: Block, previous: Array, moved: Array
-    ) -> None:
-        """Let volumes follow the labels of a block of nodes, whose labels were `previous`."""
-        labels = partition.labels[side]
         self._launch(
             "move_volumes",
             (id_type(labels),),
-            shared_grid(len(labels), self._launch.limits.threads, self._launch.processors),
-            [*block, previous, labels, problem.sides[side].node_weights, partition.volumes[side], moved],
+            shared_grid(len(nodes), self._launch.limits.threads, self._launch.processors),
+            [nodes, len(nodes), previous, labels, problem.sides[side].node_weights, partition.volumes[side]],
         )
 
     def second_best(self, problem: Problem, partition: Partition, side: int, penalty: float) -> Array:
@@ -214,33 +219,26 @@ class DeviceBackend(Contraction):
         block: Block,
         penalty: float,
         marks: Array | None,
-        output: Array,
-        gained: Array | None,
+        output: Array | None,
+        totals: Array | None,
     ) -> None:
-        """Run the four kernels of label_move.cu over a block of a side."""
+        """Run the kernels of label_move.cu over a block of a side."""
         xp, limits, here = self.xp, self._launch.limits, problem.sides[side]
-        labels = partition.labels[side]
+        labels, num_labels, processors = partition.labels[side], partition.num_labels, self._launch.processors
         instance = (id_type(labels), flag(here.edge_weights is not None), task)
         plan = problem.plans[side] if isinstance(problem, DeviceProblem) else plan_side(xp, here.offsets, limits)
         # Room and grids are for as many nodes as the whole side has; how many are in the block stays on the device.
         lists = [xp.empty(longer, dtype=labels.dtype) for longer in plan.longer]
-        lengths = xp.zeros(LISTS, dtype=xp.int64)
-        common = [*here, labels, marks, partition.labels[1 - side], partition.volumes[1 - side], penalty]
-        common += [output, gained]
-        grid = shared_grid(len(labels), limits.threads, self._launch.processors)
-        self._launch("label_tiny", instance, grid, [*block, *common, *lists, lengths])
-        for number, kernel in enumerate(("label_warp", "label_block", "label_hub")):
-            expected = plan.longer[number]
-            if not expected:
-                continue
-            found = [lists[number], lengths[number : number + 1]]
-            if kernel != "label_hub":
-                per_block = limits.warps if kernel == "label_warp" else 1
-                grid = shared_grid(expected, per_block, self._launch.processors)
-                self._launch(kernel, instance, grid, [block.nodes, *common, *found])
-                continue
-            tables = hub_tables(plan, partition.num_labels, labels.dtype.itemsize, limits, self._launch.processors)
-            size = tables.blocks * tables.slots
-            room = [xp.empty(size, dtype=labels.dtype), xp.empty(size, dtype=xp.int64), tables.slots]
-            more = [partition.num_labels, limits.probes, *room]
-            self._launch(kernel, instance, tables.blocks, [block.nodes, *common, *found, *more])
+        firsts, lengths = xp.empty(plan.longer[-1], dtype=xp.int64), xp.zeros(LISTS + 1, dtype=xp.int64)
+        common = [*here, labels, partition.volumes[side], marks, partition.labels[1 - side]]
+        common += [partition.volumes[1 - side], penalty, output, totals, *lists, firsts, num_labels, lengths]
+        self._launch("label_tiny", instance, shared_grid(len(labels), limits.threads, processors), [*block, *common])
+        short, long, hubs = plan.longer
+        if not any(plan.longer):
+            return
+        tables = hub_tables(plan, num_labels, labels.dtype.itemsize, limits)
+        room = [xp.empty(tables.slots, dtype=labels.dtype), xp.empty(tables.slots, dtype=xp.int64)]
+        grid = shared_grid(max(hubs, long, blocks_for(short, limits.warps)), 1, processors)
+        for wave in range(tables.waves):
+            arguments = [block.nodes, *common, limits.probes, *room, wave, tables.wave_slots]
+            self._launch("label_long", instance, grid, arguments)

@@ -81,13 +81,15 @@ class DistributedBackend:
     def at_work(self) -> AbstractContextManager[None]:
         return self.own.at_work()
 
-    def load(self, graph: GraphShare, weights: NodeWeights, *, merging: bool = True) -> SharedProblem:
+    def load(
+        self, graph: GraphShare, weights: NodeWeights, *, merging: bool = True, contracting: bool = True
+    ) -> SharedProblem:
         # Logarithms and roots may differ between libraries of mathematics.
         digest = hashlib.sha256(repr(weights[2:]).encode())
         for nodes in weights.nodes:
             digest.update(np.ascontiguousarray(nodes).data)
         self.ranks.agree(node_weights=digest.hexdigest())
-        own = self.own.load(graph.own, weights, merging=merging)
+        own = self.own.load(graph.own, weights, merging=merging, contracting=contracting)
         problem = SharedProblem(*own)
         problem.own, problem.bounds = own, graph.bounds
         users, items = (self.xp.asarray(degrees > 0) for degrees in (graph.user_degrees, graph.item_degrees))
