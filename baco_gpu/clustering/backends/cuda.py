@@ -118,9 +118,9 @@ class CudaBackend(DeviceBackend):
         """
         with self.at_work():
             follow_torch()
-            return self._placed(graph.to("cpu"), weights, merging)
+            return self._placed(graph.to("cpu"), weights, merging, contracting)
 
-    def _placed(self, host: BipartiteGraph, weights: NodeWeights, merging: bool) -> DeviceProblem:
+    def _placed(self, host: BipartiteGraph, weights: NodeWeights, merging: bool, contracting: bool) -> DeviceProblem:
         free = free_bytes()
 
         def needs(streamed: bool, piece: int | None) -> SolveBytes:
