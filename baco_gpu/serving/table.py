@@ -319,10 +319,11 @@ def load_codebooks(path: str | os.PathLike[str]) -> dict[str, ServedTable]:
         if unknown:
             raise ValueError(f"it has a {min(unknown)!r}")
         # Files written before there was a checksum lack it.
-        digest = metadata.get("sha256")
-        whole = _checksum(tensors, metadata) if "model" not in metadata else file_checksum(path, str(digest))
-        if (digest is not None or "model" in metadata) and digest != whole:
-            raise ValueError("its contents do not match their checksum")
+        digest, of_model = metadata.get("sha256"), "model" in metadata
+        if of_model or digest is not None:
+            whole = file_checksum(path, str(digest)) if of_model else _checksum(tensors, metadata)
+            if digest != whole:
+                raise ValueError("its contents do not match their checksum")
         facts_of = json.loads(metadata["tables"])
         for name, twin in json.loads(metadata.get("same", "{}")).items():
             tensors[name] = tensors[twin]

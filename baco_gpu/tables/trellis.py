@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -27,9 +28,10 @@ from baco_gpu.ops.trellis_coding import (
     windows_of,
 )
 from baco_gpu.precision import GRADE_BLOCK, GRADES, ProductFormat
-from baco_gpu.tables.assignments import Labels
+from baco_gpu.tables.assignments import GONE, Labels
 from baco_gpu.tables.embedding_table import State, Stored, numpy_of
 from baco_gpu.tables.encoding import encode_together, rotate_together
+from baco_gpu.tables.id_growth import Moves
 from baco_gpu.tables.product import ProductCodebookEmbedding
 from baco_gpu.tables.quantized import bits_of_packed
 
@@ -108,6 +110,7 @@ class TrellisEmbedding(
         super().__init__(assignments, dim, secondary, subspaces=1, centroids=1 << state_bits, code_bits=16,
                          row_bits=row_bits, **options)  # fmt: skip
         own = None if len(widths) == 1 else _checked(grades, self.num_rows, len(widths))
+        self.widths = tuple(int(width) for width in widths)
         device, floats = self.labels.device, self.centroids.detach()
         self.form = ProductFormat(dim, dim, 1 << state_bits, 16)
         self.centroids = nn.Parameter(floats.new_zeros(1 << state_bits, 1))
@@ -181,37 +184,60 @@ class TrellisEmbedding(
             sums, squares, count = sums + floats.sum(dim=0), squares + floats.square().sum(dim=0), count + len(rows)
         return sums / max(count, 1), squares / max(count, 1)
 
-    def _reassign(self, rows: Tensor) -> None:
-        layout = self._layout()
-        for grade, at in self._by_grade(rows):
-            floats = self.latent_rows(at)
-            if not floats.isfinite().all():
-                raise InputError("rows must be finite to be encoded, got NaN or infinity")
+    def _assign(self, rows: Tensor, floats: Tensor) -> None:
+        if not floats.isfinite().all():
+            raise InputError("rows must be finite to be encoded, got NaN or infinity")
+        starts = self._layout().starts[rows]
+        for grade, places in self._by_grade(rows):
             shifts = self.shifts[grade]
             coded = self.centroids.detach(), self.spreads.detach()[grade], shifts, self.weights
-            packed = pack_words(nearest_words(floats - self.means.detach()[grade], *coded), shifts)
-            places = layout.starts[at].unsqueeze(1) + 2 + torch.arange(packed.shape[1], device=at.device)
-            self.codes[places] = packed
+            packed = pack_words(nearest_words(floats[places] - self.means.detach()[grade], *coded), shifts)
+            self.codes[self._bytes(starts[places], grade)] = packed
+
+    def move_rows(self, sources: np.ndarray) -> Moves:
+        """As of `EmbeddingTable`; a new row is of the grade of fewest bytes."""
+        moves = super(ProductCodebookEmbedding, self).move_rows(sources) if len(self.codebook) else {}
+        codes, starts = self.codes, self._layout().starts
+        known = torch.as_tensor(sources != GONE, device=codes.device)
+        old = torch.as_tensor(sources, device=codes.device).clamp(min=0)
+        if self.grades is not None:
+            own = torch.where(known, self.grades[old], int(np.argmin(self.widths)))
+            self.register_buffer("grades", own.to(torch.uint8))
+        sizes = (
+            [len(sources)] if self.grades is None else torch.bincount(own.long(), minlength=len(self.widths)).tolist()
+        )
+        self.register_buffer("codes", codes.new_zeros(2 + sum(map(operator.mul, sizes, self.widths))))
+        now = self._layout().starts
+        for grade, rows in self._by_grade(torch.arange(len(sources), device=codes.device)):
+            kept = rows[known[rows]]
+            self.codes[self._bytes(now[kept], grade)] = codes[self._bytes(starts[old[kept]], grade)]
+        return moves if self.latent_weight is None else self.latent_weight.move_rows(sources)
+
+    def _bytes(self, starts: Tensor, grade: int) -> Tensor:
+        """Where the bytes of rows of a grade are, which two bytes stand before: (rows, bytes of a row)."""
+        return starts.unsqueeze(1) + 2 + torch.arange(self.widths[grade], device=starts.device)
 
     def _by_grade(self, rows: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Every grade, and the places of its rows among these."""
         if self.grades is None:
-            yield 0, rows
+            yield 0, torch.arange(len(rows), device=rows.device)
             return
         own = self.grades[rows]
-        for grade in range(len(self.shifts)):
-            yield grade, rows[own == grade]
+        for grade in range(len(self.widths)):
+            yield grade, (own == grade).nonzero().view(-1)
 
     def _layout(self) -> _Layout:
         sources = [self.shifts] if self.grades is None else [self.shifts, self.grades]
-        return self._kept.of("layout", sources, None, self._lay_out)
+        if "layout" in self._kept and (torch.compiler.is_compiling() or decomposed()):
+            known: _Layout = self._kept["layout"][0]  # which is as it was when a state was loaded, or rows encoded
+            return known
+        return self._kept.of("layout", sources, self.num_rows, self._lay_out)
 
     def _lay_out(self) -> _Layout:
-        widths = self.shifts.long().sum(dim=1) // 8
         starts, first = torch.empty(self.num_rows, dtype=torch.int64, device=self.shifts.device), 0
         for grade, rows in self._by_grade(torch.arange(self.num_rows, device=self.shifts.device)):
-            width = int(widths[grade])
-            starts[rows] = first + width * torch.arange(len(rows), device=rows.device)
-            first += width * len(rows)
+            starts[rows] = first + self.widths[grade] * torch.arange(len(rows), device=rows.device)
+            first += self.widths[grade] * len(rows)
         return _Layout(starts, windows_of(self.shifts, self.form.centroids))
 
     def directions(self, rows: Tensor | None) -> Tensor:
@@ -232,6 +258,10 @@ class TrellisEmbedding(
         grades = (self.grades if rows is None else self.grades[rows]).int()
         return values * rows_at(spreads, grades) + rows_at(self.means, grades)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self._layout()
+
     def _words(self, rows: Tensor | None) -> Tensor:
         starts, windows = self._layout()
         starts = starts if rows is None else starts[rows]
@@ -251,7 +281,9 @@ class TrellisEmbedding(
 
     @property
     def num_rows(self) -> int:
-        return len(self.labels)
+        if self.codes.ndim > 1:  # while it is made
+            return len(self.codes)
+        return (len(self.codes) - 2) // self.widths[0] if self.grades is None else len(self.grades)
 
     def _stored_rows(self) -> list[Stored]:
         """Codes and where they are, every 4 bytes of which count one, and the floats that they are read by."""
@@ -266,7 +298,7 @@ class TrellisEmbedding(
         """What says where rows are, beside the widths of grades; nothing where there is one grade."""
         if self.grades is None:
             return {}
-        grades, widths = numpy_of(self.grades).astype(np.int64), numpy_of(self.shifts).sum(axis=1, dtype=np.int64) // 8
+        grades, widths = numpy_of(self.grades).astype(np.int64), np.asarray(self.widths)
         blocks = -(-self.num_rows // GRADE_BLOCK)
         counts = np.zeros((blocks, len(widths)), dtype=np.int64)
         np.add.at(counts, (np.arange(self.num_rows) // GRADE_BLOCK, grades), 1)
@@ -289,9 +321,8 @@ class TrellisEmbedding(
         return {**{name: numpy_of(tensor) for name, tensor in arrays.items()}, **self._places()}
 
     def extra_repr(self) -> str:
-        widths = (self.shifts.long().sum(dim=1) // 8).tolist()
         first = super(ProductCodebookEmbedding, self).extra_repr()
-        told = f"{first}, widths={widths}, state_bits={self.state_bits}"
+        told = f"{first}, widths={list(self.widths)}, state_bits={self.state_bits}"
         return told + (f", row_bits={self.row_bits}" if self.row_bits is not None else "")
 
 

@@ -37,7 +37,7 @@ def test_bash_is_offered_commands_options_values_and_data(tab, tmp_path):
     for name in ("clicks.parquet", "clicks.doc", "movies.csv"):
         (tmp_path / name).touch()
     (tmp_path / "mo").mkdir()
-    assert tab("com") == ["compress", "compare"]
+    assert tab("com") == ["compress", "compress-model", "compare"]
     assert tab("compress", "x.csv", "--budget-") == ["--budget-rows", "--budget-measure"]
     assert tab("compress", "x.csv", "--solver", "m") == ["multilevel"]
     assert {"movielens-100k", "mo/", "movies.csv"} <= set(tab("train", "mo"))

@@ -104,7 +104,10 @@ def test_what_cannot_be_encoded_is_refused(users, items, options, message):
 
 
 def test_a_budget_may_be_out_of_reach():
-    with pytest.raises(UnreachableBudgetError, match="budget must buy two centroids"):
+    with pytest.raises(
+        UnreachableBudgetError,
+        match="budget must buy a byte for every row and the values of 256 states, at least 406 parameters",
+    ):
         encode_pretrained(normal(9), normal(9), 0.001)
 
 

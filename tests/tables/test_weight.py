@@ -100,8 +100,8 @@ def test_what_cannot_be_told_is_refused():
         table.weight.detach().numpy()[0] = 1.0
     dropped = OWN_ROWS["encoded"]()
     dropped.drop_latent_weight()
-    with pytest.raises(InputError, match="they have been dropped"):
-        nn.init.zeros_(dropped.weight)
+    with pytest.raises(InputError, match="weight of id 0 cannot be as written"):
+        nn.init.constant_(dropped.weight, 0.3)
 
 
 LOST = {
