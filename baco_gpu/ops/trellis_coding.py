@@ -150,13 +150,13 @@ def read_words(packed: Tensor, starts: Tensor, windows: tuple[Tensor, Tensor, Te
     last, divisors, moduli = windows
     at = starts.unsqueeze(1) + last
     high, middle, low = (packed[at + byte].int() for byte in range(3))
-    return (((high << 16) | (middle << 8) | low) >> divisors) & (moduli - 1)
+    # No shifts: exporters to ONNX know none of tensors.
+    return torch.div(high * 65536 + middle * 256 + low, divisors, rounding_mode="trunc") & (moduli - 1)
 
 
 def windows_of(shifts: Tensor, states: int) -> tuple[Tensor, Tensor, Tensor]:
-    """`trellis_windows` as tensors: last bytes int64, and int32 the exponents of divisors, and moduli."""
+    """`trellis_windows` as tensors: last bytes int64, divisors and moduli int32."""
     last, divisors, moduli = trellis_windows(shifts.cpu().numpy(), states)
-    exponents = np.log2(divisors).astype(np.int32)
-    arrays = (last, exponents, moduli.astype(np.int32))
+    arrays = (last, divisors.astype(np.int32), moduli.astype(np.int32))
     first, second, third = (torch.from_numpy(array).to(shifts.device) for array in arrays)
     return first, second, third

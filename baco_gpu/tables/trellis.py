@@ -111,6 +111,9 @@ class TrellisEmbedding(
                          row_bits=row_bits, **options)  # fmt: skip
         own = None if len(widths) == 1 else _checked(grades, self.num_rows, len(widths))
         self.widths = tuple(int(width) for width in widths)
+        # No lengths, nor a buffer of them: torch.export counts buffers that are None, and runs out of names for the rest.
+        del self.scales
+        self.scales = None
         device, floats = self.labels.device, self.centroids.detach()
         self.form = ProductFormat(dim, dim, 1 << state_bits, 16)
         self.centroids = nn.Parameter(floats.new_zeros(1 << state_bits, 1))
