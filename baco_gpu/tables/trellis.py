@@ -111,7 +111,7 @@ class TrellisEmbedding(
                          row_bits=row_bits, **options)  # fmt: skip
         own = None if len(widths) == 1 else _checked(grades, self.num_rows, len(widths))
         self.widths = tuple(int(width) for width in widths)
-        # No lengths, nor a buffer of them: torch.export counts buffers that are None, and runs out of names for the rest.
+        # No lengths, nor a buffer of them: torch.export counts those that are None, and runs out of names for others.
         del self.scales
         self.scales = None
         device, floats = self.labels.device, self.centroids.detach()
