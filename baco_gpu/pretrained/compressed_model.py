@@ -139,7 +139,7 @@ class CompressedModel:
             model[name] = {"key": self.keys[name], "dim": table.embedding_dim, "settings": table.settings()}
             model[name] |= {"state": states}
         for key, tensor in sorted(self.others.items()):
-            if key in written:
+            if key in written or any(key.startswith(f"{name}{_OWN}") for name in tables):
                 raise InputError(f"a tensor of the model must not be named as a table's, got {key!r}")
             written[key] = _raw_other(tensor)
             beside.append(key)

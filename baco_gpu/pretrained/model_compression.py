@@ -33,6 +33,7 @@ from baco_gpu.pretrained.table_losses import (
     scores_kept,
 )
 from baco_gpu.progress import Progress, silent
+from baco_gpu.tables.assignments import check_arguments
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import EmbeddingTable
 from baco_gpu.tables.product import ProductCodebookEmbedding
@@ -94,8 +95,9 @@ def compress_model(
     Raises
     ------
     InputError
-        When the source is none of these or damaged, it is not plain which tensors are tables, rows are not finite, data
-        do not fit the tables, or a method is not one of these or needs data.
+        When the source is none of these or damaged, it is not plain which tensors are tables, rows are not finite,
+        a module has `max_norm` or `scale_grad_by_freq`, data do not fit the tables, or a method is not one of these or
+        needs data.
     UnreachableBudgetError
         When the budget is below what the cheapest way to store every table costs.
     """
@@ -111,6 +113,8 @@ def compress_model(
     logs = None if data is None else data if _names_tables(data) else _read(data)
     pair = _pair(all_tensors, users, items, needed=isinstance(logs, Interactions))
     modules = state.embeddings or {}
+    for name, (key, _) in chosen.items():
+        check_arguments(f"table {name!r} of the model", modules.get(key))
     read = [
         _Table(name, tensor, _padding(name, tensor, modules.get(key), _telling(progress, place, len(chosen))))
         for place, (name, (key, tensor)) in enumerate(chosen.items())

@@ -181,7 +181,8 @@ def _unpickled(path: Path) -> Mapping[Any, Any]:
         except RuntimeError:  # a file from before there were such
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # The first sentence: those after it say how to run what is in the file.
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
         raise InputError(
             f"{path}: expected a state_dict that loads with weights_only=True ({reason}); save model.state_dict()"
         ) from error

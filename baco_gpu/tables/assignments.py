@@ -137,13 +137,18 @@ def embedding_options(table: Tensor | nn.Module, padding_idx: int | None, sparse
     """
     if isinstance(table, Tensor):
         return {"padding_idx": padding_idx, "sparse": bool(sparse)}
-    for argument in ("max_norm", "scale_grad_by_freq"):
-        if getattr(table, argument, None):
-            raise InputError(f"table must have no {argument}, which shared rows do not have")
+    check_arguments("table", table)
     return {
         "padding_idx": getattr(table, "padding_idx", None) if padding_idx is None else padding_idx,
         "sparse": bool(getattr(table, "sparse", False) if sparse is None else sparse),
     }
+
+
+def check_arguments(name: str, table: nn.Module | None) -> None:
+    """Raise InputError where an embedding of PyTorch has arguments that what takes its place would lose."""
+    for argument in ("max_norm", "scale_grad_by_freq"):
+        if getattr(table, argument, None):
+            raise InputError(f"{name} must have no {argument}, which small tables do not have")
 
 
 def freeze_like(module: nn.Module, table: Tensor | nn.Module) -> None:

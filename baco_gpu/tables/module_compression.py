@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from baco_gpu.checks import check_choice, check_integer, check_mapping
 from baco_gpu.errors import InputError
-from baco_gpu.tables.assignments import mean_rows, trained_table, weight_array
+from baco_gpu.tables.assignments import check_arguments, mean_rows, trained_table, weight_array
 from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag, bag_options
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import EmbeddingTable, Size, check_model, own_optimizers
@@ -331,9 +331,7 @@ def _find(model: nn.Module, name: str, argument: str = "tables") -> nn.Embedding
 
 
 def _check_table(model: nn.Module, name: str, table: nn.Embedding | nn.EmbeddingBag) -> None:
-    for argument in ("max_norm", "scale_grad_by_freq"):
-        if getattr(table, argument):
-            raise InputError(f"{name!r} must have no {argument}, which shared rows do not have")
+    check_arguments(repr(name), table)
     weight = table.weight
     hooks = [value for key, value in vars(table).items() if key.endswith("_hooks")]
     hooks += [weight._backward_hooks, getattr(weight, "_post_accumulate_grad_hooks", None)]

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from baco_gpu.checks import check_mapping
 from baco_gpu.errors import InputError
 from baco_gpu.tables.bag import TableBag
-from baco_gpu.tables.embedding_table import EmbeddingTable
+from baco_gpu.tables.embedding_table import EmbeddingTable, check_model
 from baco_gpu.tables.full import FullTable, tables_in
 from baco_gpu.tables.id_growth import GONE, Assigned, Growth, Moves, RowMoves
 from baco_gpu.tables.moments import follow_rows
@@ -74,7 +75,12 @@ def resize_module(
         When a name is no table of the model, labels or places do not fit it, or rows would have to grow that another
         module reads too. Nothing is changed then.
     """
+    check_model(model)
+    check_mapping("tables", tables, "names to assignments")
     given = {} if places is None else places
+    check_mapping("places", given, "names to integers")
+    if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
     strangers = sorted(set(given) - set(tables))
     if strangers:
         raise InputError(f"places must be of tables that are resized, got {strangers[0]!r}")

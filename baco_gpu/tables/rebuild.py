@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from baco_gpu.checks import check_mapping, shown
 from baco_gpu.discovery import modules_of
 from baco_gpu.errors import InputError
+from baco_gpu.tables.assignments import check_arguments
 from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag, bag_options
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import EmbeddingTable, State, check_model
@@ -48,8 +49,8 @@ def rebuild_module(
     Raises
     ------
     InputError
-        When settings are of no table or not those of its kind, a table has other ids or dimensions, or what a state has
-        does not say how a table is made.
+        When settings are of no table or not those of its kind, a table has other ids or dimensions, what a state has
+        does not say how a table is made, or a module has `max_norm` or `scale_grad_by_freq`, which a table has not.
     RuntimeError
         As of `load_state_dict`.
     """
@@ -139,6 +140,7 @@ def check_known(table: EmbeddingTable) -> None:
 
 def _checked(name: str, state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
     """The table of a state, which says all of it, and is as large as the one that it takes the place of."""
+    check_arguments(f"table {name!r} of the model", old)
     try:
         made = _module_of(state, old, settings)
     except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:

@@ -362,3 +362,28 @@ def test_a_file_is_whole_or_not_there_and_a_flipped_bit_is_found(tmp_path, monke
     save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match=r"expected a compressed model .* got another safetensors file"):
         load_compressed(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("argument", [{"max_norm": 0.5}, {"scale_grad_by_freq": True}])
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+def test_what_small_tables_do_not_have_is_refused_of_models(kind, argument):
+    plain, other = nn.ModuleDict({"emb": kind(300, 8)}), nn.ModuleDict({"emb": kind(300, 8, **argument)})
+    with pytest.raises(InputError, match=f"table 'emb' of the model must have no {next(iter(argument))}"):
+        compress_model(other, 0.4)
+    small = compress_model(plain, 0.4)
+    with pytest.raises(InputError, match=f"table 'emb' of the model must have no {next(iter(argument))}"):
+        small.rebuild(other)
+    assert type(other["emb"]) is kind
+
+
+def test_a_tensor_that_would_be_taken_for_a_table_s_is_refused_before_there_is_a_file(tmp_path):
+    model = compress_model({"emb.weight": torch.randn(300, 8), "emb.state.count": torch.ones(3)}, 0.4)
+    with pytest.raises(InputError, match=r"must not be named as a table's, got 'emb\.state\.count'"):
+        model.save(tmp_path / "small.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_module_that_was_pickled_whole_is_refused_without_advice_to_run_it(tmp_path):
+    torch.save(nn.Embedding(300, 8), tmp_path / "whole.pt")
+    with pytest.raises(InputError, match=r"\(Weights only load failed\); save model\.state_dict\(\)$"):
+        compress_model(tmp_path / "whole.pt", 0.4)

@@ -125,3 +125,18 @@ def test_what_is_given_beside_labels_counts_where_rows_are_shared():
     resize_module(model, {"user": Codes([0, 1, 2, 2], [2, 1, 0, 1]), "item": Codes([0, 1], [1, 0])})
     assert model["user"].secondary.tolist() == [2, 1, 0, 1]
     assert np.array_equal(model["item"].weight.shape, (2, 2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (({}, {"user": [0] * 3}), "model must be a torch.nn.Module, got dict"),
+        ((None, [("user", [0] * 3)]), "tables must be a mapping of names to assignments"),
+        ((None, {"user": [0] * 3}, None, [0, 1, 2]), "places must be a mapping of names to integers"),
+        ((None, {"user": [0] * 3}, {"user": [2, 1, 0]}), "optimizer must be a torch.optim.Optimizer, got dict"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(arguments, message):
+    model, *others = arguments
+    with pytest.raises(InputError, match=message):
+        resize_module(nn.ModuleDict({"user": nn.Embedding(3, 2)}) if model is None else model, *others)
