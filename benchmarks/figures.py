@@ -246,12 +246,13 @@ FIGURES: dict[str, Callable[[], str]] = {
         ],
     ),
     "product": lambda: grid(
-        on_three_sets("product", "product-sixteenth"),
+        on_three_sets("product", "product-sixteenth", "trellis"),
         [
             Line("full table", "full"),
             *(Line("**`product`, budget of 25%**", "product", "0.25"), "its share of parameters and bytes", "lost"),
             *(Line("**`product`, budget of 10%**", "product", "0.1"), "its share", "lost"),
             *(Line("`product`, 6%", "product", "0.06"), "lost"),
+            Line("`trellis`, 6.25%", "trellis", "0.0625"),
             Line("`affinity`, 25% of the parameters", "affinity", "0.25"),
         ],
     ),
