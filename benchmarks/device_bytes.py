@@ -15,10 +15,9 @@ from pathlib import Path
 from baco_gpu.clustering.solve.multilevel import Schedule, multilevel
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.cuda.plan import Limits
-from baco_gpu.data.readers import load_interactions
 from baco_gpu.graph.bipartite import BipartiteGraph
 from benchmarks.machine import write_rows
-from benchmarks.solving import GOALS, planted
+from benchmarks.solving import GOALS, graph_of
 from cuda_host.meter import Meter, metered_backend
 
 
@@ -30,11 +29,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     for name in arguments.sets:
-        if name in GOALS:
-            graph = BipartiteGraph.from_interactions(load_interactions(arguments.data / f"{name}.npz"))
-            goal = GOALS[name]
-        else:
-            graph, goal = planted(int(float(name)))
+        graph, goal = graph_of(name, arguments.data)
         rows += measure(name, graph, goal.rows, goal.gamma)
     if arguments.out:
         write_rows(arguments.out, rows)

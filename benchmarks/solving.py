@@ -63,14 +63,17 @@ def main() -> None:
     clock = time.perf_counter if arguments.wall else time.process_time
     rows = []
     for name in arguments.sets:
-        if name in GOALS:
-            graph = BipartiteGraph.from_interactions(load_interactions(arguments.data / f"{name}.npz"))
-            goal = GOALS[name]
-        else:
-            graph, goal = planted(int(float(name)))
+        graph, goal = graph_of(name, arguments.data)
         rows += compare(name, graph, goal, arguments.repeats, clock)
     if arguments.out:
         write_rows(arguments.out, rows)
+
+
+def graph_of(name: str, data: Path) -> tuple[BipartiteGraph, Goal]:
+    """A set of the folder `data` and its goal, or a planted graph of so many edges."""
+    if name not in GOALS:
+        return planted(int(float(name)))
+    return BipartiteGraph.from_interactions(load_interactions(data / f"{name}.npz")), GOALS[name]
 
 
 def planted(num_edges: int) -> tuple[BipartiteGraph, Goal]:

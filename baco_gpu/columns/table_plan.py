@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
+
+
+class Named(Protocol):
+    """What is known by a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+_Named = TypeVar("_Named", bound=Named)
+
+
+def named(tables: Iterable[_Named], name: str) -> _Named:
+    """The one of this name; KeyError where there is none."""
+    for table in tables:
+        if table.name == name:
+            return table
+    raise KeyError(name)
 
 
 class PlannedTable(NamedTuple):
@@ -57,10 +76,7 @@ class Plan:
 
     def __getitem__(self, name: str) -> PlannedTable:
         """The table of this name; KeyError where there is none."""
-        for table in self.tables:
-            if table.name == name:
-                return table
-        raise KeyError(name)
+        return named(self.tables, name)
 
     def __str__(self) -> str:
         lines = [("column", "ids", "rows", "bytes", "method", "variance left", "by, or why not")]

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from baco_gpu.columns.table_plan import named
+
 K = 20
 SAMPLE = 512  # ids whose neighbors are looked at, or users whose items
 _BLOCK = 1 << 15  # rows that are floats at a time
@@ -83,10 +85,7 @@ class ModelReport:
 
     def __getitem__(self, name: str) -> TableLoss:
         """The table of this name; KeyError where there is none."""
-        for table in self.tables:
-            if table.name == name:
-                return table
-        raise KeyError(name)
+        return named(self.tables, name)
 
     @property
     def bytes_before(self) -> int:
