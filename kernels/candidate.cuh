@@ -32,10 +32,12 @@ struct Candidate {
     }
 };
 
+// The sign of a volume marks a label that is no candidate, so that one read says both; a volume itself has 63 bits.
+constexpr Word MARK = (Word)1 << 63;
+
 // What scores are made of, the same for all nodes of a launch.
 template <class Id>
 struct Scoring {
-    const Int64* marks;  // null, or per label: negative for a label that is no candidate
     const Int64* other_volumes;
     double penalty;
 
@@ -44,8 +46,8 @@ struct Scoring {
     }
 
     // strength - penalty * w_x * V(label), rounded after every step.
-    __device__ __forceinline__ Candidate<Id> candidate(double factor, Id label, Int64 strength) const {
-        double price = __dmul_rn(factor, (double)other_volumes[label]);
+    __device__ __forceinline__ Candidate<Id> candidate(double factor, Id label, Int64 strength, Int64 volume) const {
+        const double price = __dmul_rn(factor, (double)volume);
         return Candidate<Id>{__dsub_rn((double)strength, price), label};
     }
 
@@ -53,15 +55,18 @@ struct Scoring {
     template <Task task>
     __device__ __forceinline__ Candidate<Id> start(double factor, Id own, Int64 own_strength) const {
         if constexpr (task == MOVE) {
-            return candidate(factor, own, own_strength);
+            return candidate(factor, own, own_strength, (Int64)((Word)other_volumes[own] & ~MARK));
         } else {
             return Candidate<Id>{LEAST, (Id)NONE};
         }
     }
 
-    template <Task task>
-    __device__ __forceinline__ bool admits(Id label, Id own) const {
-        return label != own && (marks == nullptr || marks[label] >= 0);
+    __device__ __forceinline__ void weigh(
+        Candidate<Id>& best, double factor, Id own, Id label, Int64 strength
+    ) const {
+        if (label == own) return;
+        const Int64 volume = other_volumes[label];
+        if (volume >= 0) best.consider(candidate(factor, label, strength, volume));
     }
 };
 

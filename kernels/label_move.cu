@@ -22,8 +22,9 @@ struct Visit {
     const Int64* node_weights;
     Id* labels;
     const Id* other_labels;
-    Int64* volumes;  // MOVE: those of the nodes' own side
-    Id* output;      // SECOND: the second label, by place in `nodes`
+    Int64* volumes;        // MOVE: those of the nodes' own side
+    const Int64* anchors;  // MOVE: null, or for every label the node that holds it for the others
+    Id* output;            // SECOND: the second label, by place in `nodes`
     Scoring<Id> scoring;
     Int64 gained, moved;  // MOVE: what the weight inside clusters gains, and how many nodes take another label
 
@@ -32,7 +33,7 @@ struct Visit {
     // A node that holds its label for the others does not move.
     template <Task task>
     __device__ __forceinline__ bool held(Int64 node, Id own) const {
-        return task == MOVE && scoring.marks != nullptr && scoring.marks[own] == node;
+        return task == MOVE && anchors != nullptr && anchors[own] == node;
     }
 
     template <Task task>
@@ -89,9 +90,7 @@ __device__ void visit_alone(Visit<Id>& visit, Int64 place, Int64 node) {
                 first_of_label = first_of_label && j >= i;
             }
         }
-        if (first_of_label && visit.scoring.template admits<task>(label[i], own)) {
-            best.consider(visit.scoring.candidate(factor, label[i], strength));
-        }
+        if (first_of_label) visit.scoring.weigh(best, factor, own, label[i], strength);
     }
     Int64 strength = 0;
 #pragma unroll
@@ -121,9 +120,7 @@ __device__ void choose(Visit<Id>& visit, Int64 place, Int64 node, Id own, const 
     Candidate<Id> best = visit.scoring.template start<task>(factor, own, own_strength);
     for (Int64 slot = team.rank(); slot < table.slots; slot += Team::size) {
         const Id label = table.labels[slot];
-        if (label != (Id)NONE && visit.scoring.template admits<task>(label, own)) {
-            best.consider(visit.scoring.candidate(factor, label, table.sums[slot]));
-        }
+        if (label != (Id)NONE) visit.scoring.weigh(best, factor, own, label, table.sums[slot]);
     }
     Int64 strength = 0;
     const Id found = team.best(best, table, strength);
@@ -159,9 +156,7 @@ __device__ void visit_matched(Visit<Id>& visit, Int64 place, Int64 node, Int64 f
     Candidate<Id> best = visit.scoring.template start<task>(factor, own, own_strength);
     // One of the lanes of a label speaks for all.
     const bool speaks = there && (same & ((1u << lane_of_thread()) - 1)) == 0;
-    if (speaks && visit.scoring.template admits<task>(label, own)) {
-        best.consider(visit.scoring.candidate(factor, label, __popc(same)));
-    }
+    if (speaks) visit.scoring.weigh(best, factor, own, label, __popc(same));
     best = best_of_warp(best);
     const Int64 strength = __popc(__ballot_sync(FULL_WARP, label == best.label));
     if (lane_of_thread() == 0) visit.template finish<task>(place, node, own, best.label, strength - own_strength);
@@ -169,8 +164,8 @@ __device__ void visit_matched(Visit<Id>& visit, Int64 place, Int64 node, Int64 f
 
 #define BACO_VISIT                                                                                                    \
     Visit<Id> visit {                                                                                                 \
-        nodes, offsets, neighbors, weights, node_weights, labels, other_labels, volumes, output,                      \
-            {marks, other_volumes, penalty}, 0, 0                                                                     \
+        nodes, offsets, neighbors, weights, node_weights, labels, other_labels, volumes, anchors, output,             \
+            {other_volumes, penalty}, 0, 0                                                                            \
     }
 
 // `lengths` counts the nodes of the three lists, and the slots that the tables of hubs take, which begin at
@@ -178,7 +173,7 @@ __device__ void visit_matched(Visit<Id>& visit, Int64 place, Int64 node, Int64 f
 template <class Id, bool Weighted, Task task>
 __global__ void __launch_bounds__(THREADS, 3) label_tiny(
     const Int64* nodes, const Int64* range, const Int64* offsets, const Id* neighbors, const Int64* weights,
-    const Int64* node_weights, Id* labels, Int64* volumes, const Int64* marks, const Id* other_labels,
+    const Int64* node_weights, Id* labels, Int64* volumes, const Int64* anchors, const Id* other_labels,
     const Int64* other_volumes, double penalty, Id* output, Int64* totals, Id* warp_list, Id* block_list, Id* hub_list,
     Int64* hub_firsts, Int64 num_labels, Int64* lengths
 ) {
@@ -217,7 +212,7 @@ __global__ void __launch_bounds__(THREADS, 3) label_tiny(
 template <class Id, bool Weighted, Task task>
 __global__ void __launch_bounds__(THREADS, 4) label_long(
     const Int64* nodes, const Int64* offsets, const Id* neighbors, const Int64* weights, const Int64* node_weights,
-    Id* labels, Int64* volumes, const Int64* marks, const Id* other_labels, const Int64* other_volumes, double penalty,
+    Id* labels, Int64* volumes, const Int64* anchors, const Id* other_labels, const Int64* other_volumes, double penalty,
     Id* output, Int64* totals, const Id* warp_list, const Id* block_list, const Id* hub_list, const Int64* hub_firsts,
     Int64 num_labels, const Int64* lengths, Int64 probes, Id* hub_labels, Int64* hub_sums, Int64 wave, Int64 wave_slots
 ) {

@@ -21,8 +21,11 @@ AXES = {
 }
 
 _VISIT = "nodes:long*? {}offsets:long* neighbors:id* weights:long*? node_weights:long* labels:id* volumes:long*? "
-_VISIT += "marks:long*? other_labels:id* other_volumes:long* penalty:double output:id*? totals:long*? "
+_VISIT += "anchors:long*? other_labels:id* other_volumes:long* penalty:double output:id*? totals:long*? "
 _VISIT += "warp_list:id* block_list:id* hub_list:id* hub_firsts:long* num_labels:long lengths:long* "
+
+_HELD = "held:int num_users:long num_items:long user_stream:word item_stream:word user_labels:id* item_labels:id* "
+_HELD += "num_labels:long "
 
 
 class Kernel(NamedTuple):
@@ -79,10 +82,14 @@ KERNELS = {
     ),
     "block_of_node": _kernel("hashing.cu", "", "stream:word num_nodes:long num_blocks:word blocks:int* sizes:long*"),
     "deal_nodes": _kernel("hashing.cu", "", "blocks:int* num_nodes:long num_blocks:word cursors:long* nodes:long*"),
-    "smallest_hash": _kernel("hashing.cu", "id", "labels:id* num_nodes:long stream:word smallest:word*"),
-    "anchor_of_label": _kernel(
-        "hashing.cu", "id", "labels:id* num_nodes:long stream:word smallest:word* anchors:long*"
+    "begin_holding": _kernel(
+        "hashing.cu", "", "held:int num_labels:long smallest:word* anchors:long* user_volumes:long* item_volumes:long*"
     ),
+    "smallest_hash": _kernel("hashing.cu", "id", _HELD + "smallest:word*"),
+    "anchor_of_label": _kernel(
+        "hashing.cu", "id", _HELD + "smallest:word* anchors:long* user_volumes:long* item_volumes:long*"
+    ),
+    "end_holding": _kernel("hashing.cu", "", "num_labels:long user_volumes:long* item_volumes:long*"),
     "pairs_of_edges": _kernel(
         "merge.cu",
         "id symmetric",

@@ -256,7 +256,7 @@ def solve_bytes(
     """What a solve from singletons takes at most, and what every part of it does.
 
     With ids of 4 bytes and no weights: 8 bytes an edge and 16 a node for the graph; 20 a label (a node has one, to
-    begin with) for each of two partitions, since a sweep can be undone; for sweeps up to 36 a node; and for merging 216
+    begin with) for each of two partitions, since a sweep can be undone; for sweeps up to 40 a node; and for merging 216
     a node. `hub_tables_bytes` are those of `hub_tables`, `merge_tables_bytes` those of `plan_merging`.
 
     Several processes merge by contraction instead (`contracting`), at up to 136 bytes an edge: so many where no sweep
@@ -268,9 +268,9 @@ def solve_bytes(
     larger = max(users, items)
     graph = (0 if streamed else 2 * edges * (id_bytes + 8 * weighted)) + 16 * nodes + 16
     partition = nodes * (id_bytes + 16)
-    # All nodes by block, and an anchor a label on each side; finding the second side's takes a hash a label, twice.
+    # All nodes by block, and an anchor a label on each side; finding them takes a hash a label.
     anchors, hashes = 16 * nodes, 16 * nodes
-    anchoring = anchors // 2 + hashes
+    anchoring = anchors + hashes
     moving = anchors + move_bytes(larger, HubTables(0, 0, 0), id_bytes)
     second = second_bytes(larger, nodes, HubTables(0, 0, 0), id_bytes)
     sweeping = max(8 * nodes + max(anchoring, moving), blocks_bytes(nodes), second) + hub_tables_bytes

@@ -34,7 +34,7 @@ class TestCatalogue:
         assert len(instances("label_move.cu")) == 2 * 2 * 2 * 2
         assert len(instances("codebook.cu")) == 4 * 2 * 2 * 2 + 2 * 2 * 2 + 5 * 4 * 2
         counts = [len(instances(source)) for source in SOURCES]
-        assert len({name for source in SOURCES for name in instances(source)}) == sum(counts) == 153
+        assert len({name for source in SOURCES for name in instances(source)}) == sum(counts) == 155
 
     @pytest.mark.parametrize("values", [(), ("int",), ("int", "false", "STAY"), ("int", "false", "MOVE", "x")])
     def test_no_other_instances(self, values):

@@ -406,6 +406,14 @@ T atomicMax(T* place, T value) {
 }
 
 template <class T>
+T atomicAnd(T* place, T value) {
+    cuda_host::atomic_point();
+    T before = *place;
+    *place = before & value;
+    return before;
+}
+
+template <class T>
 T atomicOr(T* place, T value) {
     cuda_host::atomic_point();
     T before = *place;

@@ -62,11 +62,13 @@ def test_moves_and_second_labels(limits, weighted, ids):
                 for anchored in (False, True):
                     expected = state.copy()
                     wide, partition = with_ids(loaded, state, ids)
-                    anchors = cpu.anchors(state, side, 99) if anchored else None
                     nodes = cpu.blocks(problem, side, 5, 2)[0]
+                    block = block_of(nodes, len(state.labels[side]))
                     totals, others = np.zeros(2, np.int64), np.zeros(2, np.int64)
-                    cpu.move(problem, expected, side, nodes, penalty, anchors, totals)
-                    host.move(wide, partition, side, block_of(nodes, len(state.labels[side])), penalty, anchors, others)
+                    streams = (99, 98) if anchored else (None, None)
+                    with cpu.holding(expected, streams) as anchors, host.holding(partition, streams) as held:
+                        cpu.move(problem, expected, side, nodes, penalty, anchors[side], totals)
+                        host.move(wide, partition, side, block, penalty, held[side], others)
                     assert others.tolist() == totals.tolist()
                     assert_same(partition, expected)
                 second = host.second_best(wide, partition, side, penalty)

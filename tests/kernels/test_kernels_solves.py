@@ -95,9 +95,14 @@ class TestPrimitives:
             for ids in (np.int32, np.int64):
                 _, same = with_ids(loaded, partition, ids)
                 same.volumes = tuple(np.append(volumes, [0, 0]) for volumes in same.volumes)  # labels of nobody
-                mine = host.anchors(same, side, stream)
-                assert mine[-2:].tolist() == [-1, -1]
-                np.testing.assert_array_equal(mine[:-2], cpu.anchors(partition, side, stream))
+                before = same.copy()
+                streams = (stream, None) if side == USERS else (None, stream)
+                with host.holding(same, streams) as mine, cpu.holding(partition, streams) as theirs:
+                    assert mine[1 - side] is None
+                    assert mine[side][-2:].tolist() == [-1, -1]
+                    np.testing.assert_array_equal(mine[side][:-2], theirs[side])
+                for volumes, earlier in zip(same.volumes, before.volumes, strict=True):
+                    np.testing.assert_array_equal(volumes, earlier)
 
     @pytest.mark.parametrize("ids", [np.int32, np.int64])
     def test_contraction_and_partners(self, case, ids):

@@ -249,8 +249,14 @@ class Backend(Protocol):
     def blocks(self, problem: Problem, side: int, stream: int, num_blocks: int) -> list[Any]:
         """Deal the nodes of a side into blocks by hash, for `move`."""
 
-    def anchors(self, partition: Partition, side: int, stream: int) -> Array:
-        """For every label one member of the side, chosen by hash; -1 where the label has none there."""
+    def holding(
+        self, partition: Partition, streams: tuple[int | None, int | None]
+    ) -> AbstractContextManager[tuple[Array | None, Array | None]]:
+        """For the moves of a sweep that holds the rows of the sides that have a stream: their anchors, for `move`.
+
+        Those are for every label one member of the side, chosen by hash; -1 where the label has none there. Meanwhile
+        the volumes are the backend's own affair.
+        """
 
     def move(
         self,

@@ -80,10 +80,14 @@ class CpuBackend:
         deal_nodes(np.uint64(stream), num_blocks, block)
         return [np.flatnonzero(block == number) for number in range(num_blocks)]
 
-    def anchors(self, partition: Partition, side: int, stream: int) -> np.ndarray:
-        anchors = np.full(partition.num_labels, -1)
-        find_anchors(partition.labels[side], np.uint64(stream), anchors, np.empty(len(anchors), np.uint64))
-        return anchors
+    def holding(
+        self, partition: Partition, streams: tuple[int | None, int | None]
+    ) -> AbstractContextManager[tuple[np.ndarray | None, np.ndarray | None]]:
+        users, items = (
+            None if stream is None else _anchors(labels, stream, partition.num_labels)
+            for labels, stream in zip(partition.labels, streams, strict=True)
+        )
+        return nullcontext((users, items))
 
     def move(
         self,
@@ -217,6 +221,12 @@ class CpuBackend:
             *(chunks, len(others), partition.num_labels, ids, here.edge_weights),
             *(loop, nodes, *here, partition.labels[side], others, volumes, *arguments),
         )
+
+
+def _anchors(labels: np.ndarray, stream: int, num_labels: int) -> np.ndarray:
+    anchors = np.full(num_labels, -1)
+    find_anchors(labels, np.uint64(stream), anchors, np.empty(num_labels, np.uint64))
+    return anchors
 
 
 def _members(labels: np.ndarray, num_clusters: int, *lists: np.ndarray | None) -> kernels.Members:

@@ -6,7 +6,8 @@ Memory is known beforehand: `baco_gpu.cuda.plan` has `move_bytes`, `contraction_
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -153,14 +154,27 @@ class DeviceBackend(Contraction):
         self._launch("deal_nodes", (), grid, [block, num_nodes, num_blocks, bounds[:-1].copy(), nodes])
         return [Block(nodes, bounds[b : b + 2]) for b in range(num_blocks)]
 
-    def anchors(self, partition: Partition, side: int, stream: int) -> Array:
-        labels, xp = partition.labels[side], self.xp
-        smallest = ~xp.zeros(partition.num_labels, dtype=xp.uint64)  # the greatest word
-        anchors = xp.full(partition.num_labels, -1, dtype=xp.int64)
-        grid = self._threads_grid(len(labels))
-        self._launch("smallest_hash", (id_type(labels),), grid, [labels, len(labels), stream, smallest])
-        self._launch("anchor_of_label", (id_type(labels),), grid, [labels, len(labels), stream, smallest, anchors])
-        return anchors
+    @contextmanager
+    def holding(
+        self, partition: Partition, streams: tuple[int | None, int | None]
+    ) -> Iterator[tuple[Array | None, Array | None]]:
+        if streams == (None, None):
+            yield None, None
+            return
+        xp, labels, volumes, num_labels = self.xp, partition.labels, partition.volumes, partition.num_labels
+        held = sum(1 << side for side, stream in enumerate(streams) if stream is not None)
+        anchors = xp.empty((2, num_labels), dtype=xp.int64)
+        smallest = xp.empty((2, num_labels), dtype=xp.uint64)
+        by_label, by_node = self._threads_grid(2 * num_labels), self._threads_grid(sum(map(len, labels)))
+        instance = (id_type(labels[USERS]),)
+        nodes = [held, *map(len, labels), *(stream or 0 for stream in streams), *labels, num_labels, smallest]
+        self._launch("begin_holding", (), by_label, [held, num_labels, smallest, anchors, *volumes])
+        self._launch("smallest_hash", instance, by_node, nodes)
+        self._launch("anchor_of_label", instance, by_node, [*nodes, anchors, *volumes])
+        del smallest, nodes  # moves have the room
+        users, items = (anchors[side] if held >> side & 1 else None for side in (USERS, ITEMS))
+        yield users, items
+        self._launch("end_holding", (), self._threads_grid(num_labels), [num_labels, *volumes])
 
     def move(
         self,
@@ -173,7 +187,8 @@ class DeviceBackend(Contraction):
         totals: Array,
     ) -> None:
         if len(partition.labels[side]):
-            self._visit("MOVE", problem, partition, side, block, penalty, anchors, None, totals)
+            prices = partition.volumes[1 - side]
+            self._visit("MOVE", problem, partition, side, block, penalty, anchors, prices, None, totals)
 
     def adopt(self, problem: Problem, partition: Partition, side: int, nodes: Array, found: Array) -> None:
         labels = partition.labels[side]
@@ -188,12 +203,13 @@ class DeviceBackend(Contraction):
 
     def second_best(self, problem: Problem, partition: Partition, side: int, penalty: float) -> Array:
         labels, xp = partition.labels[side], self.xp
-        owned = xp.full(partition.num_labels, -1, dtype=xp.int64)
-        owned[labels] = 0
         second = xp.empty(len(labels), dtype=labels.dtype)
         if len(labels):
             every = Block(None, len(labels) * xp.arange(2, dtype=xp.int64))
-            self._visit("SECOND", problem, partition, side, every, penalty, owned, second, None)
+            volumes = partition.volumes[1 - side]
+            marked = volumes | xp.iinfo(xp.int64).min  # the label of no node of the side is none to choose
+            marked[labels] = volumes[labels]
+            self._visit("SECOND", problem, partition, side, every, penalty, None, marked, second, None)
         return second
 
     def best_partners(self, clusters: ClusterGraph, penalty: float) -> Partners:
@@ -218,11 +234,12 @@ class DeviceBackend(Contraction):
         side: int,
         block: Block,
         penalty: float,
-        marks: Array | None,
+        anchors: Array | None,
+        prices: Array,
         output: Array | None,
         totals: Array | None,
     ) -> None:
-        """Run the kernels of label_move.cu over a block of a side."""
+        """Run the kernels of label_move.cu over a block of a side; `prices` are the volumes of the other one."""
         xp, limits, here = self.xp, self._launch.limits, problem.sides[side]
         labels, num_labels, processors = partition.labels[side], partition.num_labels, self._launch.processors
         instance = (id_type(labels), flag(here.edge_weights is not None), task)
@@ -230,8 +247,8 @@ class DeviceBackend(Contraction):
         # Room and grids are for as many nodes as the whole side has; how many are in the block stays on the device.
         lists = [xp.empty(longer, dtype=labels.dtype) for longer in plan.longer]
         firsts, lengths = xp.empty(plan.longer[-1], dtype=xp.int64), xp.zeros(LISTS + 1, dtype=xp.int64)
-        common = [*here, labels, partition.volumes[side], marks, partition.labels[1 - side]]
-        common += [partition.volumes[1 - side], penalty, output, totals, *lists, firsts, num_labels, lengths]
+        common = [*here, labels, partition.volumes[side], anchors, partition.labels[1 - side], prices]
+        common += [penalty, output, totals, *lists, firsts, num_labels, lengths]
         self._launch("label_tiny", instance, shared_grid(len(labels), limits.threads, processors), [*block, *common])
         short, long, hubs = plan.longer
         if not any(plan.longer):

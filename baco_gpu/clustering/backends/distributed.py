@@ -105,8 +105,10 @@ class DistributedBackend:
     def blocks(self, problem: Any, side: int, stream: int, num_blocks: int) -> list[Any]:
         return self.own.blocks(problem.own, side, stream, num_blocks)
 
-    def anchors(self, partition: Partition, side: int, stream: int) -> Array:
-        return self.own.anchors(partition, side, stream)
+    def holding(
+        self, partition: Partition, streams: tuple[int | None, int | None]
+    ) -> AbstractContextManager[tuple[Array | None, Array | None]]:
+        return self.own.holding(partition, streams)
 
     def move(
         self,

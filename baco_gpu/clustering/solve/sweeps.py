@@ -64,16 +64,16 @@ def sweep(
     side alone, those that `sides_held` names.
     """
     blocks = [backend.blocks(problem, side, _stream(seed, number, side), num_blocks) for side in (USERS, ITEMS)]
-    anchors = [
-        backend.anchors(partition, side, _stream(seed, number, 2 + side)) if hold_rows and side in sides_held else None
-        for side in (USERS, ITEMS)
-    ]
+    users, items = (
+        _stream(seed, number, 2 + side) if hold_rows and side in sides_held else None for side in (USERS, ITEMS)
+    )
     totals = backend.xp.zeros(2, dtype="int64")
-    for turn in range(num_blocks):
-        for side in (USERS, ITEMS):
-            backend.move(problem, partition, side, blocks[side][turn], penalty, anchors[side], totals)
-            if after_block is not None:
-                after_block(partition)
+    with backend.holding(partition, (users, items)) as anchors:
+        for turn in range(num_blocks):
+            for side in (USERS, ITEMS):
+                backend.move(problem, partition, side, blocks[side][turn], penalty, anchors[side], totals)
+                if after_block is not None:
+                    after_block(partition)
     gained, moved = backend.to_host(totals).tolist()
     partition.within += gained
     return moved
