@@ -50,7 +50,7 @@ MOVIELENS = "movielens-100k"
 SETS = (MOVIELENS, "beauty", "gowalla")
 EVERYWHERE = ("labels", "accounting")
 CLUSTERINGS = ({}, {"weights": "paper"}, {"secondary": "both"}, {"levels": 1}, {"codebooks": "shared"})
-MAIN = ("full", "product", "quantized", "codebook", "residual", "affinity", "compact")
+MAIN = ("full", "product", "quantized", "baco-multilevel", "residual", "affinity", "product:integers")
 BY_BYTES = ("quantized", "quantized:integers", "low-precision")  # of parameters, their bits would have to be chosen
 LONG = {"epochs": 40, "patience": 1, "batch_size": 512, "learning_rate": 0.02}  # through every stage of training
 SAME = ("cpu", "instructions", "numba", "numpy", "scikit-learn", "scipy", "torch")  # or sums of floats are others
@@ -179,7 +179,8 @@ def modules() -> Iterator[Job]:
         model, ids = nn.ModuleList(pair), torch.arange(200)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
         for codes_of in ({}, {"0": codes, "1": second}):
-            baco_gpu.compress_module(model, codes_of, optimizer)
+            if codes_of:  # the optimizer has moments by then, which are carried over
+                baco_gpu.compress_module(model, codes_of, optimizer)
             (model[0](ids) * model[1](ids)).sigmoid().sum().backward()
             optimizer.step()
         return model
