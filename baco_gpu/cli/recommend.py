@@ -43,7 +43,7 @@ def recommend(
     all_users: Annotated[bool, typer.Option("--all-users", help="Recommend to every user of the model.")] = False,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items for each user.")] = 20,
     include_seen: Annotated[
-        bool, typer.Option("--include-seen", help="Leave in what a user has interacted with.")
+        bool, typer.Option("--include-seen", help="Keep items that a user has seen.")
     ] = False,
     names: Names = None,
     out: Annotated[
@@ -53,7 +53,7 @@ def recommend(
         ),
     ] = None,
 ) -> None:
-    """Say which items are best for users, of those that they have not seen.
+    """Recommend to users the best items that they have not seen.
 
     \b
     Examples:

@@ -55,7 +55,7 @@ def compress_model(
     seed: int = 0,
     progress: Progress = silent,
 ) -> CompressedModel:
-    """Make the embedding tables of a trained model small, without training, and say what that loses.
+    """Make the embedding tables of a trained model small, without training, and report the loss.
 
     Tables are stored as product codes, as integers of few bits or, if data say which ids are alike, as rows that
     co-clusters share, whichever has the least error. One budget is divided among all, for the least error of the rows
