@@ -1,4 +1,4 @@
-"""Balanced co-clustering of user-item interaction graphs, and the embedding tables that it compresses.
+"""Small embedding tables for recommenders, by co-clusters of the interaction graph and by product codes.
 
 Public names are loaded on first use, so that `import baco_gpu` needs neither Numba, torch nor CuPy.
 """

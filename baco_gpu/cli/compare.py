@@ -88,7 +88,7 @@ def compare(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and which are done, and run none.")] = False,
 ) -> None:
-    """Train recommenders over the tables of several methods, and compare what they keep and cost.
+    """Train recommenders over the tables of several methods, and compare recall and size.
 
     With --out, a comparison can be stopped and continued, and several processes can share it.
 

@@ -34,7 +34,7 @@ def compress(
     ] = None,
     rank_timeout: RankTimeout = RANK_TIMEOUT,
 ) -> None:
-    """Co-cluster interactions so that a codebook within the budget can stand for the embedding tables.
+    """Co-cluster users and items within a budget of codebook rows.
 
     Of data that comes with a split, the training part is clustered. Where torchrun starts several processes, they
     cluster together, each with its share of the edges; the labels are the same, and the first one writes them.

@@ -69,7 +69,7 @@ def compress_model(
         str | None, typer.Option(metavar="TABLE", help="The table of items.", show_default="the one named so")
     ] = None,
 ) -> None:
-    """Make the embedding tables of a trained model small, without training, and say what that loses.
+    """Make the embedding tables of a trained model small, without training, and report the loss.
 
     The file has small tables and all else that the model has: load_compressed of baco_gpu.pretrained puts them into the
     model, load_codebooks of baco_gpu.serving looks them up with NumPy, and expand-model makes plain tables of them.
@@ -127,7 +127,7 @@ def expand_model(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to write.")],
     run: options.Printing,
 ) -> None:
-    """Write a compressed model with plain tables, under the names that they had, for any program to load.
+    """Write a compressed model back with plain tables, for any program.
 
     The rows are those that the small tables give: what was lost does not come back.
 

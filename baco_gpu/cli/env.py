@@ -30,7 +30,7 @@ _PACKAGES = (
 
 
 def env(backend: options.Backend = "auto", json: options.Json = False) -> None:
-    """Show versions, processors, and what each backend did with a small task just now.
+    """Show versions, processors, and what each backend does with a small task.
 
     With an explicit --backend, fail unless that one can be had.
 

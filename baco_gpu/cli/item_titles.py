@@ -13,8 +13,7 @@ Names = Annotated[
     str | None,
     typer.Option(
         metavar="DATA",
-        help="Say what items are called, where this set of interactions has names beside it: movielens-100k, or a set "
-        "or a folder of MovieLens.",
+        help="Show items by their names, from movielens-100k, a fetched set or a folder of MovieLens.",
         show_default="none",
         autocompletion=completion.data_sets,
     ),

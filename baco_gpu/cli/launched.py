@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 RANK_TIMEOUT = 1800.0  # seconds
 RankTimeout = Annotated[
-    float, typer.Option(metavar="SECONDS", help="Under torchrun, give up where another process keeps us waiting.")
+    float, typer.Option(metavar="SECONDS", help="Under torchrun, the longest wait for another process.")
 ]
 
 

@@ -91,7 +91,7 @@ def _options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Compress the embedding tables of recommenders by balanced co-clustering.
+    """Make the embedding tables of recommenders small, by co-clusters and product codes.
 
     Results go to stdout, everything else to stderr. NO_COLOR in the environment turns colours off.
 

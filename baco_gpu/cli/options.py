@@ -148,7 +148,7 @@ class Source:
     ] = None
     separator: Annotated[
         str | None,
-        typer.Option(metavar="LETTER", help="What divides the cells of text.", show_default="by suffix and content"),
+        typer.Option(metavar="LETTER", help="Separator of cells in text.", show_default="by suffix and content"),
     ] = None
     user_column: Annotated[str | None, typer.Option(help="Column of user ids.", show_default="by its name")] = None
     item_column: Annotated[str | None, typer.Option(help="Column of item ids.", show_default="by its name")] = None
@@ -325,9 +325,9 @@ class Training:
         float | None,
         typer.Option(help="Factor of the L2 term on a batch's embeddings.", show_default="by loss, model and density"),
     ] = None
-    evaluate_every: Annotated[int, typer.Option(metavar="N", help="Rank the validation part after every N epochs.")] = 1
+    evaluate_every: Annotated[int, typer.Option(metavar="N", help="Rank the validation part every N epochs.")] = 1
     patience: Annotated[
-        int, typer.Option(help="Stop after so many evaluations in a row without a better validation recall@20.")
+        int, typer.Option(help="Stop after this many evaluations without a better validation recall@20.")
     ] = 10
     lr_drops: Annotated[
         int,

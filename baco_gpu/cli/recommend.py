@@ -42,9 +42,7 @@ def recommend(
     ] = None,
     all_users: Annotated[bool, typer.Option("--all-users", help="Recommend to every user of the model.")] = False,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items for each user.")] = 20,
-    include_seen: Annotated[
-        bool, typer.Option("--include-seen", help="Leave in what a user has interacted with.")
-    ] = False,
+    include_seen: Annotated[bool, typer.Option("--include-seen", help="Keep items that a user has seen.")] = False,
     names: Names = None,
     out: Annotated[
         Path | None,
@@ -53,7 +51,7 @@ def recommend(
         ),
     ] = None,
 ) -> None:
-    """Say which items are best for users, of those that they have not seen.
+    """Recommend to users the best items that they have not seen.
 
     \b
     Examples:

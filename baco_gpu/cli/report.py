@@ -23,7 +23,7 @@ def report(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="The interactions that were clustered: adds the picture of their matrix, and the share inside.",
+            help="The interactions that were clustered, for the picture of their matrix and the share inside.",
             show_default="none",
             autocompletion=completion.data_sets,
         ),
@@ -32,7 +32,7 @@ def report(
     largest: Annotated[int, typer.Option(min=0, help="How many of the largest clusters to list.")] = 10,
     members: Annotated[int, typer.Option(min=0, help="How many members of each to name.")] = 8,
 ) -> None:
-    """Write a clustering as one page with its figures and pictures, to be read in any browser without a network.
+    """Write a clustering as one HTML page with figures and pictures.
 
     DATA is read as `baco compress` read it: give the same --split, --seed and filters.
 

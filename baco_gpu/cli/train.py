@@ -52,7 +52,7 @@ def train(
     ] = None,
     export: Annotated[
         Path | None,
-        typer.Option(help="Write the tables to serve, in the bits that were paid for, to this .safetensors file."),
+        typer.Option(help="Write the compressed tables, for serving, to this .safetensors file."),
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Keep the run in this file, to resume from.")] = None,
     checkpoint_every: Annotated[int, typer.Option(help="Epochs from one checkpoint to the next.")] = 1,

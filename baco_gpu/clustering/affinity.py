@@ -16,12 +16,10 @@ _NODES = 1 << 16
 
 
 def nearby_coclusters(adjacency: Adjacency, labels: np.ndarray, num_labels: int, slots: int) -> np.ndarray:
-    """Fill every node's slots with co-clusters that it has edges to; the nearest of them have several slots.
+    """Fill every node's slots with the co-clusters that it has edges to, in proportion to the edges.
 
-    A co-cluster has slots in proportion to the node's edges to its members, by weight, so that the mean of the slots
-    stands for the mean over the node's neighbors without a weight being stored. Slots are dealt out as seats are among
-    parties, by the greatest quotients (D'Hondt); of equal ones that of more edges comes first, then that of the lower
-    label.
+    The mean of the slots stands for the weighted mean over the node's neighbors, without stored weights. Slots are
+    dealt out by the greatest quotients (D'Hondt's rule); among equal ones more edges come first, then the lower label.
 
     Parameters
     ----------

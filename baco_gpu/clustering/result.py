@@ -159,7 +159,7 @@ class WeightScale(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ResultData:
-    """A clustering as data; `CoclusteringResult` is the same with all that one can do with it.
+    """A clustering as data; `CoclusteringResult` adds the methods.
 
     Attributes
     ----------
@@ -188,9 +188,9 @@ class ResultData:
     scale : WeightScale or None
         How nodes were weighed, by which further ones can be assigned; None where it is not known.
     partners : integer array of shape (num_clusters,), of the dtype of the labels, or None
-        For every co-cluster that lacks users or items the one that it would merge with first, to which it sends new
-        nodes of the side that it lacks; -1 for co-clusters of both sides, and for those without an edge. None in files
-        from before there were any.
+        For every co-cluster without users or items, the one that it would merge with first: new nodes of the missing
+        side go there. -1 for co-clusters of both sides, and for those without an edge. None in files from before there
+        were any.
     """
 
     users: Assignment

@@ -58,7 +58,7 @@ class PlannedTable(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to become of every table that `data` names; `print` shows it as a table.
+    """The plan for every table that `data` names; `print` shows it as a table.
 
     Attributes
     ----------

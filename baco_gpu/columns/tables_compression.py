@@ -52,12 +52,12 @@ def compress_tables(
 ) -> TablesReport:
     """Replace embedding tables of `model` in place by small ones that share one budget.
 
-    The smallest tables are left alone. Of every other one it is found which columns tell something about it
-    (`baco_gpu.columns.pairing`); co-clusters of its ids and of theirs may share rows. Ids of one kind alone, as items
-    in sequences, are clustered by the sequences that they share. Or ids keep rows of their own, as product codes. The
-    budget goes where it takes most off the squared distance between the rows that the model looks up in `data` and
-    those that it had (`baco_gpu.columns.division`): labels are read nowhere. A model that has been trained on a part of
-    its data knows best which rows matter; in one that has not, small tables keep most.
+    The smallest tables are left alone. For every other one, columns that tell something about it are found
+    (`baco_gpu.columns.pairing`), and co-clusters of its ids and theirs may share rows. Ids of one kind, as items in
+    sequences, are clustered by the sequences that they share. Or ids keep their own rows, as product codes. The budget
+    goes where it lowers most the squared distance between the rows that the model looked up in `data` and those that it
+    gets (`baco_gpu.columns.division`). Labels of the data are not read. Compress a model after some training: rows of
+    an untrained one say nothing of what matters.
 
     Parameters
     ----------

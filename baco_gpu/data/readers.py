@@ -65,27 +65,25 @@ def load_interactions(
     | "lightgcn"   | .txt, or a folder        | lines `user item item ...`; of a folder train.txt and test.txt   |
     | "npz"        | .npz                     | arrays train, val, test of shape (2, n), num_users, num_items    |
 
-    All but the last two are tables. A table may lie in one file or in many of one format: those of a folder (names that
-    begin with a dot or an underscore do not count), of a pattern, or of a list. What names of folders say, such as
-    `dt=2026-01-01`, is a column of it. Rows are read in batches, and numbered as they come.
+    All but the last two are tables. A table may be one file or many of one format: a folder (names that begin with a
+    dot or an underscore do not count), a pattern, or a list. What folder names say, such as `dt=2026-01-01`, is a
+    column. Rows are read in batches, and numbered as they come.
 
-    Users and items are the columns whose names say so (user_id, CustomerID, item, StockCode, ...), wherever they stand.
-    Where no name does, they are the two columns that are left, in order, besides times, amounts and the numbers of
-    rows; without a header, the first two. Whatever that leaves open is an error. `columns` of the result says what was
-    read.
+    Users and items are the columns whose names say so (user_id, CustomerID, item, StockCode, ...). Where no name does,
+    they are the two columns that remain beside times, amounts and row numbers, in their order; without a header, the
+    first two. Any other case is an error. `columns` of the result says what was read.
 
-    Tables may have any integer or string ids; they are numbered in ascending order, and the vocabularies of the result
-    lead back. In text a column is one of integers where all its cells are: where all are numbers and one is written as
-    1.0, or a word such as NULL stands among integers, it is refused, as one id would become two. In .csv (whose lines
-    semicolons, tabs or bars may divide, too) cells may stand in quotes; between the tabs of .tsv and .inter a quote is
-    a letter. Text and JSON may be compressed (.csv.gz, .bz2, .zst).
+    Ids are integers or strings; they are numbered in ascending order, and the vocabularies of the result lead back. In
+    text a column holds integers if all its cells do. A 1.0 or a word such as NULL among integers is refused, since one
+    id would become two. In .csv (whose lines semicolons, tabs or bars may divide, too) cells may stand in quotes;
+    between the tabs of .tsv and .inter a quote is a letter. Text and JSON may be compressed (.csv.gz, .bz2, .zst).
 
     The ids of the last two formats are numbers already, and get a vocabulary only where some number of
     0 .. n - 1 is in no file ("lightgcn").
 
-    Of a file that comes with a given split this is the training part: `train` of an .npz file, all of train.txt of a
-    folder (the sizes count the other parts too). It is taken as it is: what chooses or weighs interactions applies to
-    data without a split.
+    If a file comes with a split, this is its training part: `train` of an .npz file, train.txt of a folder (the sizes
+    count the other parts too). It is taken as it is: options that choose or weigh interactions are for data without a
+    split.
 
     Parameters
     ----------
@@ -93,15 +91,15 @@ def load_interactions(
         A file, a folder, a pattern (`clicks/*/part-*.csv.gz`, with `**` for any folders), an address of a file system
         of Arrow or fsspec (`s3://bucket/clicks`), a list of these, or the name of a set ("movielens-100k", see
         `baco_gpu.data.movielens`, or one that `baco_gpu.data.fetch` has fetched, such as "gowalla"). Or a data frame of
-        pandas or polars (lazy ones, too), a table, dataset or stream of record batches of pyarrow, a relation of
-        DuckDB, or what any library hands out as Arrow does: a list of pairs, no matrix.
+        pandas or polars (lazy ones, too), a table, dataset or stream of pyarrow, a relation of DuckDB, or any object
+        with Arrow's interface. It is a table of pairs, not a matrix.
     format : str, optional
         One of the formats above, where the suffix does not say it.
     separator : str of one letter, optional
-        What divides the cells of text, where the suffix and the first lines do not say it.
+        The separator of cells in text, if the suffix and the first lines do not tell it.
     where : str or list of str, optional
-        Conditions that rows fulfil, all of them, such as "dt>=2026-01-01": a column, one of =, !=, <, <=, > and >=, and
-        a value. Files whose folders do not fulfil one are not opened. In text they are on what folders say alone.
+        Conditions, all of which rows fulfil, such as "dt>=2026-01-01": a column, one of =, !=, <, <=, > and >=, and a
+        value. Files whose folders fail one are not opened. In text, conditions are on what folders say.
     user_column, item_column, weight_column : str, optional
         Names of columns of a table; what their names say unless given, and no weights.
     rating_column, timestamp_column : str, optional
@@ -110,10 +108,10 @@ def load_interactions(
     min_rating : float, optional
         Only interactions of at least this rating count.
     core : int, optional
-        Users and items with fewer distinct partners than this are left out, again and again (`k_core`).
+        Users and items with fewer distinct partners are left out, repeatedly (`k_core`).
     weighting : {"once", "counts", "recency"}, optional
-        How repeated pairs, and old ones, weigh (`weighted`). By default interactions stay as they are, and a graph of
-        them counts a repeated pair once (or has the sum of its weights).
+        Weights of repeated and of old pairs (`weighted`). By default interactions stay as they are, and a graph counts
+        a repeated pair once (or sums its weights).
     half_life : float, optional
         For weighting "recency", in the unit of the timestamps (seconds for columns of dates).
     progress : callable
@@ -226,8 +224,8 @@ def load_split(
 
     A given split is kept. An .npz file has all three parts. A folder has train.txt and test.txt; of the interactions of
     train.txt the share `fractions[1] / (fractions[0] + fractions[1])`, drawn at random, becomes the validation part.
-    Everything else is split here, a repeated pair counting once (with the sum of its weights and its earliest
-    timestamp), so that no pair is in two parts.
+    Everything else is split here. A repeated pair counts once, with the sum of its weights and its earliest timestamp,
+    so no pair is in two parts.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from baco_gpu.stopwatch import telling
 
 
 class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
-    """Co-cluster the users and items of an interaction graph so that a codebook of a given budget can serve them.
+    """Co-cluster the users and items of an interaction graph within a budget of codebook rows.
 
     Maximises  sum over edges B_ui [label_u == label_i] - gamma * sum over clusters V_U(c) V_I(c)  (BACO, arXiv
     2604.18351): connectivity inside co-clusters against their volume.
@@ -27,11 +27,10 @@ class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
     Parameters
     ----------
     budget : float, int, mapping or None
-        A float in (0, 1] is a share of the full table; an integer is a number of codebook rows, which the result has
-        (one less where only merges that save two are left; fewer where the graph has no more, since all users
-        without an edge share one row, and so do all items). A mapping has one of these for "users" and one for "items",
-        each of its own table and met exactly; None in it leaves the rows of that side open (for
-        solver="bisecting": one row). None lets Q alone decide (for solver="paper": gamma).
+        A float in (0, 1] is a share of the full table. An integer is the number of codebook rows that the result has
+        (one less if only merges that save two are left; fewer if the graph has no more: users without an edge share one
+        row, and so do items). A mapping has one of these for "users" and one for "items", each met exactly; None in it
+        leaves that side open (for solver="bisecting": one row). None lets Q alone decide (for solver="paper": gamma).
     gamma : float, optional
         The resolution: higher means smaller, more even clusters. By default `default_gamma` of the graph and budget
         for solver="multilevel"; for solver="paper" it is searched to meet the budget.
@@ -40,9 +39,9 @@ class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
         "paper" for solver="paper".
     solver : {"multilevel", "paper", "bisecting"}
         "multilevel": sweeps, then merging with refinement, which meets the budget to the row. "paper": the published
-        five sweeps alone. "bisecting": not Q, but the variance of spectral rows within clusters is what is made small,
-        with two rows an id; it keeps most recall (docs/how-sure.md), and is slower. Clusters of users and of items that
-        stand for one another have one label; gamma only says what Q the result has and where new ids go.
+        five sweeps. "bisecting": minimises the variance of spectral rows within clusters in place of Q, with two rows
+        an id; it keeps most recall (docs/how-sure.md), and is slower. Corresponding clusters of users and items share a
+        label; gamma only gives the Q of the result and the place of new ids.
     secondary : {"users", "items", "both", "none"}, optional
         Which sides get secondary clusters: by default "users", for solver="bisecting" "both".
     backend : {"auto", "cpu", "cuda"}, or a GPU by number, such as "cuda:1"
@@ -58,17 +57,16 @@ class BalancedCoclustering(BiclusterMixin, SolverParameters, BaseEstimator):
     value_bytes : int
         Bytes of one embedding value, for the accounting (4 for float32).
     codebooks : {"separate", "shared"}
-        Whether users and items have a codebook each, so that a co-cluster of both has two rows, or one that they share,
-        in which every co-cluster has one row. A budget then buys up to twice as many co-clusters.
+        "separate": users and items have a codebook each, so a co-cluster of both has two rows. "shared": they have one,
+        and a budget buys up to twice as many co-clusters.
     codebook_dtype : {"float", "int16", "int8", "int7", "int6", "int5", "int4", "int3", "int2"}, optional
         How codebooks are stored, for the accounting: "float" (by default) as the full table is, the others in so many
         bits a value and a scale of one byte for every row.
     sweeps, levels, refinements : int
         The solver's schedule; see `baco_gpu.clustering.solve.multilevel.Schedule`. solver="paper" uses `sweeps` alone.
     process_group : torch.distributed.ProcessGroup, optional
-        All processes of the group cluster together, each with a share of the edges: the labels are the same, bit for
-        bit, as one process's. Every one makes the same calls, and has the whole result. See
-        `baco_gpu.distributed.coclustering`.
+        All processes of the group cluster together, each with a share of the edges. Labels are those of one process,
+        bit for bit. All make the same calls and have the whole result. See `baco_gpu.distributed.coclustering`.
 
     Attributes
     ----------

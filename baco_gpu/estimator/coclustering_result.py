@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CoclusteringResult(ResultData):
-    """The outcome of `BalancedCoclustering.fit`: a `ResultData`, with the same attributes, which saves to one file.
+    """The result of `BalancedCoclustering.fit`: a `ResultData` with methods, which saves to one file.
 
-    Two results say the same where their `labels_sha256` are equal; == asks whether they are one object.
+    Compare results by `labels_sha256`; == compares objects.
     """
 
     def cluster(self, number: int) -> Cocluster:

@@ -73,11 +73,10 @@ def save_model(outcome: Outcome, path: str | os.PathLike[str]) -> Path:
 
 
 def load_recommender(path: str | os.PathLike[str]) -> Recommender:
-    """What answers by the model of a file that `baco train --out` (or `save_model`) wrote.
+    """A recommender from a file that `baco train --out` (or `save_model`) wrote.
 
-    Vectors are made as the model makes them: of one that multiplies rows by decoding them as they are asked for, of
-    LightGCN once and for all, of SASRec for the users that are asked for. Seen items are those of all parts of the
-    data.
+    Vectors are those of the model: rows of matrix factorisation are decoded when needed, LightGCN's are made once,
+    SASRec's for the users asked for. Seen items are those of all parts of the data.
 
     Raises
     ------

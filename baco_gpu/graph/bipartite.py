@@ -179,7 +179,7 @@ class BipartiteGraph:
     def from_cugraph(
         cls, network: Any, num_users: int, num_items: int | None = None, *, resource_handle: Any = None
     ) -> BipartiteGraph:
-        """Build a graph from one of cuGraph whose vertices are users and items as `to_cugraph` numbers them.
+        """Build a graph from cuGraph's, with vertices as `to_cugraph` numbers them.
 
         Parameters
         ----------

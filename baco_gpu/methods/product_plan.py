@@ -76,12 +76,12 @@ def encode_pretrained(
     seed: int = 0,
     item_degrees: Any = None,
 ) -> tuple[ProductCodebookEmbedding, ProductCodebookEmbedding]:
-    """Codes of a trained pair of tables whose scores are inner products, as fine as a budget has room for.
+    """Codes, within a budget, of a trained pair of tables whose scores are inner products.
 
     These are product codes, and below a twelfth trellis codes (`TrellisEmbedding`).
 
-    Both are turned alike first, so that rows are others and their inner products about the same. Train them on if you
-    can, with `reassign` before every epoch, and then let go of the floats that codes stand for: `drop_latent_weight`.
+    One rotation turns both first, which keeps inner products. Train on if you can, with `reassign` before every epoch,
+    then drop the floats behind the codes: `drop_latent_weight`.
 
     Parameters
     ----------

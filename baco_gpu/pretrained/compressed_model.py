@@ -35,7 +35,7 @@ _OWN = ".state."  # between the name of a table and what of its state no lookup 
 
 @dataclass
 class CompressedModel:
-    """A model with small tables, of which no module need be there.
+    """A model with small tables, without its modules.
 
     Attributes
     ----------
@@ -44,9 +44,9 @@ class CompressedModel:
     keys : dict of str to str
         The names of the tensors that the tables were.
     others : dict of str to StoredTensor
-        What else the model has, read as it is asked for.
+        The other tensors of the model, read when needed.
     tied : dict of str to str
-        Names of tensors that are those of another name.
+        Names of tensors that are the tensor of another name.
     report : ModelReport or None
         What was lost; None where it comes from a file.
     """
@@ -83,7 +83,7 @@ class CompressedModel:
         return {name: table.settings() for name, table in self.tables.items()}
 
     def rebuild(self, model: nn.Module, *, strict: bool = True) -> None:
-        """Give `model` these tables in place of its own, and load the rest; see `rebuild_module`.
+        """Replace the tables of `model` by these, and load the rest; see `rebuild_module`.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class CompressedModel:
         rebuild_module(model, self.state_dict(bags), settings=self.settings, strict=strict)
 
     def expanded(self) -> dict[str, Tensor]:
-        """The state of the model with plain tables of floats, under the names that they had: of any program's use."""
+        """The state of the model with plain tables of floats, under their old names, for any program."""
         return {**self._others(), **{self.keys[name]: _rows(table) for name, table in self.tables.items()}}
 
     def save_expanded(self, path: str | os.PathLike[str]) -> Path:

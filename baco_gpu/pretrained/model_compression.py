@@ -55,11 +55,11 @@ def compress_model(
     seed: int = 0,
     progress: Progress = silent,
 ) -> CompressedModel:
-    """Make the embedding tables of a trained model small, without training, and say what that loses.
+    """Make the embedding tables of a trained model small, without training, and report the loss.
 
-    Tables are stored as product codes, as integers of few bits or, where data say which ids are alike, as rows that
-    co-clusters share, whichever errs least: one budget is divided among all of them so that the rows that are looked up
-    err least together (`baco_gpu.columns.division`). The smallest tables are left alone, and so are tied ones. A
+    Tables are stored as product codes, as integers of few bits or, if data say which ids are alike, as rows that
+    co-clusters share, whichever has the least error. One budget is divided among all, for the least error of the rows
+    that are looked up (`baco_gpu.columns.division`). The smallest tables are left alone, and so are tied ones. A
     padding row, the one row of zeros that a table has, stays zero. One table at a time is held as floats.
 
     Parameters

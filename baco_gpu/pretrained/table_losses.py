@@ -59,7 +59,7 @@ class TableLoss(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What `compress_model` did; `print` shows it as a table.
+    """What `compress_model` lost; `print` shows it as a table.
 
     Attributes
     ----------

@@ -21,7 +21,7 @@ BUDGETS = (0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75)
 
 
 class Explorer:
-    """A slider of budgets over the figures, the largest co-clusters and the block picture of what each buys.
+    """Figures, the largest co-clusters and the block picture at the budget of a slider.
 
     Every budget is clustered once, when it is first looked at.
 

@@ -35,7 +35,7 @@ def report_page(
     members: int = 8,
     names: Mapping[Any, str] | None = None,
 ) -> str:
-    """A result as an HTML page that needs no other file, nor a network, and follows the reader's light or dark mode.
+    """A result as one HTML page, without other files or a network, in the reader's light or dark mode.
 
     Parameters
     ----------

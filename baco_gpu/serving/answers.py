@@ -38,7 +38,7 @@ class Rows(Protocol):
 
 
 class Recommender:
-    """Scores every item for a user by the inner product of their vectors, and says which are best.
+    """Recommends items by the inner product of the vectors of users and items.
 
     Codes stay codes: rows are decoded for a block of items and some users at a time.
 
@@ -48,7 +48,7 @@ class Recommender:
         The vectors of all users and of all items, of one width: of a model that multiplies rows these are its tables
         (`load_codebooks`). `baco_gpu.load_recommender` makes them of any model that `baco train --out` wrote.
     interactions : Interactions, optional
-        Of the same users and items: their raw ids, and what each user has seen. Without them ids are indices, and
+        Of the same users and items, for raw ids and for what users have seen. Without them ids are indices, and
         `exclude_seen` must be False.
 
     Raises
@@ -102,7 +102,7 @@ class Recommender:
         ----------
         users : raw id, or a sequence of them
         k : int
-            Items for each user; fewer where there are not so many that may be shown.
+            Items for each user; fewer if fewer may be shown.
         exclude_seen : bool
             Leave out what the user has interacted with.
         progress : function

@@ -24,7 +24,7 @@ _METADATA = {"format", "format_version", "tables", "same", "sha256", "model", "b
 
 
 class ServedTable:
-    """What a table of `baco_gpu.tables` looks up, as plain arrays.
+    """A table of `baco_gpu.tables` as plain arrays, with its lookup.
 
     Parameters
     ----------

@@ -60,8 +60,7 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
     """A table of rows, called like `torch.nn.Embedding`: indices in, (*shape, embedding_dim) out.
 
     A kind of table is a subclass that says what it stores, and how its rows are drawn, read and written. The other
-    methods are those of a table of floats that Adam trains, and of which every id has its own row: a kind that is
-    something else says so.
+    methods fit a table of floats that Adam trains, with a row for every id; other kinds override them.
 
     Attributes
     ----------
@@ -70,8 +69,7 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
     weight : floating tensor of shape (num_embeddings, embedding_dim)
         The whole table, through which gradients reach what is trained.
     known_by : dict of str to int
-        The tensors of a state, and their dimensions, by which it is known to be of this kind: those that a class gives,
-        beside those of its bases.
+        The tensors of a state, with their dimensions, that tell this kind; added to those of the bases.
     encoding : str or None
         The name of the decoder (`baco_gpu.serving.decoders`) that reads its rows where they are served.
     """
@@ -210,11 +208,10 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
         return True
 
     def resize(self, assignments: Assigned, secondary: Labels | None = None, *, places: Any = None) -> Moves:
-        """Have other ids, in place: old ones may have moved or gone, and there may be more of them.
+        """Change the ids in place: old ones may have moved or gone, new ones may have come.
 
-        A new id gets a row of its own, which begins as the mean of the rows of old ids with its label, or of all old
-        ids where none has it. Parameters stay the objects that they are, with other rows; `resize_module` lets an
-        optimizer follow.
+        A new id gets its own row: the mean of the rows of old ids with its label, or of all old ids if none has it.
+        Parameters stay the same objects; `resize_module` lets an optimizer follow.
 
         Parameters
         ----------

@@ -12,7 +12,7 @@ from baco_gpu.tables.full import tables_in
 
 @torch.no_grad()
 def begin_epoch(model: nn.Module, *, stored: bool = True, seed: int = 0) -> None:
-    """Before every epoch: let all tables of a model see rows as they are stored by now.
+    """Call before every epoch: lookups of all tables of a model then see rows as they are stored.
 
     Where it is not known as yet how rows are stored (the centroids of product codes), that is found first.
 
@@ -35,7 +35,7 @@ def begin_epoch(model: nn.Module, *, stored: bool = True, seed: int = 0) -> None
 
 @torch.no_grad()
 def finalize(model: nn.Module, *, seed: int = 0) -> None:
-    """At the end: store the rows of all tables of a model for good, and let go of what only training reads."""
+    """Call at the end: stores the rows of all tables of a model for good, and drops what only training reads."""
     begin_epoch(model, seed=seed)
     for table in tables_in(model):
         table.finalize()

@@ -111,7 +111,7 @@ class Growth(NamedTuple):
 
 
 class RowMoves(NamedTuple):
-    """What became of the rows of a parameter.
+    """Where the rows of a parameter came from.
 
     Attributes
     ----------

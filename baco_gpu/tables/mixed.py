@@ -22,12 +22,11 @@ from baco_gpu.tables.embedding_table import Device, State
 
 
 class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
-    """A `CodebookEmbedding` whose ids may have many secondary rows, and a share of their own row to hold against them.
+    """A `CodebookEmbedding` whose ids mix their own row with many secondary rows.
 
-    Row `i` of the table is `own_share * codebook[assignment_i] + (1 - own_share) * mean_j codebook[secondary_ij]`.
-    A row that is there several times among the secondary ones weighs as much, so that few rows stand for a weighted
-    mean of many; `baco_gpu.clustering.affinity.nearby_coclusters` fills them like this. Of a codebook that users and
-    items share, a user's secondary rows are those of the items that it chose.
+    Row `i` of the table is `own_share * codebook[assignment_i] + (1 - own_share) * mean_j codebook[secondary_ij]`. A
+    row that appears several times weighs as much more; `baco_gpu.clustering.affinity.nearby_coclusters` fills them like
+    this. With a codebook that users and items share, a user's secondary rows are those of the items that it chose.
 
     Parameters
     ----------

@@ -47,12 +47,11 @@ def resize_module(
     optimizer: torch.optim.Optimizer | None = None,
     places: Mapping[str, Any] | None = None,
 ) -> None:
-    """Let tables of `model` have other ids, in place: old ones may have moved or gone, and there may be more of them.
+    """Change the ids of tables of `model` in place: old ones may have moved or gone, new ones may have come.
 
-    Any kind of table, and the `nn.Embedding` and `nn.EmbeddingBag` that PyTorch has. Where ids share rows, new ones
-    share those that there are, by their labels, and there are as many rows as before. A row that none of its ids had
-    before, as the last that had it are gone, begins as the mean of the rows that they had. Where every id has a row of
-    its own, so has a new one: it begins as the mean of the rows of old ids with its label.
+    For every kind of table, `nn.Embedding` and `nn.EmbeddingBag` among them. Where ids share rows, new ones share the
+    present rows, by their labels. A row whose ids are all new to it begins as the mean of the rows that they had. Where
+    every id has its own row, a new one begins as the mean of the rows of old ids with its label.
 
     Parameters
     ----------
@@ -63,11 +62,10 @@ def resize_module(
         the label space that the table was made with; where they are not, in any. A table of several kinds of ids takes
         a list, as `compress_module` does.
     optimizer : torch.optim.Optimizer, optional
-        What it has accumulated for a row goes with it; a row that begins anew has zeros. Gradients are dropped.
+        Its state of a row moves with the row; new rows have zeros. Gradients are dropped.
     places : mapping of name to integers of shape (old ids,), optional
-        The number that every old id has now, -1 for one that is gone: `result.users.places_in(grown.users)`. Old ids
-        keep their numbers where it is not given, which has to be told of tables whose ids have something of their own
-        and come to be more.
+        The number that every old id has now, -1 for one that is gone: `result.users.places_in(grown.users)`. By default
+        old ids keep their numbers. Needed for tables that grow and whose ids have something of their own.
 
     Raises
     ------

@@ -39,7 +39,7 @@ _BLOCK = 1 << 16  # rows that are floats at a time where all are turned or encod
 
 
 class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroids": 2}):
-    """A `CodebookEmbedding` whose rows are stored as codes: the number of a centroid for each piece.
+    """A `CodebookEmbedding` whose rows are stored as product codes: for each piece of a row, the number of a centroid.
 
     Rows are floats at first. `encode` finds centroids and gives every row its nearest ones; from then on lookups see
     these, and training moves both the centroids and, as if there were no rounding, the latent weight: the floats that
@@ -47,26 +47,25 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
     `drop_latent_weight` ends that: what is left is small, and trains its centroids alone. On a GPU, an index out of
     range ends in PyTorch's assertion.
 
-    A code has the signs of values as well, as far as it has bits for them; see `baco_gpu.ops.product_quantization`.
-    And rounding makes some rows longer and others shorter, which turns the order of their inner products with another
-    row: `lengths` mends that, where rows are ranked so.
+    A code also holds signs of values, as far as it has bits; see `baco_gpu.ops.product_quantization`. Rounding makes
+    some rows longer and others shorter, which changes rankings by inner product: `lengths` corrects that.
 
-    With `row_bits`, what stands in for floats is a `QuantizedEmbedding`: for tables that are to be small while they
-    are trained, too. All that is said of floats here is true of it; `RowwiseRMSprop` trains it beside the centroids.
+    With `row_bits`, a `QuantizedEmbedding` takes the place of the floats, for tables that are small while they train.
+    `RowwiseRMSprop` trains it beside the centroids.
 
     Parameters
     ----------
     assignments, embedding_dim, secondary : as of `CodebookEmbedding`
     subspaces : int
-        Pieces of a row, of embedding_dim / subspaces dimensions; where that is no integer, of one more or one less.
+        Pieces of a row, of embedding_dim / subspaces dimensions, rounded up or down.
     centroids : int
-        What there are codes for, 2 to the power of `code_bits` at most.
+        Number of centroids, at most 2 to the power of `code_bits`.
     code_bits : {8, 16}
-        Of a code. With 16, 4,096 centroids and pieces of 4 dimensions, all of these have their signs, too.
+        Bits of a code. With 16, 4,096 centroids and pieces of 4 dimensions, all values have their signs.
     lengths : bool
-        Whether rows have a byte each that makes them as long as the floats that they stand for.
+        Whether each row has a byte that restores its length.
     row_bits : int, 16 or from 8 to 2, optional
-        Of a value of the rows, of the latent weight, where this is not to be floats.
+        Bits of a value of the latent weight, if this is not floats.
     options
         Further arguments of `CodebookEmbedding` other than `sparse` and `bits`.
 

@@ -29,11 +29,10 @@ def rebuild_module(
 ) -> None:
     """Give `model` the tables that a `state_dict` has, in place, and load it.
 
-    A fresh model takes the state of a compressed one, and a compressed model that of a full one; ids and dimensions
-    stay as many as the model has. What is no tensor a state does not tell: the padding index, whether gradients are
-    sparse, and how bags are pooled are those of the module that the model has in that place, and what `settings` are
-    for has to be given, or lookups are others. Optimizers are to be made afterwards, for the parameters are others.
-    Where anything is refused the model stays as it was.
+    A fresh model takes the state of a compressed one, a compressed model that of a full one, with the same ids and
+    dimensions. A state has tensors only: padding index, sparse gradients and the pooling of bags are taken from the
+    model's own modules, and what else lookups need is given as `settings`. Make optimizers afterwards, since parameters
+    are new. If anything is refused, the model stays as it was.
 
     Parameters
     ----------

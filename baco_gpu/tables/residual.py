@@ -22,12 +22,12 @@ from baco_gpu.tables.mixed import MixedCodebookEmbedding
 
 
 class ResidualCodebookEmbedding(CodebookEmbedding, known_by={"residual": 2}):
-    """A `CodebookEmbedding` in which some ids add a residual of low rank to the row that they share.
+    """A `CodebookEmbedding` in which some ids add a residual of low rank to their shared row.
 
-    Row `i` of the expanded table is  `shared_i + residual_i @ basis`,  where `shared_i` is what `CodebookEmbedding`
-    makes of the assignments. Members of a co-cluster that have enough interactions to differ from one another can
-    then do so, at `residual_dim` numbers an id in place of `embedding_dim`. As in LoRA (Hu et al., arXiv 2106.09685),
-    residuals start at zero: training begins from the co-clusters.
+    Row `i` of the expanded table is `shared_i + residual_i @ basis`, where `shared_i` is what `CodebookEmbedding` makes
+    of the assignments. Members of a co-cluster can then differ, at `residual_dim` numbers an id in place of
+    `embedding_dim`. As in LoRA (Hu et al., arXiv 2106.09685), residuals start at zero: training begins from the
+    co-clusters.
 
     Parameters
     ----------

@@ -19,8 +19,7 @@ from baco_gpu.tables.export import served_table
 
 
 class ServedEmbedding(nn.Module):
-    """What a `CodebookEmbedding` or `QuantizedEmbedding` stores, for inference: rows of few bits stay packed,
-    and are unpacked by the batch.
+    """Inference from what a table stores: rows of few bits stay packed, and are unpacked by the batch.
 
     Called like `torch.nn.Embedding`: indices of any shape in, (*shape, embedding_dim) out. It has no parameters, and
     its buffers, named as the arrays of `ServedTable`, follow `to(device)` and `state_dict`.

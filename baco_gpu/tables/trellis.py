@@ -50,10 +50,10 @@ class TrellisEmbedding(
 ):
     """A `ProductCodebookEmbedding` with trellis codes in place of product codes (`baco_gpu.ops.trellis_coding`).
 
-    Rows have one of a few grades, each with a number of bytes a row: so ids that count more have more bits. A grade has
-    a mean and, for every value, a spread and bits: more where rows of the grade differ more, and where the other table
-    that is encoded with it does. All else is as of product codes: floats that codes stand for, `reassign`, and
-    training of `centroids`, the values that all grades read, and of means and spreads.
+    Rows have one of a few grades, each with a number of bytes a row, so that ids that count more have more bits. A
+    grade has a mean and, for every value, a spread and bits: more where its rows, and those of the table encoded with
+    it, vary more. All else is as of product codes: floats that codes stand for, `reassign`, and training of
+    `centroids`, the values that all grades read, and of means and spreads.
 
     Parameters
     ----------

@@ -40,9 +40,9 @@ def train(
 ) -> TrainingResult:
     """Train `model` in place on the training part, and leave it with the weights of its best epoch.
 
-    Adam minimises the `objective` of the settings, beside what tables bring along to be trained by; on a CPU in steps
-    of the rows that a batch reads, where a model reads nothing else (`baco_gpu.training.row_steps.RowStep`). The same
-    seed, device and number of threads give the same weights, bit for bit; such steps do for any number of threads.
+    Adam minimises the `objective` of the settings; tables that bring an optimizer are trained by that. On a CPU, steps
+    take only the rows that a batch reads, if the model reads nothing else (`baco_gpu.training.row_steps.RowStep`). The
+    same seed, device and number of threads give the same weights, bit for bit; such steps do for any number of threads.
 
     Parameters
     ----------

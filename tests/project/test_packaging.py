@@ -83,13 +83,25 @@ def test_the_version_stands_nowhere_else(setup: configparser.ConfigParser):
     assert not [path for path in sources if quoted.search(path.read_text(encoding="utf-8"))]
 
 
-def test_the_changelog_knows_the_version(setup: configparser.ConfigParser):
-    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
-    version = setup["metadata"]["version"]
-    assert headings[0] in ("Unreleased", version)
-    released = [Version(heading) for heading in headings if heading != "Unreleased"]
-    assert released == sorted(released, reverse=True)
-    assert not released or released[0] <= Version(version)
+def test_the_changelog_and_the_citation_are_of_the_version(setup: configparser.ConfigParser):
+    headings = re.findall(
+        r"^## \[(.+?)\](?: - (\S+))?$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert headings[0] == ("Unreleased", "")
+    released = headings[1:]
+    versions = [Version(version) for version, _ in released]
+    assert versions == sorted(versions, reverse=True)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert released[0] == (str(citation["version"]), citation["date-released"])
+    assert citation["version"] == setup["metadata"]["version"]
+    assert citation["license"] == setup["metadata"]["license"]
+    assert ", ".join(citation["keywords"]) == setup["metadata"]["keywords"]
+
+
+def test_the_classifiers_are_of_the_least_python_and_those_that_follow_it(setup: configparser.ConfigParser):
+    listed = re.findall(r"Python :: 3\.(\d+)", setup["metadata"]["classifiers"])
+    least = Version(setup["options"]["python_requires"].removeprefix(">=")).minor
+    assert list(map(int, listed)) == list(range(least, least + len(listed)))
 
 
 def test_every_room_is_packed(setup: configparser.ConfigParser):

@@ -40,17 +40,17 @@ def assign(result: Result, interactions: Any, *, fallback: str = "refuse") -> Re
         them), by index elsewhere, with new nodes after the old ones. What counts is interactions of a new node with a
         known one; those between two known or two new nodes are passed over.
     fallback : {"refuse", "largest", "drop"}
-        What to do with new nodes that have nowhere to go, as no known neighbor has an interaction in the graph that
-        was clustered: raise, and name them; give them the label that most nodes of their side have (the smallest such
-        label); or leave them out of the result, which takes raw ids.
+        What to do with new nodes without a known neighbor that has an interaction in the clustered graph: raise, and
+        name them; give them the most frequent label of their side (the smallest such label); or leave them out, which
+        takes raw ids.
 
     Returns
     -------
     CoclusteringResult
-        Labels, secondary labels where the side has them, degrees (the known neighbors of a new node) and vocabulary
-        of old and new nodes. A vocabulary is in the order of its ids, so that indices of old nodes may move;
-        `CodebookEmbedding.resize` takes the new labels as they are. The rest, objective and volumes among it, still
-        describes the graph that was clustered.
+        Labels, secondary labels where the side has them, degrees (the known neighbors of a new node) and vocabulary of
+        old and new nodes. A vocabulary is in the order of its ids, so indices of old nodes may move;
+        `CodebookEmbedding.resize` takes the new labels as they are. Everything else, such as objective and volumes,
+        still describes the clustered graph.
 
     Raises
     ------

@@ -24,7 +24,7 @@ from baco_gpu.errors import InputError
 
 
 class Update(NamedTuple, Generic[Result]):
-    """What became of a result when its graph grew.
+    """The result of `update`.
 
     Attributes
     ----------
