@@ -77,7 +77,7 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
     codes : uint8 buffer of shape (num_rows, subspaces), or int16 that holds 16 bits without a sign
         The centroid and the signs of every piece.
     scales : uint8 buffer of shape (num_rows, 1), or None
-        What rows are multiplied by; see `baco_gpu.precision.length_values`.
+        What rows are multiplied by; see `baco_gpu.ops.product_quantization.length_values`.
     form : ProductFormat
     codebook : nn.Parameter of shape (num_rows, embedding_dim), or of no rows where there are no floats (any more)
     latent_weight : QuantizedEmbedding of num_rows rows, or None
