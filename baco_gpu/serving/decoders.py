@@ -195,11 +195,15 @@ class ProductRows(Decoder):
         return cls(centroids.dtype, dim, len(codebook), form, scales is not None)
 
     def read(self, lookup: Lookup) -> Any:
-        rows = lookup.joined(lookup.rows("codebook"), lookup.array("centroids"), self.form)
+        rows = self.directions(lookup)
         if not self.has_lengths:
             return rows
         least, parts = (lookup.constant(number, np.float32) for number in (LEAST_LENGTH, LENGTH_PARTS))
         return rows * lookup.cast((lookup.cast(lookup.rows("scales"), np.float32) + least) / parts, self.dtype)
+
+    def directions(self, lookup: Lookup) -> Any:
+        """Rows as long as rounding makes them."""
+        return lookup.joined(lookup.rows("codebook"), lookup.array("centroids"), self.form)
 
     def __str__(self) -> str:
         return f"{self.form.subspaces} codes of {self.form.centroids} centroids"

@@ -17,6 +17,7 @@ from baco_gpu.renaming import RenamedAttributes
 from baco_gpu.serving.decoders import Decoder
 from baco_gpu.tables.assignments import GONE, Labels, label_array
 from baco_gpu.tables.derived import normal_tensors
+from baco_gpu.tables.facts import SaysFacts
 from baco_gpu.tables.id_growth import Assigned, Growth, Moves, first_rows, has_kinds, joined, padding_now, places_of
 
 State = Mapping[str, Tensor]
@@ -56,7 +57,7 @@ class Size(NamedTuple):
         return cls(*(sum(getattr(part, figure) for part in distinct) for figure in cls._fields))
 
 
-class EmbeddingTable(RenamedAttributes, nn.Module):
+class EmbeddingTable(RenamedAttributes, SaysFacts):
     """A table of rows, called like `torch.nn.Embedding`: indices in, (*shape, embedding_dim) out.
 
     A kind of table is a subclass that says what it stores, and how its rows are drawn, read and written. The other
@@ -323,6 +324,11 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
             When they are not known as yet.
         """
         raise NotImplementedError
+
+
+def state_of(part: str, state: State) -> dict[str, Tensor]:
+    """What a state has of the module of this name, by the names that it has there."""
+    return {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
 
 
 def numpy_of(tensor: Tensor) -> np.ndarray:

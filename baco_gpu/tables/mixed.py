@@ -19,6 +19,7 @@ from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import Device, State
+from baco_gpu.tables.facts import facts_in
 
 
 class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
@@ -53,6 +54,7 @@ class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
 
     secondary: Tensor
 
+    says = (*CodebookEmbedding.says, "stored_share")
     _many = True
     _sums_rows = True
 
@@ -74,8 +76,8 @@ class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
 
     @classmethod
     def from_state(cls, state: State, dim: int, **options: Any) -> Self:
-        if "own_share" not in options:
-            raise InputError("settings must give own_share, which no tensor tells, for rows that ids mix")
+        if "own_share" not in {**facts_in(state), **options}:
+            raise InputError("settings must give own_share, which this state does not tell, for rows that ids mix")
         return super().from_state(state, dim, **options)
 
     def _register_assignments(

@@ -29,11 +29,11 @@ from baco_gpu.precision import CODE_BITS, LEAST_LENGTH, LENGTH_PARTS, ProductFor
 from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import Device, State, Stored, numpy_of
+from baco_gpu.tables.embedding_table import Device, State, Stored, numpy_of, state_of
 from baco_gpu.tables.encoding import encode_all, encode_together, wrong_codes
 from baco_gpu.tables.former_states import rename_table
 from baco_gpu.tables.id_growth import Moves, move_rows
-from baco_gpu.tables.quantized import QuantizedEmbedding, bits_of_packed
+from baco_gpu.tables.quantized import QuantizedEmbedding, bits_of_rows
 
 _BLOCK = 1 << 16  # rows that are floats at a time where all are turned or encoded
 
@@ -140,11 +140,11 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
 
     @classmethod
     def from_state(cls, state: State, dim: int, *, sparse: bool = False, **options: Any) -> Self:
-        codes, rows = state["codes"], state.get("latent_weight.integers")
+        codes, rows = state["codes"], state_of("latent_weight", state)
         told = {"subspaces": codes.shape[1], "centroids": len(state["centroids"]), "lengths": "scales" in state}
         told["code_bits"] = 8 * codes.element_size()
-        if rows is not None:
-            told["row_bits"] = options.pop("row_bits", None) or bits_of_packed(rows, state["codebook"].shape[1])
+        if rows:
+            told["row_bits"] = options.pop("row_bits", None) or bits_of_rows(rows, state["codebook"].shape[1])
         return super().from_state(state, dim, **{**told, **options})
 
     @classmethod

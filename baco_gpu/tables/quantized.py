@@ -20,6 +20,7 @@ from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import renamed_attributes
 from baco_gpu.tables.assignments import embedding_options, freeze_like, padding_index, trained_table
 from baco_gpu.tables.embedding_table import Device, State, Stored, check_device, numpy_of
+from baco_gpu.tables.facts import facts_in
 from baco_gpu.tables.id_growth import Moves, RowMoves, move_rows
 from baco_gpu.tables.row_gradient import RowGradient
 from baco_gpu.tables.rowwise import RowwiseRMSprop
@@ -67,6 +68,8 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
     scales: Tensor
     anchor: nn.Parameter
 
+    says = ("stored_bits", "stored_dim")
+
     _trained_by: weakref.ref[Any] | None = None
     _passes, _looked_up = 0, False  # of backward passes whose gradients no `RowwiseRMSprop` has taken
 
@@ -96,9 +99,12 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
 
     @classmethod
     def from_state(cls, state: State, dim: int, *, sparse: bool = False, **options: Any) -> Self:
-        integers = state["integers"]
-        bits = options.pop("bits", None) or bits_of_packed(integers, dim)
-        return cls(len(integers), dim, bits=bits, **options)
+        count, width = state["integers"].shape
+        dim = facts_in(state).get("embedding_dim", dim)
+        bits = options.pop("bits", None) or bits_of_rows(state, dim)
+        if bits in BITS.values() and width != (own := packed_width(dim, bits)):
+            raise InputError(f"integers must have {own} bytes a row of {dim} values of {bits} bits, got {width}")
+        return cls(count, dim, bits=bits, **options)
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "bits": self.bits}
@@ -322,8 +328,11 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
-def bits_of_packed(integers: Tensor, dim: int) -> int:
-    """Of how many bits the values of packed rows are; InputError where their width does not tell."""
+def bits_of_rows(state: State, dim: int) -> int:
+    """Of how many bits the values of packed rows are; InputError where neither the state nor their width tells."""
+    said, integers = facts_in(state).get("bits"), state["integers"]
+    if said is not None:
+        return int(said)
     fitting = [bits for bits in BITS.values() if packed_width(dim, bits) == integers.shape[1]]
     if len(fitting) != 1:
         raise InputError(

@@ -29,11 +29,11 @@ from baco_gpu.ops.trellis_coding import (
 )
 from baco_gpu.precision import GRADE_BLOCK, GRADES, ProductFormat
 from baco_gpu.tables.assignments import GONE, Labels
-from baco_gpu.tables.embedding_table import State, Stored, numpy_of
+from baco_gpu.tables.embedding_table import State, Stored, numpy_of, state_of
 from baco_gpu.tables.encoding import encode_together, rotate_together
 from baco_gpu.tables.id_growth import Moves
 from baco_gpu.tables.product import ProductCodebookEmbedding
-from baco_gpu.tables.quantized import bits_of_packed
+from baco_gpu.tables.quantized import bits_of_rows
 
 STATES = (8, 10)  # bits of a state, the fewest and the most: with 12 rows err 6% less and encode in four times the time
 
@@ -132,8 +132,8 @@ class TrellisEmbedding(
         told["state_bits"] = len(state["centroids"]).bit_length() - 1
         if "grades" in state:
             told["grades"] = state["grades"].cpu().numpy()
-        if (kept := state.get("latent_weight.integers")) is not None:
-            told["row_bits"] = options.pop("row_bits", None) or bits_of_packed(kept, dim)
+        if rows := state_of("latent_weight", state):
+            told["row_bits"] = options.pop("row_bits", None) or bits_of_rows(rows, dim)
         return super(ProductCodebookEmbedding, cls).from_state(state, dim, **{**told, **options})
 
     @classmethod
