@@ -33,7 +33,7 @@ _DISTANCES, _DISTANCES_ON_GPU = 1 << 18, 1 << 26
 _NARROW, _MANY = 5, 1024
 
 
-class Rows(Protocol):
+class RowsByNumber(Protocol):
     """Rows that are read by number, as those of a tensor are."""
 
     def __len__(self) -> int: ...
@@ -44,7 +44,7 @@ class Rows(Protocol):
     def device(self) -> torch.device: ...
 
 
-def fit_centroids(rows: Rows, form: ProductFormat, seed: int) -> Tensor:
+def fit_centroids(rows: RowsByNumber, form: ProductFormat, seed: int) -> Tensor:
     """Centroids of the pieces of rows, by Lloyd's k-means from pieces drawn at random.
 
     Parameters

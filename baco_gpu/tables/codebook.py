@@ -29,7 +29,7 @@ from baco_gpu.tables.assignments import (
     trained_table,
 )
 from baco_gpu.tables.derived import Derived
-from baco_gpu.tables.embedding_table import Device, Size, State, Stored, check_device, numpy_of
+from baco_gpu.tables.embedding_table import Device, Size, State, StoredPart, check_device, numpy_of
 from baco_gpu.tables.facts import facts_in
 from baco_gpu.tables.former_states import rename_table
 from baco_gpu.tables.id_growth import Moves, RowMoves, move_rows
@@ -256,20 +256,20 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
         """Bytes of the codebook alone, as it is stored."""
         return Size.of(self._stored_rows()).nbytes
 
-    def stored(self) -> list[Stored]:
+    def stored(self) -> list[StoredPart]:
         """The codebook, assignments but for `own_rows`, and secondary ones: one parameter each where they differ."""
         parts = self._stored_rows()
         if not self.own_rows:
-            parts.append(Stored(self.assignments, 0, self.assignments.nbytes))
+            parts.append(StoredPart(self.assignments, 0, self.assignments.nbytes))
         if self.secondary is not None:
             columns = self.secondary.reshape(len(self.assignments), -1).T
             real = sum(int((column != self.assignments).sum()) for column in columns)
-            parts.append(Stored(self.secondary, real, self.secondary.nbytes))
+            parts.append(StoredPart(self.secondary, real, self.secondary.nbytes))
         return parts
 
-    def _stored_rows(self) -> list[Stored]:
+    def _stored_rows(self) -> list[StoredPart]:
         nbytes = self.num_rows * row_bytes(self.embedding_dim, self.bits, self.codebook.element_size())
-        return [Stored(self.codebook, self.codebook.numel(), nbytes, self.num_rows)]
+        return [StoredPart(self.codebook, self.codebook.numel(), nbytes, self.num_rows)]
 
     @property
     def float_rows(self) -> Tensor:

@@ -24,7 +24,7 @@ State = Mapping[str, Tensor]
 Device = torch.device | str | int | None
 
 
-class Stored(NamedTuple):
+class StoredPart(NamedTuple):
     """A part of what a table stores.
 
     Attributes
@@ -51,7 +51,7 @@ class Size(NamedTuple):
     nbytes: int
 
     @classmethod
-    def of(cls, parts: Iterable[Stored]) -> Size:
+    def of(cls, parts: Iterable[StoredPart]) -> Size:
         """The sum of parts, each tensor once."""
         distinct = {id(part.tensor): part for part in parts}.values()
         return cls(*(sum(getattr(part, figure) for part in distinct) for figure in cls._fields))
@@ -103,7 +103,7 @@ class EmbeddingTable(RenamedAttributes, SaysFacts):
         """Whether what is stored of rows is not what is trained."""
         return False
 
-    def stored(self) -> list[Stored]:
+    def stored(self) -> list[StoredPart]:
         """What is stored of the table once it is trained: its rows, and what says which of them an id has."""
         raise NotImplementedError
 

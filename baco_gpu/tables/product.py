@@ -14,7 +14,7 @@ from baco_gpu.checks import check_choice, check_flag, check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.ops.lookup import rows_at
 from baco_gpu.ops.product_quantization import (
-    Rows,
+    RowsByNumber,
     fit_centroids,
     length_values,
     lengths_of,
@@ -29,7 +29,7 @@ from baco_gpu.precision import CODE_BITS, LEAST_LENGTH, LENGTH_PARTS, ProductFor
 from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import Device, State, Stored, numpy_of, state_of
+from baco_gpu.tables.embedding_table import Device, State, StoredPart, numpy_of, state_of
 from baco_gpu.tables.encoding import encode_all, encode_together, wrong_codes
 from baco_gpu.tables.former_states import rename_table
 from baco_gpu.tables.id_growth import Moves, move_rows
@@ -184,7 +184,7 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         if self.scales is not None:
             self.scales[rows] = lengths_of(floats, self.directions(rows))
 
-    def fit(self, rows: Rows, seed: int) -> Tensor:
+    def fit(self, rows: RowsByNumber, seed: int) -> Tensor:
         """Centroids for these rows, of the shape of `centroids`; the same for the same seed."""
         return fit_centroids(rows, self.form, seed)
 
@@ -265,11 +265,11 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
     def is_quantized(self) -> bool:
         return True
 
-    def _stored_rows(self) -> list[Stored]:
+    def _stored_rows(self) -> list[StoredPart]:
         """Codes and lengths, every 4 bytes of which count one, as for a secondary assignment, and centroids."""
         nbytes = self.codes.nbytes + (0 if self.scales is None else self.scales.nbytes)
-        rows = Stored(self.codes, math.ceil(nbytes / self.assignments.element_size()), nbytes, self.num_rows)
-        return [rows, Stored(self.centroids, self.centroids.numel(), self.centroids.nbytes)]
+        rows = StoredPart(self.codes, math.ceil(nbytes / self.assignments.element_size()), nbytes, self.num_rows)
+        return [rows, StoredPart(self.centroids, self.centroids.numel(), self.centroids.nbytes)]
 
     @torch.no_grad()
     def read_rows(self, rows: Tensor | None = None) -> Tensor:

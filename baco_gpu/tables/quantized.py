@@ -19,7 +19,7 @@ from baco_gpu.precision import BITS, SCALE_BYTES, packed_width
 from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import renamed_attributes
 from baco_gpu.tables.assignments import embedding_options, freeze_like, padding_index, trained_table
-from baco_gpu.tables.embedding_table import Device, State, Stored, check_device, numpy_of
+from baco_gpu.tables.embedding_table import Device, State, StoredPart, check_device, numpy_of
 from baco_gpu.tables.facts import facts_in
 from baco_gpu.tables.id_growth import Moves, RowMoves, move_rows
 from baco_gpu.tables.row_gradient import RowGradient
@@ -142,11 +142,11 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
 
     initialize = reset_parameters
 
-    def stored(self) -> list[Stored]:
+    def stored(self) -> list[StoredPart]:
         """The integers, of which each is a parameter, and the scales."""
         count = self.num_embeddings * self.embedding_dim
-        rows = Stored(self.integers, count, self.integers.nbytes, self.num_embeddings)
-        return [rows, Stored(self.scales, 0, self.scales.nbytes)]
+        rows = StoredPart(self.integers, count, self.integers.nbytes, self.num_embeddings)
+        return [rows, StoredPart(self.scales, 0, self.scales.nbytes)]
 
     def read_rows(self, rows: Tensor | None = None) -> Tensor:
         return self.read(rows)
