@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from baco_gpu.columns.table_plan import named
+from baco_gpu.columns.table_plan import aligned, named
 
 K = 20
 SAMPLE = 512  # ids whose neighbors are looked at, or users whose items
@@ -125,16 +125,7 @@ class ModelReport:
 
     def __str__(self) -> str:
         lines = self.lines()
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        texts = (0, 3, 4, len(widths) - 1)
-        shown = [
-            "  ".join(
-                cell.ljust(width) if place in texts else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        ]
-        return "\n".join([*shown, self.verdict])
+        return "\n".join([*aligned(lines, texts=(0, 3, 4, len(lines[0]) - 1)), self.verdict])
 
 
 @torch.no_grad()

@@ -163,9 +163,6 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
             **{**facts_in(state), **options},
         )
 
-    def settings(self) -> dict[str, Any]:
-        return {**super().settings(), **({} if self.bits is None else {"bits": self.bits})}
-
     @classmethod
     @renamed_arguments(codes="assignments")
     def from_pretrained(

@@ -305,7 +305,7 @@ class EmbeddingTable(RenamedAttributes, SaysFacts):
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:
-        """What `from_state` has to be given to make the same table, as no tensor tells it; of plain values."""
+        """What `from_state` has to be given to make the same table, as its state does not say it; of plain values."""
         return {} if self.padding_idx is None else {"padding_idx": self.padding_idx}
 
     def check_export(self) -> None:

@@ -94,9 +94,6 @@ class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
         table: Tensor = _MixedTable.apply(self._rows(), mixture)
         return table
 
-    def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "own_share": self.own_share}
-
     def export_arrays(self) -> dict[str, Any]:
         return {**super().export_arrays(), "own_share": self.own_share}
 

@@ -220,7 +220,7 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         """The rows that codes stand for, or some of them, (rows, embedding_dim); they have no gradient."""
         self.check_latent_weight()
         if self.latent_weight is not None:
-            return self.latent_weight.read(rows)
+            return self.latent_weight.read_rows(rows)
         return self.codebook.detach() if rows is None else self.codebook.detach().index_select(0, rows)
 
     @torch.no_grad()

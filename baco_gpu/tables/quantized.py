@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -68,6 +68,12 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
     scales: Tensor
     anchor: nn.Parameter
 
+    _renamed: ClassVar[Mapping[str, str]] = {
+        **ExpandedTable._renamed,
+        "read": "read_rows",
+        "write_all": "write_rows",
+    }
+
     says = ("stored_bits", "stored_dim")
 
     _trained_by: weakref.ref[Any] | None = None
@@ -106,9 +112,6 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
             raise InputError(f"integers must have {own} bytes a row of {dim} values of {bits} bits, got {width}")
         return cls(count, dim, bits=bits, **options)
 
-    def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "bits": self.bits}
-
     @classmethod
     def from_pretrained(cls, table: Tensor | nn.Module, *, padding_idx: int | None = None, bits: int = 8) -> Self:
         """A trained table rounded to the nearest integers, on its device, to be trained on.
@@ -128,7 +131,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         rows, dim = source.shape
         padding = embedding_options(table, padding_idx, None)["padding_idx"]
         module = cls(rows, dim, padding, bits=bits, device=source.device)
-        module.write_all(source)
+        module.write_rows(source)
         freeze_like(module, table)
         return module
 
@@ -147,9 +150,6 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         count = self.num_embeddings * self.embedding_dim
         rows = StoredPart(self.integers, count, self.integers.nbytes, self.num_embeddings)
         return [rows, StoredPart(self.scales, 0, self.scales.nbytes)]
-
-    def read_rows(self, rows: Tensor | None = None) -> Tensor:
-        return self.read(rows)
 
     def move_rows(self, sources: np.ndarray) -> Moves:
         self.take_gradient()
@@ -178,7 +178,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         return self._look_up(None)
 
     def _latent(self) -> Tensor:
-        return self.read()
+        return self.read_rows()
 
     def _try_rows(self, ids: Tensor, values: Tensor) -> None:
         self.set_rows(ids, values)
@@ -198,8 +198,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         check_range("indices", flat, self.num_embeddings)
         return self._look_up(flat).view(*input.shape, self.embedding_dim)
 
-    def read(self, rows: Tensor | None = None) -> Tensor:
-        """These rows, or all, as floats that no gradient passes through: (number of rows, embedding_dim)."""
+    def read_rows(self, rows: Tensor | None = None) -> Tensor:
         integers, scales = self.integers, self.scales
         if rows is not None:
             integers, scales = integers.index_select(0, rows), scales.index_select(0, rows)
@@ -224,12 +223,9 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         _words(self.integers).index_copy_(0, rows, _words(pack(integers, self.bits)))
         self.scales.index_copy_(0, rows, scales)
 
-    def write_all(self, values: Tensor) -> None:
-        """Store floats of shape (num_embeddings, embedding_dim) as all rows, rounded to the nearest integers."""
+    def write_rows(self, values: Tensor) -> None:
         for start in range(0, self.num_embeddings, _BLOCK):
             self._write_block(start, values[start : start + _BLOCK])
-
-    write_rows = write_all
 
     def take_gradient(self) -> tuple[Tensor, Tensor]:
         """What backward passes have left since the last call: rows, int64 and ascending, and the sum for each of them.
@@ -252,7 +248,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
 
     def expand(self) -> nn.Embedding:
         """An `nn.Embedding` with the table's values as its own, independent weight."""
-        return nn.Embedding.from_pretrained(self.read(), freeze=False, padding_idx=self.padding_idx)
+        return nn.Embedding.from_pretrained(self.read_rows(), freeze=False, padding_idx=self.padding_idx)
 
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
@@ -260,7 +256,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
 
     def _look_up(self, rows: Tensor | None) -> Tensor:
         if exported() or not (torch.is_grad_enabled() and self.anchor.requires_grad):
-            return self.read(rows)
+            return self.read_rows(rows)
         if transformed():
             raise InputError("torch.func must not differentiate a QuantizedEmbedding, whose gradients stay with it")
         if in_several_processes():
@@ -354,7 +350,7 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, anchor: Tensor, table: QuantizedEmbedding, rows: Tensor | None) -> Tensor:
         ctx.table, ctx.rows = table, rows
-        return table.read(rows)
+        return table.read_rows(rows)
 
     @staticmethod
     @once_differentiable
