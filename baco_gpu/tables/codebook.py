@@ -30,7 +30,7 @@ from baco_gpu.tables.assignments import (
 )
 from baco_gpu.tables.derived import Derived
 from baco_gpu.tables.embedding_table import Device, Size, State, StoredPart, check_device, numpy_of
-from baco_gpu.tables.facts import facts_in
+from baco_gpu.tables.facts import Facts
 from baco_gpu.tables.former_states import rename_table
 from baco_gpu.tables.id_growth import Moves, RowMoves, move_rows
 from baco_gpu.tables.ids import ResizableTable
@@ -90,7 +90,7 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
 
     fake_quantization = True
 
-    says: ClassVar[tuple[str, ...]] = ("stored_bits",)
+    says: ClassVar[Facts] = {"bits": int}
     _sums_rows = True
 
     _renamed: ClassVar[Mapping[str, str]] = {
@@ -160,7 +160,7 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
             None if second is None else labels[second.cpu().numpy()],
             labels=labels,
             dtype=codebook.dtype,
-            **{**facts_in(state), **options},
+            **{**cls.said_in(state), **options},
         )
 
     @classmethod

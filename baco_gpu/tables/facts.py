@@ -14,22 +14,15 @@ from torch import Tensor, nn
 from baco_gpu.checks import shown
 from baco_gpu.errors import InputError
 
-# By the name of an entry, the argument that it says, which is an attribute, too.
-_ENTRIES = {
-    "stored_bits": ("bits", torch.int64),
-    "stored_dim": ("embedding_dim", torch.int64),
-    "stored_share": ("own_share", torch.float64),
-}
+_STORED = "stored_"  # an entry is named so, and as the attribute that it says
+_DTYPES = {int: torch.int64, float: torch.float64}
 
-
-def facts_in(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What a state says of the arguments that made its table; nothing where it was written before it said any."""
-    return {fact: _fact(name, state[name]) for name, (fact, _) in _ENTRIES.items() if name in state}
+Facts = Mapping[str, type[int] | type[float]]
 
 
 def without_facts(state: Mapping[str, Any]) -> dict[str, Any]:
     """The state of a model of tables that say nothing."""
-    return {name: value for name, value in state.items() if name.rpartition(".")[2] not in _ENTRIES}
+    return {name: value for name, value in state.items() if not name.rpartition(".")[2].startswith(_STORED)}
 
 
 class SaysFacts(nn.Module):
@@ -37,44 +30,46 @@ class SaysFacts(nn.Module):
 
     Attributes
     ----------
-    says : tuple of str
-        The entries that a state has, as far as there is what they say.
+    says : dict of str to int or float
+        What a state says: attributes, which are arguments of the class, too, and the types of those that are not None.
     """
 
-    says: ClassVar[tuple[str, ...]] = ()
+    says: ClassVar[Facts] = {}
+
+    @classmethod
+    def said_in(cls, state: Mapping[str, Any]) -> dict[str, Any]:
+        """What a state says of these arguments; nothing where it was written before it said any."""
+        names = {fact: _STORED + fact for fact in cls.says}
+        return {fact: cls._fact(name, state[name]) for fact, name in names.items() if name in state}
 
     def __getattr__(self, name: str) -> Any:
-        if name not in self.says:
+        fact = name.removeprefix(_STORED)
+        if fact == name or fact not in self.says:
             return super().__getattr__(name)
-        fact, dtype = _ENTRIES[name]
         device = next(self.parameters()).device
-        return torch.tensor([getattr(self, fact)], dtype=dtype, device=device).view(torch.int64)
+        return torch.tensor([getattr(self, fact)], dtype=_DTYPES[self.says[fact]], device=device).view(torch.int64)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        for name in self.says:
-            if self._own(name) is not None:
-                destination[prefix + name] = getattr(self, name)
+        for fact in self.says:
+            if getattr(self, fact) is not None:
+                destination[f"{prefix}{_STORED}{fact}"] = getattr(self, _STORED + fact)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         errors: list[str] = arguments[-1]
-        for name in _ENTRIES:
-            if prefix + name not in state_dict:
-                continue
+        for name in [name for name in state_dict if name.startswith(prefix + _STORED)]:
+            fact = name.removeprefix(prefix + _STORED)
             try:
-                own, got = self._own(name), _fact(prefix + name, state_dict.pop(prefix + name))
+                own, got = getattr(self, fact) if fact in self.says else None, self._fact(name, state_dict.pop(name))
             except InputError as error:
                 errors.append(str(error))
             else:
                 if own != got:
-                    errors.append(f"{prefix}{name} must be {own}, as of the module, got {got}")
+                    errors.append(f"{name} must be {own}, as of the module, got {got}")
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
-    def _own(self, name: str) -> Any:
-        return getattr(self, _ENTRIES[name][0]) if name in self.says else None
-
-
-def _fact(name: str, entry: Any) -> Any:
-    if not isinstance(entry, Tensor) or entry.dtype != torch.int64 or entry.shape != (1,):
-        raise InputError(f"{name} of a state must be an int64 tensor of shape (1,), got {shown(entry)}")
-    return entry.view(_ENTRIES[name.rpartition(".")[2]][1]).item()
+    @classmethod
+    def _fact(cls, name: str, entry: Any) -> Any:
+        if not isinstance(entry, Tensor) or entry.dtype != torch.int64 or entry.shape != (1,):
+            raise InputError(f"{name} of a state must be an int64 tensor of shape (1,), got {shown(entry)}")
+        return entry.view(_DTYPES[cls.says.get(name.rpartition(_STORED)[2], int)]).item()

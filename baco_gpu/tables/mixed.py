@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import Device, State
-from baco_gpu.tables.facts import facts_in
+from baco_gpu.tables.facts import Facts
 
 
 class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
@@ -54,7 +54,7 @@ class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
 
     secondary: Tensor
 
-    says = (*CodebookEmbedding.says, "stored_share")
+    says: ClassVar[Facts] = {**CodebookEmbedding.says, "own_share": float}
     _many = True
     _sums_rows = True
 
@@ -76,7 +76,7 @@ class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
 
     @classmethod
     def from_state(cls, state: State, dim: int, **options: Any) -> Self:
-        if "own_share" not in {**facts_in(state), **options}:
+        if "own_share" not in {**cls.said_in(state), **options}:
             raise InputError("settings must give own_share, which this state does not tell, for rows that ids mix")
         return super().from_state(state, dim, **options)
 

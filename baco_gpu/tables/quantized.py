@@ -20,7 +20,7 @@ from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import renamed_attributes
 from baco_gpu.tables.assignments import embedding_options, freeze_like, padding_index, trained_table
 from baco_gpu.tables.embedding_table import Device, State, StoredPart, check_device, numpy_of
-from baco_gpu.tables.facts import facts_in
+from baco_gpu.tables.facts import Facts
 from baco_gpu.tables.id_growth import Moves, RowMoves, move_rows
 from baco_gpu.tables.row_gradient import RowGradient
 from baco_gpu.tables.rowwise import RowwiseRMSprop
@@ -74,7 +74,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         "write_all": "write_rows",
     }
 
-    says = ("stored_bits", "stored_dim")
+    says: ClassVar[Facts] = {"bits": int, "embedding_dim": int}
 
     _trained_by: weakref.ref[Any] | None = None
     _passes, _looked_up = 0, False  # of backward passes whose gradients no `RowwiseRMSprop` has taken
@@ -106,7 +106,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
     @classmethod
     def from_state(cls, state: State, dim: int, *, sparse: bool = False, **options: Any) -> Self:
         count, width = state["integers"].shape
-        dim = facts_in(state).get("embedding_dim", dim)
+        dim = cls.said_in(state).get("embedding_dim", dim)
         bits = options.pop("bits", None) or bits_of_rows(state, dim)
         if bits in BITS.values() and width != (own := packed_width(dim, bits)):
             raise InputError(f"integers must have {own} bytes a row of {dim} values of {bits} bits, got {width}")
@@ -326,7 +326,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
 
 def bits_of_rows(state: State, dim: int) -> int:
     """Of how many bits the values of packed rows are; InputError where neither the state nor their width tells."""
-    said, integers = facts_in(state).get("bits"), state["integers"]
+    said, integers = QuantizedEmbedding.said_in(state).get("bits"), state["integers"]
     if said is not None:
         return int(said)
     fitting = [bits for bits in BITS.values() if packed_width(dim, bits) == integers.shape[1]]

@@ -244,7 +244,7 @@ def test_a_state_that_is_not_whole_or_of_another_size_leaves_the_model_as_it_was
     ("name", "said", "other", "entry"),
     [
         ("bits", 4, 8, "stored_bits"),
-        ("share", 0.3, 0.5, "stored_share"),
+        ("share", 0.3, 0.5, "stored_own_share"),
         ("packed", 4, 3, "stored_bits"),
         ("latent", 4, 3, "latent_weight.stored_bits"),
     ],
@@ -282,7 +282,7 @@ def test_a_state_of_another_width_is_refused():
             rebuild_module(model, state)
     with pytest.raises(InputError, match="integers must have 8 bytes a row of 12 values of 5 bits, got 4"):
         rebuild_module(model, packed, settings={"item": {"bits": 5}})
-    with pytest.raises(RuntimeError, match=r"stored_dim must be 5, as of the module, got 6"):
+    with pytest.raises(RuntimeError, match=r"stored_embedding_dim must be 5, as of the module, got 6"):
         QuantizedEmbedding(3, 5, bits=5).load_state_dict({name[5:]: value for name, value in state.items()})
 
 
