@@ -162,7 +162,7 @@ def test_mistakes_are_named_before_any_work(arguments, message):
 
 
 def test_a_missing_device_is_no_reason_to_measure_another(monkeypatch):
-    monkeypatch.setattr("baco_gpu.clustering.backends.cuda_obstacle", lambda: "no device")
+    monkeypatch.setattr("baco_gpu.clustering.backends.cuda_backend.cuda_obstacle", lambda: "no device")
     with pytest.raises(BackendUnavailableError, match="backend='cuda' is not available: no device"):
         measure_solver([10_000], backend="cuda")
 
