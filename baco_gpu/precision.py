@@ -62,12 +62,6 @@ def scale_values(scales: np.ndarray, bits: int) -> np.ndarray:
     return np.where(scales == 0, np.float32(0), values)
 
 
-def length_values(lengths: np.ndarray) -> np.ndarray:
-    """Float32 values of what rows of product codes are multiplied by, uint8 of any shape: from 128/256 to 383/256."""
-    values: np.ndarray = (lengths.astype(np.float32) + np.float32(LEAST_LENGTH)) / np.float32(LENGTH_PARTS)
-    return values
-
-
 def midpoint(bits: int) -> float:
     """What is taken off an unsigned integer of so many bits, so that levels lie alike on both sides of zero."""
     return (2**bits - 1) / 2

@@ -28,7 +28,7 @@ import numba
 import numpy as np
 import torch.distributed as dist
 
-from baco_gpu.clustering.backends.cpu import CpuBackend
+from baco_gpu.clustering.backends.cpu_backend import CpuBackend
 from baco_gpu.clustering.backends.distributed import DistributedBackend
 from baco_gpu.clustering.backends.share import even_bounds, share_of
 from baco_gpu.clustering.solve.cocluster import cocluster

@@ -40,7 +40,7 @@ from baco_gpu.data.splits import random_split
 from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.machine import describe_versions
-from baco_gpu.tables.former_states import without_bits
+from baco_gpu.tables.facts import without_facts
 from baco_gpu.training import TrainingSettings
 from benchmarks.machine import describe_machine
 
@@ -206,7 +206,7 @@ def modules() -> Iterator[Job]:
 
 def digests(model: nn.Module, tables: Mapping[str, Any], export: Callable[[Path], Any]) -> Facts:
     """Of the state dict as it is, of its arrays under any names in any order, of all embeddings, and of a file."""
-    state = without_bits(model.state_dict())  # as it was recorded
+    state = without_facts(model.state_dict())  # as it was recorded
     alone = sorted(digest({"": value}) for value in state.values())
     with torch.no_grad():  # of a column of ids, which is bags of one to a bag
         vectors = {side: table(torch.arange(table.num_embeddings)[:, None]) for side, table in tables.items()}

@@ -114,7 +114,7 @@ def _measured(
         progress(f"{size:,} edges", 0, 0, "generating and building")
         graph, building = _planted(size, seed)
         for solver in solvers:
-            runs: list[Run] = []
+            runs: list[Solve] = []
             meter.forget_peak()
             for repeat in range(1 + repeats):
                 progress(f"{size:,} edges, {solver}", repeat, 1 + repeats, "" if repeat else "warming up")
@@ -134,7 +134,7 @@ def meter_of(backend: Backend) -> Meter:
     return HostMeter(numba.get_num_threads())
 
 
-class Run(NamedTuple):
+class Solve(NamedTuple):
     """One solve: seconds by phase, how many sweeps they hold, the codebook rows that came out, where edges were, and
     the bytes of the device that it was planned to take at most."""
 
@@ -154,7 +154,7 @@ class Run(NamedTuple):
         return sum(self.seconds.get(phase, 0.0) for phase in _SWEEPING)
 
 
-def run_solver(graph: BipartiteGraph, solver: str, backend: Backend, meter: Meter, seed: int) -> Run:
+def run_solver(graph: BipartiteGraph, solver: str, backend: Backend, meter: Meter, seed: int) -> Solve:
     """Load and solve once."""
     target = round(BUDGET * (graph.num_users + graph.num_items))
     clock = _Clock(meter)
@@ -173,7 +173,7 @@ def run_solver(graph: BipartiteGraph, solver: str, backend: Backend, meter: Mete
         clock.stop("secondary", partition)
     sweeps = sum(clock.stops.get(phase, 0) for phase in _SWEEPING)
     planned = getattr(problem, "planned", None)
-    return Run(clock.seconds, sweeps, count_rows(backend, partition), problem.streamed, planned)
+    return Solve(clock.seconds, sweeps, count_rows(backend, partition), problem.streamed, planned)
 
 
 class _Clock:
@@ -194,7 +194,7 @@ class _Clock:
         self._last = now
 
 
-def summarize(graph: BipartiteGraph, runs: Sequence[Run], bandwidth: float, peak: int | None) -> Row:
+def summarize(graph: BipartiteGraph, runs: Sequence[Solve], bandwidth: float, peak: int | None) -> Row:
     """The figures of a row, of several runs of one solver on one graph."""
     totals = [run.total for run in runs]
     seconds = statistics.median(totals)

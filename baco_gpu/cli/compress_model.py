@@ -34,7 +34,7 @@ def compress_model(
         ),
     ],
     source: options.Source,
-    run: options.Reading,
+    run: options.Configured,
     budget: Annotated[
         float, typer.Option(parser=_budget, metavar="SHARE", help="Share of the tables' bytes, 0.13 or 13%.")
     ] = 0.13,

@@ -25,7 +25,7 @@ def convert(
         ),
     ],
     source: options.Source,
-    run: options.Reading,
+    run: options.Configured,
 ) -> None:
     """Write interactions in another format, with their raw ids where the format can hold them.
 

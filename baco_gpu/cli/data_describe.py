@@ -16,7 +16,7 @@ from baco_gpu.cli.groups import expanded
 def describe(
     data: options.Data,
     source: options.Source,
-    run: options.Reading,
+    run: options.Configured,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw how many users and items have how many partners.")
     ] = None,

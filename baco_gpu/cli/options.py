@@ -109,7 +109,7 @@ class Printing:
 
 
 @dataclass(frozen=True)
-class Reading(Printing):
+class Configured(Printing):
     """The same of a command that reads interactions."""
 
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0
@@ -126,7 +126,7 @@ class Reading(Printing):
 
 
 @dataclass(frozen=True)
-class Run(Reading):
+class Run(Configured):
     """The same of a command that clusters."""
 
     backend: Backend = "auto"

@@ -17,7 +17,7 @@ from baco_gpu.cli.item_titles import Names, item_titles
 def report(
     codes: options.Codes,
     source: options.Source,
-    run: options.Reading,
+    run: options.Configured,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.html", help="Write the page here.")],
     data: Annotated[
         str | None,

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from baco_gpu.columns.division import divide
 from baco_gpu.columns.event_log import Column
 from baco_gpu.columns.pairing import LEAST_BITS, Known, Partner, graph_of, partners_of
-from baco_gpu.columns.storage import FULL, IntegerRows, Lookups, Method, ProductCodes, SharedRows, Stored
+from baco_gpu.columns.storage import FULL, CoclusterRows, FewBitRows, Lookups, ProductCodes, Storage, StorageChoice
 from baco_gpu.columns.table_plan import PlannedTable
 from baco_gpu.errors import UnreachableBudgetError
 from baco_gpu.progress import Progress
 
 # The smallest tables keep their rows while they take no more than this of the budget: what they could give is little.
 _SMALL = 1 / 20
-OF_ONE_TABLE: dict[str, type[ProductCodes] | type[IntegerRows]] = {
-    kind.name: kind for kind in (ProductCodes, IntegerRows)
+OF_ONE_TABLE: dict[str, type[ProductCodes] | type[FewBitRows]] = {
+    kind.name: kind for kind in (ProductCodes, FewBitRows)
 }
 
 
@@ -38,7 +38,7 @@ class Candidate:
     seen: bool = True
     only: Sequence[str] | None = None
     partners: Sequence[Partner] = ()
-    methods: Sequence[Method] = ()
+    methods: Sequence[Storage] = ()
     reason: str = ""
     may_share: bool = False
 
@@ -50,16 +50,16 @@ class Candidate:
     def look(self, others: Sequence[Column], share: float, methods: Sequence[str], seed: int, known: Known) -> None:
         """Find what tells something of the table, and try ways to store it around this share of its cost."""
         methods = [name for name in methods if self.only is None or name in self.only]
-        self.may_share = SharedRows.name in methods and self.seen
+        self.may_share = CoclusterRows.name in methods and self.seen
         if self.may_share:
             self.partners = partners_of(self.lookups.column, others, seed, known)
-        shared = [SharedRows(self.lookups, graph_of(self.lookups.column, self.partners))] if self.partners else []
+        shared = [CoclusterRows(self.lookups, graph_of(self.lookups.column, self.partners))] if self.partners else []
         self.methods = (*shared, *(kind(self.lookups) for name, kind in OF_ONE_TABLE.items() if name in methods))
         costs = [(method, math.floor(cost)) for method in self.methods for cost in method.costs(share * self.full_cost)]
         tried = [method.at(cost) for method, cost in costs if 0 < cost < self.full_cost]
         self.ways += [way for way in tried if way is not None]
 
-    def within(self, cost: int) -> Stored:
+    def within(self, cost: int) -> StorageChoice:
         """The way that is chosen, as good as it gets for so much."""
         if self.stored.method == FULL or cost >= self.full_cost:
             return self.lookups.full()
@@ -71,7 +71,7 @@ class Candidate:
     @property
     def why(self) -> str:
         """Why no rows are shared."""
-        if self.reason or self.stored.method == SharedRows.name:
+        if self.reason or self.stored.method == CoclusterRows.name:
             return self.reason
         if self.stored.method == FULL and len(self.ways) > 1:
             return "the budget has room for all rows"
@@ -89,7 +89,7 @@ class Candidate:
             bytes_before=before,
             bytes_after=before if bytes_after is None else bytes_after,
             method=method,
-            partners={each.column.name: each.bits for each in self.partners} if method == SharedRows.name else {},
+            partners={each.column.name: each.bits for each in self.partners} if method == CoclusterRows.name else {},
             error=self.stored.error / (self.lookups.spread or math.inf) if self.stored.error else 0.0,
             reason=self.why,
         )

@@ -11,12 +11,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-from baco_gpu.columns.storage import Stored
+from baco_gpu.columns.storage import StorageChoice
 
 
-def convex(ways: Sequence[Stored]) -> list[Stored]:
+def convex(ways: Sequence[StorageChoice]) -> list[StorageChoice]:
     """The ways on the lower convex hull of error by cost, from the cheapest to that which errs least."""
-    hull: list[Stored] = []
+    hull: list[StorageChoice] = []
     for way in sorted(ways, key=lambda way: (way.cost, way.error)):
         if hull and way.error >= hull[-1].error:
             continue
@@ -26,7 +26,7 @@ def convex(ways: Sequence[Stored]) -> list[Stored]:
     return hull
 
 
-def divide(tables: Sequence[Sequence[Stored]], most: int) -> list[Stored]:
+def divide(tables: Sequence[Sequence[StorageChoice]], most: int) -> list[StorageChoice]:
     """A way for each table, of all that cost at most `most`, which the cheapest ones must not exceed."""
     hulls = [convex(ways) for ways in tables]
     chosen = [0] * len(hulls)
@@ -46,6 +46,6 @@ def divide(tables: Sequence[Sequence[Stored]], most: int) -> list[Stored]:
     return [hull[now] for hull, now in zip(hulls, chosen, strict=True)]
 
 
-def _slope(cheap: Stored, dear: Stored) -> float:
+def _slope(cheap: StorageChoice, dear: StorageChoice) -> float:
     """What an error falls by for what it costs, below zero."""
     return (dear.error - cheap.error) / (dear.cost - cheap.cost)

@@ -33,7 +33,7 @@ _SAMPLE = 1 << 13  # lookups by which the error of product codes is told, to abo
 _LEAST_ROWS = 1 / 100  # of a table's: fewer shared rows are hardly better than one
 
 
-class Stored(NamedTuple):
+class StorageChoice(NamedTuple):
     """One way to store a table.
 
     Attributes
@@ -114,11 +114,11 @@ class Lookups:
         shares = self.column.counts / len(self.column.ids)
         return weight[torch.as_tensor(np.random.default_rng(self.seed).choice(len(shares), _SAMPLE, p=shares))]
 
-    def full(self) -> Stored:
-        return Stored(FULL, self.column.size, self.full_cost, 0.0)
+    def full(self) -> StorageChoice:
+        return StorageChoice(FULL, self.column.size, self.full_cost, 0.0)
 
 
-class Method(Protocol):
+class Storage(Protocol):
     """A way to store tables at a cost."""
 
     name: ClassVar[str]
@@ -126,12 +126,12 @@ class Method(Protocol):
     def costs(self, share: float) -> list[float]:
         """What to try, around what a table would have if all had the same share."""
 
-    def at(self, cost: int) -> Stored | None:
+    def at(self, cost: int) -> StorageChoice | None:
         """The best that costs at most so much; None where that buys nothing."""
 
 
 @dataclass(frozen=True, eq=False)
-class SharedRows:
+class CoclusterRows:
     """Co-clusters of the ids and of those that they are seen with share rows."""
 
     lookups: Lookups
@@ -145,7 +145,7 @@ class SharedRows:
         left = max(share - indices, 3 * least)
         return [indices + rows for rows in (least, left, 3 * left)]
 
-    def at(self, cost: int) -> Stored | None:
+    def at(self, cost: int) -> StorageChoice | None:
         size, table = self.lookups.size, self.lookups
         budget = Budget(ratio=cost / table.full_cost, measure=table.measure)
         rows = budget.rows_for(size, secondary_indices=0, secondary_slots=0)
@@ -156,7 +156,7 @@ class SharedRows:
         found = int(labels.max()) + 1
         of_bytes = table.measure == "bytes"
         paid = size.compressed_bytes(found, 0) if of_bytes else size.compressed_parameters(found, 0)
-        return Stored(self.name, found, paid, table.error_of(labels), labels)
+        return StorageChoice(self.name, found, paid, table.error_of(labels), labels)
 
 
 @dataclass(eq=False)
@@ -174,7 +174,7 @@ class ProductCodes:
     def costs(self, share: float) -> list[float]:
         return [part * share for part in (1.0, 0.25, 0.35, 0.5, 0.7, 0.85, 1.2, 1.4, 2.0, 2.8, 4.0)]
 
-    def at(self, cost: int) -> Stored | None:
+    def at(self, cost: int) -> StorageChoice | None:
         size, table = self.lookups.size, self.lookups
         try:
             plan = plan_product(Budget(ratio=min(cost / table.full_cost, 1.0), measure=table.measure), size)
@@ -184,7 +184,7 @@ class ProductCodes:
         if self._measured is None:
             self._measured = self._error(form) / form.error
         paid = plan.bytes(size) if table.measure == "bytes" else plan.parameters(size)
-        return Stored(self.name, table.column.size, paid, self._measured * form.error, plan)
+        return StorageChoice(self.name, table.column.size, paid, self._measured * form.error, plan)
 
     @torch.no_grad()
     def _error(self, form: ProductFormat) -> float:
@@ -196,7 +196,7 @@ class ProductCodes:
 
 
 @dataclass(eq=False)
-class IntegerRows:
+class FewBitRows:
     """Every id has a row, of integers of few bits and a scale."""
 
     lookups: Lookups
@@ -206,7 +206,7 @@ class IntegerRows:
         size = self.lookups.size
         return [self._cost(size, bits) for bits in BITS.values()] if self.lookups.measure == "bytes" else []
 
-    def at(self, cost: int) -> Stored | None:
+    def at(self, cost: int) -> StorageChoice | None:
         table = self.lookups
         bits = next((bits for bits in BITS.values() if self._cost(table.size, bits) <= cost), None)
         if bits is None or table.measure != "bytes":
@@ -217,14 +217,14 @@ class IntegerRows:
         except InputError:
             return None
         error = float((rows - rounded_rows(rows, bits)).double().square().sum(dim=1).mean()) * table.per_event
-        return Stored(self.name, table.column.size, self._cost(table.size, bits), error, bits)
+        return StorageChoice(self.name, table.column.size, self._cost(table.size, bits), error, bits)
 
     @staticmethod
     def _cost(size: TableSize, bits: int) -> int:
         return size.full_rows * row_bytes(size.embedding_dim, bits, size.value_bytes)
 
 
-def build_table(stored: Stored, old: nn.Embedding | nn.EmbeddingBag, seed: int) -> Any:
+def build_table(stored: StorageChoice, old: nn.Embedding | nn.EmbeddingBag, seed: int) -> Any:
     """What `compress_module` takes for it: labels, or a table that has taken the trained rows."""
     if not isinstance(stored.what, ProductPlan):
         return stored.what

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -84,13 +84,16 @@ class Plan:
             by = ", ".join(f"{name} ({bits:.2f} bits)" for name, bits in table.partners.items())
             size = (f"{table.ids:,}", f"{table.rows:,}", f"{table.bytes_before:,} -> {table.bytes_after:,}")
             lines.append((table.name, *size, table.method, f"{table.error:.1%}", by or table.reason))
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        texts = (0, 4, 6)  # the others are numbers, and end together
-        shown = [
-            "  ".join(
-                cell.ljust(width) if place in texts else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        ]
-        return "\n".join([*shown, f"{self.cost:,} of {self.budget:,} {self.measure}"])
+        return "\n".join([*aligned(lines, texts=(0, 4, 6)), f"{self.cost:,} of {self.budget:,} {self.measure}"])
+
+
+def aligned(lines: Sequence[Sequence[str]], texts: Collection[int]) -> list[str]:
+    """Lines of cells under one another: columns at these places begin together, the others, of numbers, end so."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place in texts else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]

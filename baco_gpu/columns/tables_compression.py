@@ -13,13 +13,13 @@ from baco_gpu.budget import Budget
 from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.columns.candidates import Candidate, choose
 from baco_gpu.columns.event_log import columns_of, names_in
-from baco_gpu.columns.storage import FULL, Lookups, ProductCodes, SharedRows, build_table
+from baco_gpu.columns.storage import FULL, CoclusterRows, Lookups, ProductCodes, build_table
 from baco_gpu.columns.table_plan import Plan
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tables.module_compression import CompressionReport, check_compressible, compress_module
 
-METHODS = (SharedRows.name, ProductCodes.name)
+METHODS = (CoclusterRows.name, ProductCodes.name)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,8 @@ def _check_tables(modules: Mapping[str, nn.Embedding | nn.EmbeddingBag], methods
             raise InputError(f"data must name a table once, got {first!r} and {name!r}, which are one")
         if module.sparse and ProductCodes.name in methods:
             raise InputError(
-                f"methods must be ({SharedRows.name!r},) for {name!r}, whose gradients are sparse, got {tuple(methods)}"
+                f"methods must be ({CoclusterRows.name!r},) for {name!r}, whose gradients are sparse, "
+                f"got {tuple(methods)}"
             )
         if not module.weight.isfinite().all():
             raise InputError(f"rows of {name!r} must be finite, got NaN or infinity")

@@ -24,7 +24,7 @@ def recommender_of(model: Model, seen: Interactions) -> Recommender:
 
 
 class _ModelRows(NamedTuple):
-    """`baco_gpu.serving.answers.Rows` that a model makes."""
+    """`baco_gpu.serving.answers.Vectors` that a model makes."""
 
     num_embeddings: int
     embedding_dim: int

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,40 +25,34 @@ _RESOLUTIONS = (1e-2, 1e6)
 # What cugraph.louvain and cugraph.leiden pass where they are told nothing.
 MAX_LEVEL, THRESHOLD, THETA = 100, 1e-7, 1.0
 
-# From a handle, a graph and a resolution: vertices, their clusters, and the modularity.
-_Partition = Callable[[Any, Any, float], tuple[Any, Any, float]]
+# From a handle, a graph, a resolution and a seed: vertices, their clusters, and the modularity.
+_Partition = Callable[[Any, Any, float, int], tuple[Any, Any, float]]
 
 
-def louvain_on_gpu(graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool] = NEITHER) -> KnobSearch:
-    """Louvain at the resolution that a number of rows asks for; MissingExtraError where there is no pylibcugraph."""
-    with needing("pylibcugraph", "cugraph-louvain"):
-        from pylibcugraph import louvain
+def _louvain(handle: Any, network: Any, resolution: float, seed: int) -> tuple[Any, Any, float]:
+    from pylibcugraph import louvain
 
-    def partition(handle: Any, network: Any, resolution: float) -> tuple[Any, Any, float]:
-        return louvain(handle, network, MAX_LEVEL, THRESHOLD, resolution, False)
-
-    return _search("cugraph-louvain", graph, secondary, partition)
+    return louvain(handle, network, MAX_LEVEL, THRESHOLD, resolution, False)
 
 
-def leiden_on_gpu(graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool] = NEITHER) -> KnobSearch:
-    """Leiden at the resolution that a number of rows asks for; as `louvain_on_gpu`."""
-    with needing("pylibcugraph", "cugraph-leiden"):
-        from pylibcugraph import leiden
+def _leiden(handle: Any, network: Any, resolution: float, seed: int) -> tuple[Any, Any, float]:
+    from pylibcugraph import leiden
 
-    def partition(handle: Any, network: Any, resolution: float) -> tuple[Any, Any, float]:
-        return leiden(handle, seed, network, MAX_LEVEL, resolution, THETA, False)
-
-    return _search("cugraph-leiden", graph, secondary, partition)
+    return leiden(handle, seed, network, MAX_LEVEL, resolution, THETA, False)
 
 
-def _search(name: str, graph: BipartiteGraph, secondary: tuple[bool, bool], partition: _Partition) -> KnobSearch:
-    from pylibcugraph import ResourceHandle
+def _search(
+    name: str, partition: _Partition, graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool] = NEITHER
+) -> KnobSearch:
+    """One of the two at the resolution that a number of rows asks for; MissingExtraError without pylibcugraph."""
+    with needing("pylibcugraph", name):
+        from pylibcugraph import ResourceHandle
 
     handle = ResourceHandle()
     network = graph.to_pylibcugraph(handle)
 
     def solve(resolution: float) -> Sides:
-        vertices, clusters, _ = partition(handle, network, resolution)
+        vertices, clusters, _ = partition(handle, network, resolution, seed)
         labels = np.zeros(graph.num_users + graph.num_items, dtype=np.int64)
         labels[as_numpy("vertices", vertices)] = as_numpy("clusters", clusters)
         return coclusters(graph, (labels[: graph.num_users], labels[graph.num_users :]), secondary)
@@ -71,7 +66,7 @@ LOUVAIN = Labelled(
     shared="communities of Louvain on a GPU (Newman's modularity, no seed)",
     source="Blondel et al., J. Stat. Mech. P10008, 2008",
     secondary="none",
-    solver=louvain_on_gpu,
+    solver=partial(_search, "cugraph-louvain", _louvain),
     requires=Package("pylibcugraph", "pylibcugraph"),
 )
 LEIDEN = replace(
@@ -79,5 +74,5 @@ LEIDEN = replace(
     name="cugraph-leiden",
     shared="communities of Leiden on a GPU (Newman's modularity)",
     source="Traag et al., Scientific Reports 9, 2019",
-    solver=leiden_on_gpu,
+    solver=partial(_search, "cugraph-leiden", _leiden),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -48,16 +49,6 @@ def leiden(graph: BipartiteGraph, resolution: float, seed: int) -> ModularityClu
     return _run(Leiden, graph, resolution, seed)
 
 
-def louvain_search(graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool] = NEITHER) -> KnobSearch:
-    """Louvain at the resolution that a number of rows asks for; see `KnobSearch`."""
-    return _search("louvain", louvain, graph, seed, secondary)
-
-
-def leiden_search(graph: BipartiteGraph, seed: int, secondary: tuple[bool, bool] = NEITHER) -> KnobSearch:
-    """Leiden at the resolution that a number of rows asks for."""
-    return _search("leiden", leiden, graph, seed, secondary)
-
-
 def _run(solver: type, graph: BipartiteGraph, resolution: float, seed: int) -> ModularityClustering:
     model = solver(resolution=resolution, modularity="dugue", random_state=seed)
     # It takes SciPy's older matrix interface only.
@@ -66,18 +57,21 @@ def _run(solver: type, graph: BipartiteGraph, resolution: float, seed: int) -> M
 
 
 def _search(
-    name: str,
     solve_at: Callable[[BipartiteGraph, float, int], ModularityClustering],
     graph: BipartiteGraph,
     seed: int,
-    secondary: tuple[bool, bool],
+    secondary: tuple[bool, bool] = NEITHER,
 ) -> KnobSearch:
+    """One of the two at the resolution that a number of rows asks for; see `KnobSearch`."""
+
     def solve(resolution: float) -> Sides:
         users, items, _ = solve_at(graph, resolution, seed)
         return coclusters(graph, (users, items), secondary, resolution)
 
-    return KnobSearch(name, solve, *_RESOLUTIONS)
+    return KnobSearch(solve_at.__name__, solve, *_RESOLUTIONS)
 
+
+louvain_search = partial(_search, louvain)
 
 LOUVAIN = Labelled(
     name="louvain",
@@ -93,5 +87,5 @@ LEIDEN = replace(
     name="leiden",
     shared="communities of Leiden",
     source="Traag et al., Scientific Reports 9, 2019",
-    solver=leiden_search,
+    solver=partial(_search, leiden),
 )

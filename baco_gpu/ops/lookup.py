@@ -26,7 +26,7 @@ from baco_gpu.ops.reference import NO_PADDING
 _INTEGERS = (torch.int32, torch.int64)
 
 
-class Members(NamedTuple):
+class RowMembers(NamedTuple):
     """The ids that each row of a codebook serves: `ids[offsets[r]:offsets[r + 1]]`, without the padding index.
 
     An id with two rows is listed under both; where they are one, twice under it.
@@ -36,7 +36,7 @@ class Members(NamedTuple):
     ids: Tensor
 
 
-def list_members(codes: Tensor, secondary: Tensor | None, padding_idx: int, rows: int) -> Members:
+def list_members(codes: Tensor, secondary: Tensor | None, padding_idx: int, rows: int) -> RowMembers:
     """The members of every row, ascending, as int32 tensors (int64 where an offset needs it)."""
     count = len(codes)
     owners = codes if secondary is None else torch.cat((codes, secondary))
@@ -48,7 +48,7 @@ def list_members(codes: Tensor, secondary: Tensor | None, padding_idx: int, rows
     offsets = torch.zeros(rows + 1, dtype=torch.int64, device=codes.device)
     offsets[1:] = torch.bincount(owners, minlength=rows).cumsum(0)
     index = torch.int32 if len(ids) <= torch.iinfo(torch.int32).max else torch.int64
-    return Members(offsets.to(index), ids[order].to(index))
+    return RowMembers(offsets.to(index), ids[order].to(index))
 
 
 @torch.library.custom_op(
@@ -123,7 +123,7 @@ def codebook_lookup_row_gradients(
 def codebook_expand(
     codebook: Tensor, codes: Tensor, secondary: Tensor | None, padding_idx: int, offsets: Tensor, ids: Tensor
 ) -> Tensor:
-    """The whole table, (n, dim): `codebook_lookup` of 0..n-1, with a gradient that reads the `Members` of each row.
+    """The whole table, (n, dim): `codebook_lookup` of 0..n-1, with a gradient that reads the `RowMembers` of each row.
 
     Parameters
     ----------

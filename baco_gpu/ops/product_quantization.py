@@ -33,7 +33,7 @@ _DISTANCES, _DISTANCES_ON_GPU = 1 << 18, 1 << 26
 _NARROW, _MANY = 5, 1024
 
 
-class Rows(Protocol):
+class RowsByNumber(Protocol):
     """Rows that are read by number, as those of a tensor are."""
 
     def __len__(self) -> int: ...
@@ -44,7 +44,7 @@ class Rows(Protocol):
     def device(self) -> torch.device: ...
 
 
-def fit_centroids(rows: Rows, form: ProductFormat, seed: int) -> Tensor:
+def fit_centroids(rows: RowsByNumber, form: ProductFormat, seed: int) -> Tensor:
     """Centroids of the pieces of rows, by Lloyd's k-means from pieces drawn at random.
 
     Parameters
@@ -132,7 +132,7 @@ def read(stored: Tensor) -> Tensor:
 def lengths_of(rows: Tensor, stored: Tensor) -> Tensor:
     """What makes rows of product codes as long as the rows (n, dim) that they stand for: uint8 of shape (n, 1).
 
-    See `baco_gpu.precision.length_values`. Rows of zeros stay as they are; what is out of range gets what is nearest.
+    See `length_values`. Rows of zeros stay as they are; what is out of range gets what is nearest.
     """
     wide = _wide(rows)
     ratios = rows.to(wide).norm(dim=1, keepdim=True) / stored.to(wide).norm(dim=1, keepdim=True)
@@ -140,7 +140,7 @@ def lengths_of(rows: Tensor, stored: Tensor) -> Tensor:
 
 
 def length_values(lengths: Tensor) -> Tensor:
-    """Float32 values of lengths; see `baco_gpu.precision.length_values`."""
+    """Float32 values of what rows of product codes are multiplied by, uint8 of any shape: from 128/256 to 383/256."""
     return (lengths.float() + LEAST_LENGTH) / LENGTH_PARTS
 
 

@@ -13,7 +13,7 @@ from baco_gpu.budget import Budget
 from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.columns.candidates import OF_ONE_TABLE, Candidate, choose
 from baco_gpu.columns.event_log import Column, columns_of, names_in
-from baco_gpu.columns.storage import FULL, IntegerRows, Lookups, SharedRows, Stored
+from baco_gpu.columns.storage import FULL, CoclusterRows, FewBitRows, Lookups, StorageChoice
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
@@ -24,7 +24,7 @@ from baco_gpu.pretrained.table_choice import choose_tables
 from baco_gpu.pretrained.table_losses import (
     SAMPLE,
     ModelReport,
-    Rows,
+    Reader,
     TableLoss,
     blocks,
     neighbors_kept,
@@ -39,7 +39,7 @@ from baco_gpu.tables.embedding_table import EmbeddingTable
 from baco_gpu.tables.product import ProductCodebookEmbedding
 from baco_gpu.tables.quantized import QuantizedEmbedding
 
-METHODS = (*OF_ONE_TABLE, SharedRows.name)
+METHODS = (*OF_ONE_TABLE, CoclusterRows.name)
 
 
 def compress_model(
@@ -164,7 +164,7 @@ class _Table:
 
     def methods(self, allowed: Sequence[str]) -> list[str]:
         """What it may be stored as: integers are looked up as float32."""
-        fitting = [name for name in allowed if name != IntegerRows.name or self.tensor.dtype == torch.float32]
+        fitting = [name for name in allowed if name != FewBitRows.name or self.tensor.dtype == torch.float32]
         if not fitting:
             raise InputError(
                 f"methods must be others than {', '.join(map(repr, allowed))} for {self.name!r}, whose rows are "
@@ -173,7 +173,7 @@ class _Table:
         return fitting
 
     @torch.no_grad()
-    def store(self, stored: Stored, seed: int) -> None:
+    def store(self, stored: StorageChoice, seed: int) -> None:
         """Make the table that was chosen, of the dtype of the trained one."""
         if stored.method == FULL:
             return
@@ -186,7 +186,7 @@ class _Table:
             made.codebook.data = weight.float()
             made.encode(seed)
             made.finalize()
-        elif stored.method == IntegerRows.name:
+        elif stored.method == FewBitRows.name:
             made = QuantizedEmbedding.from_pretrained(weight, bits=stored.what, **padding)
         else:
             counts = None if self.column is None else self.column.counts
@@ -219,8 +219,8 @@ def _methods(methods: Sequence[str] | None, *, has_data: bool) -> tuple[str, ...
         raise InputError(f"methods must be a sequence of {', '.join(map(repr, METHODS))}, got {methods!r}")
     for method in methods:
         check_choice("methods", method, METHODS)
-    if not has_data and SharedRows.name in methods:
-        raise InputError(f"data must be given for method {SharedRows.name!r}, which shares rows by them, got none")
+    if not has_data and CoclusterRows.name in methods:
+        raise InputError(f"data must be given for method {CoclusterRows.name!r}, which shares rows by them, got none")
     return tuple(methods)
 
 
@@ -326,7 +326,7 @@ def _scores_kept(
     return scores_kept(both[0], both[1], tensors[items].shape[0], sampled(tensors[users].shape[0], seed, seen))
 
 
-def _rows(tensor: StoredTensor) -> Rows:
+def _rows(tensor: StoredTensor) -> Reader:
     weight = tensor.read()
     return lambda ids: weight[ids]
 

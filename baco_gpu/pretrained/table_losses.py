@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from baco_gpu.columns.table_plan import named
+from baco_gpu.columns.table_plan import aligned, named
 
 K = 20
 SAMPLE = 512  # ids whose neighbors are looked at, or users whose items
 _BLOCK = 1 << 15  # rows that are floats at a time
 
-Rows = Callable[[Tensor], Tensor]  # the rows of these ids, as floats
+Reader = Callable[[Tensor], Tensor]  # the rows of these ids, as floats
 
 
 class TableLoss(NamedTuple):
@@ -125,20 +125,11 @@ class ModelReport:
 
     def __str__(self) -> str:
         lines = self.lines()
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        texts = (0, 3, 4, len(widths) - 1)
-        shown = [
-            "  ".join(
-                cell.ljust(width) if place in texts else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        ]
-        return "\n".join([*shown, self.verdict])
+        return "\n".join([*aligned(lines, texts=(0, 3, 4, len(lines[0]) - 1)), self.verdict])
 
 
 @torch.no_grad()
-def row_error(before: Rows, after: Rows, count: int, weights: np.ndarray | None = None) -> float:
+def row_error(before: Reader, after: Reader, count: int, weights: np.ndarray | None = None) -> float:
     """The distance of rows, every one as often as its weight, as a share of the length of what they were."""
     lost = total = 0.0
     for ids in blocks(count):
@@ -159,7 +150,7 @@ def sampled(count: int, seed: int, weights: np.ndarray | None = None) -> Tensor:
 
 
 @torch.no_grad()
-def neighbors_kept(before: Rows, after: Rows, count: int, sample: Tensor) -> float:
+def neighbors_kept(before: Reader, after: Reader, count: int, sample: Tensor) -> float:
     """The mean overlap of the nearest rows of these ids by the cosine, themselves left out."""
     found = []
     for rows in (before, after):
@@ -169,7 +160,7 @@ def neighbors_kept(before: Rows, after: Rows, count: int, sample: Tensor) -> flo
 
 
 @torch.no_grad()
-def scores_kept(users: tuple[Rows, Rows], items: tuple[Rows, Rows], count: int, sample: Tensor) -> float:
+def scores_kept(users: tuple[Reader, Reader], items: tuple[Reader, Reader], count: int, sample: Tensor) -> float:
     """The mean overlap of the items of highest inner product with these users, before and after."""
     found = [_best(own(sample).float(), rows, count) for own, rows in zip(users, items, strict=True)]
     return _overlap(*found)
@@ -180,11 +171,11 @@ def blocks(count: int) -> Iterator[Tensor]:
     return iter(torch.arange(count).split(_BLOCK)) if count else iter(())
 
 
-def _units(rows: Rows) -> Rows:
+def _units(rows: Reader) -> Reader:
     return lambda ids: functional.normalize(rows(ids).float(), dim=1)
 
 
-def _best(queries: Tensor, rows: Rows, count: int, own: Tensor | None = None) -> Tensor:
+def _best(queries: Tensor, rows: Reader, count: int, own: Tensor | None = None) -> Tensor:
     """The ids of the highest inner products with every query, (queries, at most K)."""
     scores, best = queries.new_empty((len(queries), 0)), torch.empty((len(queries), 0), dtype=torch.int64)
     for ids in blocks(count):

@@ -24,7 +24,7 @@ _SCORES = 1 << 23  # scores at once: 32 MB
 NOBODY = -1
 
 
-class Rows(Protocol):
+class Vectors(Protocol):
     """Vectors by index; a `ServedTable` is one, which decodes the rows that it is asked for."""
 
     @property
@@ -58,7 +58,7 @@ class Recommender:
     """
 
     def __init__(
-        self, users: Rows | np.ndarray, items: Rows | np.ndarray, interactions: Interactions | None = None
+        self, users: Vectors | np.ndarray, items: Vectors | np.ndarray, interactions: Interactions | None = None
     ) -> None:
         self.users, self.items = (
             ServedTable(part) if isinstance(part, np.ndarray) else part for part in (users, items)
@@ -163,9 +163,9 @@ class Recommender:
         k: int,
         progress: Progress,
         phase: str,
-        asking: Rows,
+        asking: Vectors,
         hidden: _Hidden,
-        asked: Rows | None = None,
+        asked: Vectors | None = None,
     ) -> _Best:
         """The best k of `asked`, items if not said, for each row of `asking` at `index`."""
         some = max(_SCORES // min(_BLOCK, max(self.items.num_embeddings, 1)), 1)
@@ -244,7 +244,7 @@ class _Best(NamedTuple):
 class _Directions(NamedTuple):
     """The rows of a table, each of length one; zeros stay zeros."""
 
-    table: Rows
+    table: Vectors
 
     @property
     def num_embeddings(self) -> int:
@@ -261,7 +261,7 @@ class _Directions(NamedTuple):
         return out
 
 
-def _best_of(vectors: np.ndarray, items: Rows, k: int, places: np.ndarray, hidden: np.ndarray) -> _Best:
+def _best_of(vectors: np.ndarray, items: Vectors, k: int, places: np.ndarray, hidden: np.ndarray) -> _Best:
     """The best k items of each vector, without the pairs of a vector's place and a hidden item."""
     best = _Best.nothing(len(vectors))
     vectors = vectors.astype(np.result_type(vectors.dtype, np.float32))

@@ -12,7 +12,7 @@ import numpy as np
 
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError
-from baco_gpu.precision import BITS, ProductFormat, packed_width
+from baco_gpu.precision import BITS, LEAST_LENGTH, LENGTH_PARTS, ProductFormat, packed_width
 
 OF_IDS = ("residual", "basis", "codes", "secondary", "residual_rows")  # what any table stores beside its rows
 
@@ -44,14 +44,20 @@ class Lookup(Protocol):
     def columns(self, values: Any, first: int, last: int) -> Any:
         """The columns of values from one to another, which is no more among them."""
 
+    def mean(self, values: Any) -> Any:
+        """The mean over the last axis but one."""
+
+    def zeroed(self, values: Any, number: int) -> Any:
+        """Values (..., columns) of what is looked up, but zeros where that is this number."""
+
+    def through(self, index: str) -> Lookup:
+        """The lookup of what a stored index gives to what is looked up here."""
+
     def unpacked(self, packed: Any, scales: Any, bits: int, dim: int) -> Any:
         """Float32 values of packed integers: see `baco_gpu.precision`."""
 
     def joined(self, codes: Any, centroids: Any, form: ProductFormat) -> Any:
         """Rows put together of the pieces that product codes (..., subspaces) are of."""
-
-    def lengths(self, scales: Any) -> Any:
-        """What rows of product codes are multiplied by, in the dtype of the embeddings."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +196,10 @@ class ProductRows(Decoder):
 
     def read(self, lookup: Lookup) -> Any:
         rows = self.directions(lookup)
-        return rows * lookup.lengths(lookup.rows("scales")) if self.has_lengths else rows
+        if not self.has_lengths:
+            return rows
+        least, parts = (lookup.constant(number, np.float32) for number in (LEAST_LENGTH, LENGTH_PARTS))
+        return rows * lookup.cast((lookup.cast(lookup.rows("scales"), np.float32) + least) / parts, self.dtype)
 
     def directions(self, lookup: Lookup) -> Any:
         """Rows as long as rounding makes them."""

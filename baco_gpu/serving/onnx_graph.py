@@ -11,7 +11,8 @@ import numpy as np
 from baco_gpu.atomic import replacing
 from baco_gpu.checks import check_path
 from baco_gpu.errors import MissingExtraError
-from baco_gpu.precision import ProductFormat, length_values, midpoint, places, scale_values
+from baco_gpu.precision import ProductFormat, midpoint, places, scale_values
+from baco_gpu.serving.embeddings import embeddings
 from baco_gpu.serving.table import ServedTable
 
 OPSET = 17
@@ -46,43 +47,14 @@ def _model(table: ServedTable) -> Any:
         raise MissingExtraError("a graph of ONNX needs onnx: pip install 'baco_gpu[onnx]'") from error
 
     graph = _Graph(helper, dict(table.arrays()))
-    node, constant = graph.node, graph.constant
-
-    def rows(index: str) -> str:
-        name: str = table.decoder.read(_Lookup(graph, table, index)).name
-        return name
-
-    value = table.dtype
-    wide = np.result_type(value, np.float32)
-    out = rows(INPUT if table.codes is None else node("Gather", "codes", INPUT))
-    if table.secondary is not None:
-        second = rows(node("Gather", "secondary", INPUT))
-        if table.own_share is not None:
-            second = node("ReduceMean", second, axes=[1], keepdims=0)
-        if wide != value:
-            to = helper.np_dtype_to_tensor_dtype(wide)
-            out, second = node("Cast", out, to=to), node("Cast", second, to=to)
-        if table.own_share is None:
-            out = node("Mul", node("Add", out, second), constant("half", 0.5, wide))
-        else:
-            out = node("Mul", out, constant("own_share", table.own_share, wide))
-            second = node("Mul", second, constant("other_share", 1 - table.own_share, wide))
-            out = node("Add", out, second)
-        if wide != value:
-            out = node("Cast", out, to=helper.np_dtype_to_tensor_dtype(value))
-    if table.padding_idx is not None:
-        is_padding = node("Equal", INPUT, constant("padding_idx", table.padding_idx, np.int64))
-        column = node("Unsqueeze", is_padding, constant("last_axis", [1], np.int64))
-        out = node("Where", column, constant("zero", 0, value), out)
-    if table.residual is not None:
-        own = node("Gather", "residual", node("Gather", "residual_rows", INPUT))
-        out = node("Add", out, node("MatMul", own, "basis"))
+    out = embeddings(table, _Lookup(graph, table, INPUT)).name
     graph.nodes.append(helper.make_node("Identity", [out], [OUTPUT]))
+    floats = helper.np_dtype_to_tensor_dtype(table.dtype)
     whole = helper.make_graph(
         graph.nodes,
         "codebook_lookup",
         [helper.make_tensor_value_info(INPUT, TensorProto.INT64, ["n"])],
-        [helper.make_tensor_value_info(OUTPUT, helper.np_dtype_to_tensor_dtype(value), ["n", table.embedding_dim])],
+        [helper.make_tensor_value_info(OUTPUT, floats, ["n", table.embedding_dim])],
         [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in graph.constants.items()],
     )
     # The oldest format that has the operators, so that older runtimes read it too.
@@ -135,7 +107,7 @@ class _Value(NamedTuple):
 
 
 class _Lookup(NamedTuple):
-    """A `baco_gpu.serving.decoders.Lookup` of the rows that `at` gives, by nodes."""
+    """A `baco_gpu.serving.decoders.Lookup` of what the node `at` gives, by nodes."""
 
     graph: _Graph
     table: ServedTable
@@ -167,6 +139,16 @@ class _Lookup(NamedTuple):
         columns = self._constant(f"columns_{first}_{last}", np.arange(first, last), np.int64)
         return self._value("Gather", values.name, columns, axis=-1)
 
+    def mean(self, values: _Value) -> _Value:
+        return self._value("ReduceMean", values.name, axes=[-2], keepdims=0)
+
+    def zeroed(self, values: _Value, number: int) -> _Value:
+        there = self.graph.node("Equal", self.numbers().name, self._constant("zeroed", number, np.int64))
+        return self._value("Where", there, self._constant("zero", 0, self.table.dtype), values.name)
+
+    def through(self, index: str) -> _Lookup:
+        return _Lookup(self.graph, self.table, self.graph.node("Gather", index, self.at))
+
     def unpacked(self, packed: _Value, scales: _Value, bits: int, dim: int) -> _Value:
         """By division: there is no operator before a later opset that masks bits."""
         node, constant = self.graph.node, self._constant
@@ -178,7 +160,8 @@ class _Lookup(NamedTuple):
         shifted = node("Div", pairs, constant("divisor", 1 << place, np.int32))
         levels = self._cast(node("Mod", shifted, constant("modulus", 1 << bits, np.int32)), np.float32)
         levels = node("Sub", levels, constant("midpoint", midpoint(bits), np.float32))
-        return self._value("Mul", levels, self._scales(scales, scale_values(_BYTES, bits)))
+        of_bytes = constant("scale_values", scale_values(_BYTES, bits), np.float32)
+        return self._value("Mul", levels, node("Gather", of_bytes, self._cast(scales.name, np.int32)))
 
     def joined(self, codes: _Value, centroids: _Value, form: ProductFormat) -> _Value:
         node, constant = self.graph.node, self._constant
@@ -196,13 +179,6 @@ class _Lookup(NamedTuple):
         shape = node("Concat", node("Slice", node("Shape", numbers), *ends), width, axis=0)
         columns = constant("places", form.places, np.int64)
         return self._value("Gather", node("Reshape", pieces, shape), columns, axis=-1)
-
-    def lengths(self, scales: _Value) -> _Value:
-        return _Value(self.graph, self._scales(scales, length_values(_BYTES).astype(self.table.dtype)))
-
-    def _scales(self, scales: _Value, values: np.ndarray) -> str:
-        of_bytes = self._constant("scale_values", values, values.dtype)
-        return self.graph.node("Gather", of_bytes, self._cast(scales.name, np.int32))
 
     def _cast(self, name: str, dtype: Any) -> str:
         return self.graph.node("Cast", name, to=self.graph.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))

@@ -13,8 +13,9 @@ from safetensors.numpy import save_file
 
 from baco_gpu.checks import check_integer, check_number, suggestion
 from baco_gpu.errors import DAMAGE, InputError, damage
-from baco_gpu.precision import ProductFormat, length_values, midpoint, scale_values, unpack
+from baco_gpu.precision import ProductFormat, midpoint, scale_values, unpack
 from baco_gpu.serving.decoders import OF_IDS, Decoder, check_array, decoder_for
+from baco_gpu.serving.embeddings import embeddings
 from baco_gpu.tensor_file import checksum, file_checksum, load_tensors, save_tensors
 
 FORMAT = "baco_gpu.codebook"
@@ -171,31 +172,12 @@ class ServedTable:
         if outside.any():
             raise InputError(f"ids must be from 0 to {self.num_embeddings - 1}, got {index[outside][0]}")
         index = index.astype(np.int64)
-        out = self._rows(index if self.codes is None else self.codes[index])
-        if self.secondary is not None:
-            # Half precision is added up in single precision, and rounded once.
-            wide = out.astype(np.result_type(out.dtype, np.float32))
-            if self.own_share is None:
-                wide += self._rows(self.secondary[index])
-                wide *= wide.dtype.type(0.5)
-            else:
-                others = self._rows(self.secondary[index]).mean(axis=-2, dtype=wide.dtype)
-                wide = wide.dtype.type(self.own_share) * wide + wide.dtype.type(1 - self.own_share) * others
-            out = wide.astype(out.dtype)
-        if self.padding_idx is not None:
-            out[index == self.padding_idx] = 0
-        if self.residual is not None and self.basis is not None and self.residual_rows is not None:
-            out += self.residual[self.residual_rows[index]] @ self.basis
-        return out
-
-    def _rows(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of the codebook, as floats."""
-        out: np.ndarray = self.decoder.read(_Lookup(self, rows))
+        out: np.ndarray = embeddings(self, _Lookup(self, index))
         return out
 
 
 class _Lookup(NamedTuple):
-    """A `Lookup` of these rows, by NumPy."""
+    """A `baco_gpu.serving.decoders.Lookup`, by NumPy."""
 
     table: ServedTable
     at: np.ndarray
@@ -208,14 +190,14 @@ class _Lookup(NamedTuple):
         return self.at[..., None].astype(np.int64)
 
     def array(self, name: str, place: int | None = None) -> np.ndarray:
-        array: np.ndarray = self.table.stored[name]
+        array: np.ndarray = getattr(self.table, name)
         return array if place is None else array[place]
 
     def constant(self, value: Any, dtype: Any) -> np.ndarray:
         return np.array(value, dtype)
 
     def cast(self, values: np.ndarray, dtype: Any) -> np.ndarray:
-        return values.astype(dtype)
+        return values.astype(dtype, copy=False)
 
     def take(self, values: np.ndarray, places: np.ndarray) -> np.ndarray:
         out: np.ndarray = values[places]
@@ -223,6 +205,16 @@ class _Lookup(NamedTuple):
 
     def columns(self, values: np.ndarray, first: int, last: int) -> np.ndarray:
         return values[..., first:last]
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        out: np.ndarray = values.mean(axis=-2)
+        return out
+
+    def zeroed(self, values: np.ndarray, number: int) -> np.ndarray:
+        return np.where(self.numbers() == number, values.dtype.type(0), values)
+
+    def through(self, index: str) -> _Lookup:
+        return _Lookup(self.table, self.array(index)[self.at])
 
     def unpacked(self, packed: np.ndarray, scales: np.ndarray, bits: int, dim: int) -> np.ndarray:
         return (unpack(packed, bits, dim) - np.float32(midpoint(bits))) * scale_values(scales, bits)
@@ -233,9 +225,6 @@ class _Lookup(NamedTuple):
         signed = pieces[..., : form.signs]
         np.negative(signed, out=signed, where=turned)
         return pieces.reshape(*codes.shape[:-1], form.subspaces * form.width)[..., form.places]
-
-    def lengths(self, scales: np.ndarray) -> np.ndarray:
-        return length_values(scales).astype(self.table.dtype)
 
 
 def save_codebooks(tables: Mapping[str, ServedTable], path: str | os.PathLike[str]) -> Path:

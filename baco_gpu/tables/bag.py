@@ -14,7 +14,7 @@ from baco_gpu.ops.reference import check_indices, decomposed, kind_of
 from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import Device, EmbeddingTable, name_of
+from baco_gpu.tables.embedding_table import EmbeddingTable, name_of
 
 MODES = ("sum", "mean", "max")
 
@@ -24,11 +24,12 @@ class CodebookEmbeddingBag(CodebookEmbedding):
 
     Parameters
     ----------
-    assignments, embedding_dim, secondary, padding_idx, sparse, bits, dtype, device : as of `CodebookEmbedding`
-        Ids equal to `padding_idx` are left out of their bag, and of its mean.
+    assignments, embedding_dim, secondary : as of `CodebookEmbedding`
     mode : {"mean", "sum", "max"}
     include_last_offset : bool
         Whether the last offset is the number of indices, as in compressed sparse rows.
+    options
+        Further arguments of `CodebookEmbedding`. Ids equal to `padding_idx` are left out of their bag, and of its mean.
 
     Raises
     ------
@@ -45,23 +46,10 @@ class CodebookEmbeddingBag(CodebookEmbedding):
         *,
         mode: str = "mean",
         include_last_offset: bool = False,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        bits: int | None = None,
-        dtype: torch.dtype | None = None,
-        device: Device = None,
+        **options: Any,
     ) -> None:
         check_choice("mode", mode, MODES)
-        super().__init__(
-            assignments,
-            embedding_dim,
-            secondary,
-            padding_idx=padding_idx,
-            sparse=sparse,
-            bits=bits,
-            dtype=dtype,
-            device=device,
-        )
+        super().__init__(assignments, embedding_dim, secondary, **options)
         self.mode, self.include_last_offset = mode, check_flag("include_last_offset", include_last_offset)
 
     @classmethod

@@ -29,8 +29,9 @@ from baco_gpu.tables.assignments import (
     trained_table,
 )
 from baco_gpu.tables.derived import Derived
-from baco_gpu.tables.embedding_table import Device, Size, State, Stored, check_device, numpy_of
-from baco_gpu.tables.former_states import STORED_BITS, rename_table
+from baco_gpu.tables.embedding_table import Device, Size, State, StoredPart, check_device, numpy_of
+from baco_gpu.tables.facts import Facts
+from baco_gpu.tables.former_states import rename_table
 from baco_gpu.tables.id_growth import Moves, RowMoves, move_rows
 from baco_gpu.tables.ids import ResizableTable
 
@@ -72,8 +73,6 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
         Row numbers of the codebook; `secondary` is None where none was given, and the assignment where it was -1.
     labels : int64 buffer of shape (num_rows,)
         The label that each row stands for, ascending. No lookup reads it; `with_new_ids` does.
-    stored_bits : int64 buffer of shape (1,)
-        Where there are `bits`, these: a state of floats would not say that lookups round them.
     fake_quantization : bool
         Whether lookups see rows of few bits as they are stored; training on floats turns it off.
 
@@ -91,6 +90,7 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
 
     fake_quantization = True
 
+    says: ClassVar[Facts] = {"bits": int}
     _sums_rows = True
 
     _renamed: ClassVar[Mapping[str, str]] = {
@@ -129,7 +129,6 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
         check_device(device)
         if bits is not None:
             check_choice("bits", bits, tuple(BITS.values()))
-            self.register_buffer(STORED_BITS, torch.tensor([bits], device=device))
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise InputError(f"dtype must be a floating-point dtype, got {shown(dtype)}")
         self.codebook = nn.Parameter(self._new_codebook(len(distinct), dtype, device))
@@ -155,19 +154,14 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
     @classmethod
     def from_state(cls, state: State, dim: int, **options: Any) -> Self:
         labels, codebook, second = state["labels"].cpu().numpy(), state["codebook"], state.get("secondary")
-        if STORED_BITS in state:
-            options = {"bits": int(state[STORED_BITS]), **options}
         return cls(
             labels[state["assignments"].cpu().numpy()],
             codebook.shape[1],
             None if second is None else labels[second.cpu().numpy()],
             labels=labels,
             dtype=codebook.dtype,
-            **options,
+            **{**cls.said_in(state), **options},
         )
-
-    def settings(self) -> dict[str, Any]:
-        return {**super().settings(), **({} if self.bits is None else {"bits": self.bits})}
 
     @classmethod
     @renamed_arguments(codes="assignments")
@@ -259,20 +253,20 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
         """Bytes of the codebook alone, as it is stored."""
         return Size.of(self._stored_rows()).nbytes
 
-    def stored(self) -> list[Stored]:
+    def stored(self) -> list[StoredPart]:
         """The codebook, assignments but for `own_rows`, and secondary ones: one parameter each where they differ."""
         parts = self._stored_rows()
         if not self.own_rows:
-            parts.append(Stored(self.assignments, 0, self.assignments.nbytes))
+            parts.append(StoredPart(self.assignments, 0, self.assignments.nbytes))
         if self.secondary is not None:
             columns = self.secondary.reshape(len(self.assignments), -1).T
             real = sum(int((column != self.assignments).sum()) for column in columns)
-            parts.append(Stored(self.secondary, real, self.secondary.nbytes))
+            parts.append(StoredPart(self.secondary, real, self.secondary.nbytes))
         return parts
 
-    def _stored_rows(self) -> list[Stored]:
+    def _stored_rows(self) -> list[StoredPart]:
         nbytes = self.num_rows * row_bytes(self.embedding_dim, self.bits, self.codebook.element_size())
-        return [Stored(self.codebook, self.codebook.numel(), nbytes, self.num_rows)]
+        return [StoredPart(self.codebook, self.codebook.numel(), nbytes, self.num_rows)]
 
     @property
     def float_rows(self) -> Tensor:
@@ -393,8 +387,4 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         rename_table(state_dict, prefix)
         rest[-1].extend(foreign_rows(state_dict, prefix, self.num_rows))
-        if self.bits is not None and prefix + "codebook" in state_dict:  # a state from before does not say its bits
-            if (bits := int(state_dict.get(prefix + STORED_BITS, self.bits))) != self.bits:
-                rest[-1].append(f"{prefix}{STORED_BITS} must be {self.bits}, as of the module, got {bits}")
-            state_dict[prefix + STORED_BITS] = self.get_buffer(STORED_BITS)
         super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -17,13 +17,14 @@ from baco_gpu.renaming import RenamedAttributes
 from baco_gpu.serving.decoders import Decoder
 from baco_gpu.tables.assignments import GONE, Labels, label_array
 from baco_gpu.tables.derived import normal_tensors
+from baco_gpu.tables.facts import SaysFacts
 from baco_gpu.tables.id_growth import Assigned, Growth, Moves, first_rows, has_kinds, joined, padding_now, places_of
 
 State = Mapping[str, Tensor]
 Device = torch.device | str | int | None
 
 
-class Stored(NamedTuple):
+class StoredPart(NamedTuple):
     """A part of what a table stores.
 
     Attributes
@@ -50,13 +51,13 @@ class Size(NamedTuple):
     nbytes: int
 
     @classmethod
-    def of(cls, parts: Iterable[Stored]) -> Size:
+    def of(cls, parts: Iterable[StoredPart]) -> Size:
         """The sum of parts, each tensor once."""
         distinct = {id(part.tensor): part for part in parts}.values()
         return cls(*(sum(getattr(part, figure) for part in distinct) for figure in cls._fields))
 
 
-class EmbeddingTable(RenamedAttributes, nn.Module):
+class EmbeddingTable(RenamedAttributes, SaysFacts):
     """A table of rows, called like `torch.nn.Embedding`: indices in, (*shape, embedding_dim) out.
 
     A kind of table is a subclass that says what it stores, and how its rows are drawn, read and written. The other
@@ -100,7 +101,7 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
         """Whether what is stored of rows is not what is trained."""
         return False
 
-    def stored(self) -> list[Stored]:
+    def stored(self) -> list[StoredPart]:
         """What is stored of the table once it is trained: its rows, and what says which of them an id has."""
         raise NotImplementedError
 
@@ -301,7 +302,7 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:
-        """What `from_state` has to be given to make the same table, as no tensor tells it; of plain values."""
+        """What `from_state` has to be given to make the same table, as its state does not say it; of plain values."""
         return {} if self.padding_idx is None else {"padding_idx": self.padding_idx}
 
     def check_export(self) -> None:
@@ -320,6 +321,11 @@ class EmbeddingTable(RenamedAttributes, nn.Module):
             When they are not known as yet.
         """
         raise NotImplementedError
+
+
+def state_of(part: str, state: State) -> dict[str, Tensor]:
+    """What a state has of the module of this name, by the names that it has there."""
+    return {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
 
 
 def numpy_of(tensor: Tensor) -> np.ndarray:

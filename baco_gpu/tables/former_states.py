@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-STORED_BITS = "stored_bits"  # which tables of floats that are looked up as integers had not
-
 # Of tables of labels; one name makes room for the next.
 _NAMES = {"codes": "assignments", "numbers": "codes"}
 _NAMES |= {f"behind.{part}": f"latent_weight.{part}" for part in ("integers", "scales", "anchor")}
@@ -45,11 +43,6 @@ def former_repr(described: str) -> str:
     for current, former in _IN_REPR.items():
         described = described.replace(current, former)
     return described
-
-
-def without_bits(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of a model of tables that do not say of how many bits they are."""
-    return {name: value for name, value in state.items() if name.rpartition(".")[2] != STORED_BITS}
 
 
 def _tables(state: Mapping[str, Any]) -> list[str]:

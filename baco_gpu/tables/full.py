@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from baco_gpu.tables.bag import TableBag
-from baco_gpu.tables.embedding_table import EmbeddingTable, Size, State, Stored, not_served
+from baco_gpu.tables.embedding_table import EmbeddingTable, Size, State, StoredPart, not_served
 from baco_gpu.tables.id_growth import Moves, RowMoves, move_rows
 
 
@@ -31,8 +31,8 @@ class FullTable(nn.Embedding, EmbeddingTable, known_by={"weight": 2}):
         count, dim = state["weight"].shape
         return nn.Embedding(count, dim, dtype=state["weight"].dtype, **options)
 
-    def stored(self) -> list[Stored]:
-        return [Stored(self.weight, self.weight.numel(), self.weight.nbytes, self.num_embeddings)]
+    def stored(self) -> list[StoredPart]:
+        return [StoredPart(self.weight, self.weight.numel(), self.weight.nbytes, self.num_embeddings)]
 
     @property
     def sums_rows(self) -> bool:

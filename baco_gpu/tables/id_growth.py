@@ -16,7 +16,7 @@ _BLOCK = 1 << 16  # rows that are floats at a time
 
 
 @runtime_checkable
-class Labelled(Protocol):
+class Assignments(Protocol):
     """Assignments of one side, and second ones or None: `CoclusteringResult.users`, for instance."""
 
     @property
@@ -33,7 +33,7 @@ class Codes(NamedTuple):
     secondary: Labels | None = None
 
 
-Assigned = Labelled | Labels | Sequence[Labelled | Labels]
+Assigned = Assignments | Labels | Sequence[Assignments | Labels]
 
 
 class Kind(NamedTuple):
@@ -50,14 +50,14 @@ def joined(name: str, assigned: Assigned, known: Sequence[Kind] | None = None) -
     Kinds never share a row: the labels of every part are shifted past the last's, or as those of the kinds `known`.
     """
     if not has_kinds(assigned):
-        side = assigned if isinstance(assigned, Labelled) else Codes(assigned)  # type: ignore[arg-type]
+        side = assigned if isinstance(assigned, Assignments) else Codes(assigned)  # type: ignore[arg-type]
         return Codes(label_array(f"assignments {name}", side.labels, minimum=0), side.secondary), None
     parts: Sequence[Any] = assigned  # type: ignore[assignment]
     if known is not None and len(known) != len(parts):
         raise InputError(f"assignments {name} must be a list of {len(known)} kinds of ids, got {len(parts)}")
     labels, secondary, kinds, shift = [], [], [], 0
     for place, part in enumerate(parts):
-        side = part if isinstance(part, Labelled) else Codes(part)
+        side = part if isinstance(part, Assignments) else Codes(part)
         own = label_array(f"assignments {name}", side.labels, minimum=0)
         shift, last = (shift, shift + int(own.max(initial=-1)) + 1) if known is None else known[place][1:]
         if own.max(initial=-1) >= last - shift:
@@ -70,14 +70,14 @@ def joined(name: str, assigned: Assigned, known: Sequence[Kind] | None = None) -
             secondary.append(np.where(second == NO_SECONDARY, NO_SECONDARY, second + shift))
         kinds.append(Kind(len(own), shift, last))
         shift = last
-    has_secondary = any(isinstance(part, Labelled) and part.secondary is not None for part in parts)
+    has_secondary = any(isinstance(part, Assignments) and part.secondary is not None for part in parts)
     return Codes(np.concatenate(labels), np.concatenate(secondary) if has_secondary else None), tuple(kinds)
 
 
 def has_kinds(assigned: Assigned) -> bool:
-    if isinstance(assigned, Labelled) or not isinstance(assigned, list | tuple):
+    if isinstance(assigned, Assignments) or not isinstance(assigned, list | tuple):
         return False
-    return any(isinstance(part, Labelled | list | tuple) or getattr(part, "ndim", 0) for part in assigned)
+    return any(isinstance(part, Assignments | list | tuple) or getattr(part, "ndim", 0) for part in assigned)
 
 
 class Growth(NamedTuple):

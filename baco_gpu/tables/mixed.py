@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import Device, State
+from baco_gpu.tables.facts import Facts
 
 
 class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
@@ -52,6 +53,7 @@ class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
 
     secondary: Tensor
 
+    says: ClassVar[Facts] = {**CodebookEmbedding.says, "own_share": float}
     _many = True
     _sums_rows = True
 
@@ -73,8 +75,8 @@ class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
 
     @classmethod
     def from_state(cls, state: State, dim: int, **options: Any) -> Self:
-        if "own_share" not in options:
-            raise InputError("settings must give own_share, which no tensor tells, for rows that ids mix")
+        if "own_share" not in {**cls.said_in(state), **options}:
+            raise InputError("settings must give own_share, which this state does not tell, for rows that ids mix")
         return super().from_state(state, dim, **options)
 
     def _register_assignments(
@@ -90,9 +92,6 @@ class MixedCodebookEmbedding(CodebookEmbedding, known_by={"secondary": 2}):
         mixture = self._kept.of("mixture", [self.assignments, self.secondary], settings, self._mixture)
         table: Tensor = _MixedTable.apply(self._rows(), mixture)
         return table
-
-    def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "own_share": self.own_share}
 
     def export_arrays(self) -> dict[str, Any]:
         return {**super().export_arrays(), "own_share": self.own_share}

@@ -14,7 +14,7 @@ from baco_gpu.checks import check_choice, check_flag, check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.ops.lookup import rows_at
 from baco_gpu.ops.product_quantization import (
-    Rows,
+    RowsByNumber,
     fit_centroids,
     length_values,
     lengths_of,
@@ -29,11 +29,11 @@ from baco_gpu.precision import CODE_BITS, LEAST_LENGTH, LENGTH_PARTS, ProductFor
 from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import Device, State, Stored, numpy_of
+from baco_gpu.tables.embedding_table import Device, State, StoredPart, numpy_of, state_of
 from baco_gpu.tables.encoding import encode_all, encode_together, wrong_codes
 from baco_gpu.tables.former_states import rename_table
 from baco_gpu.tables.id_growth import Moves, move_rows
-from baco_gpu.tables.quantized import QuantizedEmbedding, bits_of_packed
+from baco_gpu.tables.quantized import QuantizedEmbedding, bits_of_rows
 
 _BLOCK = 1 << 16  # rows that are floats at a time where all are turned or encoded
 
@@ -76,7 +76,7 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
     codes : uint8 buffer of shape (num_rows, subspaces), or int16 that holds 16 bits without a sign
         The centroid and the signs of every piece.
     scales : uint8 buffer of shape (num_rows, 1), or None
-        What rows are multiplied by; see `baco_gpu.precision.length_values`.
+        What rows are multiplied by; see `baco_gpu.ops.product_quantization.length_values`.
     form : ProductFormat
     codebook : nn.Parameter of shape (num_rows, embedding_dim), or of no rows where there are no floats (any more)
     latent_weight : QuantizedEmbedding of num_rows rows, or None
@@ -139,11 +139,11 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
 
     @classmethod
     def from_state(cls, state: State, dim: int, *, sparse: bool = False, **options: Any) -> Self:
-        codes, rows = state["codes"], state.get("latent_weight.integers")
+        codes, rows = state["codes"], state_of("latent_weight", state)
         told = {"subspaces": codes.shape[1], "centroids": len(state["centroids"]), "lengths": "scales" in state}
         told["code_bits"] = 8 * codes.element_size()
-        if rows is not None:
-            told["row_bits"] = options.pop("row_bits", None) or bits_of_packed(rows, state["codebook"].shape[1])
+        if rows:
+            told["row_bits"] = options.pop("row_bits", None) or bits_of_rows(rows, state["codebook"].shape[1])
         return super().from_state(state, dim, **{**told, **options})
 
     @classmethod
@@ -183,7 +183,7 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         if self.scales is not None:
             self.scales[rows] = lengths_of(floats, self.directions(rows))
 
-    def fit(self, rows: Rows, seed: int) -> Tensor:
+    def fit(self, rows: RowsByNumber, seed: int) -> Tensor:
         """Centroids for these rows, of the shape of `centroids`; the same for the same seed."""
         return fit_centroids(rows, self.form, seed)
 
@@ -219,7 +219,7 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         """The rows that codes stand for, or some of them, (rows, embedding_dim); they have no gradient."""
         self.check_latent_weight()
         if self.latent_weight is not None:
-            return self.latent_weight.read(rows)
+            return self.latent_weight.read_rows(rows)
         return self.codebook.detach() if rows is None else self.codebook.detach().index_select(0, rows)
 
     @torch.no_grad()
@@ -264,11 +264,11 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
     def is_quantized(self) -> bool:
         return True
 
-    def _stored_rows(self) -> list[Stored]:
+    def _stored_rows(self) -> list[StoredPart]:
         """Codes and lengths, every 4 bytes of which count one, as for a secondary assignment, and centroids."""
         nbytes = self.codes.nbytes + (0 if self.scales is None else self.scales.nbytes)
-        rows = Stored(self.codes, math.ceil(nbytes / self.assignments.element_size()), nbytes, self.num_rows)
-        return [rows, Stored(self.centroids, self.centroids.numel(), self.centroids.nbytes)]
+        rows = StoredPart(self.codes, math.ceil(nbytes / self.assignments.element_size()), nbytes, self.num_rows)
+        return [rows, StoredPart(self.centroids, self.centroids.numel(), self.centroids.nbytes)]
 
     @torch.no_grad()
     def read_rows(self, rows: Tensor | None = None) -> Tensor:

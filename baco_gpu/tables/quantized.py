@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from baco_gpu.precision import BITS, SCALE_BYTES, packed_width
 from baco_gpu.ranks import Ranks
 from baco_gpu.renaming import renamed_attributes
 from baco_gpu.tables.assignments import embedding_options, freeze_like, padding_index, trained_table
-from baco_gpu.tables.embedding_table import Device, State, Stored, check_device, numpy_of
+from baco_gpu.tables.embedding_table import Device, State, StoredPart, check_device, numpy_of
+from baco_gpu.tables.facts import Facts
 from baco_gpu.tables.id_growth import Moves, RowMoves, move_rows
 from baco_gpu.tables.row_gradient import RowGradient
 from baco_gpu.tables.rowwise import RowwiseRMSprop
@@ -67,6 +68,14 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
     scales: Tensor
     anchor: nn.Parameter
 
+    _renamed: ClassVar[Mapping[str, str]] = {
+        **ExpandedTable._renamed,
+        "read": "read_rows",
+        "write_all": "write_rows",
+    }
+
+    says: ClassVar[Facts] = {"bits": int, "embedding_dim": int}
+
     _trained_by: weakref.ref[Any] | None = None
     _passes, _looked_up = 0, False  # of backward passes whose gradients no `RowwiseRMSprop` has taken
 
@@ -96,12 +105,12 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
 
     @classmethod
     def from_state(cls, state: State, dim: int, *, sparse: bool = False, **options: Any) -> Self:
-        integers = state["integers"]
-        bits = options.pop("bits", None) or bits_of_packed(integers, dim)
-        return cls(len(integers), dim, bits=bits, **options)
-
-    def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "bits": self.bits}
+        count, width = state["integers"].shape
+        dim = cls.said_in(state).get("embedding_dim", dim)
+        bits = options.pop("bits", None) or bits_of_rows(state, dim)
+        if bits in BITS.values() and width != (own := packed_width(dim, bits)):
+            raise InputError(f"integers must have {own} bytes a row of {dim} values of {bits} bits, got {width}")
+        return cls(count, dim, bits=bits, **options)
 
     @classmethod
     def from_pretrained(cls, table: Tensor | nn.Module, *, padding_idx: int | None = None, bits: int = 8) -> Self:
@@ -122,7 +131,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         rows, dim = source.shape
         padding = embedding_options(table, padding_idx, None)["padding_idx"]
         module = cls(rows, dim, padding, bits=bits, device=source.device)
-        module.write_all(source)
+        module.write_rows(source)
         freeze_like(module, table)
         return module
 
@@ -136,14 +145,11 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
 
     initialize = reset_parameters
 
-    def stored(self) -> list[Stored]:
+    def stored(self) -> list[StoredPart]:
         """The integers, of which each is a parameter, and the scales."""
         count = self.num_embeddings * self.embedding_dim
-        rows = Stored(self.integers, count, self.integers.nbytes, self.num_embeddings)
-        return [rows, Stored(self.scales, 0, self.scales.nbytes)]
-
-    def read_rows(self, rows: Tensor | None = None) -> Tensor:
-        return self.read(rows)
+        rows = StoredPart(self.integers, count, self.integers.nbytes, self.num_embeddings)
+        return [rows, StoredPart(self.scales, 0, self.scales.nbytes)]
 
     def move_rows(self, sources: np.ndarray) -> Moves:
         self.take_gradient()
@@ -172,7 +178,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         return self._look_up(None)
 
     def _latent(self) -> Tensor:
-        return self.read()
+        return self.read_rows()
 
     def _try_rows(self, ids: Tensor, values: Tensor) -> None:
         self.set_rows(ids, values)
@@ -192,8 +198,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         check_range("indices", flat, self.num_embeddings)
         return self._look_up(flat).view(*input.shape, self.embedding_dim)
 
-    def read(self, rows: Tensor | None = None) -> Tensor:
-        """These rows, or all, as floats that no gradient passes through: (number of rows, embedding_dim)."""
+    def read_rows(self, rows: Tensor | None = None) -> Tensor:
         integers, scales = self.integers, self.scales
         if rows is not None:
             integers, scales = integers.index_select(0, rows), scales.index_select(0, rows)
@@ -218,12 +223,9 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         _words(self.integers).index_copy_(0, rows, _words(pack(integers, self.bits)))
         self.scales.index_copy_(0, rows, scales)
 
-    def write_all(self, values: Tensor) -> None:
-        """Store floats of shape (num_embeddings, embedding_dim) as all rows, rounded to the nearest integers."""
+    def write_rows(self, values: Tensor) -> None:
         for start in range(0, self.num_embeddings, _BLOCK):
             self._write_block(start, values[start : start + _BLOCK])
-
-    write_rows = write_all
 
     def take_gradient(self) -> tuple[Tensor, Tensor]:
         """What backward passes have left since the last call: rows, int64 and ascending, and the sum for each of them.
@@ -246,7 +248,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
 
     def expand(self) -> nn.Embedding:
         """An `nn.Embedding` with the table's values as its own, independent weight."""
-        return nn.Embedding.from_pretrained(self.read(), freeze=False, padding_idx=self.padding_idx)
+        return nn.Embedding.from_pretrained(self.read_rows(), freeze=False, padding_idx=self.padding_idx)
 
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
@@ -254,7 +256,7 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
 
     def _look_up(self, rows: Tensor | None) -> Tensor:
         if exported() or not (torch.is_grad_enabled() and self.anchor.requires_grad):
-            return self.read(rows)
+            return self.read_rows(rows)
         if transformed():
             raise InputError("torch.func must not differentiate a QuantizedEmbedding, whose gradients stay with it")
         if in_several_processes():
@@ -322,8 +324,11 @@ class QuantizedEmbedding(ExpandedTable, known_by={"integers": 2}):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
-def bits_of_packed(integers: Tensor, dim: int) -> int:
-    """Of how many bits the values of packed rows are; InputError where their width does not tell."""
+def bits_of_rows(state: State, dim: int) -> int:
+    """Of how many bits the values of packed rows are; InputError where neither the state nor their width tells."""
+    said, integers = QuantizedEmbedding.said_in(state).get("bits"), state["integers"]
+    if said is not None:
+        return int(said)
     fitting = [bits for bits in BITS.values() if packed_width(dim, bits) == integers.shape[1]]
     if len(fitting) != 1:
         raise InputError(
@@ -345,7 +350,7 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, anchor: Tensor, table: QuantizedEmbedding, rows: Tensor | None) -> Tensor:
         ctx.table, ctx.rows = table, rows
-        return table.read(rows)
+        return table.read_rows(rows)
 
     @staticmethod
     @once_differentiable

@@ -13,8 +13,9 @@ from baco_gpu.errors import InputError
 from baco_gpu.tables.assignments import check_arguments
 from baco_gpu.tables.bag import CodebookEmbeddingBag, TableBag, bag_options
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import EmbeddingTable, State, check_model
-from baco_gpu.tables.former_states import current_names, without_bits
+from baco_gpu.tables.embedding_table import EmbeddingTable, State, check_model, state_of
+from baco_gpu.tables.facts import without_facts
+from baco_gpu.tables.former_states import current_names
 from baco_gpu.tables.full import FullTable, as_table
 
 _PLACES = (nn.Embedding, nn.EmbeddingBag, EmbeddingTable, TableBag)
@@ -30,9 +31,8 @@ def rebuild_module(
     """Give `model` the tables that a `state_dict` has, in place, and load it.
 
     A fresh model takes the state of a compressed one, a compressed model that of a full one, with the same ids and
-    dimensions. A state has tensors only: padding index, sparse gradients and the pooling of bags are taken from the
-    model's own modules, and what else lookups need is given as `settings`. Make optimizers afterwards, since parameters
-    are new. If anything is refused, the model stays as it was.
+    dimensions. Padding index, sparse gradients and the pooling of bags are those of the model's own modules. Make
+    optimizers afterwards, since parameters are new. If anything is refused, the model stays as it was.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def rebuild_module(
     state_dict : mapping of str to Tensor
         Of a model that differs from this one in its tables alone.
     settings : mapping of the name of a table to a mapping, optional
-        Further arguments that no tensor tells: `{"user": {"own_share": 0.5}}` for rows that ids mix, `bits` of rows
-        that are trained through their rounding where the state was written before it had them.
+        Further arguments of tables, where the state is from before it said what no tensor tells:
+        `{"user": {"own_share": 0.5}}` for rows that ids mix, `bits` of rows that are trained through their rounding.
     strict : bool
         As of `load_state_dict`.
 
@@ -67,9 +67,7 @@ def rebuild_module(
     for name, module in found:
         if any(name.startswith(f"{other}.") for other in made):
             continue  # a part of a table
-        own = current_names(
-            {key.removeprefix(f"{name}."): value for key, value in state_dict.items() if key.startswith(f"{name}.")}
-        )
+        own = current_names(state_of(name, state_dict))
         for key, value in own.items():
             if not isinstance(value, Tensor):
                 raise InputError(f"state_dict must have a tensor for '{name}.{key}', got {shown(value)}")
@@ -162,16 +160,16 @@ def _size(table: Any) -> tuple[int, int]:
 
 
 def _differ(state: State, held: State) -> bool:
-    """Whether a state is of another table than the one that is held; one from before leaves its bits to that."""
-    shapes, expected = ({name: part.shape for name, part in without_bits(each).items()} for each in (state, held))
-    bits, own = ({name: int(each[name]) for name in each.keys() - without_bits(each).keys()} for each in (state, held))
-    return shapes != expected or not bits.items() <= own.items()
+    """Whether a state is of another table than the one that is held; one from before leaves its facts to that."""
+    shapes, expected = ({name: part.shape for name, part in without_facts(each).items()} for each in (state, held))
+    told = {name: part.tolist() for name, part in state.items() if name not in without_facts(state)}
+    return shapes != expected or any(name not in held or held[name].tolist() != fact for name, fact in told.items())
 
 
 def _module_of(state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
     pooled = isinstance(old, nn.EmbeddingBag | CodebookEmbeddingBag | TableBag)
     pooling = bag_options(old) if pooled else {}
-    inner = {key.removeprefix("table."): value for key, value in state.items() if key.startswith("table.")}
+    inner = state_of("table", state)
     kind = _kind_of(inner or state)
     sparse = bool(getattr(old, "sparse", False))
     options = {"padding_idx": old.padding_idx, "device": next(old.parameters()).device, "sparse": sparse, **settings}

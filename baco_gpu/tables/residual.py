@@ -16,7 +16,7 @@ from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import GONE, Labels, carried, label_array, trained_table
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.derived import normal_tensors
-from baco_gpu.tables.embedding_table import State, Stored, numpy_of
+from baco_gpu.tables.embedding_table import State, StoredPart, numpy_of
 from baco_gpu.tables.id_growth import Growth, Moves, RowMoves, move_rows
 from baco_gpu.tables.mixed import MixedCodebookEmbedding
 
@@ -139,15 +139,15 @@ class ResidualCodebookEmbedding(CodebookEmbedding, known_by={"residual": 2}):
     def _expanded(self) -> Tensor:
         return super()._expanded() + self._residuals(self.residual_rows)
 
-    def stored(self) -> list[Stored]:
+    def stored(self) -> list[StoredPart]:
         """As of `CodebookEmbedding`; and the residuals, their basis, and the index of them: one parameter for each id
         that has a residual where not all do, as for a secondary assignment."""
         owners = len(self.residual) - 1
         return [
             *super().stored(),
-            Stored(self.residual, owners * self.residual_dim, self.residual.nbytes),
-            Stored(self.basis, self.basis.numel(), self.basis.nbytes),
-            Stored(self.residual_rows, owners if owners < self.num_embeddings else 0, self.residual_rows.nbytes),
+            StoredPart(self.residual, owners * self.residual_dim, self.residual.nbytes),
+            StoredPart(self.basis, self.basis.numel(), self.basis.nbytes),
+            StoredPart(self.residual_rows, owners if owners < self.num_embeddings else 0, self.residual_rows.nbytes),
         ]
 
     def initialize(self, std: float, generator: torch.Generator | None = None) -> None:

@@ -40,7 +40,7 @@ class IntegerRows(Protocol):
     scales: Tensor
     anchor: nn.Parameter
 
-    def read(self, rows: Tensor | None = None) -> Tensor: ...
+    def read_rows(self, rows: Tensor | None = None) -> Tensor: ...
     def write(self, rows: Tensor, values: Tensor, chances: Tensor | None = None) -> None: ...
     def take_gradient(self) -> tuple[Tensor, Tensor]: ...
     def trained_by(self, optimizer: torch.optim.Optimizer) -> None: ...
@@ -222,7 +222,7 @@ def move_rows(move: Move) -> None:
         squares, count, length, rows, gradient = (part[finite] for part in (squares, count, length, rows, gradient))
     state["squares"][rows] = squares
     state["count"][rows] = count.clamp_(max=_MOST_COUNTED).to(torch.uint8)
-    values = table.read(rows).sub_(gradient * length[:, None])
+    values = table.read_rows(rows).sub_(gradient * length[:, None])
     table.write(rows, values, random_chances(rows, odd, seed, state["step"]))
 
 

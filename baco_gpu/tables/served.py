@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco_gpu.ops.product_quantization import join_pieces, length_values, read, signs_of
+from baco_gpu.ops.product_quantization import join_pieces, read, signs_of
 from baco_gpu.ops.quantization import unpack, values_of
 from baco_gpu.ops.reference import check_indices, check_range
 from baco_gpu.precision import ProductFormat
 from baco_gpu.serving.decoders import OF_IDS
+from baco_gpu.serving.embeddings import embeddings
 from baco_gpu.serving.table import ServedTable
 from baco_gpu.tables.embedding_table import Device, EmbeddingTable
 from baco_gpu.tables.export import served_table
@@ -68,34 +69,16 @@ class ServedEmbedding(nn.Module):
         flat = input.reshape(-1)
         if not torch.compiler.is_compiling():  # a graph of unknown indices cannot ask
             check_range("indices", flat, self.num_embeddings)
-        out = self._rows(flat if self.codes is None else self.codes[flat])
-        if self.secondary is not None:
-            # Half precision is added up in single precision, and rounded once.
-            wide = torch.promote_types(out.dtype, torch.float32)
-            own, others = out.to(wide), self._rows(self.secondary[flat]).to(wide)
-            if self.own_share is None:
-                own = (own + others) * 0.5
-            else:
-                own = self.own_share * own + (1.0 - self.own_share) * others.mean(dim=1)
-            out = own.to(out.dtype)
-        if self.padding_idx is not None:
-            out = out.masked_fill((flat == self.padding_idx).unsqueeze(1), 0)
-        if self.residual is not None and self.basis is not None and self.residual_rows is not None:
-            out = out + self.residual[self.residual_rows[flat]] @ self.basis
+        out: Tensor = embeddings(self, _Lookup(self, flat))
         return out.view(*input.shape, self.embedding_dim)
 
     def extra_repr(self) -> str:
         rows = self.decoder.num_rows
         return f"{self.num_embeddings}, {self.embedding_dim}, num_rows={rows}, stored in {self.decoder}"
 
-    def _rows(self, rows: Tensor) -> Tensor:
-        """Rows of the codebook, as floats: (*rows.shape, embedding_dim)."""
-        out: Tensor = self.decoder.read(_Lookup(self, rows))
-        return out
-
 
 class _Lookup(NamedTuple):
-    """A `baco_gpu.serving.decoders.Lookup` of these rows, by PyTorch."""
+    """A `baco_gpu.serving.decoders.Lookup`, by PyTorch."""
 
     table: ServedEmbedding
     at: Tensor
@@ -113,7 +96,9 @@ class _Lookup(NamedTuple):
     def _read(self, name: str, stored: Tensor) -> Tensor:
         return read(stored) if name in self.table._unsigned else stored
 
-    def constant(self, value: Any, dtype: Any) -> Tensor:
+    def constant(self, value: Any, dtype: Any) -> Any:
+        if np.ndim(value) == 0:
+            return value  # which has the dtype of whatever it is computed with, and is copied to no device
         return torch.tensor(np.array(value, dtype), device=self.at.device)
 
     def cast(self, values: Tensor, dtype: Any) -> Tensor:
@@ -125,12 +110,18 @@ class _Lookup(NamedTuple):
     def columns(self, values: Tensor, first: int, last: int) -> Tensor:
         return values[..., first:last]
 
+    def mean(self, values: Tensor) -> Tensor:
+        return values.mean(dim=-2)
+
+    def zeroed(self, values: Tensor, number: int) -> Tensor:
+        return values.masked_fill(self.numbers() == number, 0)
+
+    def through(self, index: str) -> _Lookup:
+        return _Lookup(self.table, self.table.get_buffer(index)[self.at])
+
     def unpacked(self, packed: Tensor, scales: Tensor, bits: int, dim: int) -> Tensor:
         return values_of(unpack(packed, bits, dim), scales, bits)
 
     def joined(self, codes: Tensor, centroids: Tensor, form: ProductFormat) -> Tensor:
         codes = read(codes)
         return join_pieces(centroids[codes >> form.signs] * signs_of(codes, form).to(centroids), form)
-
-    def lengths(self, scales: Tensor) -> Tensor:
-        return self.cast(length_values(scales), self.table.decoder.dtype)

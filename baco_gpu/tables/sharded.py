@@ -13,7 +13,7 @@ from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.ops.reference import check_indices
 from baco_gpu.ranks import Ranks
-from baco_gpu.tables.embedding_table import EmbeddingTable, State, Stored, not_served
+from baco_gpu.tables.embedding_table import EmbeddingTable, State, StoredPart, not_served
 
 _DRAWN = 1 << 12  # rows at once; a multiple of 16, by which PyTorch draws the same numbers at once and in pieces
 
@@ -75,9 +75,9 @@ class ShardedTable(EmbeddingTable, known_by={"shard": 2}):
         whole: Tensor = _Whole.apply(self.shard, self, self.ranks)
         return whole
 
-    def stored(self) -> list[Stored]:
+    def stored(self) -> list[StoredPart]:
         values = self.num_embeddings * self.embedding_dim
-        return [Stored(self.shard, values, values * self.shard.itemsize, self.num_embeddings)]
+        return [StoredPart(self.shard, values, values * self.shard.itemsize, self.num_embeddings)]
 
     @property
     def float_rows(self) -> Tensor:

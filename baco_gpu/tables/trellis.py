@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.ops.lookup import NO_PADDING, codebook_expand, list_members, look_up, rows_at
-from baco_gpu.ops.product_quantization import Rows
+from baco_gpu.ops.product_quantization import RowsByNumber
 from baco_gpu.ops.reference import decomposed
 from baco_gpu.ops.trellis_coding import (
     FITTED,
@@ -29,11 +29,11 @@ from baco_gpu.ops.trellis_coding import (
 )
 from baco_gpu.precision import GRADE_BLOCK, GRADES, ProductFormat
 from baco_gpu.tables.assignments import GONE, Labels
-from baco_gpu.tables.embedding_table import State, Stored, numpy_of
+from baco_gpu.tables.embedding_table import State, StoredPart, numpy_of, state_of
 from baco_gpu.tables.encoding import encode_together, rotate_together
 from baco_gpu.tables.id_growth import Moves
 from baco_gpu.tables.product import ProductCodebookEmbedding
-from baco_gpu.tables.quantized import bits_of_packed
+from baco_gpu.tables.quantized import bits_of_rows
 
 STATES = (8, 10)  # bits of a state, the fewest and the most: with 12 rows err 6% less and encode in four times the time
 
@@ -132,8 +132,8 @@ class TrellisEmbedding(
         told["state_bits"] = len(state["centroids"]).bit_length() - 1
         if "grades" in state:
             told["grades"] = state["grades"].cpu().numpy()
-        if (kept := state.get("latent_weight.integers")) is not None:
-            told["row_bits"] = options.pop("row_bits", None) or bits_of_packed(kept, dim)
+        if rows := state_of("latent_weight", state):
+            told["row_bits"] = options.pop("row_bits", None) or bits_of_rows(rows, dim)
         return super(ProductCodebookEmbedding, cls).from_state(state, dim, **{**told, **options})
 
     @classmethod
@@ -148,7 +148,7 @@ class TrellisEmbedding(
         for centroids in dict.fromkeys(table.centroids for table in left):
             encode_together([table for table in left if table.centroids is centroids], seed)
 
-    def fit(self, rows: Rows, seed: int) -> Tensor:
+    def fit(self, rows: RowsByNumber, seed: int) -> Tensor:
         tables: Sequence[TrellisEmbedding] = getattr(rows, "modules", [self])
         whole = max(sum(table.num_rows for table in tables), 1)
         most, samples = FITTED << self.state_bits, []
@@ -288,14 +288,17 @@ class TrellisEmbedding(
             return len(self.codes)
         return (len(self.codes) - 2) // self.widths[0] if self.grades is None else len(self.grades)
 
-    def _stored_rows(self) -> list[Stored]:
+    def _stored_rows(self) -> list[StoredPart]:
         """Codes and where they are, every 4 bytes of which count one, and the floats that they are read by."""
         exported = self._places()
         nbytes = self.codes.nbytes + self.shifts.nbytes + sum(array.nbytes for array in exported.values())
         floats = [
-            Stored(tensor, tensor.numel(), tensor.nbytes) for tensor in (self.centroids, self.means, self.spreads)
+            StoredPart(tensor, tensor.numel(), tensor.nbytes) for tensor in (self.centroids, self.means, self.spreads)
         ]
-        return [Stored(self.codes, math.ceil(nbytes / self.assignments.element_size()), nbytes, self.num_rows), *floats]
+        return [
+            StoredPart(self.codes, math.ceil(nbytes / self.assignments.element_size()), nbytes, self.num_rows),
+            *floats,
+        ]
 
     def _places(self) -> dict[str, np.ndarray]:
         """What says where rows are, beside the widths of grades; nothing where there is one grade."""

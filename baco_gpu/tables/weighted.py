@@ -14,7 +14,7 @@ from baco_gpu.ops.lookup import look_up
 from baco_gpu.renaming import renamed_arguments
 from baco_gpu.tables.assignments import Labels, carried
 from baco_gpu.tables.codebook import CodebookEmbedding
-from baco_gpu.tables.embedding_table import Device, Stored
+from baco_gpu.tables.embedding_table import Device, StoredPart
 
 
 class WeightedCodebookEmbedding(CodebookEmbedding, known_by={"shares": 2}):
@@ -92,9 +92,9 @@ class WeightedCodebookEmbedding(CodebookEmbedding, known_by={"shares": 2}):
     def set_pair_shares(self, shares: Tensor) -> None:
         self.shares.copy_(shares)
 
-    def stored(self) -> list[Stored]:
+    def stored(self) -> list[StoredPart]:
         """As of `CodebookEmbedding`, and the two weights of every id."""
-        return [*super().stored(), Stored(self.shares, self.shares.numel(), self.shares.nbytes)]
+        return [*super().stored(), StoredPart(self.shares, self.shares.numel(), self.shares.nbytes)]
 
     def check_export(self) -> None:
         raise InputError("a table must be a mean of rows to be served, got a WeightedCodebookEmbedding")

@@ -16,7 +16,8 @@ from torch import Tensor
 from baco_gpu.atomic import check_writable
 from baco_gpu.checks import check_integer, check_number, check_path
 from baco_gpu.errors import DAMAGE, InputError
-from baco_gpu.tables.former_states import current_names, former_names, former_repr, without_bits
+from baco_gpu.tables.facts import without_facts
+from baco_gpu.tables.former_states import current_names, former_names, former_repr
 from baco_gpu.tables.sharded import sharded_in
 from baco_gpu.tensor_file import save_tensors
 from baco_gpu.training.callbacks import Callback
@@ -81,7 +82,7 @@ def _writes(run: TrainingRun) -> bool:
 
 def identity_of(run: TrainingRun, version: str = FORMAT_VERSION) -> dict[str, Any]:
     """What a checkpoint of this version and a run that resumes from it must have in common, as JSON holds it."""
-    state, described = without_bits(run.model.state_dict()), repr(run.model)
+    state, described = without_facts(run.model.state_dict()), repr(run.model)
     if version == _FORMER_VERSION:
         state, described = former_names(state), former_repr(described)
     sharded = {name: [table.num_embeddings, table.embedding_dim] for name, table in sharded_in(run.model).items()}

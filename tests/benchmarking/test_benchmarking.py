@@ -14,7 +14,7 @@ import pytest
 from baco_gpu import machine
 from baco_gpu.benchmarking import solving
 from baco_gpu.benchmarking.meter import CudaMeter, HostMeter
-from baco_gpu.benchmarking.solving import PHASES, Run, measure_solver, meter_of, run_solver, summarize
+from baco_gpu.benchmarking.solving import PHASES, Solve, measure_solver, meter_of, run_solver, summarize
 from baco_gpu.clustering.backends import get_backend
 from baco_gpu.errors import BackendUnavailableError, InputError
 from cuda_host.host import host_backend, on_kernels
@@ -60,7 +60,7 @@ def test_a_row_of_known_runs():
     graph = random_graph(30, 20, 200, seed=0)
     edges = graph.num_edges
     seconds = [{"load": 9.0, "sweep": s, "refine": 1.0, "merge": 2.0} for s in (1.0, 3.0, 2.0)]
-    runs = [Run(each, sweeps=4, rows=12, streamed=True) for each in seconds]
+    runs = [Solve(each, sweeps=4, rows=12, streamed=True) for each in seconds]
     row = summarize(graph, runs, bandwidth=1000.0, peak=1 << 29)
     assert (row["seconds"], row["seconds_p20"], row["seconds_p80"]) == (5.0, pytest.approx(4.4), pytest.approx(5.6))
     assert [row[f"seconds_{phase}"] for phase in PHASES] == [9.0, 2.0, 2.0, 1.0, None]
@@ -162,7 +162,7 @@ def test_mistakes_are_named_before_any_work(arguments, message):
 
 
 def test_a_missing_device_is_no_reason_to_measure_another(monkeypatch):
-    monkeypatch.setattr("baco_gpu.clustering.backends.cuda_obstacle", lambda: "no device")
+    monkeypatch.setattr("baco_gpu.clustering.backends.cuda_backend.cuda_obstacle", lambda: "no device")
     with pytest.raises(BackendUnavailableError, match="backend='cuda' is not available: no device"):
         measure_solver([10_000], backend="cuda")
 

@@ -15,22 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba.core.dispatcher import Dispatcher
 
-from baco_gpu.clustering import backends
 from baco_gpu.clustering.backends import (
     NAMES,
     cpu_kernels,
     cpu_merging,
     cpu_nodes,
     cpu_tables,
-    cuda_obstacle,
+    cuda_backend,
     get_backend,
 )
 from baco_gpu.clustering.backends.backend import USERS, Backend
-from baco_gpu.clustering.backends.cpu import CpuBackend
+from baco_gpu.clustering.backends.cpu_backend import CpuBackend
 from baco_gpu.clustering.solve.merging import compact, merge_to
 from baco_gpu.clustering.solve.sweeps import singletons, sweep
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.errors import BackendUnavailableError, InputError
+from baco_gpu.graph.arrays import cuda_obstacle
 from graphs import random_graph
 
 pytestmark = pytest.mark.heavy("solves many graphs")
@@ -51,12 +51,16 @@ class TestChoosing:
     def test_auto_takes_the_cpu_where_there_is_nothing_else(self):
         assert get_backend().name == get_backend("auto").name == "cpu"
 
-    @pytest.mark.parametrize("name", ["gpu", "CPU", "", None, 0, ["cpu"], np.array(["cpu", "cuda"])])
+    @pytest.mark.parametrize("name", ["gpu", "CPU", "", "gpu:1", "cpu:", None, 0, ["cpu"], np.array(["cpu", "cuda"])])
     def test_unknown_names_are_told_the_known_ones(self, name):
         with pytest.raises(InputError, match=r"^backend must be one of 'auto', 'cpu', 'cuda', got ") as caught:
             get_backend(name)
         assert "\n" not in str(caught.value)
         assert NAMES == ("auto", "cpu", "cuda")
+
+    def test_the_cpu_has_no_number(self):
+        with pytest.raises(InputError, match="backend must have no number where it is the CPU, got 1"):
+            get_backend("cpu:1")
 
     def test_cuda_says_what_is_missing_and_how_to_get_it(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "cupy", None)
@@ -65,7 +69,7 @@ class TestChoosing:
             get_backend("cuda")
 
     def test_cuda_never_becomes_another_backend(self, monkeypatch):
-        monkeypatch.setattr(backends, "cuda_obstacle", lambda: "no device")
+        monkeypatch.setattr(cuda_backend, "cuda_obstacle", lambda: "no device")
         with pytest.raises(BackendUnavailableError, match="no device"):
             get_backend("cuda")
 

@@ -10,7 +10,7 @@ import pytest
 
 from baco_gpu import BalancedCoclustering
 from baco_gpu.clustering.backends.backend import ITEMS, USERS
-from baco_gpu.clustering.backends.cpu import CpuBackend
+from baco_gpu.clustering.backends.cpu_backend import CpuBackend
 from baco_gpu.clustering.backends.pieces import Room
 from baco_gpu.clustering.solve import merging, parameters
 from baco_gpu.clustering.solve.merging import compact, merge_to

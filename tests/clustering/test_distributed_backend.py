@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco_gpu.clustering.backends.cpu import CpuBackend
+from baco_gpu.clustering.backends.cpu_backend import CpuBackend
 from baco_gpu.clustering.backends.distributed import DistributedBackend
 from baco_gpu.clustering.backends.share import even_bounds, share_of
 from baco_gpu.clustering.solve.cocluster import cocluster

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import TypingError, njit
 
-from baco_gpu.clustering.backends.cpu import CpuBackend
+from baco_gpu.clustering.backends.cpu_backend import CpuBackend
 from baco_gpu.clustering.backends.cpu_kernels import _FAR, _HEAD, _NEAR
 from baco_gpu.clustering.solve.merging import merge_to
 from baco_gpu.clustering.solve.sweeps import singletons, sweep

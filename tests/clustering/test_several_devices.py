@@ -12,7 +12,7 @@ import torch
 
 from baco_gpu import BalancedCoclustering
 from baco_gpu.clustering.backends import get_backend
-from baco_gpu.clustering.backends.cpu import CpuBackend
+from baco_gpu.clustering.backends.cpu_backend import CpuBackend
 from baco_gpu.clustering.solve.sweeps import singletons, sweep
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.cuda.launch import CudaLauncher

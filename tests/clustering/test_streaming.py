@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from baco_gpu.clustering.backends import cuda, get_backend
+from baco_gpu.clustering.backends import cuda_backend, get_backend
 from baco_gpu.clustering.backends.backend import USERS
 from baco_gpu.clustering.backends.contracted import ContractedClusters
-from baco_gpu.clustering.backends.cpu import CpuBackend
-from baco_gpu.clustering.backends.cuda import CudaBackend
+from baco_gpu.clustering.backends.cpu_backend import CpuBackend
+from baco_gpu.clustering.backends.cuda_backend import CudaBackend
 from baco_gpu.clustering.backends.device import DeviceBackend
 from baco_gpu.clustering.backends.pieces import Room
 from baco_gpu.clustering.solve.merging import compact
@@ -210,7 +210,7 @@ class TestLoading:
     def backend(self, monkeypatch):
         """The CUDA backend on kernels built for the CPU, beside a device with as much memory as a test gives it."""
         monkeypatch.setattr(plan, "SMALLEST_PIECE", 700)
-        monkeypatch.setattr(cuda, "pinned_array", on_host)
+        monkeypatch.setattr(cuda_backend, "pinned_array", on_host)
         backend = CudaBackend.__new__(CudaBackend)
         host = host_backend()
         DeviceBackend.__init__(backend, np, host._launch)
@@ -241,8 +241,8 @@ class TestLoading:
             "edges on the host": least,
             "nothing": least - 1,
         }[spare]
-        monkeypatch.setattr(cuda, "free_bytes", lambda: free)
-        monkeypatch.setattr(cuda, "usable", lambda free: free)
+        monkeypatch.setattr(cuda_backend, "free_bytes", lambda: free)
+        monkeypatch.setattr(cuda_backend, "usable", lambda free: free)
         if streamed is None:
             with pytest.raises(BackendUnavailableError, match="even with its edges on the host"):
                 backend.load(graph, weights, **kind)
@@ -327,8 +327,10 @@ class TestOnADevice:
         graph = random_graph(300, 200, 40_000, seed=2)
         backend, weights = get_backend("cuda"), integer_weights(graph)
         monkeypatch.setattr(plan, "SMALLEST_PIECE", 700)
-        monkeypatch.setattr(cuda, "free_bytes", lambda: backend.needs(graph, weights, streamed=True, piece=700).total)
-        monkeypatch.setattr(cuda, "usable", lambda free: free)
+        monkeypatch.setattr(
+            cuda_backend, "free_bytes", lambda: backend.needs(graph, weights, streamed=True, piece=700).total
+        )
+        monkeypatch.setattr(cuda_backend, "usable", lambda free: free)
         assert solve(backend, graph, 100) == solve(CpuBackend(), graph, 100)
         assert "stay in host memory" in caplog.text
 
@@ -339,7 +341,7 @@ class TestOnADevice:
         from cupy.cuda import MemoryHook
 
         # Hooks see CuPy's own pool alone.
-        monkeypatch.setattr(cuda, "follow_torch", lambda: None)
+        monkeypatch.setattr(cuda_backend, "follow_torch", lambda: None)
 
         class Taken(MemoryHook):
             now = most = 0

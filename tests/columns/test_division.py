@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_gpu.columns.division import convex, divide
-from baco_gpu.columns.storage import Stored
+from baco_gpu.columns.storage import StorageChoice
 
 WAYS = st.lists(st.tuples(st.integers(1, 30), st.integers(0, 50)).map(lambda pair: way(*pair)), min_size=1, max_size=6)
 
 
-def way(cost: int, error: float) -> Stored:
-    return Stored("a", 1, cost, float(error))
+def way(cost: int, error: float) -> StorageChoice:
+    return StorageChoice("a", 1, cost, float(error))
 
 
 def test_steps_that_take_most_off_for_their_cost_are_bought_first():
@@ -27,7 +27,7 @@ def test_a_way_above_the_line_between_two_others_is_left_out():
 
 
 @given(st.lists(WAYS, min_size=1, max_size=3), st.integers(0, 60))
-def test_nothing_that_costs_as_much_errs_less(tables: list[list[Stored]], more: int):
+def test_nothing_that_costs_as_much_errs_less(tables: list[list[StorageChoice]], more: int):
     most = sum(min(each.cost for each in ways) for ways in tables) + more
     chosen = divide(tables, most)
     spent, error = sum(each.cost for each in chosen), sum(each.error for each in chosen)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from baco_gpu.clustering import backends
-from baco_gpu.clustering.backends import backend, cuda
+from baco_gpu.clustering.backends import backend, cuda_backend
 from baco_gpu.clustering.backends.device import DeviceBackend
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.cuda import loader
@@ -340,7 +340,7 @@ class TestTheBackend:
         cupy = fake_cupy()
         monkeypatch.setitem(sys.modules, "cupy", cupy)
         launcher = SimpleNamespace(limits=Limits(), processors=132, device=0)
-        monkeypatch.setattr(cuda, "CudaLauncher", lambda device: launcher)
+        monkeypatch.setattr(cuda_backend, "CudaLauncher", lambda device: launcher)
         return backends.get_backend("cuda")
 
     def test_it_is_found_where_there_is_a_device(self, backend):

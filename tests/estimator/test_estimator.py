@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from baco_gpu import BalancedCoclustering, BipartiteGraph
-from baco_gpu.clustering import backends
+from baco_gpu.clustering.backends import cuda_backend
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import BackendUnavailableError, InputError
 from graphs import random_graph
@@ -298,7 +298,7 @@ class TestBadParameters:
         assert model.result_.parameters_compressed <= model.result_.table.full_parameters / 4
 
     def test_a_missing_backend_says_why(self, graph, monkeypatch):
-        monkeypatch.setattr(backends, "cuda_obstacle", lambda: "no device")
+        monkeypatch.setattr(cuda_backend, "cuda_obstacle", lambda: "no device")
         with pytest.raises(BackendUnavailableError, match="'cuda' is not available: no device"):
             BalancedCoclustering(backend="cuda").fit(graph)
 

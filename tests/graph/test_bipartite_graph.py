@@ -18,12 +18,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco_gpu.clustering.backends import cuda_obstacle
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import BackendUnavailableError, InputError
 from baco_gpu.graph import arrays
-from baco_gpu.graph.arrays import Adjacency
+from baco_gpu.graph.arrays import Adjacency, cuda_obstacle
 from baco_gpu.graph.bipartite import BipartiteGraph, as_graph
 from tiers import examples
 

@@ -217,7 +217,7 @@ def test_steps_of_few_bits_are_those_of_the_cpu(bits, dim):
             ids = torch.randint(0, 300, (200,), generator=torch.Generator().manual_seed(step)).to(where)
             (table(ids) - 0.5).square().sum().backward()
             optimizer.step()
-        found.append([tensor.cpu() for tensor in (table.read(), *optimizer.state[table.anchor].values())])
+        found.append([tensor.cpu() for tensor in (table.read_rows(), *optimizer.state[table.anchor].values())])
     (values, squares, count, step), (wanted, their_squares, their_count, their_step) = found
     assert torch.equal(count, their_count)
     assert step == their_step

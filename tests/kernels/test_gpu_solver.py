@@ -17,7 +17,7 @@ import pytest
 from baco_gpu import BalancedCoclustering
 from baco_gpu.clustering.backends import get_backend
 from baco_gpu.clustering.backends.backend import ITEMS, USERS
-from baco_gpu.clustering.backends.cpu import CpuBackend
+from baco_gpu.clustering.backends.cpu_backend import CpuBackend
 from baco_gpu.clustering.solve import parameters
 from baco_gpu.clustering.solve.merging import compact
 from baco_gpu.clustering.solve.multilevel import Schedule, multilevel

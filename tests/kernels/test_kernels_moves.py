@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from baco_gpu.clustering.backends.backend import ITEMS, USERS
-from baco_gpu.clustering.backends.cpu import CpuBackend
+from baco_gpu.clustering.backends.cpu_backend import CpuBackend
 from baco_gpu.clustering.solve.merging import merge_to
 from baco_gpu.clustering.solve.sweeps import singletons, sweep
 from baco_gpu.clustering.solve.weights import integer_weights

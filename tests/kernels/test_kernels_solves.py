@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import reference_solver as reference
 from baco_gpu.clustering.backends.backend import ITEMS, USERS
-from baco_gpu.clustering.backends.cpu import CpuBackend
+from baco_gpu.clustering.backends.cpu_backend import CpuBackend
 from baco_gpu.clustering.solve.merging import compact, merge_to
 from baco_gpu.clustering.solve.partners import one_sided_partners
 from baco_gpu.clustering.solve.sweeps import singletons, sweep

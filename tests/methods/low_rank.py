@@ -17,7 +17,7 @@ from baco_gpu.methods.method import Built, Method, Spec
 from baco_gpu.ops.reference import check_indices, check_range
 from baco_gpu.serving.decoders import Decoder, Lookup, check_array
 from baco_gpu.tables.assignments import padding_index
-from baco_gpu.tables.embedding_table import Device, EmbeddingTable, State, Stored, numpy_of
+from baco_gpu.tables.embedding_table import Device, EmbeddingTable, State, StoredPart, numpy_of
 
 
 class LowRankEmbedding(EmbeddingTable, known_by={"left": 2, "right": 2}):
@@ -55,8 +55,8 @@ class LowRankEmbedding(EmbeddingTable, known_by={"left": 2, "right": 2}):
         rows = nn.functional.embedding(input, self.left) @ self.right
         return rows if self.padding_idx is None else rows.masked_fill((input == self.padding_idx).unsqueeze(-1), 0)
 
-    def stored(self) -> list[Stored]:
-        left, right = (Stored(part, part.numel(), part.nbytes) for part in (self.left, self.right))
+    def stored(self) -> list[StoredPart]:
+        left, right = (StoredPart(part, part.numel(), part.nbytes) for part in (self.left, self.right))
         return [left._replace(rows=self.num_embeddings), right]
 
     @torch.no_grad()

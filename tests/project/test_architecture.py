@@ -304,6 +304,13 @@ def test_no_two_files_bear_the_same_name():
     assert {name for name, count in names.items() if count > 1} == {"__init__.py"}
 
 
+def test_no_two_classes_bear_the_same_name():
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in sources()]
+    names = Counter(node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef))
+    assert len(names) > 200, "the search finds what is there"
+    assert not [name for name, count in names.items() if count > 1 and not name.startswith("_")]
+
+
 def test_imports_are_absolute():
     assert not listed([item for item in all_imports() if item.module.startswith(".")])
 

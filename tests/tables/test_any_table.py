@@ -42,7 +42,12 @@ KINDS = {
     "product of 16 bits": lambda: ProductCodebookEmbedding(OWN, DIM, subspaces=2, centroids=6, row_bits=16),
     "quantized": lambda: QuantizedEmbedding(COUNT, DIM, bits=16),
 }
-SETTINGS = {"mixed": {"own_share": 0.25}}
+FACTS = {
+    "bits": lambda bits: CodebookEmbedding(CODES, DIM, bits=bits),
+    "share": lambda share: MixedCodebookEmbedding(CODES, DIM, NEAR, own_share=share),
+    "packed": lambda bits: QuantizedEmbedding(COUNT, DIM, bits=bits),
+    "latent": lambda bits: ProductCodebookEmbedding(OWN, DIM, subspaces=2, centroids=6, row_bits=bits),
+}  # bytes of 3 bits are as many as of 4
 
 
 class Job(nn.Module):
@@ -118,7 +123,7 @@ def test_any_table_takes_the_place_of_any_embedding_in_the_middle_of_a_training(
         torch.testing.assert_close(torch.from_numpy(served.lookup(OWN)), table.weight.detach(), rtol=1e-5, atol=1e-6)
 
     fresh = Job(bag=bag, padding_idx=padding_idx)
-    rebuild_module(fresh, model.state_dict(), settings={"item": SETTINGS.get(name, {})})
+    rebuild_module(fresh, model.state_dict())
     assert torch.equal(fresh(batch(0)), model(batch(0)))
     full = Job(bag=bag, padding_idx=padding_idx)
     if name != "full":
@@ -187,15 +192,8 @@ def test_what_does_not_fit_is_refused_and_changes_nothing():
     sparse = nn.ModuleDict({"item": nn.Embedding(COUNT, DIM, sparse=True)})
     with pytest.raises(InputError, match="has dense gradients by now, and SparseAdam takes sparse ones alone"):
         compress_module(sparse, {"item": KINDS["product"]()}, torch.optim.SparseAdam(sparse.parameters()))
-    model = Job()
-    compress_module(model, {"item": MixedCodebookEmbedding(CODES, DIM, NEAR)})
-    with pytest.raises(InputError, match="settings of 'item' must give own_share"):
-        rebuild_module(Job(), model.state_dict())
     with pytest.raises(InputError, match="settings must be of tables of the model, got 'user'"):
-        rebuild_module(Job(), model.state_dict(), settings={"user": {}})
-    narrow = nn.ModuleDict({"item": QuantizedEmbedding(3, 1, bits=4)})
-    with pytest.raises(InputError, match=r"must give its bits: 1 bytes a row of 1 values"):
-        rebuild_module(nn.ModuleDict({"item": nn.Embedding(3, 1)}), narrow.state_dict())
+        rebuild_module(Job(), Job().state_dict(), settings={"user": {}})
 
 
 def test_a_combined_optimizer_gets_the_others_of_the_tables():
@@ -206,9 +204,9 @@ def test_a_combined_optimizer_gets_the_others_of_the_tables():
     train(model, first, 0, 2)
     report = compress_module(model, {"item": QuantizedEmbedding(COUNT, DIM)}, first)
     assert [type(each) for each in report.optimizer.optimizers] == [torch.optim.Adam, torch.optim.SGD, RowwiseRMSprop]
-    before = model.item.read()
+    before = model.item.read_rows()
     train(model, report.optimizer, 2, 5)
-    assert not torch.equal(model.item.read(), before)
+    assert not torch.equal(model.item.read_rows(), before)
 
 
 def test_a_state_that_is_not_whole_or_of_another_size_leaves_the_model_as_it_was():
@@ -242,18 +240,50 @@ def test_a_state_that_is_not_whole_or_of_another_size_leaves_the_model_as_it_was
         rebuild_module(fresh, "model.pt")
 
 
-def test_a_state_says_of_how_many_bits_its_rows_are():
-    model, fresh, other = Job(), Job(), Job()
-    compress_module(model, {"item": CodebookEmbedding(CODES, DIM, bits=4)})
-    compress_module(fresh, {"item": CODES})
-    compress_module(other, {"item": CodebookEmbedding(CODES, DIM, bits=8)})
+@pytest.mark.parametrize(
+    ("name", "said", "other", "entry"),
+    [
+        ("bits", 4, 8, "stored_bits"),
+        ("share", 0.3, 0.5, "stored_own_share"),
+        ("packed", 4, 3, "stored_bits"),
+        ("latent", 4, 3, "latent_weight.stored_bits"),
+    ],
+)
+def test_a_state_says_what_no_tensor_tells(name, said, other, entry):
+    model, fresh, differs = nn.ModuleDict({"item": FACTS[name](said)}).half(), Job(), Job()
+    compress_module(differs, {"item": FACTS[name](other)})
     state = model.state_dict()
-    for rebuilt in (fresh, other):
-        with pytest.raises(RuntimeError, match=r"item\.stored_bits"):
-            rebuilt.load_state_dict(state)
-        rebuild_module(rebuilt, state)
-        assert rebuilt.item.bits == 4
-        assert torch.equal(rebuilt(batch(0)), model(batch(0)))
+    with pytest.raises(RuntimeError, match=rf"item\.{entry} must be {other}, as of the module, got {said}"):
+        differs.load_state_dict(state, strict=False)
+    for rebuilt in (fresh, differs):
+        rebuild_module(rebuilt, state, strict=False)
+        assert torch.equal(rebuilt.item.weight, model["item"].weight)
+    before = {key: value for key, value in state.items() if key != f"item.{entry}"}
+    model.load_state_dict(before)
+    if name != "bits":
+        with pytest.raises(InputError, match="settings of 'item' must give "):
+            rebuild_module(Job(), before, strict=False)
+
+
+def test_a_share_that_is_set_is_the_one_that_a_state_says():
+    table, fresh = FACTS["share"](0.5), FACTS["share"](0.7)
+    table.own_share = 0.7
+    fresh.load_state_dict(table.state_dict())
+    assert torch.equal(table.weight, fresh.weight)
+
+
+def test_a_state_of_another_width_is_refused():
+    """Five values of 5 bits take as many bytes as six."""
+    state = nn.ModuleDict({"item": QuantizedEmbedding(3, 6, bits=5)}).state_dict()
+    packed = {"item.integers": state["item.integers"], "item.scales": state["item.scales"]}
+    for dim in (5, 12):
+        model = nn.ModuleDict({"item": nn.Embedding(3, dim)})
+        with pytest.raises(InputError, match=rf"must have 3 ids of {dim} dimensions, .* got 3 of 6"):
+            rebuild_module(model, state)
+    with pytest.raises(InputError, match="integers must have 8 bytes a row of 12 values of 5 bits, got 4"):
+        rebuild_module(model, packed, settings={"item": {"bits": 5}})
+    with pytest.raises(RuntimeError, match=r"stored_embedding_dim must be 5, as of the module, got 6"):
+        QuantizedEmbedding(3, 5, bits=5).load_state_dict({name[5:]: value for name, value in state.items()})
 
 
 def test_a_state_from_before_it_said_of_its_bits_loads_with_those_of_the_model_or_of_settings():
@@ -265,6 +295,14 @@ def test_a_state_from_before_it_said_of_its_bits_loads_with_those_of_the_model_o
     rebuild_module(plain, state, settings={"item": {"bits": 4}})
     for rebuilt in (fresh, plain):
         assert torch.equal(rebuilt(batch(0)), model(batch(0)))
+
+
+def test_a_bag_of_shared_rows_is_made_of_its_state():
+    model, fresh = (nn.ModuleDict({"item": nn.EmbeddingBag(COUNT, DIM, mode="max")}) for _ in range(2))
+    compress_module(model, {"item": CODES})
+    rebuild_module(fresh, model.state_dict())
+    ids = batch(0).view(-1, 2)
+    assert torch.equal(fresh["item"](ids), model["item"](ids))
 
 
 @pytest.mark.parametrize(

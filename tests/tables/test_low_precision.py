@@ -33,7 +33,7 @@ def made(rows=7, dim=5, bits=8, **options):
 
 def twin(table):
     """The same rows as floats."""
-    return nn.Embedding.from_pretrained(table.read(), freeze=False, padding_idx=table.padding_idx)
+    return nn.Embedding.from_pretrained(table.read_rows(), freeze=False, padding_idx=table.padding_idx)
 
 
 @given(BITS, st.integers(1, 40), st.lists(st.integers(0, 5), min_size=1, max_size=2), st.integers(0, 2**32 - 1))
@@ -140,7 +140,7 @@ def test_rows_are_drawn_by_the_generator():
 
 def moved_by_the_book(table, history, lr, eps):
     """RMSprop with one mean square a row, without rounding, in float64."""
-    values, squares, count = table.read().double(), torch.zeros(7, dtype=torch.float64), torch.zeros(7)
+    values, squares, count = table.read_rows().double(), torch.zeros(7, dtype=torch.float64), torch.zeros(7)
     for rows, gradient in history:
         for row, g in zip(rows.tolist(), gradient.double(), strict=True):
             count[row] = min(count[row] + 1, 256)
@@ -165,11 +165,11 @@ def test_a_step_is_rms_prop_with_one_mean_square_a_row(bits):
             start = moved_by_the_book(before, history[:-1], 0, 1e-3)
             steps = moved_by_the_book(before, history, 0.02, 1e-3) - moved_by_the_book(before, history[:-1], 0.02, 1e-3)
             level = scale_values(table.scales, bits)
-            assert ((table.read() - (start + steps)).abs() <= level * 1.001).all()
+            assert ((table.read_rows() - (start + steps)).abs() <= level * 1.001).all()
             assert steps.abs().max() > 0.005
     assert optimizer.state[table.anchor]["count"].tolist()[6] == 0
     # A row without a gradient stays as it is, to the bit.
-    assert torch.equal(table.read()[6], made(bits=bits).read()[6])
+    assert torch.equal(table.read_rows()[6], made(bits=bits).read_rows()[6])
 
 
 @pytest.mark.parametrize(
@@ -196,12 +196,12 @@ def test_the_loop_has_the_bits_of_plain_pytorch(monkeypatch, bits, dim, rows):
 
 def test_steps_smaller_than_a_level_add_up():
     table = QuantizedEmbedding.from_pretrained(torch.ones(400, 8) * torch.linspace(0.1, 1, 8), bits=4)
-    level, before = float(scale_values(table.scales[0], 4)), table.read()
+    level, before = float(scale_values(table.scales[0], 4)), table.read_rows()
     optimizer = RowwiseRMSprop(table, lr=level / 50)
     for _ in range(100):  # by two levels, down, but for the greatest value, which says what a level is
         table(torch.arange(400))[:, :7].sum().backward()
         optimizer.step()
-    fallen = (before - table.read())[:, :7].mean() / level
+    fallen = (before - table.read_rows())[:, :7].mean() / level
     assert 1.9 < fallen * (7 / 8) ** 0.5 < 2.1
 
 
@@ -231,17 +231,17 @@ def test_a_table_learns_what_it_is_to_hold():
         optimizer.param_groups[0]["lr"] = 0.1 if step < 800 else 0.01
         (table(ids) - wanted[ids]).square().sum().backward()
         optimizer.step()
-    assert (table.read() - wanted).square().mean() < 2e-3
+    assert (table.read_rows() - wanted).square().mean() < 2e-3
 
 
 def test_gradients_that_no_step_took_can_be_forgotten():
     table = made()
-    before = table.read()
+    before = table.read_rows()
     optimizer = RowwiseRMSprop(table)
     table(IDS).sum().backward()
     optimizer.zero_grad()
     optimizer.step()
-    assert torch.equal(table.read(), before)
+    assert torch.equal(table.read_rows(), before)
     assert optimizer.step(lambda: 3.5) == 3.5
 
 

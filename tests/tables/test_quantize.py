@@ -12,7 +12,7 @@ from baco_gpu.experiment import compress, run
 from baco_gpu.ops.quantization import pack, quantized_rows, rounded_rows, scale_values
 from baco_gpu.precision import bits_of
 from baco_gpu.tables import CodebookEmbedding, ResidualCodebookEmbedding
-from baco_gpu.tables.former_states import without_bits
+from baco_gpu.tables.facts import without_facts
 from baco_gpu.tables.weighted import WeightedCodebookEmbedding
 from baco_gpu.training import TrainingSettings
 from planted_training import planted_split
@@ -166,7 +166,7 @@ def test_every_lookup_sees_rounded_rows(kind, options, bits):
     plain = kind(CODES, 6, SECONDARY, **options)
     state = module.state_dict()
     rounded = rounded_rows(state["codebook"], bits)
-    plain.load_state_dict({**without_bits(state), "codebook": rounded})
+    plain.load_state_dict({**without_facts(state), "codebook": rounded})
     assert torch.equal(module.weight, plain.weight)
     assert torch.equal(module(torch.arange(5)), plain(torch.arange(5)))
     assert torch.equal(module.expand().weight, plain.weight)

@@ -96,7 +96,7 @@ def test_gradients_that_stay_with_a_table_are_summed(bits):
     def rows(ranks=None):
         model = make("mf", split := planted_split(), low_precision=bits)
         train(model, split, settings, ranks=ranks)
-        return [table.read() for table in model.tables.values()]
+        return [table.read_rows() for table in model.tables.values()]
 
     every, alone = on_ranks(3, rows), rows()
     assert same(every[1], every[0])

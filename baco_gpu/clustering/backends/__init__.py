@@ -1,18 +1,24 @@
-"""The backends by name. An explicit request is met or refused, never answered by another backend."""
+"""The backends by name: that of NAME is in the file NAME_backend.py, where `backend_on` makes it.
+
+An explicit request is met or refused, never answered by another backend.
+"""
 
 from __future__ import annotations
 
+import pkgutil
 import re
+from importlib import import_module
 
 from baco_gpu.checks import check_choice
 from baco_gpu.clustering.backends.backend import Backend
-from baco_gpu.errors import BackendUnavailableError
-from baco_gpu.graph.arrays import cuda_obstacle
 
-NAMES = ("auto", "cpu", "cuda")
+_FILE = "_backend"
+_ASKED = re.compile(r"([a-z]+)(?::([0-9]{1,4}))?")
 
-
-_CUDA = re.compile(r"cuda(?::([0-9]{1,4}))?")
+NAMES = (
+    "auto",
+    *(file.name.removesuffix(_FILE) for file in pkgutil.iter_modules(__path__) if file.name.endswith(_FILE)),
+)
 
 
 def get_backend(name: str = "auto") -> Backend:
@@ -28,17 +34,12 @@ def get_backend(name: str = "auto") -> Backend:
     InputError
         For an unknown name.
     BackendUnavailableError
-        For "cuda" where it cannot run, with the cause.
+        For one that cannot run here, with the cause.
     """
-    cuda = _CUDA.fullmatch(name) if isinstance(name, str) else None
-    if cuda is not None:
-        obstacle = cuda_obstacle()
-        if obstacle is not None:
-            raise BackendUnavailableError(f"backend='cuda' is not available: {obstacle}")
-        from baco_gpu.clustering.backends.cuda import CudaBackend
-
-        return CudaBackend(None if cuda[1] is None else int(cuda[1]))
-    check_choice("backend", name, NAMES)
-    from baco_gpu.clustering.backends.cpu import CpuBackend  # Numba loads here, not with the package
-
-    return CpuBackend()
+    asked = _ASKED.fullmatch(name) if isinstance(name, str) else None
+    kind, device = (name, None) if asked is None or asked[1] not in NAMES else asked.groups()
+    check_choice("backend", kind, NAMES)
+    # What it needs loads here, not with the package.
+    module = import_module(f"{__name__}.{'cpu' if kind == 'auto' else kind}{_FILE}")
+    backend: Backend = module.backend_on(None if device is None else int(device))
+    return backend

@@ -19,7 +19,7 @@ from baco_gpu.clustering.backends.backend import (
     read,
 )
 from baco_gpu.clustering.backends.device_clusters import DeviceClusters
-from baco_gpu.clustering.backends.pieces import PairSums, Room, Rows, both_ways, pieces_of, places_of, rows_of
+from baco_gpu.clustering.backends.pieces import ClusterRows, PairSums, Room, both_ways, pieces_of, places_of, rows_of
 from baco_gpu.cuda.launch import Launcher
 from baco_gpu.cuda.plan import SidePlan, blocks_for, shared_grid
 from baco_gpu.errors import InputError
@@ -197,7 +197,7 @@ def _check_clusters(num_clusters: int) -> None:
 
 
 def _clusters(
-    rows: Rows,
+    rows: ClusterRows,
     volumes: tuple[Array, Array],
     occupied: tuple[Array, Array],
     codebook_rows: tuple[int, int],

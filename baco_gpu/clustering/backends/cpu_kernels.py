@@ -306,8 +306,8 @@ def gather_rows(
     """Fill the rows of a contracted graph with the relabelled neighbor lists of their members, equal ids summed.
 
     A chunk writes its rows one behind the other, from the place on that `begins` has for its first row; in the end
-    begins[c] and counts[c] say where row c is. Its members' lists have room[c] edges. `sides` are two `Members`: a row
-    may have members of two kinds.
+    begins[c] and counts[c] say where row c is. Its members' lists have room[c] edges. `sides` are two `Members`: a
+    row may have members of two kinds.
     """
     place = begins[begin] if begin < end else 0
     for k in range(begin, end):

@@ -29,7 +29,7 @@ class Room(NamedTuple):
         return copy
 
 
-class Rows(NamedTuple):
+class ClusterRows(NamedTuple):
     """The rows of a graph of clusters, as in `ClusterGraph`."""
 
     begins: Array
@@ -54,10 +54,10 @@ def both_ways(xp: Any, pairs: Array, weights: Array, size: int) -> tuple[Array, 
     return keys[order], xp.concatenate([weights, weights])[order]
 
 
-def rows_of(xp: Any, keys: Array, weights: Array, size: int, dtype: Any) -> Rows:
+def rows_of(xp: Any, keys: Array, weights: Array, size: int, dtype: Any) -> ClusterRows:
     """The rows of clusters 0 .. size - 1: key row * size + neighbor for every entry, in ascending order."""
     counts = _counts(xp, keys, size)
-    return Rows(xp.cumsum(counts) - counts, counts, (keys % max(size, 1)).astype(dtype), weights)
+    return ClusterRows(xp.cumsum(counts) - counts, counts, (keys % max(size, 1)).astype(dtype), weights)
 
 
 def _counts(xp: Any, keys: Array, size: int) -> Array:
@@ -127,7 +127,7 @@ class PairSums:
             pairs, weights = self._summed(*both)
         self._pairs, self._weights = pairs, weights
 
-    def rows(self, dtype: Any) -> Rows:
+    def rows(self, dtype: Any) -> ClusterRows:
         """The rows of all clusters, on the device if they fit there; ends the collection."""
         if not self._runs:
             return rows_of(self._xp, *self._taken(), self._size, dtype)
@@ -145,7 +145,7 @@ class PairSums:
         if len(self._pairs):
             self._runs.append(_Run(*(self._room.kept(_numpy(array)) for array in self._taken())))
 
-    def _merged(self, dtype: Any) -> Rows:
+    def _merged(self, dtype: Any) -> ClusterRows:
         xp, runs = self._xp, self._runs
         total = sum(len(run.keys.host) for run in runs)
         neighbors, weights = self._room.host(total, dtype), self._room.host(total, np.int64)
@@ -163,7 +163,7 @@ class PairSums:
         # Equal pairs of several runs are one now, so that the rest may fit after all.
         fits = end <= 2 * self._room.edges
         found = (xp.array(array.host[:end]) if fits else array.device[:end] for array in (neighbors, weights))
-        return Rows(xp.cumsum(counts) - counts, counts, *found)
+        return ClusterRows(xp.cumsum(counts) - counts, counts, *found)
 
 
 def ranges(keys: Sequence[np.ndarray], most: int) -> Iterator[list[slice]]:

@@ -18,7 +18,7 @@ import numpy as np
 from baco_gpu.checks import check_choice
 from baco_gpu.clustering.backends import get_backend
 from baco_gpu.clustering.backends.backend import ITEMS, USERS, Array, Backend, Partition, Problem
-from baco_gpu.clustering.extend.growth import GrownSide, Growth, grow
+from baco_gpu.clustering.extend.growth import GrownGraph, GrownSide, grow
 from baco_gpu.clustering.result import NO_LABEL, Assignment, Result, ResultData, WeightScale
 from baco_gpu.clustering.solve.weights import scaled_weights
 from baco_gpu.errors import InputError
@@ -85,7 +85,7 @@ def assign(result: Result, interactions: Any, *, fallback: str = "refuse") -> Re
     return replace(result, users=users, items=items)
 
 
-def unplaced_labels(problem: Problem, grown: Growth, nobody: int) -> tuple[np.ndarray, np.ndarray]:
+def unplaced_labels(problem: Problem, grown: GrownGraph, nobody: int) -> tuple[np.ndarray, np.ndarray]:
     """The labels of both sides, those of new nodes `nobody`: one beyond all others."""
     dtype = problem.sides[USERS].neighbors.dtype
     users, items = (np.where(side.is_new, nobody, side.labels).astype(dtype) for side in grown.sides)
@@ -129,7 +129,7 @@ def placed(
     return Placed(labels, second)
 
 
-def largest_label(grown: Growth, side: int) -> int:
+def largest_label(grown: GrownGraph, side: int) -> int:
     """The label that most known nodes of a side have, the smallest such; InputError where there are none."""
     known = grown.sides[side].labels[~grown.sides[side].is_new]
     if not len(known):
@@ -150,7 +150,7 @@ def _with_labels(partition: Partition, side: int, labels: Array) -> Partition:
     return replace(partition, labels=(labels, items) if side == USERS else (users, labels))
 
 
-def _first_interactions(grown: Growth) -> BipartiteGraph:
+def _first_interactions(grown: GrownGraph) -> BipartiteGraph:
     """The edges between a new node and a known one."""
     users, items = grown.sides
     telling = users.is_new[grown.users] != items.is_new[grown.items]
@@ -183,7 +183,7 @@ def _assigned(problem: Problem, side: int, here: GrownSide, found: Placed, old: 
     return grown if len(kept) == len(grown) else grown.take(kept)
 
 
-def _refusal(result: ResultData, grown: Growth, lost: list[np.ndarray]) -> str:
+def _refusal(result: ResultData, grown: GrownGraph, lost: list[np.ndarray]) -> str:
     """What new nodes have nowhere to go."""
     parts = []
     for name, side, nodes in zip(_SIDES, grown.sides, lost, strict=True):

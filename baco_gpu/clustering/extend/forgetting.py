@@ -19,7 +19,7 @@ import numpy as np
 
 from baco_gpu.checks import check_integer
 from baco_gpu.clustering.backends.backend import ITEMS, USERS, NodeWeights
-from baco_gpu.clustering.extend.growth import Growth
+from baco_gpu.clustering.extend.growth import GrownGraph
 from baco_gpu.clustering.result import ResultData
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
@@ -51,7 +51,7 @@ def check_forget(result: ResultData, interactions: Any, forget: int | Day | None
     return second
 
 
-def unseen_updates(result: ResultData, grown: Growth) -> tuple[np.ndarray, np.ndarray]:
+def unseen_updates(result: ResultData, grown: GrownGraph) -> tuple[np.ndarray, np.ndarray]:
     """For every node the updates since it was last seen, this one counted: int32 of shape (nodes,), 0 where it is."""
     out = []
     for side, nodes, before in zip(grown.sides, (grown.users, grown.items), (result.users, result.items), strict=True):
@@ -64,7 +64,7 @@ def unseen_updates(result: ResultData, grown: Growth) -> tuple[np.ndarray, np.nd
 
 
 def forgotten(
-    grown: Growth, unseen: tuple[np.ndarray, np.ndarray], interactions: Any, forget: int | float
+    grown: GrownGraph, unseen: tuple[np.ndarray, np.ndarray], interactions: Any, forget: int | float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which nodes of both sides are to be forgotten: bool arrays."""
     if isinstance(forget, int):

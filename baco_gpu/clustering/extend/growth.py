@@ -46,7 +46,7 @@ class GrownSide:
 
 
 @dataclass(frozen=True, eq=False)
-class Growth:
+class GrownGraph:
     """Both sides, users first, and the edges of the graph between them."""
 
     sides: tuple[GrownSide, GrownSide]
@@ -54,7 +54,7 @@ class Growth:
     items: np.ndarray
     weights: np.ndarray | None
 
-    def without(self, gone: tuple[np.ndarray, np.ndarray]) -> Growth:
+    def without(self, gone: tuple[np.ndarray, np.ndarray]) -> GrownGraph:
         """The same without some nodes of both sides, and without their edges; it takes raw ids."""
         kept = [np.flatnonzero(~side) for side in gone]
         sides = [side.take(nodes) for side, nodes in zip(self.sides, kept, strict=True)]
@@ -62,7 +62,7 @@ class Growth:
         users, items = (
             (np.cumsum(~side) - 1)[ends[stay]] for side, ends in zip(gone, (self.users, self.items), strict=True)
         )
-        return Growth((sides[0], sides[1]), users, items, None if self.weights is None else self.weights[stay])
+        return GrownGraph((sides[0], sides[1]), users, items, None if self.weights is None else self.weights[stay])
 
     def graph(self) -> BipartiteGraph:
         """The graph, over all nodes."""
@@ -78,7 +78,7 @@ class Growth:
         )
 
 
-def grow(result: ResultData, interactions: Any) -> Growth:
+def grow(result: ResultData, interactions: Any) -> GrownGraph:
     """Number the nodes of a result and of interactions together.
 
     Where the result has raw ids the interactions are read by raw id (where they have no vocabulary, their indices are
@@ -95,7 +95,7 @@ def grow(result: ResultData, interactions: Any) -> Growth:
     users = _grown("users", result.users, graph.user_vocabulary, graph.user_degrees)
     items = _grown("items", result.items, graph.item_vocabulary, graph.item_degrees)
     ends = np.repeat(np.arange(graph.num_users), graph.user_degrees)
-    return Growth((users, items), users.places[ends], items.places[graph.csr.neighbors], graph.csr.weights)
+    return GrownGraph((users, items), users.places[ends], items.places[graph.csr.neighbors], graph.csr.weights)
 
 
 def _as_graph(result: ResultData, source: Any) -> BipartiteGraph:

@@ -13,7 +13,7 @@ from baco_gpu.checks import check_integer
 from baco_gpu.clustering.backends.backend import ITEMS, USERS, Array, Backend, Partition, Problem
 from baco_gpu.clustering.extend.assign import largest_label, placed, unplaced_labels
 from baco_gpu.clustering.extend.forgetting import Day, check_forget, fill_rows, forgotten, unseen_updates
-from baco_gpu.clustering.extend.growth import Growth, grow
+from baco_gpu.clustering.extend.growth import GrownGraph, grow
 from baco_gpu.clustering.result import NO_LABEL, Result, ResultData
 from baco_gpu.clustering.solve.cocluster import Settings, Solution, accounted, timed
 from baco_gpu.clustering.solve.objective import objective
@@ -157,7 +157,7 @@ def _updated(
 
 
 def _placed(
-    backend: Backend, problem: Problem, grown: Growth, result: ResultData, penalty: float
+    backend: Backend, problem: Problem, grown: GrownGraph, result: ResultData, penalty: float
 ) -> tuple[Array, Array]:
     """The labels of the grown graph before the first sweep."""
     xp = backend.xp
@@ -182,7 +182,7 @@ def _partition(backend: Backend, problem: Problem, labels: tuple[Array, Array], 
 def _side_alone(
     backend: Backend,
     problem: Problem,
-    grown: Growth,
+    grown: GrownGraph,
     result: ResultData,
     penalty: float,
     side: int,

@@ -44,10 +44,18 @@ from baco_gpu.cuda.pinned import pinned_array
 from baco_gpu.cuda.plan import SolveBytes, place, usable
 from baco_gpu.cuda.sharing import follow_torch, free_bytes
 from baco_gpu.errors import BackendUnavailableError, brief
-from baco_gpu.graph.arrays import import_cupy
+from baco_gpu.graph.arrays import cuda_obstacle, import_cupy
 from baco_gpu.graph.bipartite import BipartiteGraph
 
 _log = logging.getLogger(__name__)
+
+
+def backend_on(device: int | None) -> CudaBackend:
+    """The backend; BackendUnavailableError where it cannot run, with the cause."""
+    obstacle = cuda_obstacle()
+    if obstacle is not None:
+        raise BackendUnavailableError(f"backend='cuda' is not available: {obstacle}")
+    return CudaBackend(device)
 
 
 class CudaBackend(DeviceBackend):

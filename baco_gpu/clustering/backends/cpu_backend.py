@@ -32,11 +32,19 @@ from baco_gpu.clustering.backends.cpu_nodes import (
     weight_within,
 )
 from baco_gpu.clustering.backends.cpu_tables import Tables, chunks_of, chunks_of_nodes, in_chunks
+from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
 
 _EVERY_NODE = np.empty(0, np.int64)
 
 _T = TypeVar("_T")
+
+
+def backend_on(device: int | None) -> CpuBackend:
+    """The backend; InputError for a number, for there is one CPU."""
+    if device is not None:
+        raise InputError(f"backend must have no number where it is the CPU, got {device}")
+    return CpuBackend()
 
 
 class CpuBackend:
