@@ -77,6 +77,19 @@ def check_path(name: str, value: object) -> Path:
     return Path(value)
 
 
+# Suffixes that say a format, which readers go by.
+_FORMATS = {".bin", ".csv", ".h5", ".html", ".json", ".jsonl", ".npy", ".npz", ".onnx", ".parquet", ".pickle", ".pkl"}
+_FORMATS |= {".png", ".pt", ".pth", ".safetensors", ".txt", ".yml"}
+
+
+def check_file_name(name: str, value: object, suffix: str) -> Path:
+    """Return `value` as the path of a file whose format `suffix` says; raise InputError where its own says another."""
+    path = check_path(name, value)
+    if path.suffix.lower() in _FORMATS - {suffix}:
+        raise InputError(f"{name} {path}: expected a name that ends in {suffix}, got {path.suffix!r}")
+    return path
+
+
 def listed(value: Any) -> list[Any]:
     """What is in `value`, or itself where nothing is: for checks of what lists hold."""
     try:

@@ -14,9 +14,10 @@ import safetensors
 from safetensors import SafetensorError
 
 from baco_gpu.atomic import replacing
-from baco_gpu.checks import check_path
+from baco_gpu.checks import check_file_name, check_path
 from baco_gpu.errors import DAMAGE, InputError
 
+SUFFIX = ".safetensors"
 _SHA256, _NO_DIGEST = "sha256", "0" * 64
 
 # What a file is that another one was expected for, by its format.
@@ -38,11 +39,11 @@ def save_tensors(
     Raises
     ------
     InputError
-        If `path` is a folder, or lies in a folder that does not exist.
+        If `path` is a folder, lies in a folder that does not exist, or has a suffix that says another format.
     OSError
         If the file cannot be written.
     """
-    target = check_path("path", path)
+    target = check_file_name("path", path, SUFFIX)
     with replacing(target) as temporary:
         try:
             save_file(tensors, temporary, metadata)
@@ -86,10 +87,11 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, RawTensor]
     Raises
     ------
     InputError
-        If `path` is a folder, or lies in a folder that does not exist.
+        If `path` is a folder, lies in a folder that does not exist, or has a suffix that says another format.
     OSError
         If the file cannot be written.
     """
+    target = check_file_name("path", path, SUFFIX)
     header: dict[str, Any] = {"__metadata__": dict(sorted({**metadata, _SHA256: _NO_DIGEST}.items()))}
     end = 0
     for name, tensor in tensors.items():
@@ -97,7 +99,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, RawTensor]
         end += tensor.nbytes
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text = text.ljust(-(-len(text) // 8) * 8)
-    with replacing(path) as temporary, temporary.open("r+b") as stream:
+    with replacing(target) as temporary, temporary.open("r+b") as stream:
         digest = hashlib.sha256(text)
         stream.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
@@ -106,7 +108,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, RawTensor]
             stream.write(part)
         stream.seek(8)
         stream.write(text.replace(_NO_DIGEST.encode(), digest.hexdigest().encode(), 1))
-    return Path(path)
+    return target
 
 
 def file_checksum(path: str | os.PathLike[str], stored: str) -> str:

@@ -21,14 +21,14 @@ import numpy as np
 
 from baco_gpu.data.readers import load_interactions
 from baco_gpu.data.vocabulary import Vocabulary
-from baco_gpu.errors import BacoError
+from baco_gpu.errors import BacoError, InputError
 
 TIMES_THE_FILE = 20
 # What a reader takes for a file of any size, such as Arrow's blocks and the stacks of its threads.
 LEAST_BYTES = 64 << 20
 
 
-CHECKED = ("result", "export", "checkpoint", "model")  # whose files have a checksum
+CHECKED = ("result", "export", "checkpoint", "model", "compressed")  # whose files have a checksum
 
 
 def interactions(path: Path) -> None:
@@ -59,6 +59,22 @@ def model(path: Path) -> None:
     known.recommend(known.user_ids, 3)
 
 
+def compressed(path: Path) -> None:
+    from baco_gpu import load_compressed
+
+    load_compressed(path).expanded()
+
+
+def trained(path: Path) -> None:
+    from baco_gpu import compress_model
+
+    try:
+        compress_model(path, 0.6, methods=["quantized"])
+    except InputError as error:
+        if "must be finite" not in str(error):  # which names the table: the file is whole
+            raise
+
+
 def checkpoint(path: Path) -> None:
     from baco_gpu.training import checkpoint
 
@@ -87,6 +103,9 @@ LOADERS: dict[str, Callable[[Path], None]] = {
     "result": result,
     "export": export,
     "model": model,
+    "compressed": compressed,
+    "safetensors": trained,
+    "pt": trained,
     "checkpoint": checkpoint,
     "record": record,
     "settings": settings,

@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from baco_gpu.atomic import replacing
-from baco_gpu.checks import check_path
-from baco_gpu.errors import MissingExtraError
+from baco_gpu.checks import check_file_name
+from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.precision import ProductFormat, midpoint, places, scale_values
 from baco_gpu.serving.embeddings import embeddings
 from baco_gpu.serving.table import ServedTable
 
 OPSET = 17
 INPUT, OUTPUT = "ids", "embeddings"
+# Protocol buffers hold 2**31 - 1 bytes; the graph itself, without the arrays, takes a few thousand.
+_MOST_BYTES = 2**31 - 2**20
 _BYTES = np.arange(256, dtype=np.uint8)
 
 
@@ -28,11 +30,17 @@ def save_onnx(table: ServedTable, path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        If `path` is a folder, or lies in a folder that does not exist.
+        If `path` is a folder, lies in a folder that does not exist, or has a suffix that says another format; if the
+        arrays of the table take 2 GiB, which is more than a file of ONNX holds.
     MissingExtraError
         If the package onnx is not installed.
     """
-    target = check_path("path", path)
+    target = check_file_name("path", path, ".onnx")
+    if table.nbytes > _MOST_BYTES:
+        raise InputError(
+            f"a table must take at most {_MOST_BYTES:,} bytes in a graph of ONNX, got {table.nbytes:,}; "
+            "export it as safetensors, or with a smaller budget"
+        )
     model = _model(table)
     with replacing(target) as temporary:
         temporary.write_bytes(model.SerializeToString())

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from baco_gpu.atomic import check_writable
-from baco_gpu.checks import check_integer, check_number, check_path
+from baco_gpu.checks import check_file_name, check_integer, check_number
 from baco_gpu.errors import DAMAGE, InputError
 from baco_gpu.tables.facts import without_facts
 from baco_gpu.tables.former_states import current_names, former_names, former_repr
 from baco_gpu.tables.sharded import sharded_in
-from baco_gpu.tensor_file import save_tensors
+from baco_gpu.tensor_file import SUFFIX, save_tensors
 from baco_gpu.training.callbacks import Callback
 from baco_gpu.training.settings import EpochRecord
 from baco_gpu.training.training_run import TrainingRun
@@ -54,7 +54,7 @@ class Checkpoint(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1, *, resume: bool = False) -> None:
-        self.path = check_path("path", path)
+        self.path = check_file_name("path", path, SUFFIX)
         self.every = check_integer("every", every, minimum=1)
         self.resume = resume
         self._identity: dict[str, Any] = {}

@@ -17,9 +17,17 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
+import safetensors.torch
 import torch
 
-from baco_gpu import BalancedCoclustering, BipartiteGraph, CodebookEmbedding, experiment, export_codebook
+from baco_gpu import (
+    BalancedCoclustering,
+    BipartiteGraph,
+    CodebookEmbedding,
+    compress_model,
+    experiment,
+    export_codebook,
+)
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.splits import random_split
 from baco_gpu.data.vocabulary import Vocabulary
@@ -96,6 +104,14 @@ def write_results(folder: Path) -> None:
     split = planted_split()
     settings = TrainingSettings(epochs=2, batch_size=64, evaluate_every=1)
     train(make(split=split, compressed=True), split, settings, [Checkpoint(folder / "whole.checkpoint")])
+    state = {
+        "user_embedding.weight": torch.randn(40, 8),
+        "item_embedding.weight": torch.randn(30, 8),
+        "top.weight": torch.randn(1, 8),
+    }
+    torch.save(state, folder / "whole.pt")
+    safetensors.torch.save_file(state, folder / "whole.safetensors")
+    compress_model(state, 0.6, methods=["quantized"]).save(folder / "whole.compressed")
     small = replace(settings, epochs=1)
     split = random_split(interactions(), (0.8, 0.1, 0.1), 0)
     compression = experiment.compress(split, "product", BalancedCoclustering(budget=0.5, embedding_dim=4))

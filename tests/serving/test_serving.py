@@ -19,7 +19,7 @@ from baco_gpu import (
     export_codebook,
 )
 from baco_gpu.errors import InputError, MissingExtraError
-from baco_gpu.serving import ServedTable, load_codebook, load_codebooks, save_codebooks
+from baco_gpu.serving import ServedTable, load_codebook, load_codebooks, onnx_graph, save_codebooks
 from baco_gpu.tables.export import export_onnx, served_table
 from baco_gpu.tables.mixed import MixedCodebookEmbedding
 from baco_gpu.tables.product import ProductCodebookEmbedding
@@ -361,6 +361,18 @@ def test_an_onnx_model_gives_what_the_table_gives(name, runtime, tmp_path):
         np.testing.assert_allclose(out, wanted, rtol=1e-6, atol=1e-7)
     else:
         assert np.array_equal(out, wanted)
+
+
+def test_a_table_that_no_graph_of_onnx_holds_is_refused(monkeypatch, tmp_path):
+    table = served_table(modules()["plain"])
+    monkeypatch.setattr(onnx_graph, "_MOST_BYTES", table.nbytes)
+    onnx_graph.save_onnx(table, tmp_path / "whole.onnx")
+    monkeypatch.setattr(onnx_graph, "_MOST_BYTES", table.nbytes - 1)
+    with pytest.raises(
+        InputError, match=rf"at most {table.nbytes - 1:,} bytes in a graph of ONNX, got {table.nbytes:,}"
+    ):
+        onnx_graph.save_onnx(table, tmp_path / "table.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.onnx"]
 
 
 def test_without_the_extra_onnx_says_what_to_install(monkeypatch, tmp_path):
