@@ -162,7 +162,7 @@ def _best_in_tiles(
 
     Of float32 a pair's score is the same in such a tile as in the whole product; of float64 it is not.
     """
-    from baco_gpu.evaluation import ranking_loop  # and Numba, which a ranking on a GPU can do without
+    from baco_gpu.ops import ranking_loop  # and Numba, which a ranking on a GPU can do without
 
     count, num_items = len(users), len(items)
     width = max(_TILE // max(count, 1) // _ALIGNED, 1) * _ALIGNED
@@ -177,8 +177,8 @@ def _best_in_tiles(
         part = items[first:] if first == starts[-1] else items[first : first + width]
         own = torch.mm(users, part.T, out=tile[: count * len(part)].view(count, len(part)))
         in_parts(ranking_loop.add_tile, threads, own.numpy(), first, offsets, hidden, cursors, k, *lists)
-    best = torch.empty((count, k), dtype=torch.int64)
-    in_parts(ranking_loop.sort_best, threads, k, lists[0], *lists[2:], best.numpy())
+    best, best_scores = torch.empty((count, k), dtype=torch.int64), users.new_empty((count, k))
+    in_parts(ranking_loop.sort_best, threads, k, lists[0], *lists[2:], best.numpy(), best_scores.numpy())
     return best.clamp(min=0), best >= 0
 
 

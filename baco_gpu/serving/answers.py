@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import pandas
 
 _BLOCK = 1 << 14  # items whose rows are floats at once
-_SCORES = 1 << 23  # scores at once: 32 MB
+_SCORES = 1 << 19  # scores at once, which a processor's cache holds
+_ASKING, _CANDIDATES = 1 << 12, 1 << 21  # who asks at once, and answers at once
+_ROOM = 2  # candidates for a place among the best, before these are chosen
 NOBODY = -1
 
 
@@ -168,14 +170,14 @@ class Recommender:
         asked: Vectors | None = None,
     ) -> _Best:
         """The best k of `asked`, items if not said, for each row of `asking` at `index`."""
-        some = max(_SCORES // min(_BLOCK, max(self.items.num_embeddings, 1)), 1)
-        parts = []
+        k = min(k, self.items.num_embeddings)
+        some, parts = max(min(_ASKING, _CANDIDATES // max(k, 1)), 1), []
         for start in range(0, len(index), some):
             progress(phase, start, len(index), "")
             part = index[start : start + some]
-            parts.append(_best_of(asking.lookup(part), asked or self.items, k, *hidden.of(part)))
+            parts.append(_best_of(asking.lookup(part), asked or self.items, k, hidden.of(part)))
         progress(phase, len(index), len(index), "")
-        return _Best(*map(np.concatenate, zip(*parts, strict=True))) if parts else _Best.nothing(0)
+        return _Best(*map(np.concatenate, zip(*parts, strict=True))) if parts else _Best.nothing(0, k)
 
     def _frame(
         self, asker: str, vocabulary: Vocabulary | None, index: np.ndarray, best: _Best, answer: str = "item"
@@ -203,42 +205,22 @@ class _Hidden(NamedTuple):
     def none(cls, rows: int) -> _Hidden:
         return cls(np.zeros(rows + 1, np.int64), np.empty(0, np.int64))
 
-    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs of a place in `rows` and an item that is hidden there, ascending by item."""
+    def of(self, rows: np.ndarray) -> _Hidden:
+        """Of some rows, one after the other; a row may come again."""
         counts = self.offsets[rows + 1] - self.offsets[rows]
-        places = np.repeat(np.arange(len(rows)), counts)
-        within = within_runs(counts)
-        items = self.items[np.repeat(self.offsets[rows], counts) + within]
-        order = np.argsort(items, kind="stable")
-        return places[order], items[order]
+        items = self.items[np.repeat(self.offsets[rows], counts) + within_runs(counts)]
+        return _Hidden(np.concatenate([[0], np.cumsum(counts)]), items)
 
 
 class _Best(NamedTuple):
-    """Items of shape (rows, at most k), best first, `NOBODY` where there are no more; and their scores."""
+    """Items of shape (rows, k), best first, `NOBODY` where there are no more; and their scores."""
 
     items: np.ndarray
     scores: np.ndarray
 
     @classmethod
-    def nothing(cls, rows: int) -> _Best:
-        return cls(np.empty((rows, 0), np.int64), np.empty((rows, 0), np.float32))
-
-    def with_block(self, first: int, scores: np.ndarray, k: int) -> _Best:
-        """The best k of these and of the items from `first` on, whose scores are minus infinity where hidden."""
-        ids = np.broadcast_to(np.arange(first, first + scores.shape[1]), scores.shape)
-        # Equal ones of before are ascending by item already, and all below `first`: their columns are in that order.
-        items, scores = np.hstack([self.items, ids]), np.hstack([self.scores, scores])
-        width = min(k, scores.shape[1])
-        least = np.partition(scores, scores.shape[1] - width, axis=1)[:, -width, None]
-        rows, columns = np.nonzero((scores >= least) & (scores > -np.inf))
-        found = scores[rows, columns]
-        order = np.lexsort((columns, -found, rows))
-        ranks = np.arange(len(rows)) - np.searchsorted(rows, rows)
-        order, ranks, rows = order[ranks < width], ranks[ranks < width], rows[ranks < width]
-        best = _Best(np.full((len(scores), width), NOBODY), np.full((len(scores), width), -np.inf, scores.dtype))
-        best.items[rows, ranks] = items[rows, columns[order]]
-        best.scores[rows, ranks] = found[order]
-        return best
+    def nothing(cls, rows: int, k: int, dtype: Any = np.float32) -> _Best:
+        return cls(np.full((rows, k), NOBODY), np.full((rows, k), -np.inf, dtype))
 
 
 class _Directions(NamedTuple):
@@ -261,15 +243,24 @@ class _Directions(NamedTuple):
         return out
 
 
-def _best_of(vectors: np.ndarray, items: Vectors, k: int, places: np.ndarray, hidden: np.ndarray) -> _Best:
-    """The best k items of each vector, without the pairs of a vector's place and a hidden item."""
-    best = _Best.nothing(len(vectors))
+def _best_of(vectors: np.ndarray, items: Vectors, k: int, hidden: _Hidden) -> _Best:
+    """The best k items of each vector, but for those that are hidden from it."""
+    from baco_gpu.compiling import on_threads
+    from baco_gpu.ops import ranking_loop  # and Numba, which lookups can do without
+
     vectors = vectors.astype(np.result_type(vectors.dtype, np.float32))
+    best = _Best.nothing(len(vectors), k, vectors.dtype)
+    room = min(_ROOM * k, items.num_embeddings) + 1
+    counts, bounds = np.zeros(len(vectors), np.int64), np.full(len(vectors), -np.inf, vectors.dtype)
+    candidates = np.empty((len(vectors), room), vectors.dtype), np.empty((len(vectors), room), np.int64)
+    cursors, width = hidden.offsets[:-1].copy(), max(_SCORES // max(len(vectors), 1), 1)
     for block in _blocks(items.num_embeddings):
-        scores = vectors @ items.lookup(block).astype(vectors.dtype).T
-        low, high = np.searchsorted(hidden, (block[0], block[-1] + 1))
-        scores[places[low:high], hidden[low:high] - block[0]] = -np.inf
-        best = best.with_block(int(block[0]), scores, k)
+        rows = items.lookup(block).astype(vectors.dtype)
+        for first in range(0, len(block), width):
+            tile = vectors @ rows[first : first + width].T
+            arguments = (tile, block[first], *hidden, cursors, k, counts, bounds, *candidates)
+            on_threads(ranking_loop.add_tile, *arguments)
+    on_threads(ranking_loop.sort_best, k, counts, *candidates, *best)
     return best
 
 

@@ -54,11 +54,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "plots": ("graph", "clustering"),
     "distributed": ("data", "graph", "clustering"),
     "estimator": ("compiling", "graph", "clustering", "plots", "distributed"),
-    "serving": ("precision", "tensor_file", "data"),
     "ops": ("compiling", "precision", "cuda"),
+    "serving": ("compiling", "precision", "tensor_file", "data", "ops"),
     "tables": ("compiling", "precision", "cuda", "serving", "ops"),
     "models": ("compiling", "prefetch", "cuda", "data", "ops", "tables"),
-    "evaluation": ("compiling", "data", "models"),
+    "evaluation": ("data", "ops", "models"),
     "training": ("compiling", "prefetch", "tensor_file", "cuda", "data", "ops", "tables", "models", "evaluation"),
     "methods": (
         *("compiling", "precision", "data", "graph", "budget", "clustering", "estimator", "ops", "tables", "training"),
@@ -94,7 +94,7 @@ ONLY_IN = {
     "pymetis": ("methods",),
     "numba": (
         *("compiling", "prefetch", "graph", "clustering", "benchmarking", "methods", "tables", "models"),
-        *("evaluation", "training", "cli"),
+        *("ops", "training", "cli"),
     ),
     "rich": ("cli",),
     "sknetwork": ("methods",),

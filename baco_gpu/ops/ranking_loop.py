@@ -1,4 +1,4 @@
-"""The compiled loops of a full ranking on a CPU (Numba): the best of tiles of scores, in one pass over each.
+"""The compiled loops of a ranking on a CPU (Numba): the best of tiles of scores, in one pass over each.
 
 A user has a list of candidates, ascending by item. What is better than the best `k` of them were when they were last
 chosen is added, and when the list is full, they are chosen again: a few times a user, however many items there are.
@@ -85,12 +85,13 @@ def add_tile(part, parts, tile, first, offsets, hidden, cursors, k, counts, boun
 
 
 @compiled(nogil=True, error_model="numpy")
-def sort_best(part, parts, k, counts, scores, items, best):
-    """Fill `best`, int64 of shape (users, k), with the best items, best first, and then with -1."""
+def sort_best(part, parts, k, counts, scores, items, best, best_scores):
+    """Fill `best`, int64 of shape (users, k), with the best items, best first, and then with -1; and their scores."""
     for user in range(len(best) * part // parts, len(best) * (part + 1) // parts):
         if counts[user] > k:
             _choose(scores[user], items[user], counts[user], k)
             counts[user] = k
         order = np.argsort(-scores[user, : counts[user]], kind="mergesort")  # stable: equal ones stay as they are
-        for rank in range(k):
-            best[user, rank] = items[user, order[rank]] if rank < counts[user] else -1
+        best[user], best_scores[user] = -1, -np.inf
+        for rank in range(min(k, counts[user])):
+            best[user, rank], best_scores[user, rank] = items[user, order[rank]], scores[user, order[rank]]
