@@ -51,7 +51,7 @@ def compress_model(
         str | None,
         typer.Option(
             metavar="NAME,...",
-            help="How tables may be stored: product, quantized, or baco-multilevel (with --data).",
+            help="How tables may be stored: product, trellis, quantized, or baco-multilevel (with --data).",
             autocompletion=completion.several_of("baco_gpu.pretrained.model_compression:METHODS"),
             show_default="whichever errs least",
         ),

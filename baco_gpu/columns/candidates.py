@@ -9,15 +9,24 @@ from dataclasses import dataclass
 from baco_gpu.columns.division import divide
 from baco_gpu.columns.event_log import Column
 from baco_gpu.columns.pairing import LEAST_BITS, Known, Partner, graph_of, partners_of
-from baco_gpu.columns.storage import FULL, CoclusterRows, FewBitRows, Lookups, ProductCodes, Storage, StorageChoice
+from baco_gpu.columns.storage import (
+    FULL,
+    CoclusterRows,
+    FewBitRows,
+    Lookups,
+    ProductCodes,
+    Storage,
+    StorageChoice,
+    TrellisCodes,
+)
 from baco_gpu.columns.table_plan import PlannedTable
 from baco_gpu.errors import UnreachableBudgetError
 from baco_gpu.progress import Progress
 
 # The smallest tables keep their rows while they take no more than this of the budget: what they could give is little.
 _SMALL = 1 / 20
-OF_ONE_TABLE: dict[str, type[ProductCodes] | type[FewBitRows]] = {
-    kind.name: kind for kind in (ProductCodes, FewBitRows)
+OF_ONE_TABLE: dict[str, type[ProductCodes] | type[TrellisCodes] | type[FewBitRows]] = {
+    kind.name: kind for kind in (ProductCodes, TrellisCodes, FewBitRows)
 }
 
 

@@ -19,18 +19,27 @@ from baco_gpu.columns.event_log import Column
 from baco_gpu.errors import InputError, UnreachableBudgetError
 from baco_gpu.estimator.balanced_coclustering import BalancedCoclustering
 from baco_gpu.graph.bipartite import BipartiteGraph
-from baco_gpu.methods.product_plan import ProductPlan, plan_product
+from baco_gpu.methods.product_plan import plan_product
+from baco_gpu.methods.trellis_plan import SMALL, TrellisPlan, plan_trellis
 from baco_gpu.ops.product_quantization import fit_centroids, nearest_codes, rows_of
 from baco_gpu.ops.quantization import check_storable, rounded_rows
 from baco_gpu.precision import BITS, ProductFormat, row_bytes
 from baco_gpu.tables.assignments import mean_rows
 from baco_gpu.tables.product import ProductCodebookEmbedding
+from baco_gpu.tables.trellis import TrellisEmbedding
 
 FULL = "full"
 
 _SAMPLE = 1 << 13  # lookups by which the error of product codes is told, to about a hundredth of it
 
 _LEAST_ROWS = 1 / 100  # of a table's: fewer shared rows are hardly better than one
+
+
+class CodedRows(NamedTuple):
+    """A kind of table that stores its rows as codes, and its options."""
+
+    kind: type[ProductCodebookEmbedding]
+    options: dict[str, Any]
 
 
 class StorageChoice(NamedTuple):
@@ -43,7 +52,7 @@ class StorageChoice(NamedTuple):
     rows, cost : int
         The cost is in the measure of the budget: bytes, or parameters.
     error : float
-    what : labels, ProductPlan, bits or None
+    what : labels, CodedRows, bits or None
     """
 
     method: str
@@ -109,10 +118,10 @@ class Lookups:
             error += float(counts[ids] @ (weight[ids] - means[rows[ids]]).square().sum(dim=1))
         return error / self.column.num_events
 
-    def drawn(self, weight: Tensor) -> Tensor:
-        """Rows that are looked up, as often as each is."""
+    def drawn(self) -> np.ndarray:
+        """Rows that are looked up, as often as each is, by their numbers."""
         shares = self.column.counts / len(self.column.ids)
-        return weight[torch.as_tensor(np.random.default_rng(self.seed).choice(len(shares), _SAMPLE, p=shares))]
+        return np.random.default_rng(self.seed).choice(len(shares), _SAMPLE, p=shares)
 
     def full(self) -> StorageChoice:
         return StorageChoice(FULL, self.column.size, self.full_cost, 0.0)
@@ -184,15 +193,64 @@ class ProductCodes:
         if self._measured is None:
             self._measured = self._error(form) / form.error
         paid = plan.bytes(size) if table.measure == "bytes" else plan.parameters(size)
-        return StorageChoice(self.name, table.column.size, paid, self._measured * form.error, plan)
+        codes = CodedRows(ProductCodebookEmbedding, plan._asdict())
+        return StorageChoice(self.name, table.column.size, paid, self._measured * form.error, codes)
 
     @torch.no_grad()
     def _error(self, form: ProductFormat) -> float:
         table, weight = self.lookups, self.lookups.read()
-        rows = table.drawn(weight)
+        rows = weight[table.drawn()]
         centroids = fit_centroids(weight, form, table.seed)
         coded = rows_of(nearest_codes(rows, centroids, form), centroids, form)
         return float((rows - coded).double().square().sum(dim=1).mean()) * table.per_event
+
+
+@dataclass(eq=False)
+class TrellisCodes:
+    """Every id has a row, whose values are read from windows of its bits: of more bits where it is looked up more.
+
+    Below a twelfth of the table, where product codes keep less. Encoding takes a while: rows that are drawn are encoded
+    for one plan, and what that errs tells of the others by how `TrellisPlan.error` has them differ.
+    """
+
+    lookups: Lookups
+    name: ClassVar[str] = "trellis"
+    _measured: float | None = None  # in units of `TrellisPlan.error`
+
+    def costs(self, share: float) -> list[float]:
+        tried = (part * share for part in (1.0, 0.25, 0.35, 0.5, 0.7, 0.85, 1.2, 1.4, 2.0))
+        return [cost for cost in tried if cost < SMALL * self.lookups.full_cost]
+
+    def at(self, cost: int) -> StorageChoice | None:
+        table = self.lookups
+        if cost >= SMALL * table.full_cost:
+            return None
+        # As a table of items: those have degrees.
+        size = TableSize(0, table.column.size, table.dim, table.value_bytes)
+        budget = Budget(ratio=min(cost / table.full_cost, 1.0), measure=table.measure)
+        try:
+            plan = plan_trellis(budget, size, table.column.counts)
+        except UnreachableBudgetError:
+            return None
+        if self._measured is None:
+            self._measured = self._error(plan) / plan.error(size)
+        paid = plan.bytes(size) if table.measure == "bytes" else plan.parameters(size)
+        error = self._measured * plan.error(size)
+        return StorageChoice(self.name, table.column.size, paid, error, self._codes(plan))
+
+    @staticmethod
+    def _codes(plan: TrellisPlan) -> CodedRows:
+        options = {"widths": plan.widths[1], "grades": plan.grades[1].of_rows, "state_bits": plan.state_bits}
+        return CodedRows(TrellisEmbedding, options)
+
+    @torch.no_grad()
+    def _error(self, plan: TrellisPlan) -> float:
+        table, drawn = self.lookups, self.lookups.drawn()
+        rows, options = table.read()[drawn], self._codes(plan).options
+        if options["grades"] is not None:
+            options["grades"] = options["grades"][drawn]
+        coded = TrellisEmbedding.from_pretrained(rows, np.arange(len(drawn)), seed=table.seed, **options)
+        return float((rows - coded(torch.arange(len(drawn)))).double().square().sum(dim=1).mean()) * table.per_event
 
 
 @dataclass(eq=False)
@@ -211,7 +269,7 @@ class FewBitRows:
         bits = next((bits for bits in BITS.values() if self._cost(table.size, bits) <= cost), None)
         if bits is None or table.measure != "bytes":
             return None
-        rows = table.drawn(table.read())
+        rows = table.read()[table.drawn()]
         try:
             check_storable(rows, bits)
         except InputError:
@@ -226,7 +284,7 @@ class FewBitRows:
 
 def build_table(stored: StorageChoice, old: nn.Embedding | nn.EmbeddingBag, seed: int) -> Any:
     """What `compress_module` takes for it: labels, or a table that has taken the trained rows."""
-    if not isinstance(stored.what, ProductPlan):
+    if not isinstance(stored.what, CodedRows):
         return stored.what
-    plan = stored.what._asdict()
-    return ProductCodebookEmbedding.from_pretrained(old, np.arange(old.num_embeddings), seed=seed, **plan)
+    kind, options = stored.what
+    return kind.from_pretrained(old, np.arange(old.num_embeddings), seed=seed, **options)

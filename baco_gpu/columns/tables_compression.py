@@ -13,13 +13,13 @@ from baco_gpu.budget import Budget
 from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.columns.candidates import Candidate, choose
 from baco_gpu.columns.event_log import columns_of, names_in
-from baco_gpu.columns.storage import FULL, CoclusterRows, Lookups, ProductCodes, build_table
+from baco_gpu.columns.storage import FULL, CoclusterRows, Lookups, ProductCodes, TrellisCodes, build_table
 from baco_gpu.columns.table_plan import Plan
 from baco_gpu.errors import InputError
 from baco_gpu.progress import Progress, silent
 from baco_gpu.tables.module_compression import CompressionReport, check_compressible, compress_module
 
-METHODS = (CoclusterRows.name, ProductCodes.name)
+METHODS = (CoclusterRows.name, ProductCodes.name, TrellisCodes.name)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def compress_tables(
 
     The smallest tables are left alone. For every other one, columns that tell something about it are found
     (`baco_gpu.columns.pairing`), and co-clusters of its ids and theirs may share rows. Ids of one kind, as items in
-    sequences, are clustered by the sequences that they share. Or ids keep their own rows, as product codes. The budget
+    sequences, are clustered by the sequences that they share. Or ids keep their own rows, as codes. The budget
     goes where it lowers most the squared distance between the rows that the model looked up in `data` and those that it
     gets (`baco_gpu.columns.division`). Labels of the data are not read. Compress a model after some training: rows of
     an untrained one say nothing of what matters.
@@ -73,9 +73,9 @@ def compress_tables(
         As of `compress_module`.
     budget_measure : {"bytes", "parameters"}
         What the budget is a share of; parameters are counted as in the BACO paper, which leaves indices out.
-    methods : sequence of "baco-multilevel" and "product", one at least
-        How tables may be stored: rows that co-clusters share, product codes, or whichever errs less. Product codes have
-        no sparse gradients.
+    methods : sequence of "baco-multilevel", "product" and "trellis", one at least
+        How tables may be stored: rows that co-clusters share, product codes or, below a twelfth, trellis codes; of
+        several, whichever errs least. Codes have no sparse gradients.
     seed : int
         The same seed, data and model give the same tables.
     progress : function

@@ -13,11 +13,10 @@ from baco_gpu.budget import Budget
 from baco_gpu.checks import check_choice, check_integer
 from baco_gpu.columns.candidates import OF_ONE_TABLE, Candidate, choose
 from baco_gpu.columns.event_log import Column, columns_of, names_in
-from baco_gpu.columns.storage import FULL, CoclusterRows, FewBitRows, Lookups, StorageChoice
+from baco_gpu.columns.storage import FULL, CoclusterRows, CodedRows, FewBitRows, Lookups, StorageChoice
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
-from baco_gpu.methods.product_plan import ProductPlan
 from baco_gpu.pretrained.compressed_model import CompressedModel
 from baco_gpu.pretrained.state_sources import StoredTensor, open_state
 from baco_gpu.pretrained.table_choice import choose_tables
@@ -36,7 +35,6 @@ from baco_gpu.progress import Progress, silent
 from baco_gpu.tables.assignments import check_arguments
 from baco_gpu.tables.codebook import CodebookEmbedding
 from baco_gpu.tables.embedding_table import EmbeddingTable
-from baco_gpu.tables.product import ProductCodebookEmbedding
 from baco_gpu.tables.quantized import QuantizedEmbedding
 
 METHODS = (*OF_ONE_TABLE, CoclusterRows.name)
@@ -57,10 +55,11 @@ def compress_model(
 ) -> CompressedModel:
     """Make the embedding tables of a trained model small, without training, and report the loss.
 
-    Tables are stored as product codes, as integers of few bits or, if data say which ids are alike, as rows that
-    co-clusters share, whichever has the least error. One budget is divided among all, for the least error of the rows
-    that are looked up (`baco_gpu.columns.division`). The smallest tables are left alone, and so are tied ones. A
-    padding row, the one row of zeros that a table has, stays zero. One table at a time is held as floats.
+    Tables are stored as product codes, below a twelfth as trellis codes, as integers of few bits or, if data say which
+    ids are alike, as rows that co-clusters share, whichever has the least error. One budget is divided among all, for
+    the least error of the rows that are looked up (`baco_gpu.columns.division`). The smallest tables are left alone,
+    and so are tied ones. A padding row, the one row of zeros that a table has, stays zero. One table at a time is held
+    as floats.
 
     Parameters
     ----------
@@ -79,8 +78,9 @@ def compress_model(
     users, items : str, optional
         The tables of users and of items, for interactions and for the ranking in the report. Where they are not given,
         the only tables with "user" and with "item" in their names.
-    methods : sequence of "product", "quantized" and "baco-multilevel", optional
-        How tables may be stored: all of them, but the last without data. Only tables of float32 are quantized.
+    methods : sequence of "product", "trellis", "quantized" and "baco-multilevel", optional
+        How tables may be stored: all of them, but the last without data. Trellis codes are tried below a twelfth. Only
+        tables of float32 are quantized.
     budget_measure : {"bytes", "parameters"}
     seed : int
         The same seed gives the same tables, and looks at the same ids for the report.
@@ -181,8 +181,8 @@ class _Table:
         weight = self.tensor.read()
         padding: dict[str, Any] = {"padding_idx": self.padding_idx}
         made: Any
-        if isinstance(stored.what, ProductPlan):
-            made = ProductCodebookEmbedding(np.arange(count), dim, **padding, **stored.what._asdict())
+        if isinstance(stored.what, CodedRows):
+            made = stored.what.kind(np.arange(count), dim, **padding, **stored.what.options)
             made.codebook.data = weight.float()
             made.encode(seed)
             made.finalize()

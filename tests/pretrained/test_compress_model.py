@@ -387,3 +387,22 @@ def test_a_module_that_was_pickled_whole_is_refused_without_advice_to_run_it(tmp
     torch.save(nn.Embedding(300, 8), tmp_path / "whole.pt")
     with pytest.raises(InputError, match=r"\(Weights only load failed\); save model\.state_dict\(\)$"):
         compress_model(tmp_path / "whole.pt", 0.4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_below_a_twelfth_tables_are_trellis_codes_where_these_err_less(dtype, tmp_path):
+    torch.manual_seed(0)
+    state = {f"{side}_embedding.weight": torch.randn(2000, 64, dtype=dtype) for side in ("user", "item")}
+    seen = {"user_embedding": np.arange(4000) % 2000, "item_embedding": np.random.default_rng(1).zipf(1.5, 4000) % 2000}
+    least = {method: compress_model(state, 0.05, data=seen, methods=[method]) for method in ("product", "trellis")}
+    lost = {method: [table.row_error_weighted for table in made.report.tables] for method, made in least.items()}
+    compressed = compress_model(state, 0.05, data=seen, methods=["product", "trellis"])
+    assert [table.method for table in compressed.report.tables] == ["trellis", "trellis"], lost
+    assert all(trellis < product for trellis, product in zip(lost["trellis"], lost["product"], strict=True))
+    assert compressed.report.bytes_after <= 0.05 * compressed.report.bytes_before
+    again = load_compressed(compressed.save(tmp_path / "small.safetensors"))
+    ids = torch.arange(2000)
+    for name, table in compressed.tables.items():
+        assert torch.equal(again.table(name)(ids), table(ids))
+    larger = compress_model(state, 0.2, methods=["product", "trellis"])
+    assert {table.method for table in larger.report.tables} == {"product"}
