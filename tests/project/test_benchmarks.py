@@ -61,6 +61,16 @@ def test_encoding(tmp_path):
     assert all(float(row["share"]) <= 0.3 and 0 < float(row["error_users"]) < 1 for row in rows)
 
 
+def test_ranking(tmp_path):
+    clicks = tmp_path / "clicks.csv"
+    pairs = ((user, (7 * user + step * step) % 400) for user in range(300) for step in range(1, 13))
+    clicks.write_text("user,item\n" + "".join(f"{user},{item}\n" for user, item in pairs))
+    rows = [row for row in rows_of(tmp_path, "ranking", str(clicks), "--repeats", "2") if row["way"] == "ours"]
+    assert [row["from"] for row in rows] == ["floats", "floats, recall", "codes"]
+    assert rows[0]["overlap"] == "1.0000"
+    assert 0.3 < float(rows[2]["overlap"]) < 1
+
+
 def test_many_tables(tmp_path):
     product = "baco, product codes alone"
     ways = ["full", *full(["baco"], []), product, "hashing", "qr", "narrow"]
