@@ -41,19 +41,6 @@ def table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
     return "".join(lines).replace("|  |", "| |").replace("|  |", "| |")
 
 
-# Rows that were measured before a peer was called as it is now (docs/peers.md): pages mark them.
-BEFORE = {
-    "quality-beauty-softmax": {("lightgcn", "itcc")},
-    "quality-beauty-methods": {("lightgcn", "itcc")},
-    "quality-beauty-published": {("lightgcn", "itcc")},
-    "quality-gowalla-methods": {("lightgcn", name) for name in ("infomap", "itcc", "legcf")},
-    "quality-gowalla-published": {("lightgcn", name) for name in ("infomap", "itcc", "legcf", "spectral-bi")},
-    "quality-gowalla-short": {
-        (model, name) for model in ("lightgcn", "mf") for name in ("infomap", "itcc", "legcf", "spectral-bi")
-    },
-}
-
-
 class Column(NamedTuple):
     """A column of a table of recall: where its figures lie, and what they are figures of."""
 
@@ -130,9 +117,7 @@ def by_method(columns: list[Column], leave_out: tuple[str, ...] = ()) -> str:
                 if (row["data"], row["model"]) != (column.data, column.model) or name in leave_out:
                     continue
                 line = cells.setdefault(name, [""] * len(columns))
-                measured_before = (column.model, name) in BEFORE.get(file, ()) and not column.metric.endswith("_paper")
-                figure = recall(row, column.metric)
-                line[place] = line[place] or (f"{figure} †" if figure and measured_before else figure)
+                line[place] = line[place] or recall(row, column.metric)
     best = sorted(cells, key=lambda name: [(cell != "", cell) for cell in cells[name]], reverse=True)
     return table(["method", *(column.title for column in columns)], [[name, *cells[name]] for name in best])
 
@@ -252,19 +237,23 @@ FIGURES: dict[str, Callable[[], str]] = {
             *(Line("**`product`, budget of 25%**", "product", "0.25"), "its share of parameters and bytes", "lost"),
             *(Line("**`product`, budget of 10%**", "product", "0.1"), "its share", "lost"),
             *(Line("`product`, 6%", "product", "0.06"), "lost"),
-            Line("`trellis`, 6.25%", "trellis", "0.0625"),
+            *(Line("**`trellis`, 6.25%**", "trellis", "0.0625"), "lost"),
+            *(Line("`trellis`, 3.1%", "trellis", "0.03125"), "lost"),
             Line("`affinity`, 25% of the parameters", "affinity", "0.25"),
         ],
     ),
     "beauty": lambda: by_method(
-        [Column(title, "beauty", model, ("quality-beauty-softmax",)) for model, title in MODELS.items()]
+        [
+            Column(title, "beauty", model, ("quality-beauty-softmax", "quality-bisecting-quarter"))
+            for model, title in MODELS.items()
+        ]
     ),
     "gowalla": lambda: by_method(
         [
             Column(f"{title}, {until}", "gowalla", model, files)
             for (model, title), epochs in zip(MODELS.items(), (10, 20), strict=True)
             for until, files in (
-                ("to the end", ("quality-gowalla-softmax", "quality-product")),
+                ("to the end", ("quality-gowalla-softmax", "quality-product", "quality-bisecting-quarter")),
                 (f"{epochs} epochs", ("quality-gowalla-short",)),
             )
         ]
