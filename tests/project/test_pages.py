@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -140,6 +141,15 @@ def test_no_exception_is_without_use(patterns: dict[str, str]):
 @pytest.mark.parametrize("pages", [RARE, LAUNCHED], ids=["rare", "launched"])
 def test_no_page_is_left_to_others_in_vain(pages: tuple[str, ...]):
     assert [page for page in pages if not blocks(TEXTS.get(page, ""), "python")] == []
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_tables_stand_between_blank_lines(page: str):
+    """A line right below a table is drawn as a row of it, and a table right below a line is drawn as text."""
+    lines = re.sub(r"^```.*?^```$", "```", TEXTS[page], flags=re.M | re.S).split("\n")
+    for line, following in itertools.pairwise(lines):
+        if "" not in (line, following) and not line.startswith("<!--"):
+            assert line.startswith("|") == following.startswith("|"), f"{line}\n{following}"
 
 
 def test_every_file_that_contributing_names_is_there():
