@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,6 +58,7 @@ def launched(backend: str, timeout: float) -> Iterator[TorchRanks | None]:
         return
     import torch.distributed as dist
 
+    from baco_gpu.distributed.meeting import join_group
     from baco_gpu.distributed.torch_ranks import TorchRanks
 
     on_gpus = backend.startswith("cuda")
@@ -68,7 +68,7 @@ def launched(backend: str, timeout: float) -> Iterator[TorchRanks | None]:
         _share_cores(_count("LOCAL_WORLD_SIZE"))
     try:
         kind = "nccl" if on_gpus else "gloo"
-        dist.init_process_group(kind, timeout=timedelta(seconds=timeout))
+        join_group(kind, timeout)
     except (RuntimeError, ValueError) as error:
         line = " ".join(str(error).split())
         raise RankError(f"the {world_size()} ranks have not met within {timeout:g} s: {line}") from error

@@ -63,20 +63,10 @@ class Hosts:
         for host, (name, link) in enumerate(zip(self.names, self.links, strict=True)):
             launcher = ["-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={host}", "--nproc-per-node=1"]
             launcher += ["--master-addr=10.77.0.1", "--master-port=29511", "-m", "baco_gpu"]
-            command = f"hostname host{host}; exec {shlex.join([sys.executable, *launcher, *map(str, arguments)])}"
+            command = shlex.join([sys.executable, *launcher, *map(str, arguments)])
             self._running.append(
                 subprocess.Popen(
-                    [
-                        "ip",
-                        "netns",
-                        "exec",
-                        name,
-                        "unshare",
-                        "--uts",
-                        "sh",
-                        "-c",
-                        f"hostname host{host}; exec {command}",
-                    ],
+                    [*shlex.split(f"ip netns exec {name} unshare --uts sh -c"), f"hostname host{host}; exec {command}"],
                     env={**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": link},
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
