@@ -12,14 +12,10 @@ from torch import Tensor
 from baco_gpu.checks import check_integer
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
-from baco_gpu.parallel import in_parts
 from baco_gpu.ranks import Ranks
 
-# Scores of one batch of users, in elements: 64 MB in float32 on a CPU, 256 MB on a GPU, whatever the number of items.
-_SCORES = {"cpu": 1 << 24, "cuda": 1 << 26}
-_TILE = 1 << 19  # scores at once on a CPU, of as many items as there is room for
-_ALIGNED = 64  # a tile has a multiple of so many items: products of few columns are added up in another order
-_ROOM = 2  # candidates for a place among the best, before these are chosen
+_USERS, _BEST = 1 << 12, 1 << 21  # of one batch in tiles, and their best items
+_SCORES = {"cpu": 1 << 23, "cuda": 1 << 26}  # of one batch that is scored at once
 _NOT_FINITE = "{} must be finite, it holds nan or infinity"
 
 
@@ -81,7 +77,7 @@ def evaluate_ranking(
     ks : integers, each at least 1
         One above the number of items ranks them all.
     batch_size : int, optional
-        Users ranked at once; by default as many as keep the scores at 64 MB in float32, on a GPU 256 MB.
+        Users ranked at once; by default up to 4,096 on a CPU, and on a GPU as many as keep the scores at 256 MB.
     ranks : Ranks, optional
         Processes that have the same representations and all make this call. They are dealt the batches in turns, and
         all get the metrics, one process's bit for bit. A function is called equally often on all of them.
@@ -105,10 +101,12 @@ def evaluate_ranking(
     if len(held_out) == 0:
         raise InputError("there are no held-out interactions to rank")
     device = item_repr.device
-    if batch_size is None:
-        batch = max(_SCORES.get(device.type, _SCORES["cpu"]) // num_items, 1)
-    else:
+    if batch_size is not None:
         batch = check_integer("batch_size", batch_size, minimum=1)
+    elif _in_tiles(item_repr):
+        batch = max(min(_USERS, _BEST // min(cutoffs[-1], num_items)), 1)
+    else:
+        batch = max(_SCORES.get(device.type, _SCORES["cpu"]) // num_items, 1)
 
     ranked = np.unique(held_out.users)
     wanted, hidden = _by_user([held_out], ranked, num_items, device), _by_user(excluded, ranked, num_items, device)
@@ -141,9 +139,20 @@ def evaluate_ranking(
 def _best(users: Tensor, items: Tensor, hidden: _ItemsByUser, start: int, k: int) -> tuple[Tensor, Tensor]:
     """The k best items of the users from place `start` on, (users, k), and whether each is one that may be ranked."""
     stop = start + len(users)
-    if not _asynchronous(users) and users.dtype == items.dtype == torch.float32:
-        return _best_in_tiles(users, items, hidden.offsets[start : stop + 1], hidden.items.numpy(), k)
+    if _in_tiles(users) and _in_tiles(items):
+        # It needs Numba, which a ranking on a GPU can do without.
+        from baco_gpu.ops.tiled_ranking import Hidden, TiledRanking
+
+        own = Hidden(hidden.offsets[start : stop + 1], hidden.items.numpy())
+        ranking = TiledRanking(users.numpy(), k, len(items), own, torch.get_num_threads())
+        ranking.see(0, items.numpy())
+        best = torch.from_numpy(ranking.best().items)
+        return best.clamp(min=0), best >= 0
     return _best_at_once(users, items, hidden, start, k)
+
+
+def _in_tiles(table: Tensor) -> bool:
+    return not _asynchronous(table) and table.dtype == torch.float32
 
 
 def _best_at_once(users: Tensor, items: Tensor, hidden: _ItemsByUser, start: int, k: int) -> tuple[Tensor, Tensor]:
@@ -153,33 +162,6 @@ def _best_at_once(users: Tensor, items: Tensor, hidden: _ItemsByUser, start: int
     scores[rows, columns] = -torch.inf
     best = top_items(scores, k)
     return best, scores.gather(1, best) > -torch.inf
-
-
-def _best_in_tiles(
-    users: Tensor, items: Tensor, offsets: np.ndarray, hidden: np.ndarray, k: int
-) -> tuple[Tensor, Tensor]:
-    """`_best`, of tiles of scores that stay in the cache of a CPU.
-
-    Of float32 a pair's score is the same in such a tile as in the whole product; of float64 it is not.
-    """
-    from baco_gpu.ops import ranking_loop  # and Numba, which a ranking on a GPU can do without
-
-    count, num_items = len(users), len(items)
-    width = max(_TILE // max(count, 1) // _ALIGNED, 1) * _ALIGNED
-    starts = range(0, max(num_items - width, 0) + 1, width)  # the last tile has what is left, too
-    tile = users.new_empty(count * min(2 * width, num_items))
-    room = min(_ROOM * k, num_items) + 1
-    scores, candidates = users.new_empty((count, room)), torch.empty((count, room), dtype=torch.int64)
-    counts, bounds = torch.zeros(count, dtype=torch.int64), users.new_full((count,), -torch.inf)
-    lists = [tensor.numpy() for tensor in (counts, bounds, scores, candidates)]
-    cursors, threads = offsets[:-1].copy(), torch.get_num_threads()
-    for first in starts:
-        part = items[first:] if first == starts[-1] else items[first : first + width]
-        own = torch.mm(users, part.T, out=tile[: count * len(part)].view(count, len(part)))
-        in_parts(ranking_loop.add_tile, threads, own.numpy(), first, offsets, hidden, cursors, k, *lists)
-    best, best_scores = torch.empty((count, k), dtype=torch.int64), users.new_empty((count, k))
-    in_parts(ranking_loop.sort_best, threads, k, lists[0], *lists[2:], best.numpy(), best_scores.numpy())
-    return best.clamp(min=0), best >= 0
 
 
 def top_items(scores: Tensor, k: int) -> Tensor:

@@ -1,7 +1,7 @@
 """The compiled loops of a ranking on a CPU (Numba): the best of tiles of scores, in one pass over each.
 
-A user has a list of candidates, ascending by item. What is better than the best `k` of them were when they were last
-chosen is added, and when the list is full, they are chosen again: a few times a user, however many items there are.
+A row has a list of candidates, ascending by item. What is better than the best `k` of them were when they were last
+chosen is added, and when the list is full, they are chosen again: a few times a row, however many items there are.
 """
 
 from __future__ import annotations
@@ -41,33 +41,30 @@ def _choose(scores, items, count, k):
 
 
 @compiled(nogil=True, error_model="numpy")
-def add_tile(part, parts, tile, first, offsets, hidden, cursors, k, counts, bounds, scores, items):
-    """Add to every user's candidates; tiles come in ascending order of items.
+def add_tile(tile, width, first, offsets, hidden, cursors, k, counts, bounds, scores, items):
+    """Add to every row's candidates; tiles come in ascending order of items.
 
     Parameters
     ----------
-    part, parts : int
-        This thread's number, and the number of threads.
-    tile : floating array of shape (users, width)
-        Scores of the items from `first` on; changed where they are hidden.
-    offsets, hidden : int64 arrays of shape (users + 1,) and (any,)
-        `hidden[offsets[u]:offsets[u + 1]]` are the ascending items that user u is not shown.
-    cursors : int64 array of shape (users,)
+    tile : floating array of shape (at least rows, at least width)
+        Scores of the `width` items from `first` on; changed where they are hidden.
+    offsets, hidden : int64 arrays of shape (rows + 1,) and (any,)
+        `hidden[offsets[r]:offsets[r + 1]]` are the ascending items that row r is not shown.
+    cursors : int64 array of shape (rows,)
         Up to where they have been seen; changed.
     k : int
-    counts, bounds : int64 and floating arrays of shape (users,)
+    counts, bounds : int64 and floating arrays of shape (rows,)
         How many candidates there are, and what a further one has to be better than: at first 0 and minus infinity.
-    scores, items : floating and int64 arrays of shape (users, more than k)
+    scores, items : floating and int64 arrays of shape (rows, more than k)
         The candidates; changed.
     """
-    users, width = tile.shape
-    for user in range(users * part // parts, users * (part + 1) // parts):
-        row, cursor = tile[user], cursors[user]
-        while cursor < offsets[user + 1] and hidden[cursor] < first + width:
+    for place in range(len(counts)):
+        row, cursor = tile[place], cursors[place]
+        while cursor < offsets[place + 1] and hidden[cursor] < first + width:
             row[hidden[cursor] - first] = -np.inf
             cursor += 1
-        cursors[user] = cursor
-        count, bound, whole = counts[user], bounds[user], width // _MANY * _MANY
+        cursors[place] = cursor
+        count, bound, whole = counts[place], bounds[place], width // _MANY * _MANY
         for begin in range(0, width, _MANY):
             if begin < whole and not _any_better(row[begin : begin + _MANY], bound, _MANY):
                 continue
@@ -76,22 +73,22 @@ def add_tile(part, parts, tile, first, offsets, hidden, cursors, k, counts, boun
                     continue
                 for item in range(few, min(few + _FEW, width)):
                     if row[item] > bound:
-                        scores[user, count], items[user, count] = row[item], first + item
+                        scores[place, count], items[place, count] = row[item], first + item
                         count += 1
                         if count == scores.shape[1]:
-                            bound = _choose(scores[user], items[user], count, k)
+                            bound = _choose(scores[place], items[place], count, k)
                             count = k
-        counts[user], bounds[user] = count, bound
+        counts[place], bounds[place] = count, bound
 
 
 @compiled(nogil=True, error_model="numpy")
-def sort_best(part, parts, k, counts, scores, items, best, best_scores):
-    """Fill `best`, int64 of shape (users, k), with the best items, best first, and then with -1; and their scores."""
-    for user in range(len(best) * part // parts, len(best) * (part + 1) // parts):
-        if counts[user] > k:
-            _choose(scores[user], items[user], counts[user], k)
-            counts[user] = k
-        order = np.argsort(-scores[user, : counts[user]], kind="mergesort")  # stable: equal ones stay as they are
-        best[user], best_scores[user] = -1, -np.inf
-        for rank in range(min(k, counts[user])):
-            best[user, rank], best_scores[user, rank] = items[user, order[rank]], scores[user, order[rank]]
+def sort_best(k, counts, scores, items, best, best_scores):
+    """Fill `best`, int64 of shape (rows, k), with the best items, best first, and then with -1; and their scores."""
+    for place in range(len(best)):
+        if counts[place] > k:
+            _choose(scores[place], items[place], counts[place], k)
+            counts[place] = k
+        order = np.argsort(-scores[place, : counts[place]], kind="mergesort")  # stable: equal ones stay as they are
+        best[place], best_scores[place] = -1, -np.inf
+        for rank in range(min(k, counts[place])):
+            best[place, rank], best_scores[place, rank] = items[place, order[rank]], scores[place, order[rank]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -13,6 +12,7 @@ from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.runs import within_runs
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
+from baco_gpu.ops.tiled_ranking import NOBODY, Best, Hidden, TiledRanking
 from baco_gpu.progress import Progress, silent
 from baco_gpu.serving.table import ServedTable
 
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     import pandas
 
 _BLOCK = 1 << 14  # items whose rows are floats at once
-_SCORES = 1 << 19  # scores at once, which a processor's cache holds
 _ASKING, _CANDIDATES = 1 << 12, 1 << 21  # who asks at once, and answers at once
-_ROOM = 2  # candidates for a place among the best, before these are chosen
-NOBODY = -1
 
 
 class Vectors(Protocol):
@@ -125,7 +122,7 @@ class Recommender:
         index = _index_of("users", users, self.user_vocabulary, self.users.num_embeddings)
         if exclude_seen and self.interactions is None:
             raise InputError("exclude_seen must be False where there are no interactions to know seen items by")
-        hidden = self._seen if exclude_seen else _Hidden.none(self.users.num_embeddings)
+        hidden = self._seen if exclude_seen else Hidden.nothing(self.users.num_embeddings)
         best = self._best(index, k, progress, "recommending", self.users, hidden)
         return self._frame("user", self.user_vocabulary, index, best)
 
@@ -143,7 +140,7 @@ class Recommender:
         index = _index_of("items", items, self.item_vocabulary, self.items.num_embeddings)
         count = self.items.num_embeddings
         directions = _Directions(self.items)
-        itself = _Hidden(np.arange(count + 1), np.arange(count))
+        itself = Hidden(np.arange(count + 1), np.arange(count))
         best = self._best(index, k, silent, "", directions, itself, directions)
         return self._frame("item", self.item_vocabulary, index, best, "similar")
 
@@ -153,11 +150,11 @@ class Recommender:
         return f"Recommender({counts}, {seen})"
 
     @cached_property
-    def _seen(self) -> _Hidden:
+    def _seen(self) -> Hidden:
         assert self.interactions is not None
         seen, count = self.interactions, self.items.num_embeddings
         users, items = np.divmod(np.unique(seen.users.astype(np.int64) * count + seen.items), max(count, 1))
-        return _Hidden(np.searchsorted(users, np.arange(self.users.num_embeddings + 1)), items)
+        return Hidden(np.searchsorted(users, np.arange(self.users.num_embeddings + 1)), items)
 
     def _best(
         self,
@@ -166,21 +163,21 @@ class Recommender:
         progress: Progress,
         phase: str,
         asking: Vectors,
-        hidden: _Hidden,
+        hidden: Hidden,
         asked: Vectors | None = None,
-    ) -> _Best:
+    ) -> Best:
         """The best k of `asked`, items if not said, for each row of `asking` at `index`."""
         k = min(k, self.items.num_embeddings)
         some, parts = max(min(_ASKING, _CANDIDATES // max(k, 1)), 1), []
         for start in range(0, len(index), some):
             progress(phase, start, len(index), "")
             part = index[start : start + some]
-            parts.append(_best_of(asking.lookup(part), asked or self.items, k, hidden.of(part)))
+            parts.append(_best_of(asking.lookup(part), asked or self.items, k, _of(hidden, part)))
         progress(phase, len(index), len(index), "")
-        return _Best(*map(np.concatenate, zip(*parts, strict=True))) if parts else _Best.nothing(0, k)
+        return Best(*map(np.concatenate, zip(*parts, strict=True))) if parts else Best.nothing(0, k)
 
     def _frame(
-        self, asker: str, vocabulary: Vocabulary | None, index: np.ndarray, best: _Best, answer: str = "item"
+        self, asker: str, vocabulary: Vocabulary | None, index: np.ndarray, best: Best, answer: str = "item"
     ) -> pandas.DataFrame:
         import pandas
 
@@ -193,34 +190,6 @@ class Recommender:
             "score": best.scores[rows, ranks],
         }
         return pandas.DataFrame(columns)
-
-
-class _Hidden(NamedTuple):
-    """Items that are not shown: those of row r are `items[offsets[r]:offsets[r + 1]]`."""
-
-    offsets: np.ndarray
-    items: np.ndarray
-
-    @classmethod
-    def none(cls, rows: int) -> _Hidden:
-        return cls(np.zeros(rows + 1, np.int64), np.empty(0, np.int64))
-
-    def of(self, rows: np.ndarray) -> _Hidden:
-        """Of some rows, one after the other; a row may come again."""
-        counts = self.offsets[rows + 1] - self.offsets[rows]
-        items = self.items[np.repeat(self.offsets[rows], counts) + within_runs(counts)]
-        return _Hidden(np.concatenate([[0], np.cumsum(counts)]), items)
-
-
-class _Best(NamedTuple):
-    """Items of shape (rows, k), best first, `NOBODY` where there are no more; and their scores."""
-
-    items: np.ndarray
-    scores: np.ndarray
-
-    @classmethod
-    def nothing(cls, rows: int, k: int, dtype: Any = np.float32) -> _Best:
-        return cls(np.full((rows, k), NOBODY), np.full((rows, k), -np.inf, dtype))
 
 
 class _Directions(NamedTuple):
@@ -243,30 +212,21 @@ class _Directions(NamedTuple):
         return out
 
 
-def _best_of(vectors: np.ndarray, items: Vectors, k: int, hidden: _Hidden) -> _Best:
+def _of(hidden: Hidden, rows: np.ndarray) -> Hidden:
+    """What is hidden from some rows, one after the other; a row may come again."""
+    counts = hidden.offsets[rows + 1] - hidden.offsets[rows]
+    items = hidden.items[np.repeat(hidden.offsets[rows], counts) + within_runs(counts)]
+    return Hidden(np.concatenate([[0], np.cumsum(counts)]), items)
+
+
+def _best_of(vectors: np.ndarray, items: Vectors, k: int, hidden: Hidden) -> Best:
     """The best k items of each vector, but for those that are hidden from it."""
-    from baco_gpu.compiling import on_threads
-    from baco_gpu.ops import ranking_loop  # and Numba, which lookups can do without
-
     vectors = vectors.astype(np.result_type(vectors.dtype, np.float32))
-    best = _Best.nothing(len(vectors), k, vectors.dtype)
-    room = min(_ROOM * k, items.num_embeddings) + 1
-    counts, bounds = np.zeros(len(vectors), np.int64), np.full(len(vectors), -np.inf, vectors.dtype)
-    candidates = np.empty((len(vectors), room), vectors.dtype), np.empty((len(vectors), room), np.int64)
-    cursors, width = hidden.offsets[:-1].copy(), max(_SCORES // max(len(vectors), 1), 1)
-    for block in _blocks(items.num_embeddings):
-        rows = items.lookup(block).astype(vectors.dtype)
-        for first in range(0, len(block), width):
-            tile = vectors @ rows[first : first + width].T
-            arguments = (tile, block[first], *hidden, cursors, k, counts, bounds, *candidates)
-            on_threads(ranking_loop.add_tile, *arguments)
-    on_threads(ranking_loop.sort_best, k, counts, *candidates, *best)
-    return best
-
-
-def _blocks(count: int) -> Iterator[np.ndarray]:
-    for first in range(0, count, _BLOCK):
-        yield np.arange(first, min(first + _BLOCK, count))
+    ranking = TiledRanking(vectors, k, items.num_embeddings, hidden)
+    for first in range(0, items.num_embeddings, _BLOCK):
+        block = np.arange(first, min(first + _BLOCK, items.num_embeddings))
+        ranking.see(first, items.lookup(block).astype(vectors.dtype))
+    return ranking.best()
 
 
 def _index_of(name: str, raw: Any, vocabulary: Vocabulary | None, count: int) -> np.ndarray:

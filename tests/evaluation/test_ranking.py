@@ -8,10 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
+from threadpoolctl import threadpool_info
 
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
 from baco_gpu.evaluation import evaluate_ranking, ranking, top_items
+from baco_gpu.ops import tiled_ranking
 from waiting import WaitsForTheDevice
 
 USERS, ITEMS = 40, 30
@@ -189,7 +191,7 @@ def test_bad_input_is_refused():
         evaluate_ranking(users, items, seen, held_out, batch_size=0)
 
 
-@pytest.mark.parametrize(("tile", "room", "threads"), [(1, 1, 1), (5120, 2, 3), (1 << 19, 4, 2)])
+@pytest.mark.parametrize(("tile", "room", "threads"), [((1, 1), 1, 1), ((7, 64), 2, 3), ((512, 512), 4, 2)])
 def test_tiles_and_threads_change_nothing(monkeypatch, tile, room, threads):
     rng = np.random.default_rng(5)
     items, k = 900, 7
@@ -199,11 +201,33 @@ def test_tiles_and_threads_change_nothing(monkeypatch, tile, room, threads):
     scores = users @ table.T
     for user, some in enumerate(hidden):
         scores[user, some] = -torch.inf
-    monkeypatch.setattr(ranking, "_TILE", tile)
-    monkeypatch.setattr(ranking, "_ROOM", room)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(tiled_ranking, "_ROWS", tile[0])
+    monkeypatch.setattr(tiled_ranking, "_ITEMS", tile[1])
+    monkeypatch.setattr(tiled_ranking, "_ROOM", room)
     offsets = np.concatenate([[0], np.cumsum([len(some) for some in hidden])])
-    best, is_ranked = ranking._best_in_tiles(users, table, offsets, np.concatenate(hidden), k)
-    assert torch.equal(is_ranked, scores.gather(1, top_items(scores, k)) > -torch.inf)
-    assert torch.equal(best[is_ranked], top_items(scores, k)[is_ranked])
+    own = tiled_ranking.Hidden(offsets, np.concatenate(hidden))
+    tiles = tiled_ranking.TiledRanking(users.numpy(), k, items, own, threads)
+    for first, part in ((0, table[:600]), (600, table[600:])):
+        tiles.see(first, part.numpy())
+    best = torch.from_numpy(tiles.best().items)
+    expected = top_items(scores, k)
+    is_ranked = scores.gather(1, expected) > -torch.inf
+    assert torch.equal(best >= 0, is_ranked)
+    assert torch.equal(best[is_ranked], expected[is_ranked])
     assert int(is_ranked[3].sum()) == 2
+
+
+def test_scores_are_the_same_bits_for_any_number_of_threads():
+    """And products of NumPy have as many threads afterwards as before."""
+    rng = np.random.default_rng(6)
+    rows, items = (rng.standard_normal((count, 24), np.float32) for count in (1300, 1100))
+    before = [library["num_threads"] for library in threadpool_info()]
+    found = []
+    for threads in (1, 2, 3):
+        tiles = tiled_ranking.TiledRanking(rows, 10, len(items), tiled_ranking.Hidden.nothing(len(rows)), threads)
+        tiles.see(0, items)
+        found.append(tiles.best())
+    for best in found[1:]:
+        np.testing.assert_array_equal(best.items, found[0].items)
+        np.testing.assert_array_equal(best.scores, found[0].scores)
+    assert [library["num_threads"] for library in threadpool_info()] == before

@@ -10,6 +10,7 @@ from baco_gpu import ProductCodebookEmbedding, Recommender
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
+from baco_gpu.ops import tiled_ranking
 from baco_gpu.serving import answers
 from baco_gpu.tables.export import served_table
 
@@ -44,7 +45,7 @@ def by_hand(scores, shown, k):
 @pytest.mark.parametrize("block", [1, 7, 1000])
 def test_the_best_items_are_those_of_all_scores(monkeypatch, strings, exclude_seen, k, block):
     monkeypatch.setattr(answers, "_BLOCK", block)
-    monkeypatch.setattr(answers, "_SCORES", 3 * block)
+    monkeypatch.setattr(tiled_ranking, "_ITEMS", 3 * block)
     monkeypatch.setattr(answers, "_ASKING", 1 + block % 4)
     seen, (users, items) = interactions(strings), vectors()
     asked = np.array([103, 100, 108, 102, 103])
