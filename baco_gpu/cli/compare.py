@@ -108,8 +108,7 @@ def compare(
     if budgets is None and estimator.budget is None:
         raise InputError("compare brings all methods to one budget: give --budget, --budget-rows or --budgets")
     shares = [estimator.budget or 0] if budgets is None else _budgets(budgets)
-    if out is not None and out.exists() and not out.is_dir():
-        raise InputError(f"output {out}: expected a folder, got a file")
+    options.check_output_folder(out)
 
     from sklearn.base import clone
 

@@ -371,3 +371,9 @@ def check_output(path: Path | None, suffix: str = "", *, is_table: bool = False)
         if not path.parent.is_dir():
             raise InputError(f"output {path}: the folder {path.parent} does not exist")
         check_writable(path)
+
+
+def check_output_folder(path: Path | None) -> None:
+    """Raise InputError unless there is a folder at `path`, or can be one: before the work."""
+    if path is not None and path.exists() and not path.is_dir():
+        raise InputError(f"output {path}: expected a folder, got a file")

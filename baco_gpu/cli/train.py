@@ -54,7 +54,10 @@ def train(
         Path | None,
         typer.Option(help="Write the compressed tables, for serving, to this .safetensors file."),
     ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Keep the run in this file, to resume from.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Keep the run in this file, to resume from; that of sharded tables in this folder."),
+    ] = None,
     checkpoint_every: Annotated[int, typer.Option(help="Epochs from one checkpoint to the next.")] = 1,
     tensorboard: Annotated[Path | None, typer.Option(help="Write curves for TensorBoard into this folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from --checkpoint, to the same result.")] = False,
@@ -72,7 +75,10 @@ def train(
       baco train clicks.npz --model mf --method full --json
       baco train clicks.npz --checkpoint run.safetensors --resume
       torchrun --nproc-per-node 2 -m baco_gpu train clicks.npz --out model.safetensors
+      torchrun --nproc-per-node 4 -m baco_gpu train clicks.npz --model mf --method full:sharded
     """
+    from baco_gpu.methods.registry import find_method
+
     estimator = clustering.estimator(run)
     if method is None:
         method = "baco-multilevel" if codes is not None else _default_method(estimator)
@@ -80,15 +86,19 @@ def train(
     settings = training.settings(run)
     options.check_output(out, ".safetensors")
     options.check_output(export, ".safetensors")
-    options.check_output(checkpoint)
+    sharded = find_method(method).sharded
+    if sharded:
+        options.check_output_folder(checkpoint)
+    else:
+        options.check_output(checkpoint)
     if resume and checkpoint is None:
         raise InputError("--resume needs the --checkpoint to go on from, got none")
 
     from baco_gpu import experiment
     from baco_gpu.estimator.coclustering_result import CoclusteringResult
-    from baco_gpu.methods.registry import find_method
     from baco_gpu.models import find_model
-    from baco_gpu.training import Callback
+    from baco_gpu.tables.sharded import gather_tables
+    from baco_gpu.training import Callback, ShardedCheckpoint
     from baco_gpu.training.checkpoint import Checkpoint
     from baco_gpu.training.tensorboard import TensorBoardLogger
 
@@ -120,8 +130,15 @@ def train(
         if tensorboard is not None and first:
             callbacks.append(TensorBoardLogger(tensorboard))
         if checkpoint is not None:
-            again = restarted() and checkpoint.exists()
-            callbacks.append(Checkpoint(checkpoint, checkpoint_every, resume=resume or again))
+            if sharded:
+                group = None if ranks is None else ranks.group
+                kept: Checkpoint | ShardedCheckpoint = ShardedCheckpoint(
+                    checkpoint, checkpoint_every, process_group=group
+                )
+            else:
+                kept = Checkpoint(checkpoint, checkpoint_every)
+            kept.resume = resume or (restarted() and kept.exists)
+            callbacks.append(kept)
         with ProgressDisplay(hidden=run.silent or not first) as display:
 
             def read() -> SplitInteractions:
@@ -131,7 +148,7 @@ def train(
 
             split = read() if ranks is None else ranks.together(read)
             compression = experiment.compress(
-                split, method, estimator, result=result, sides=sides, progress=display.report
+                split, method, estimator, result=result, sides=sides, progress=display.report, ranks=ranks
             )
             if export is not None:
                 compression.check_export()
@@ -147,6 +164,8 @@ def train(
                 callbacks=callbacks,
                 ranks=ranks,
             )
+            if out is not None:
+                gather_tables(outcome.model)
         written = write() if ranks is None else ranks.together(lambda: write() if first else [])
     if not first:
         return

@@ -14,6 +14,7 @@ from baco_gpu.methods.method import Method, Spec
 from baco_gpu.methods.registry import METHODS, find_method
 from baco_gpu.models.model import Table
 from baco_gpu.progress import Progress, silent
+from baco_gpu.ranks import Ranks
 from baco_gpu.stopwatch import Stopwatch
 from baco_gpu.tables.full import as_table, size_of
 from baco_gpu.tables.rebuild import check_known
@@ -117,6 +118,7 @@ def compress(
     result: CoclusteringResult | None = None,
     sides: tuple[str, ...] = SIDES,
     progress: Progress = silent,
+    ranks: Ranks | None = None,
 ) -> Compression:
     """Make the user and item tables of a method, from the training part alone.
 
@@ -132,6 +134,8 @@ def compress(
         A finished clustering to use instead, for the methods that take one.
     sides : tuple of str
         What there are to be tables of: the `table_names` of the model. A budget is that of these tables.
+    ranks : Ranks, optional
+        The processes that train together, where there are several and each is to have a part of sharded tables.
 
     Raises
     ------
@@ -141,7 +145,7 @@ def compress(
         If the method needs a package that is not installed.
     """
     chosen = find_method(method)
-    spec = Spec.of(clustering, result=result, progress=progress, sides=sides)
+    spec = Spec.of(clustering, result=result, progress=progress, sides=sides, ranks=ranks)
     budget = _budget_of(clustering, chosen, sides)
     chosen.check(spec, budget)
     chosen.check_installed()

@@ -17,6 +17,7 @@ from baco_gpu.graph.bipartite import BipartiteGraph
 from baco_gpu.methods.common.extras import missing
 from baco_gpu.precision import FLOAT
 from baco_gpu.progress import Progress, silent
+from baco_gpu.ranks import Ranks
 from baco_gpu.tables.embedding_table import EmbeddingTable
 from baco_gpu.training.callbacks import Callback
 
@@ -45,6 +46,8 @@ class Spec:
     sides : tuple of str
         What the model has tables of: "users" and "items", or one of these, and then the budget is a `SideBudgets` with
         that of this one alone.
+    ranks : Ranks or None
+        The processes that train together, for the methods whose tables they share out.
     """
 
     embedding_dim: int = 64
@@ -54,6 +57,7 @@ class Spec:
     result: CoclusteringResult | None = None
     progress: Progress = silent
     sides: tuple[str, ...] = SIDES
+    ranks: Ranks | None = None
 
     @classmethod
     def of(cls, clustering: BalancedCoclustering, **others: Any) -> Spec:
@@ -132,6 +136,8 @@ class Method(ABC):
         Whether it meets a budget of the users' table and one of the items', where it takes any.
     leaves_open : bool
         Whether it can have one of these alone, and leave the rows of the other table open.
+    sharded : bool
+        Whether each of several processes has a part of its tables.
     requires : Package or None
         What it needs of an extra.
     order : int
@@ -156,6 +162,7 @@ class Method(ABC):
     joint: bool = False
     by_side: bool = False
     leaves_open: bool = False
+    sharded: bool = False
     requires: Package | None = None
     order: int = 100
     former: tuple[str, ...] = ()

@@ -13,7 +13,8 @@ from baco_gpu.checks import check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.ops.reference import check_indices
 from baco_gpu.ranks import Ranks
-from baco_gpu.tables.embedding_table import EmbeddingTable, State, StoredPart, not_served
+from baco_gpu.tables.embedding_table import EmbeddingTable, State, StoredPart
+from baco_gpu.tables.full import FullTable
 
 _DRAWN = 1 << 12  # rows at once; a multiple of 16, by which PyTorch draws the same numbers at once and in pieces
 
@@ -104,9 +105,6 @@ class ShardedTable(EmbeddingTable, known_by={"shard": 2}):
     def write_rows(self, values: Tensor) -> None:
         self.shard.copy_(values[self.begin : self.begin + len(self.shard)])
 
-    def export_arrays(self) -> dict[str, Any]:
-        raise not_served(self)
-
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}"
 
@@ -114,6 +112,15 @@ class ShardedTable(EmbeddingTable, known_by={"shard": 2}):
         made = type(self)(self.num_embeddings, self.embedding_dim, self.ranks)
         made.load_state_dict(self.state_dict())
         return made
+
+
+def gather_tables(model: nn.Module) -> None:
+    """Replace every sharded table of a model by a full one with all rows; all ranks call it, and all have them then."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ShardedTable):
+            whole = FullTable(module.num_embeddings, module.embedding_dim, device="meta")
+            whole.weight = nn.Parameter(module.read_rows())
+            model.set_submodule(name, whole)
 
 
 def sharded_in(model: nn.Module) -> dict[str, ShardedTable]:

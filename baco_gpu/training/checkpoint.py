@@ -59,13 +59,18 @@ class Checkpoint(Callback):
         self.resume = resume
         self._identity: dict[str, Any] = {}
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a checkpoint to resume from."""
+        return self.path.exists()
+
     def on_start(self, run: TrainingRun) -> None:
         if sharded_in(run.model):
             raise InputError("sharded tables need a ShardedCheckpoint, got a Checkpoint, whose file is of one rank")
         self._identity = identity_of(run)
         if self.resume:
             _load(run, self.path)
-        elif _writes(run) and self.path.exists():
+        elif _writes(run) and self.exists:
             raise InputError(f"{self.path}: there is a checkpoint already; resume from it, or remove it")
         if _writes(run):
             check_writable(self.path)

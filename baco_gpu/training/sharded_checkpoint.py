@@ -74,11 +74,16 @@ class ShardedCheckpoint(Callback):
         self._group = process_group
         self._identity: dict[str, Any] = {}
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a whole checkpoint to resume from."""
+        return (self.folder / _INDEX).exists()
+
     def on_start(self, run: TrainingRun) -> None:
         self._identity = identity_of(run)
         if self.resume:
             self._load(run)
-        elif (self.folder / _INDEX).exists():
+        elif self.exists:
             raise InputError(f"{self.folder}: there is a checkpoint already; resume from it, or remove it")
 
     def on_epoch(self, run: TrainingRun, record: EpochRecord) -> None:

@@ -66,7 +66,7 @@ def test_only_files_of_the_right_kind_are_offered(tmp_path, monkeypatch):
     ("command", "option", "word", "expected"),
     [
         ("train", "--model", "m", ["mf"]),
-        ("train", "--method", "fu", ["full"]),
+        ("train", "--method", "fu", ["full", "full:sharded"]),
         ("compare", "--methods", "full,rand", ["full,random"]),
         ("compress", "--weights", "s", ["sqrt"]),
         ("compress", "--secondary", "b", ["both"]),

@@ -151,11 +151,24 @@ class TestTorchrun:
         for name, array in expected.items():
             np.testing.assert_allclose(ours[name], array, rtol=1e-4, atol=1e-6)
 
+    def test_full_tables_are_the_same_where_each_process_has_some_of_their_rows(self, tmp_path):
+        clicks = write_clicks(tmp_path / "clicks.csv", random_graph(120, 90, 1500, seed=1))
+        whole, shared = tmp_path / "whole.safetensors", tmp_path / "shared.safetensors"
+        command = "train", clicks, "--model", "mf", *_TRAINING
+        for method, out in (("full", whole), ("full:sharded", shared)):
+            code, _, errors = ended(torchrun(*command, "--method", method, "--out", out))
+            assert code == 0, errors
+        ours, expected = load_file(shared), load_file(whole)
+        assert ours.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(ours[name], array)
+
     @pytest.mark.nightly("starts processes for each fault")
-    def test_a_killed_rank_is_started_again_and_goes_on_from_the_checkpoint(self, tmp_path):
+    @pytest.mark.parametrize("method", ["full", "full:sharded"])
+    def test_a_killed_rank_is_started_again_and_goes_on_from_the_checkpoint(self, tmp_path, method):
         clicks = write_clicks(tmp_path / "clicks.csv", random_graph(3000, 2000, 60_000, seed=1))
         kept, out, without = (tmp_path / name for name in ("run.safetensors", "out.safetensors", "without.safetensors"))
-        command = "train", clicks, "--model", "mf", "--method", "full", *_TRAINING[:-1], "12", "--patience", "30"
+        command = "train", clicks, "--model", "mf", "--method", method, *_TRAINING[:-1], "12", "--patience", "30"
         launch = torchrun(*command, "--checkpoint", kept, "--out", out, restarts=1)
         said = ""
         while not re.search(r"training [3-9]/12", said):  # lines come once in a while, not after every epoch
