@@ -64,6 +64,29 @@ def check_flag(name: str, value: object) -> bool:
     return bool(value)
 
 
+def check_sequence(name: str, value: object) -> list[Any]:
+    """Return what is in `value` as a list; raise InputError for a string, a mapping, and what nothing is in."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise InputError(f"{name} must be a list, got {shown(value)}")
+    try:
+        return list(value)
+    except TypeError:  # an array of no dimension
+        raise InputError(f"{name} must be a list, got {shown(value)}") from None
+
+
+def check_instance(name: str, value: object, kind: type) -> None:
+    """Raise InputError unless `value` is of a class."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise InputError(f"{name} must be {article} {kind.__name__}, got {shown(value)}")
+
+
+def check_text(name: str, value: object) -> None:
+    """Raise InputError unless `value` is a string."""
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be a string, got {shown(value)}")
+
+
 def check_mapping(name: str, value: object, content: str) -> None:
     """Raise InputError unless `value` is a mapping; `content` says of what."""
     if not isinstance(value, Mapping):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from baco_gpu.budget import TableSize
+from baco_gpu.checks import shown
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
 from baco_gpu.precision import FLOAT
@@ -89,7 +90,10 @@ class Assignment:
         """
         if self.vocabulary is not None:
             return self.vocabulary.lookup(raw_ids)
-        index = np.asarray(raw_ids)
+        try:
+            index = np.asarray(raw_ids)
+        except ValueError as error:  # lists of other lengths within one another
+            raise InputError(f"ids must be a flat list of integers, got {shown(raw_ids)}") from error
         if index.size and index.dtype.kind not in "iu":
             raise InputError(f"ids must be integers where no raw ids are known, got {index.dtype}")
         unknown = (index < 0) | (index >= len(self))

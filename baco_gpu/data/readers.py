@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from baco_gpu.checks import check_choice, check_integer, check_number, shown, suggestion
+from baco_gpu.checks import check_choice, check_integer, check_number, check_text, shown, suggestion
 from baco_gpu.data import movielens
 from baco_gpu.data.adjacency_lists import read_lightgcn
 from baco_gpu.data.alone import ALONE
@@ -163,6 +163,9 @@ class Request:
     half_life: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("user_column", "item_column", "weight_column", "rating_column", "timestamp_column"):
+            if getattr(self, name) is not None:
+                check_text(name, getattr(self, name))
         check_weighting(self.weighting, self.half_life)
         if self.min_rating is not None:
             check_number("min_rating", self.min_rating)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from baco_gpu.checks import check_integer, check_number
+from baco_gpu.checks import check_instance, check_integer, check_number
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
 
@@ -39,8 +39,9 @@ def random_split(
     InputError
         If the fractions are not three non-negative numbers of sum 1, or the seed is out of range.
     """
+    check_instance("interactions", interactions, Interactions)
     shares = check_fractions(fractions)
-    check_seed(seed)
+    seed = check_seed(seed)
     total = len(interactions)
     validation_size = min(math.floor(shares[1] * total + 0.5), total)
     test_size = min(math.floor(shares[2] * total + 0.5), total - validation_size)

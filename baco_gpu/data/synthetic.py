@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from baco_gpu.checks import check_integer, check_number
+from baco_gpu.checks import check_integer, check_number, check_sequence
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.splits import check_seed
 from baco_gpu.errors import InputError
@@ -66,12 +66,12 @@ def planted_coclusters(
     InputError
         If an argument is out of range, or so many distinct pairs do not exist or cannot be drawn.
     """
-    check_integer("num_users", num_users, minimum=1, maximum=2**31 - 1)
-    check_integer("num_items", num_items, minimum=1, maximum=2**31 - 1)
-    check_integer("num_edges", num_edges, minimum=0)
-    check_integer("num_clusters", num_clusters, minimum=1, maximum=min(num_users, num_items))
-    check_number("noise", noise, minimum=0, maximum=1)
-    check_number("exponent", exponent, above=2)
+    num_users = check_integer("num_users", num_users, minimum=1, maximum=2**31 - 1)
+    num_items = check_integer("num_items", num_items, minimum=1, maximum=2**31 - 1)
+    num_edges = check_integer("num_edges", num_edges, minimum=0)
+    num_clusters = check_integer("num_clusters", num_clusters, minimum=1, maximum=min(num_users, num_items))
+    noise = check_number("noise", noise, minimum=0, maximum=1)
+    exponent = check_number("exponent", exponent, above=2)
     generator = np.random.default_rng(check_seed(seed))
     users, items = _Side.deal(num_users, num_clusters, generator), _Side.deal(num_items, num_clusters, generator)
     possible = num_users * num_items if noise > 0 else int((users.sizes * items.sizes).sum())
@@ -261,14 +261,16 @@ def planted_clicks(
     InputError
         If an argument is out of range.
     """
-    check_integer("num_events", num_events, minimum=0)
-    for column, size in enumerate(sizes):
+    num_events = check_integer("num_events", num_events, minimum=0, maximum=2**40)
+    sizes = [
         check_integer(f"sizes[{column}]", size, minimum=1, maximum=2**31 - 1)
-    check_integer("num_clusters", num_clusters, minimum=1)
-    check_integer("tied", tied, minimum=0, maximum=len(sizes))
-    check_number("noise", noise, minimum=0, maximum=1)
-    check_number("spread", spread, minimum=0, maximum=1)
-    check_number("exponent", exponent, above=2)
+        for column, size in enumerate(check_sequence("sizes", sizes))
+    ]
+    num_clusters = check_integer("num_clusters", num_clusters, minimum=1)
+    tied = check_integer("tied", tied, minimum=0, maximum=len(sizes))
+    noise = check_number("noise", noise, minimum=0, maximum=1)
+    spread = check_number("spread", spread, minimum=0, maximum=1)
+    exponent = check_number("exponent", exponent, above=2)
     generator = np.random.default_rng(check_seed(seed))
     skew = 1 / (exponent - 1)
     sides = [_Side.deal(size, min(num_clusters, size), generator) for size in sizes]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from baco_gpu.checks import check_instance
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.data.splits import check_fractions
 from baco_gpu.errors import InputError
@@ -59,6 +60,7 @@ def temporal_split(interactions: Interactions, fractions: Sequence[float] = (0.8
 
 
 def _timestamps(interactions: Interactions, split: str) -> np.ndarray:
+    check_instance("interactions", interactions, Interactions)
     if interactions.timestamps is None:
         raise InputError(f"split {split!r} needs interactions with timestamps, got none")
     return interactions.timestamps

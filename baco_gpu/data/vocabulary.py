@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from baco_gpu.checks import shown
 from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
@@ -248,7 +249,10 @@ class Vocabulary:
 
 def _as_raw(ids: Any, name: str) -> Any:
     """Return `ids` as an int64 array or as an Arrow array of strings; an empty iterable is an empty int64 array."""
-    array = np.asarray(ids) if hasattr(ids, "__array__") else np.asarray(_listed(ids), dtype=object)
+    try:
+        array = np.asarray(ids) if hasattr(ids, "__array__") else np.asarray(_listed(ids), dtype=object)
+    except ValueError as error:  # lists of other lengths within one another
+        raise InputError(f"{name} must be a flat list of integers or strings, got {shown(ids)}") from error
     if array.ndim != 1:
         raise InputError(f"{name} must be one-dimensional, got shape {array.shape}")
     if array.size == 0:

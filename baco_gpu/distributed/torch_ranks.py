@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from baco_gpu.checks import check_instance
 from baco_gpu.distributed.roll_call import Process, RollCall
 from baco_gpu.errors import InputError, RankError
 
@@ -42,6 +43,7 @@ class TorchRanks:
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
+        check_instance("process_group", group, dist.ProcessGroup)
         self.group = group
         self.rank: int = dist.get_rank(group)
         self.size: int = dist.get_world_size(group)

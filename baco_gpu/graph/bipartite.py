@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from baco_gpu.checks import check_choice
+from baco_gpu.checks import check_choice, check_instance
 from baco_gpu.data.exact_sum import ExactSum
+from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
 from baco_gpu.graph import building, cugraph
 from baco_gpu.graph.arrays import Adjacency, add_to_digest, as_ids, as_matrix, as_weights, import_cupy
@@ -20,7 +21,6 @@ from baco_gpu.progress import Progress, silent
 if TYPE_CHECKING:
     import scipy.sparse
 
-    from baco_gpu.data.interactions import Interactions
     from baco_gpu.data.vocabulary import Vocabulary
 
 Duplicates = Literal["sum", "drop", "refuse"]
@@ -107,6 +107,7 @@ class BipartiteGraph:
 
         Unless `duplicates` says otherwise, a repeated pair counts once, or has the sum of the weights that there are.
         """
+        check_instance("interactions", interactions, Interactions)
         if duplicates is None:
             duplicates = "drop" if interactions.weights is None else "sum"
         return cls.from_edges(
@@ -376,7 +377,6 @@ def as_graph(source: Any) -> BipartiteGraph:
     InputError
         If it is none of these, or not a valid one.
     """
-    from baco_gpu.data.interactions import Interactions
     from baco_gpu.data.sources.files import is_path
     from baco_gpu.data.sources.kinds import is_table
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from baco_gpu.checks import check_integer
+from baco_gpu.checks import check_flag, check_instance, check_integer, shown
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.runs import within_runs
 from baco_gpu.data.vocabulary import Vocabulary
@@ -59,9 +60,9 @@ class Recommender:
     def __init__(
         self, users: Vectors | np.ndarray, items: Vectors | np.ndarray, interactions: Interactions | None = None
     ) -> None:
-        self.users, self.items = (
-            ServedTable(part) if isinstance(part, np.ndarray) else part for part in (users, items)
-        )
+        self.users, self.items = _vectors("users", users), _vectors("items", items)
+        if interactions is not None:
+            check_instance("interactions", interactions, Interactions)
         self.interactions = interactions
         widths = self.users.embedding_dim, self.items.embedding_dim
         if widths[0] != widths[1]:
@@ -118,7 +119,8 @@ class Recommender:
         InputError
             For unknown users, which are named, and where seen items are to be left out and nobody knows them.
         """
-        check_integer("k", k, minimum=1)
+        k = check_integer("k", k, minimum=1)
+        check_flag("exclude_seen", exclude_seen)
         index = _index_of("users", users, self.user_vocabulary, self.users.num_embeddings)
         if exclude_seen and self.interactions is None:
             raise InputError("exclude_seen must be False where there are no interactions to know seen items by")
@@ -136,7 +138,7 @@ class Recommender:
         InputError
             For unknown items, which are named.
         """
-        check_integer("k", k, minimum=1)
+        k = check_integer("k", k, minimum=1)
         index = _index_of("items", items, self.item_vocabulary, self.items.num_embeddings)
         count = self.items.num_embeddings
         directions = _Directions(self.items)
@@ -212,6 +214,14 @@ class _Directions(NamedTuple):
         return out
 
 
+def _vectors(name: str, given: Vectors | np.ndarray) -> Vectors:
+    if isinstance(given, np.ndarray):
+        return ServedTable(given)
+    if not all(hasattr(given, part) for part in ("num_embeddings", "embedding_dim", "lookup")):
+        raise InputError(f"{name} must be a ServedTable, an array or vectors by index, got {shown(given)}")
+    return given
+
+
 def _of(hidden: Hidden, rows: np.ndarray) -> Hidden:
     """What is hidden from some rows, one after the other; a row may come again."""
     counts = hidden.offsets[rows + 1] - hidden.offsets[rows]
@@ -231,7 +241,7 @@ def _best_of(vectors: np.ndarray, items: Vectors, k: int, hidden: Hidden) -> Bes
 
 def _index_of(name: str, raw: Any, vocabulary: Vocabulary | None, count: int) -> np.ndarray:
     """The int64 indices of raw ids, one or many; InputError, with `name`, for unknown ones."""
-    ids = [raw] if isinstance(raw, str) or np.ndim(raw) == 0 else raw
+    ids = raw if isinstance(raw, Iterable) and not isinstance(raw, str | bytes) and getattr(raw, "ndim", 1) else [raw]
     if vocabulary is None:
         vocabulary = Vocabulary.from_sorted_integers(np.arange(count))
     try:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from baco_gpu.atomic import check_writable
-from baco_gpu.checks import check_file_name, check_integer, check_number
+from baco_gpu.checks import check_file_name, check_flag, check_integer, check_number
 from baco_gpu.errors import DAMAGE, InputError
 from baco_gpu.tables.facts import without_facts
 from baco_gpu.tables.former_states import current_names, former_names, former_repr
@@ -54,6 +54,7 @@ class Checkpoint(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1, *, resume: bool = False) -> None:
+        check_flag("resume", resume)
         self.path = check_file_name("path", path, SUFFIX)
         self.every = check_integer("every", every, minimum=1)
         self.resume = resume

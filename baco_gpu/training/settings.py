@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
-from baco_gpu.checks import check_choice, check_integer, check_number
+from baco_gpu.checks import check_choice, check_integer, check_number, check_sequence
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
 from baco_gpu.models.losses import LOSSES, NEGATIVES, SOFTMAX, Objective
 from baco_gpu.models.model import Model
 
 INITS = ("normal", "spectral")
+_MOST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -81,19 +83,21 @@ class TrainingSettings:
     cuda_graph: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "evaluate_every", "k"):
-            check_integer(name, getattr(self, name), minimum=1)
-        for k in self.ks:
-            check_integer("ks", k, minimum=1)
+        ints: dict[str, Any] = {
+            name: check_integer(name, getattr(self, name), minimum=1, maximum=_MOST)
+            for name in ("epochs", "batch_size", "evaluate_every", "k", "negatives")
+        }
+        ints["ks"] = tuple(check_integer("ks", k, minimum=1) for k in check_sequence("ks", self.ks))
         if self.patience is not None:
-            check_integer("patience", self.patience, minimum=1)
-        check_integer("lr_drops", self.lr_drops, minimum=0)
-        check_integer("seed", self.seed, minimum=0, maximum=2**63 - 2)
+            ints["patience"] = check_integer("patience", self.patience, minimum=1, maximum=_MOST)
+        ints["lr_drops"] = check_integer("lr_drops", self.lr_drops, minimum=0)
+        ints["seed"] = check_integer("seed", self.seed, minimum=0, maximum=2**63 - 2)
+        for name, value in ints.items():  # Python's, which do not run over as NumPy's of few bits do
+            object.__setattr__(self, name, value)
         check_number("learning_rate", self.learning_rate, above=0.0)
         if self.weight_decay is not None:
             check_number("weight_decay", self.weight_decay, minimum=0.0)
         check_choice("loss", self.loss, LOSSES)
-        check_integer("negatives", self.negatives, minimum=1)
         if self.embedding_std is not None:
             check_number("embedding_std", self.embedding_std, above=0.0)
         check_choice("embedding_init", self.embedding_init, INITS)
@@ -101,7 +105,7 @@ class TrainingSettings:
             raise InputError(f"embedding_init {self.embedding_init!r} needs an embedding_std, got None")
         try:
             device = torch.device(self.device)
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"device must name a torch device, got {self.device!r}") from error
         if device.type == "cuda" and not torch.cuda.is_available():
             raise InputError(f"device {self.device!r} was asked for, and torch sees no CUDA device")

@@ -99,7 +99,7 @@ def test_settings_of_a_clustering_serve_a_training(baco, clicks, tmp_path):
         ("budget: [0.25\nbad: 1", "expected a YAML file of settings, but in line 2 "),
         ("budget: \x01\n", "expected a YAML file of settings, but it is no YAML"),
         (b"\xff\xfe\xff", "expected a YAML file of settings in UTF-8"),
-        ("epochs: 0\n", "epochs must be an integer at least 1, got 0"),
+        ("epochs: 0\n", "epochs must be an integer from 1 to 2147483647, got 0"),
     ],
 )
 def test_wrong_settings_are_named(baco, clicks, config, content, message):

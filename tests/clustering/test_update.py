@@ -119,7 +119,7 @@ def test_planted_newcomers_find_their_co_cluster():
 
 def test_what_cannot_be_an_update_is_refused():
     result = fitted(random_graph(60, 40, 500, seed=7))
-    with pytest.raises(InputError, match="sweeps must be an integer at least 0"):
+    with pytest.raises(InputError, match="sweeps must be an integer from 0 to 1000, got -1"):
         result.update(([60], [3]), sweeps=-1)
     with pytest.raises(InputError, match="backend must be one of"):
         result.update(([60], [3]), backend="tpu")

@@ -119,7 +119,7 @@ def test_clicks_depend_on_ids_and_their_clusters() -> None:
     [
         ({"sizes": (3, 0)}, r"sizes\[1\] must be an integer from 1"),
         ({"tied": 3}, "tied must be an integer from 0 to 2, got 3"),
-        ({"num_events": -1}, "num_events must be an integer at least 0"),
+        ({"num_events": -1}, "num_events must be an integer from 0"),
         ({"spread": 1.5}, "spread must be a finite number of at least 0 and at most 1"),
     ],
 )

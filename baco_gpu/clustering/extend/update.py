@@ -81,7 +81,7 @@ def update(
     BackendUnavailableError
         If the backend asked for cannot run here.
     """
-    check_integer("sweeps", sweeps, minimum=0)
+    check_integer("sweeps", sweeps, minimum=0, maximum=1000)
     settings = SolverParameters(**{**result.settings, "backend": backend}).check_parameters()
     if settings.solver == "bisecting":
         raise InputError(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from baco_gpu.checks import check_choice, check_integer
+from baco_gpu.checks import check_choice, check_integer, shown
 from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData
+from baco_gpu.errors import InputError
 
 if TYPE_CHECKING:
     import pandas
@@ -84,9 +85,12 @@ def similar_nodes(result: ResultData, raw_id: Any, *, side: str, limit: int) -> 
         If the id is unknown, or an argument out of range.
     """
     check_choice("side", side, SIDES)
-    check_integer("limit", limit, minimum=0)
+    limit = check_integer("limit", limit, minimum=0)
     nodes: Assignment = getattr(result, side)
-    index = int(np.ravel(nodes.index_of([raw_id]))[0])
+    found = np.ravel(nodes.index_of([raw_id]))
+    if len(found) != 1:
+        raise InputError(f"raw_id must be one id, got {shown(raw_id)}")
+    index = int(found[0])
     own = [nodes.labels[index]]
     shared = np.zeros(len(nodes), dtype=np.int64)
     counts = np.ones(len(nodes), dtype=np.int64)

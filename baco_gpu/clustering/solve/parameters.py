@@ -17,6 +17,7 @@ from baco_gpu.precision import CODEBOOK_DTYPES, FLOAT
 SOLVERS = ("multilevel", "paper", "bisecting")
 SECONDARY = ("users", "items", "both", "none")
 CODEBOOKS = ("separate", "shared")
+_MOST = 1000  # rounds of anything: none that is of use comes near
 
 
 class SolverParameters:
@@ -80,13 +81,13 @@ class SolverParameters:
             scheme=scheme,
             secondary=(secondary in ("users", "both"), secondary in ("items", "both")),
             seed=check_integer("random_state", seed, minimum=0, maximum=2**63 - 1),
-            embedding_dim=check_integer("embedding_dim", self.embedding_dim, minimum=1),
-            value_bytes=check_integer("value_bytes", self.value_bytes, minimum=1),
+            embedding_dim=check_integer("embedding_dim", self.embedding_dim, minimum=1, maximum=2**31 - 1),
+            value_bytes=check_integer("value_bytes", self.value_bytes, minimum=1, maximum=16),
             codebook_dtype=codebook_dtype,
             schedule=Schedule(
-                sweeps=check_integer("sweeps", self.sweeps, minimum=0),
-                levels=check_integer("levels", self.levels, minimum=1),
-                refinements=check_integer("refinements", self.refinements, minimum=0),
+                sweeps=check_integer("sweeps", self.sweeps, minimum=0, maximum=_MOST),
+                levels=check_integer("levels", self.levels, minimum=1, maximum=_MOST),
+                refinements=check_integer("refinements", self.refinements, minimum=0, maximum=_MOST),
             ),
             backend=get_backend("cpu" if (self.solver, self.backend) == ("bisecting", "auto") else self.backend),
             shared=self.codebooks == "shared",

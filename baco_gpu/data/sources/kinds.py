@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from baco_gpu.checks import check_choice
+from baco_gpu.checks import check_choice, check_text
 from baco_gpu.data.sources.delimited import CSV
 from baco_gpu.data.sources.files import File, find_files
 from baco_gpu.data.sources.formats import Format, Reading
@@ -89,6 +89,7 @@ def _check_separator(source: object, kind: str, format: Format | None, reading: 
     separator = reading.separator
     if separator is None:
         return
+    check_text("separator", separator)
     if format is None or not format.is_text:
         raise InputError(f"{source}: separator applies to csv and tsv, and this is {kind}, got {separator!r}")
     if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':
