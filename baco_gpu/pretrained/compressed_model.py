@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from baco_gpu.checks import check_path
 from baco_gpu.errors import DAMAGE, InputError, damage
 from baco_gpu.pretrained.state_sources import DTYPES, NAMES, StoredTensor, tensors_in
 from baco_gpu.pretrained.table_losses import ModelReport, blocks
@@ -163,7 +164,7 @@ def load_compressed(path: str | os.PathLike[str]) -> CompressedModel:
     InputError
         If the file is missing, no safetensors file, another one, of another version, or damaged.
     """
-    source = Path(path)
+    source = check_path("path", path)
     if not source.is_file():
         raise InputError(f"{source}: no such file; expected one written by baco compress-model")
     try:

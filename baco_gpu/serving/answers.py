@@ -241,7 +241,8 @@ def _best_of(vectors: np.ndarray, items: Vectors, k: int, hidden: Hidden) -> Bes
 
 def _index_of(name: str, raw: Any, vocabulary: Vocabulary | None, count: int) -> np.ndarray:
     """The int64 indices of raw ids, one or many; InputError, with `name`, for unknown ones."""
-    ids = raw if isinstance(raw, Iterable) and not isinstance(raw, str | bytes) and getattr(raw, "ndim", 1) else [raw]
+    is_list = isinstance(raw, Iterable) and not isinstance(raw, str | bytes) and getattr(raw, "shape", None) != ()
+    ids = raw if is_list else [raw]
     if vocabulary is None:
         vocabulary = Vocabulary.from_sorted_integers(np.arange(count))
     try:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from baco_gpu.atomic import replacing
-from baco_gpu.checks import check_flag, check_integer
+from baco_gpu.checks import check_flag, check_integer, check_path
 from baco_gpu.errors import DAMAGE, InputError
 from baco_gpu.tables.sharded import sharded_in
 from baco_gpu.training.callbacks import Callback
@@ -69,7 +69,7 @@ class ShardedCheckpoint(Callback):
         process_group: ProcessGroup | None = None,
     ) -> None:
         check_flag("resume", resume)
-        self.folder = Path(folder)
+        self.folder = check_path("folder", folder)
         self.every = check_integer("every", every, minimum=1)
         self.resume = resume
         self._group = process_group

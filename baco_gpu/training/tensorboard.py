@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from baco_gpu.atomic import note_written
+from baco_gpu.checks import check_path
 from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.training.callbacks import Callback
 from baco_gpu.training.settings import EpochRecord, TrainingResult
@@ -40,7 +40,7 @@ class TensorBoardLogger(Callback):
             raise MissingExtraError(
                 "curves for TensorBoard need tensorboard: pip install 'baco_gpu[tensorboard]'"
             ) from error
-        self.folder = Path(folder)
+        self.folder = check_path("folder", folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{folder}: expected a folder for TensorBoard, got a file")
         self._open = SummaryWriter
