@@ -374,6 +374,15 @@ def check_output(path: Path | None, suffix: str = "", *, is_table: bool = False)
 
 
 def check_output_folder(path: Path | None) -> None:
-    """Raise InputError unless there is a folder at `path`, or can be one: before the work."""
+    """Raise InputError where there is a file at `path`."""
     if path is not None and path.exists() and not path.is_dir():
         raise InputError(f"output {path}: expected a folder, got a file")
+
+
+def make_output_folder(path: Path, file: str) -> None:
+    """Make the folder, with those above it; InputError where it, or a file of that name in it, cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output {path}: the folder cannot be made ({error.strerror})") from error
+    check_writable(path / file)

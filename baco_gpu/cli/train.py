@@ -109,6 +109,8 @@ def train(
     experiment.check_budget(method, estimator, sides)
     if export is not None and not find_method(method).served:
         raise InputError(f"--export writes codebooks, and method {method!r} has none to serve")
+    if sharded and checkpoint is not None:
+        options.make_output_folder(checkpoint, "run.json")
     result = None if codes is None else CoclusteringResult.load(codes)
 
     def write() -> list[Path]:
