@@ -114,10 +114,11 @@ def pack(integers: Tensor, bits: int) -> Tensor:
 
     They are uint8, or int32 where there are more than 8 bits.
     """
+    integers = integers.contiguous()
     if bits == _GROUP:
         return integers
     if bits == _WIDE:
-        return integers.to(torch.int16, memory_format=torch.contiguous_format).view(torch.uint8)
+        return integers.to(torch.int16).view(torch.uint8)
     dim = integers.shape[-1]
     groups = functional.pad(integers, (0, -dim % _GROUP)).unflatten(-1, (-1, _GROUP))
     together = (groups.long() << _shifts(bits, integers.device)).sum(dim=-1)

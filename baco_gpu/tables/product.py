@@ -257,8 +257,8 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
 
     @property
     def encoded(self) -> bool:
-        """Whether there are centroids; waits for the device."""
-        return bool(self.centroids.any())
+        """Whether there are centroids; waits for the device. Of rows of zeros, these are zero, too."""
+        return self._seen_stored or bool(self.centroids.any())
 
     @property
     def is_quantized(self) -> bool:
@@ -395,4 +395,5 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         if self.row_bits is not None and kept != (self.latent_weight is not None):  # dropped in one of the two
             self.latent_weight = self._rows_of_few_bits() if kept else None
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self.fake_quantization = False
         self.fake_quantization = self.encoded
