@@ -16,7 +16,7 @@ from baco_gpu.columns.table_plan import aligned, named
 
 K = 20
 SAMPLE = 512  # ids whose neighbors are looked at, or users whose items
-_BLOCK = 1 << 15  # rows that are floats at a time
+_BLOCK = 1 << 13  # rows that are floats at a time
 
 Reader = Callable[[Tensor], Tensor]  # the rows of these ids, as floats
 
