@@ -6,7 +6,7 @@ The file has three tables of normally distributed values: half of its bytes are 
 it has two gigabytes, an eighth has 32 dimensions, too, and three eighths have 128. The commands of the command line run
 in processes of their own. The peak is the resident set as the operating system reports it (`/usr/bin/time -v`), with
 those pages of the file that are mapped at that time; beside it the most that was not mapped from a file, which is what
-a machine must have. Both have the libraries, which are there before any table is.
+a machine must have. The small file tells what the libraries take.
 """
 
 from __future__ import annotations
