@@ -123,6 +123,9 @@ class ModelReport:
         users, items = self.scores_of
         return f"{text}; of the {K} best of {items} for a user of {users}, {self.scores_kept:.1%} are kept"
 
+    def __repr__(self) -> str:
+        return f"ModelReport({len(self.tables)} tables: {self.verdict})"
+
     def __str__(self) -> str:
         lines = self.lines()
         return "\n".join([*aligned(lines, texts=(0, 3, 4, len(lines[0]) - 1)), self.verdict])

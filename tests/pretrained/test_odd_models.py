@@ -23,6 +23,7 @@ def test_a_file_of_torchrecs_collections_is_known_by_its_keys(module, tmp_path):
     save_file(state, tmp_path / "model.safetensors")
     small = compress_model(tmp_path / "model.safetensors", 0.3)
     assert list(small.tables) == [f"{module}.t_item", f"{module}.t_user"]
+    assert repr(small.report) == f"ModelReport(2 tables: {small.report.verdict})"
     assert small.report.scores_of == (f"{module}.t_user", f"{module}.t_item")
     small.save(tmp_path / "small.safetensors")
     found = load_codebooks(tmp_path / "small.safetensors")[f"{module}.t_user"].lookup([5, 7])
