@@ -163,7 +163,7 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
             codebook.shape[1],
             None if second is None else labels[second.cpu().numpy()],
             labels=labels,
-            dtype=codebook.dtype,
+            _codebook=torch.empty(codebook.shape, dtype=codebook.dtype, device=options.get("device")),
             **{**cls.said_in(state), **options},
         )
 

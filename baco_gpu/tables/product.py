@@ -131,8 +131,9 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         super().__init__(assignments, dim, secondary, **options)
         self.form, self.fake_quantization = ProductFormat(dim, subspaces, centroids, code_bits), False
         self.centroids = nn.Parameter(self.codebook.detach().new_zeros(centroids, self.form.width))
-        codes = torch.zeros((len(self.labels), subspaces), dtype=torch.int32, device=self.codebook.device)
-        self.register_buffer("codes", store(codes, self.form))
+        none = store(torch.empty((0, subspaces), dtype=torch.int32, device=self.codebook.device), self.form)
+        codes = none.new_zeros((len(self.labels), subspaces))
+        self.register_buffer("codes", codes)
         one = LENGTH_PARTS - LEAST_LENGTH
         self.register_buffer("scales", codes.new_full((len(codes), 1), one, dtype=torch.uint8) if has_lengths else None)
         self.latent_weight = None if row_bits is None else self._rows_of_few_bits()
