@@ -4,7 +4,7 @@
 
 The file has three tables of normally distributed values: half of its bytes are eight million ids of 32 dimensions where
 it has two gigabytes, an eighth has 32 dimensions, too, and three eighths have 128. The commands of the command line run
-in processes of their own. The peak is the resident set as the operating system reports it (`/usr/bin/time -v`), with
+in processes of their own. The peak is the resident set as the operating system has it (`VmHWM`, as of `/usr/bin/time -v`), with
 those pages of the file that are mapped at that time; beside it the most that was not mapped from a file, which is what
 a machine must have. The small file tells what the libraries take.
 """
@@ -71,21 +71,23 @@ def write_model(path: str, gigabytes: float, dtype: torch.dtype) -> int:
 
 def measure(command: list[str]) -> dict[str, Any]:
     """Run `baco`; seconds, and the megabytes of its peaks."""
-    started, own = time.perf_counter(), 0
+    started, most = time.perf_counter(), {"VmHWM": 0, "RssAnon": 0}  # rusage would count what this process had, too
     process = subprocess.Popen([sys.executable, "-m", "baco_gpu", *command], stdout=subprocess.DEVNULL)
     while True:
         ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         if ended:
             break
-        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-        own = max([own, *(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))])
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in most:
+                most[name] = max(most[name], 1024 * int(value.split()[0]))
         time.sleep(0.02)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"baco {' '.join(command)} failed")
     return {
-        "peak_mb": megabytes(usage.ru_maxrss * 1024),
-        "not_of_files_mb": megabytes(own * 1024),
+        "peak_mb": megabytes(most["VmHWM"]),
+        "not_of_files_mb": megabytes(most["RssAnon"]),
         "seconds": f"{time.perf_counter() - started:.0f}",
         "cpu_seconds": f"{usage.ru_utime + usage.ru_stime:.0f}",
     }

@@ -80,6 +80,7 @@ def test_small_collections_answer_as_the_trained_ones_do(kind, lies_in, method, 
 
 def test_a_distributed_model_is_refused_until_its_tables_are_whole(tmp_path):
     from fbgemm_gpu.split_embedding_configs import EmbOptimType
+    from torch.distributed import tensor
     from torch.distributed._shard.sharded_tensor import ShardedTensor
     from torchrec.distributed import DistributedModelParallel
     from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
@@ -96,6 +97,10 @@ def test_a_distributed_model_is_refused_until_its_tables_are_whole(tmp_path):
                 InputError, match=r"^source: expected dense .* spread over processes: .* method gather$"
             ):
                 compress_model(source)
+        mesh = distributed.device_mesh.init_device_mesh("cpu", (1,))
+        whole = tensor.distribute_tensor(torch.ones(900, 8), mesh, [tensor.Shard(0)])
+        with pytest.raises(InputError, match=r"got 'emb.weight' spread over processes: .* method full_tensor$"):
+            compress_model({"emb.weight": whole})
         for name, table in state.items():
             assert isinstance(table, ShardedTensor)
             state[name] = torch.empty(table.size())
