@@ -4,9 +4,9 @@
 
 The file has three tables of normally distributed values: half of its bytes are eight million ids of 32 dimensions where
 it has two gigabytes, an eighth has 32 dimensions, too, and three eighths have 128. The commands of the command line run
-in processes of their own. The peak is the resident set as the operating system has it (`VmHWM`, as of `/usr/bin/time -v`), with
-those pages of the file that are mapped at that time; beside it the most that was not mapped from a file, which is what
-a machine must have. The small file tells what the libraries take.
+in processes of their own. The peak is the resident set as the operating system has it (`/usr/bin/time -v` has the
+same), with those pages of the file that are mapped at that time; beside it the most that was not mapped from a file,
+which is what a machine must have. The small file tells what the libraries take.
 """
 
 from __future__ import annotations
