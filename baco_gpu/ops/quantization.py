@@ -118,7 +118,7 @@ def pack(integers: Tensor, bits: int) -> Tensor:
     if bits == _GROUP:
         return integers
     if bits == _WIDE:
-        return integers.to(torch.int16).view(torch.uint8)
+        return integers.to(torch.int16, memory_format=torch.contiguous_format).view(torch.uint8)
     dim = integers.shape[-1]
     groups = functional.pad(integers, (0, -dim % _GROUP)).unflatten(-1, (-1, _GROUP))
     together = (groups.long() << _shifts(bits, integers.device)).sum(dim=-1)
