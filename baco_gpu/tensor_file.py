@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import safetensors
@@ -20,11 +20,13 @@ from baco_gpu.errors import DAMAGE, InputError
 SUFFIX = ".safetensors"
 _SHA256, _NO_DIGEST = "sha256", "0" * 64
 
+TRAINED = "baco_gpu.model"
 # What a file is that another one was expected for, by its format.
 KINDS = {
     "baco_gpu.coclustering": "a co-clustering (of `baco compress --out`)",
-    "baco_gpu.codebook": "tables to serve (of `baco train --export`; baco_gpu.serving.load_codebooks reads them)",
-    "baco_gpu.model": "a trained model (of `baco train --out`)",
+    "baco_gpu.codebook": "tables to serve (of `baco train --export` or `baco compress-model`; "
+    "baco_gpu.serving.load_codebooks reads them)",
+    TRAINED: "a trained model (of `baco train --out`)",
     "baco_gpu.checkpoint": "a checkpoint (of `baco train --checkpoint`, which --resume goes on from)",
 }
 
@@ -72,13 +74,13 @@ class RawTensor(NamedTuple):
         As safetensors names it: "F32", "BF16", "U8".
     shape : tuple of int
     nbytes : int
-    read : function that returns the bytes, C-contiguous, as what has the buffer protocol
+    read : function that returns the bytes in parts, each C-contiguous, as what has the buffer protocol
     """
 
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
-    read: Callable[[], Any]
+    read: Callable[[], Iterable[Any]]
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, RawTensor], metadata: dict[str, str]) -> Path:
@@ -103,9 +105,11 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, RawTensor]
         digest = hashlib.sha256(text)
         stream.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
-            part = memoryview(tensor.read()).cast("B")
-            digest.update(part)
-            stream.write(part)
+            for part in tensor.read():
+                content = memoryview(part).cast("B")
+                digest.update(content)
+                stream.write(content)
+                del part, content  # before the next one is made
         stream.seek(8)
         stream.write(text.replace(_NO_DIGEST.encode(), digest.hexdigest().encode(), 1))
     return target
@@ -130,15 +134,20 @@ def checksum(tensors: Mapping[str, np.ndarray], text: str) -> str:
     return digest.hexdigest()
 
 
+def read_header(stream: BinaryIO) -> tuple[int, dict[str, Any]]:
+    """Where the bytes of tensors begin in a safetensors file, and what its header says, by their names."""
+    size = int.from_bytes(stream.read(8), "little")
+    return 8 + size, json.loads(stream.read(size))
+
+
 def _bfloat16(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
     """Tensors of bfloat16, which NumPy lacks, as float32."""
     out = {}
     with path.open("rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(size))
+        start, header = read_header(stream)
         for name in names:
             first, last = header[name]["data_offsets"]
-            stream.seek(8 + size + first)
+            stream.seek(start + first)
             high = np.frombuffer(stream.read(last - first), "<u2").astype("<u4") << 16
             out[name] = high.view("<f4").reshape(header[name]["shape"])
     return out

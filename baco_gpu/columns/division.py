@@ -9,6 +9,7 @@ Transactions on Acoustics, Speech and Signal Processing 36, 1988).
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 
 from baco_gpu.columns.storage import StorageChoice
@@ -29,6 +30,18 @@ def convex(ways: Sequence[StorageChoice]) -> list[StorageChoice]:
 def divide(tables: Sequence[Sequence[StorageChoice]], most: int) -> list[StorageChoice]:
     """A way for each table, of all that cost at most `most`, which the cheapest ones must not exceed."""
     hulls = [convex(ways) for ways in tables]
+    found = [_bought(hulls, most)]
+    # A step that there was no room for may be worth more than all that was bought after it: once more with each.
+    for place, (hull, chosen) in enumerate(zip(hulls, found[0], strict=True)):
+        dearer = hull[hull.index(chosen) + 1 :]
+        others = [*hulls[:place], dearer, *hulls[place + 1 :]]
+        if dearer and sum(each[0].cost for each in others) <= most:
+            found.append(_bought(others, most))
+    return min(found, key=lambda ways: math.fsum(way.error for way in ways))
+
+
+def _bought(hulls: Sequence[Sequence[StorageChoice]], most: int) -> list[StorageChoice]:
+    """What is bought step by step, the one that lowers the error most for its cost first."""
     chosen = [0] * len(hulls)
     left = most - sum(hull[0].cost for hull in hulls)
     steps = [(_slope(*hull[:2]), place) for place, hull in enumerate(hulls) if len(hull) > 1]

@@ -70,7 +70,7 @@ class Lookups:
     ----------
     column : Column
     read : function
-        The table, floats of shape (ids, dim) on the CPU, which are held no longer than they are looked at.
+        The table as it is stored, of shape (ids, dim) on the CPU, which is held no longer than it is looked at.
     dim : int
     measure : {"bytes", "parameters"}
     value_bytes : int
@@ -87,7 +87,7 @@ class Lookups:
 
     @classmethod
     def of(cls, module: nn.Embedding | nn.EmbeddingBag, column: Column, measure: str, seed: int) -> Lookups:
-        weight = module.weight.detach().cpu().float()
+        weight = module.weight.detach().cpu()
         return cls(column, lambda: weight, module.embedding_dim, measure, module.weight.element_size(), seed)
 
     @property
@@ -199,7 +199,7 @@ class ProductCodes:
     @torch.no_grad()
     def _error(self, form: ProductFormat) -> float:
         table, weight = self.lookups, self.lookups.read()
-        rows = weight[table.drawn()]
+        rows = weight[table.drawn()].float()
         centroids = fit_centroids(weight, form, table.seed)
         coded = rows_of(nearest_codes(rows, centroids, form), centroids, form)
         return float((rows - coded).double().square().sum(dim=1).mean()) * table.per_event
@@ -246,7 +246,7 @@ class TrellisCodes:
     @torch.no_grad()
     def _error(self, plan: TrellisPlan) -> float:
         table, drawn = self.lookups, self.lookups.drawn()
-        rows, options = table.read()[drawn], self._codes(plan).options
+        rows, options = table.read()[drawn].float(), self._codes(plan).options
         if options["grades"] is not None:
             options["grades"] = options["grades"][drawn]
         coded = TrellisEmbedding.from_pretrained(rows, np.arange(len(drawn)), seed=table.seed, **options)
@@ -269,7 +269,7 @@ class FewBitRows:
         bits = next((bits for bits in BITS.values() if self._cost(table.size, bits) <= cost), None)
         if bits is None or table.measure != "bytes":
             return None
-        rows = table.read()[table.drawn()]
+        rows = table.read()[table.drawn()].float()
         try:
             check_storable(rows, bits)
         except InputError:

@@ -78,6 +78,9 @@ class Plan:
         """The table of this name; KeyError where there is none."""
         return named(self.tables, name)
 
+    def __repr__(self) -> str:
+        return f"Plan({len(self.tables)} tables: {self.cost:,} of {self.budget:,} {self.measure})"
+
     def __str__(self) -> str:
         lines = [("column", "ids", "rows", "bytes", "method", "variance left", "by, or why not")]
         for table in self.tables:

@@ -22,7 +22,7 @@ from baco_gpu.tables.module_compression import CompressionReport, check_compress
 METHODS = (CoclusterRows.name, ProductCodes.name, TrellisCodes.name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TablesReport(CompressionReport):
     """What `compress_tables` did: a `CompressionReport`, and the plan behind it.
 

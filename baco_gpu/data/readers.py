@@ -329,8 +329,9 @@ def _given(source: Any, format: str | None, separator: str | None) -> tuple[Path
     if is_table(source):
         return None
     if not is_path(source):
+        got = "an empty list" if isinstance(source, (list, tuple)) and not source else type(source).__name__
         raise InputError(
-            f"path must be a string, a path or a data frame, got {type(source).__name__} (BipartiteGraph.from_edges "
+            f"path must be a string, a path or a data frame, got {got} (BipartiteGraph.from_edges "
             "takes arrays of ids, from_scipy a sparse matrix, from_dense a dense one)"
         )
     check_format(format)

@@ -114,6 +114,7 @@ def pack(integers: Tensor, bits: int) -> Tensor:
 
     They are uint8, or int32 where there are more than 8 bits.
     """
+    integers = integers.contiguous()
     if bits == _GROUP:
         return integers
     if bits == _WIDE:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -102,16 +102,16 @@ class CompressedModel:
         return {**self._others(), **{self.keys[name]: _rows(table) for name, table in self.tables.items()}}
 
     def save_expanded(self, path: str | os.PathLike[str]) -> Path:
-        """Write what `expanded` says to a safetensors file, table by table; returns the path.
+        """Write what `expanded` says to a safetensors file, a part of a table at a time; returns the path.
 
         A tied tensor is there once, as Hugging Face's libraries have it. Raises as `save` does.
         """
         written = {key: _raw_other(tensor) for key, tensor in self.others.items()}
         for name, table in self.tables.items():
             shape = (table.num_embeddings, table.embedding_dim)
-            first = table(torch.zeros(1, dtype=torch.int64))
-            nbytes = shape[0] * shape[1] * first.element_size()
-            written[self.keys[name]] = RawTensor(NAMES[first.dtype], shape, nbytes, partial(_row_bytes, table))
+            dtype = table(torch.zeros(1, dtype=torch.int64)).dtype
+            nbytes = shape[0] * shape[1] * dtype.itemsize
+            written[self.keys[name]] = RawTensor(NAMES[dtype], shape, nbytes, partial(_row_bytes, table))
         return write_tensors(path, written, {"format": "pt"})
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -240,19 +240,24 @@ def _same_bytes(one: np.ndarray, other: np.ndarray) -> bool:
 
 @torch.no_grad()
 def _rows(table: EmbeddingTable) -> Tensor:
-    return torch.cat([table(ids) for ids in blocks(table.num_embeddings)])
+    rows = table(torch.zeros(1, dtype=torch.int64)).new_empty((table.num_embeddings, table.embedding_dim))
+    for ids in blocks(len(rows)):
+        rows[ids[0] : ids[-1] + 1] = table(ids)
+    return rows
 
 
-def _row_bytes(table: EmbeddingTable) -> np.ndarray:
-    return _bytes(_rows(table))
+@torch.no_grad()
+def _row_bytes(table: EmbeddingTable) -> Iterator[np.ndarray]:
+    for ids in blocks(table.num_embeddings):
+        yield _bytes(table(ids))
 
 
 def _raw(tensor: Tensor) -> RawTensor:
-    return RawTensor(NAMES[tensor.dtype], tuple(tensor.shape), tensor.nbytes, lambda: _bytes(tensor))
+    return RawTensor(NAMES[tensor.dtype], tuple(tensor.shape), tensor.nbytes, lambda: [_bytes(tensor)])
 
 
 def _raw_other(tensor: StoredTensor) -> RawTensor:
-    return RawTensor(NAMES[tensor.dtype], tensor.shape, tensor.nbytes, lambda: _bytes(tensor.read()))
+    return RawTensor(NAMES[tensor.dtype], tensor.shape, tensor.nbytes, lambda: [_bytes(tensor.read())])
 
 
 def _bytes(tensor: Tensor) -> np.ndarray:

@@ -160,7 +160,7 @@ class _Table:
         ids, dim = self.tensor.shape
         column = self.column or Column(self.name, ids, np.arange(ids), None, ids)
         value_bytes = self.tensor.dtype.itemsize
-        return Lookups(column, lambda: self.tensor.read().float(), dim, measure, value_bytes, seed)
+        return Lookups(column, self.tensor.read, dim, measure, value_bytes, seed)
 
     def methods(self, allowed: Sequence[str]) -> list[str]:
         """What it may be stored as: integers are looked up as float32."""
@@ -182,8 +182,7 @@ class _Table:
         padding: dict[str, Any] = {"padding_idx": self.padding_idx}
         made: Any
         if isinstance(stored.what, CodedRows):
-            made = stored.what.kind(np.arange(count), dim, **padding, **stored.what.options)
-            made.codebook.data = weight.float()
+            made = stored.what.kind(np.arange(count), dim, _codebook=weight.float(), **padding, **stored.what.options)
             made.encode(seed)
             made.finalize()
         elif stored.method == FewBitRows.name:

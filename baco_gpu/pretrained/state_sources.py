@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import math
 import os
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import safetensors
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from baco_gpu.errors import DAMAGE, InputError
 from baco_gpu.tables.full import embeddings_in
+from baco_gpu.tensor_file import KINDS, TRAINED, read_header
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLED)
@@ -128,13 +133,15 @@ def _of_state(where: str, state: Mapping[Any, Any]) -> StateSource:
     tied: dict[str, str] = {}
     first: dict[tuple[Any, ...], str] = {}
     for name, tensor in state.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.dtype not in NAMES:
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise InputError(
                 f"{where}: expected a state_dict, of names to tensors, got {type(tensor).__name__} under {name!r}; "
                 "save model.state_dict()"
             )
+        if (reason := _unreadable(tensor)) is not None:
+            raise InputError(f"{where}: expected dense tensors with values, got {name!r} {reason}")
         place = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
-        if tensor.numel() and tensor.device.type != "meta" and first.setdefault(place, name) != name:
+        if tensor.numel() and first.setdefault(place, name) != name:
             tied[name] = first[place]
         else:
             tensors[name] = StoredTensor.of(tensor)
@@ -143,11 +150,30 @@ def _of_state(where: str, state: Mapping[Any, Any]) -> StateSource:
     return StateSource(tensors, tied)
 
 
+def _unreadable(tensor: Tensor) -> str | None:
+    """Why the values of a tensor are not to be had as they are, and what to do."""
+    if hasattr(tensor, "full_tensor") or hasattr(tensor, "local_shards"):  # DTensor, ShardedTensor
+        how = "full_tensor" if hasattr(tensor, "full_tensor") else "gather"
+        return f"spread over processes: put it together first, by its method {how}"
+    if is_lazy(tensor) or tensor.is_meta:
+        return "without values: load the model first"
+    if tensor.layout != torch.strided:
+        return f"of layout {tensor.layout}: make it dense first"
+    if tensor.dtype not in NAMES:
+        return f"of dtype {tensor.dtype}, which safetensors files do not have"
+    return None
+
+
 def _of_file(path: Path) -> StateSource:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a trained model ({', '.join(SUFFIXES)}, or a folder)")
     if path.suffix == ".safetensors":
-        return StateSource(tensors_in(path))
+        tensors = tensors_in(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            form = (file.metadata() or {}).get("format")
+        if form in KINDS and form != TRAINED:
+            raise InputError(f"{path}: expected a trained model, got {KINDS[form]}")
+        return StateSource(tensors)
     if path.suffix not in PICKLED:
         raise InputError(f"{path}: expected a file of {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'}")
     return _of_state(str(path), _unpickled(path))
@@ -156,12 +182,10 @@ def _of_file(path: Path) -> StateSource:
 def tensors_in(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a safetensors file; InputError where it cannot be read, or has none."""
     try:
-        file = safetensors.safe_open(path, framework="pt")
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        tensors = {
-            name: StoredTensor(tuple(part.get_shape()), DTYPES[part.get_dtype()], _reader(file, name))
-            for name, part in slices.items()
-        }
+        with safetensors.safe_open(path, framework="pt") as checked:
+            names = list(checked.keys())
+        file = _File(path)
+        tensors = {name: file.tensor(name) for name in names}
     except (SafetensorError, *DAMAGE) as error:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from error
     if not tensors:
@@ -169,8 +193,27 @@ def tensors_in(path: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _reader(file: Any, name: str) -> Callable[[], Tensor]:
-    return lambda: file.get_tensor(name)
+class _File:
+    """A safetensors file, of which a tensor's own bytes are in memory, mapped, and only while the tensor is there.
+
+    It stays the file that was opened, whatever takes its name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("rb")
+        weakref.finalize(self, self._stream.close)
+        self._first, self._header = read_header(self._stream)
+
+    def tensor(self, name: str) -> StoredTensor:
+        facts = self._header[name]
+        shape, dtype, place = tuple(facts["shape"]), DTYPES[facts["dtype"]], facts["data_offsets"]
+        return StoredTensor(shape, dtype, partial(self._read, shape, dtype, *place))
+
+    def _read(self, shape: tuple[int, ...], dtype: torch.dtype, first: int, end: int) -> Tensor:
+        if first == end:
+            return torch.empty(shape, dtype=dtype)
+        mapped = np.memmap(self._stream, np.uint8, "c", self._first + first, (end - first,))
+        return torch.from_numpy(mapped).view(dtype).view(shape)
 
 
 def _unpickled(path: Path) -> Mapping[Any, Any]:

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from baco_gpu.errors import InputError
 from baco_gpu.pretrained.state_sources import StateSource, StoredTensor
+from baco_gpu.tables.embedding_table import EmbeddingTable
+from baco_gpu.tables.full import FullTable
+from baco_gpu.tables.rebuild import kind_of
 
 _SAID = "emb"  # user_embedding, embedding_bags.t1, embed_tokens, emb_l.0
 # A table of ids has more rows than columns, which a projection named after embeddings does not have. Of tensors whose
@@ -39,16 +42,23 @@ def choose_tables(
     A table is a matrix of floats. Of a module, those of `nn.Embedding` and `nn.EmbeddingBag`. Of a file, those whose
     name has "emb" in it and no bias beside it, and that have at least twice as many rows as columns; where another one
     could be a table, as it has a thousand rows and ten times as many as columns, patterns have to say which are. A
-    table has the name of its tensor without ".weight". Tied ones are left alone.
+    table has the name of its tensor without ".weight". Tied ones are left alone, and so are those that are small
+    already.
 
     Raises
     ------
     InputError
         If there is none, a pattern fits none or a tensor that cannot be made small, or it is not plain which are.
     """
-    matrices = {key: tensor for key, tensor in source.tensors.items() if tensor.could_be_table}
+    small = _small_already(source)
+    matrices = {
+        key: tensor
+        for key, tensor in source.tensors.items()
+        if tensor.could_be_table and key.rpartition(".")[0] not in small
+    }
     if not matrices:
-        raise InputError("source must have an embedding table, a matrix of floats, got none")
+        got = f"those that are small already: {', '.join(map(repr, small))}" if small else "none"
+        raise InputError(f"source must have an embedding table, a matrix of floats, got {got}")
     tied = _tied(source, matrices)
     if patterns is not None:
         return _by_patterns(matrices, tied, patterns)
@@ -76,6 +86,15 @@ def choose_tables(
         reasons = ", ".join(f"{name!r} ({reason})" for name, (_, reason) in left.items())
         raise InputError(f"source must have an embedding table that can be made small, got {reasons}")
     return chosen, left
+
+
+def _small_already(source: StateSource) -> list[str]:
+    """The names of the modules whose state is that of a small table."""
+    modules: dict[str, dict[str, int]] = {}
+    for key, tensor in source.tensors.items():
+        module, _, part = key.rpartition(".")
+        modules.setdefault(module, {})[part] = len(tensor.shape)
+    return [module for module, parts in modules.items() if kind_of(parts) not in (EmbeddingTable, FullTable)]
 
 
 def _by_patterns(

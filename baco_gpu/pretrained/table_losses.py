@@ -16,7 +16,7 @@ from baco_gpu.columns.table_plan import aligned, named
 
 K = 20
 SAMPLE = 512  # ids whose neighbors are looked at, or users whose items
-_BLOCK = 1 << 15  # rows that are floats at a time
+_BLOCK = 1 << 13  # rows that are floats at a time
 
 Reader = Callable[[Tensor], Tensor]  # the rows of these ids, as floats
 
@@ -122,6 +122,9 @@ class ModelReport:
             return text
         users, items = self.scores_of
         return f"{text}; of the {K} best of {items} for a user of {users}, {self.scores_kept:.1%} are kept"
+
+    def __repr__(self) -> str:
+        return f"ModelReport({len(self.tables)} tables: {self.verdict})"
 
     def __str__(self) -> str:
         lines = self.lines()

@@ -15,6 +15,7 @@ from baco_gpu.errors import InputError, brief
 Labels = np.ndarray | Tensor | Sequence[int]
 
 NO_SECONDARY = GONE = -1
+_BLOCK = 1 << 16  # rows that are float64 at a time
 
 
 def label_array(name: str, values: Labels, *, minimum: int, columns: bool = False) -> np.ndarray:
@@ -169,9 +170,10 @@ def mean_rows(
     The zeros of the padding index are in no mean.
     """
     share = _mean_weights(weights, assignments, rows, padding_idx).unsqueeze(1)
-    return table.new_zeros((rows, table.shape[1]), dtype=torch.float64).index_add_(
-        0, assignments, table.double() * share
-    )
+    means = table.new_zeros((rows, table.shape[1]), dtype=torch.float64)
+    for part in zip(*(each.split(_BLOCK) for each in (assignments, table, share)), strict=True):
+        means.index_add_(0, part[0], part[1].double() * part[2])
+    return means
 
 
 def _mean_weights(

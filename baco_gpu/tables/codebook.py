@@ -112,6 +112,7 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
         bits: int | None = None,
         dtype: torch.dtype | None = None,
         device: Device = None,
+        _codebook: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.embedding_dim = check_integer("embedding_dim", embedding_dim, minimum=1)
@@ -131,9 +132,12 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
             check_choice("bits", bits, tuple(BITS.values()))
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise InputError(f"dtype must be a floating-point dtype, got {shown(dtype)}")
-        self.codebook = nn.Parameter(self._new_codebook(len(distinct), dtype, device))
+        # Rows that are there already are taken as they are, as `torch.nn.Embedding` takes `_weight`.
+        new = self._new_codebook(len(distinct), dtype, device) if _codebook is None else _codebook
+        self.codebook = nn.Parameter(new)
         self._register_assignments(distinct, rows, second, device)
-        self.reset_parameters()
+        if _codebook is None:
+            self.reset_parameters()
 
     def _register_assignments(
         self,
@@ -159,7 +163,7 @@ class CodebookEmbedding(ResizableTable, known_by={"assignments": 1}):
             codebook.shape[1],
             None if second is None else labels[second.cpu().numpy()],
             labels=labels,
-            dtype=codebook.dtype,
+            _codebook=torch.empty(codebook.shape, dtype=codebook.dtype, device=options.get("device")),
             **{**cls.said_in(state), **options},
         )
 

@@ -78,7 +78,7 @@ class CompressionReport:
 
     def __repr__(self) -> str:
         names = ", ".join(table.name for table in self.tables)
-        return f"CompressionReport({names}: {self.bytes_saved:,} bytes saved)"
+        return f"{type(self).__name__}({names}: {self.bytes_saved:,} bytes saved)"
 
     def __str__(self) -> str:
         header = ("table", "rows", "parameters", "bytes", "optimizer bytes")

@@ -131,8 +131,9 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         super().__init__(assignments, dim, secondary, **options)
         self.form, self.fake_quantization = ProductFormat(dim, subspaces, centroids, code_bits), False
         self.centroids = nn.Parameter(self.codebook.detach().new_zeros(centroids, self.form.width))
-        codes = torch.zeros((len(self.labels), subspaces), dtype=torch.int32, device=self.codebook.device)
-        self.register_buffer("codes", store(codes, self.form))
+        none = store(torch.empty((0, subspaces), dtype=torch.int32, device=self.codebook.device), self.form)
+        codes = none.new_zeros((len(self.labels), subspaces))
+        self.register_buffer("codes", codes)
         one = LENGTH_PARTS - LEAST_LENGTH
         self.register_buffer("scales", codes.new_full((len(codes), 1), one, dtype=torch.uint8) if has_lengths else None)
         self.latent_weight = None if row_bits is None else self._rows_of_few_bits()
@@ -257,8 +258,8 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
 
     @property
     def encoded(self) -> bool:
-        """Whether there are centroids; waits for the device."""
-        return bool(self.centroids.any())
+        """Whether there are centroids; waits for the device. Of rows of zeros, these are zero, too."""
+        return self._seen_stored or bool(self.centroids.any())
 
     @property
     def is_quantized(self) -> bool:
@@ -395,4 +396,5 @@ class ProductCodebookEmbedding(CodebookEmbedding, known_by={"codes": 2, "centroi
         if self.row_bits is not None and kept != (self.latent_weight is not None):  # dropped in one of the two
             self.latent_weight = self._rows_of_few_bits() if kept else None
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self.fake_quantization = False
         self.fake_quantization = self.encoded

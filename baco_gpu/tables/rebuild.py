@@ -49,7 +49,8 @@ def rebuild_module(
     ------
     InputError
         When settings are of no table or not those of its kind, a table has other ids or dimensions, what a state has
-        does not say how a table is made, or a module has `max_norm` or `scale_grad_by_freq`, which a table has not.
+        does not say how a table is made, or a module is on the device meta, or has `max_norm` or `scale_grad_by_freq`,
+        which a table has not.
     RuntimeError
         As of `load_state_dict`.
     """
@@ -123,14 +124,14 @@ def table_of(state: State, dim: int, **settings: Any) -> nn.Module:
     InputError
         When no kind of table is made of such a state and settings.
     """
-    table = _kind_of(state).from_state(state, dim, **settings)
+    table = kind_of(_dimensions(state)).from_state(state, dim, **settings)
     table.load_state_dict(dict(state))
     return table
 
 
 def check_known(table: EmbeddingTable) -> None:
     """Raise InputError for a table whose state is taken for that of another kind, or of none."""
-    if _kind_of(table.state_dict()) is not type(table):
+    if kind_of(_dimensions(table.state_dict())) is not type(table):
         name = type(table).__name__
         raise InputError(f"a table must be of a kind that is known by its state, got {name}: give the class a known_by")
 
@@ -138,6 +139,8 @@ def check_known(table: EmbeddingTable) -> None:
 def _checked(name: str, state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
     """The table of a state, which says all of it, and is as large as the one that it takes the place of."""
     check_arguments(f"table {name!r} of the model", old)
+    if any(parameter.is_meta for parameter in old.parameters()):
+        raise InputError(f"model must be on a device with memory, got {name!r} on meta: call model.to_empty first")
     try:
         made = _module_of(state, old, settings)
     except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -170,7 +173,7 @@ def _module_of(state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
     pooled = isinstance(old, nn.EmbeddingBag | CodebookEmbeddingBag | TableBag)
     pooling = bag_options(old) if pooled else {}
     inner = state_of("table", state)
-    kind = _kind_of(inner or state)
+    kind = kind_of(_dimensions(inner or state))
     sparse = bool(getattr(old, "sparse", False))
     options = {"padding_idx": old.padding_idx, "device": next(old.parameters()).device, "sparse": sparse, **settings}
     if inner:
@@ -183,19 +186,22 @@ def _module_of(state: State, old: Any, settings: dict[str, Any]) -> nn.Module:
     return kind.from_state(state, old.embedding_dim, **options)
 
 
-def _kind_of(state: State) -> type[EmbeddingTable]:
+def kind_of(dimensions: Mapping[str, int]) -> type[EmbeddingTable]:
     """The kind of table that is known by most of what a state has; of several, the one that others are derived of.
 
-    Kinds are those of the folder, and any other that is defined by now.
+    `dimensions` are those of the tensors of the state, by their names; nothing that is known has `EmbeddingTable`
+    itself. Kinds are those of the folder, and any other that is defined by now.
     """
     modules_of(__package__)
     kinds: list[type[EmbeddingTable]] = [EmbeddingTable]
     for kind in kinds:
         kinds += kind.__subclasses__()
-    fits = [
-        kind for kind in kinds if kind.known_by.items() <= {name: part.ndim for name, part in state.items()}.items()
-    ]
+    fits = [kind for kind in kinds if kind.known_by.items() <= dimensions.items()]
     return max(fits, key=lambda kind: len(kind.known_by))
+
+
+def _dimensions(state: State) -> dict[str, int]:
+    return {name: part.ndim for name, part in state.items()}
 
 
 def _share(made: Mapping[str, nn.Module], state_dict: State) -> None:

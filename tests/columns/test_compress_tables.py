@@ -82,6 +82,9 @@ def test_all_tables_together_cost_what_the_budget_allows_and_train_on(methods: t
     now = getattr(size_of_tables(model), figure)
     assert now == report.plan.cost <= report.plan.budget == int(0.15 * getattr(full, figure))
     assert now > 0.8 * report.plan.budget
+    assert repr(report.plan) == f"Plan(5 tables: {now:,} of {report.plan.budget:,} {measure})"
+    assert repr(report).startswith("TablesReport(tables.0, ")
+    assert len(repr(report)) < 100
     assert report.optimizer is not None
     losses = []
     for _ in range(2):

@@ -22,6 +22,11 @@ def test_steps_that_take_most_off_for_their_cost_are_bought_first():
     assert divide([steep, flat], 4) == [steep[1], flat[1]]
 
 
+def test_a_large_step_is_taken_where_small_ones_left_no_room_for_it():
+    large, small = [way(1, 100), way(11, 20)], [way(1, 50), way(3, 30), way(5, 15), way(7, 5)]
+    assert divide([large, small], 12) == [large[1], small[0]]
+
+
 def test_a_way_above_the_line_between_two_others_is_left_out():
     assert convex([way(1, 10), way(2, 9.5), way(3, 0), way(4, 1)]) == [way(1, 10), way(3, 0)]
 

@@ -188,6 +188,8 @@ class TestFolders:
         [
             ("dt", "where must be conditions such as dt>=2026-01-01 .*, got 'dt'"),
             (">3", "where must be conditions"),
+            ("dt<>2026-01-01", "where must be conditions"),
+            ("dt=>2026-01-01", "where must be conditions"),
             (3, "where must be conditions such as .*, got 3"),
             ("dt>2027", r"where must leave a file, got 'dt>2027', and there are dt=2026-01-01, dt="),
             ("day>3", "where must name a column, the columns are 'user', 'item', 'hour', 'dt', got 'day>3'"),

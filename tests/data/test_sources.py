@@ -140,6 +140,10 @@ class TestKindsOfSource:
         with pytest.raises(InputError, match="must be a string, a path or a data frame"):
             load_split(source)
 
+    def test_a_list_names_a_file_at_least(self):
+        with pytest.raises(InputError, match="a string, a path or a data frame, got an empty list"):
+            load_interactions([])
+
     def test_folders_of_parquet_are_read_as_spark_writes_them(self, tmp_path):
         for day, user in (("2026-01-01", 1), ("2026-01-02", 3)):
             (tmp_path / "clicks" / f"dt={day}").mkdir(parents=True)

@@ -23,7 +23,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_CONDITION = re.compile(r"\s*([^\s<>=!](?:[^<>=!]*[^\s<>=!])?)\s*(<=|>=|==|!=|=|<|>)\s*(.*\S)\s*")
+_CONDITION = re.compile(r"\s*([^\s<>=!](?:[^<>=!]*[^\s<>=!])?)\s*(<=|>=|==|!=|=|<|>)\s*([^\s<>=!](?:.*\S)?)\s*")
 
 
 @dataclass(frozen=True)
