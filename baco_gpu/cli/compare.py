@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from baco_gpu.atomic import check_writable
+from baco_gpu.atomic import make_folder
 from baco_gpu.cli import completion, options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_line, print_table
 from baco_gpu.cli.groups import expanded
@@ -135,11 +135,7 @@ def compare(
     for name, share, model in itertools.product(names, shares, recommenders):
         check_budget(name, clone(estimator).set_params(budget=share), find_model(model).table_names)
     if out is not None and not dry_run:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"output {out}: the folder cannot be made ({error.strerror})") from error
-        check_writable(out / "comparison.json")
+        make_folder(out)
     with ProgressDisplay(hidden=run.silent) as display, tempfile.TemporaryDirectory() as scratch:
         split = source.parts(data, run.seed, display.report)
         for model in recommenders:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from baco_gpu.atomic import make_folder
 from baco_gpu.cli import options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_pairs
 from baco_gpu.cli.groups import expanded
@@ -78,9 +79,11 @@ def train(
         method = "baco-multilevel" if codes is not None else _default_method(estimator)
     (method,) = current_names([method])
     settings = training.settings(run)
-    options.check_output(out, ".safetensors")
-    options.check_output(export, ".safetensors")
-    options.check_output(checkpoint)
+    options.check_output(out, ".safetensors", others={"--codes": codes})
+    options.check_output(export, ".safetensors", others={"--codes": codes, "--out": out})
+    if tensorboard is not None:
+        make_folder(tensorboard)
+    options.check_output(checkpoint, others={"DATA": data, "--codes": codes, "--out": out, "--export": export})
     if resume and checkpoint is None:
         raise InputError("--resume needs the --checkpoint to go on from, got none")
 

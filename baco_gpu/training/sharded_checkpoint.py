@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from baco_gpu.atomic import replacing
-from baco_gpu.checks import check_integer
+from baco_gpu.atomic import make_folder, replacing
+from baco_gpu.checks import check_integer, check_path
 from baco_gpu.errors import DAMAGE, InputError
 from baco_gpu.tables.sharded import sharded_in
 from baco_gpu.training.callbacks import Callback
@@ -68,7 +68,7 @@ class ShardedCheckpoint(Callback):
         resume: bool = False,
         process_group: ProcessGroup | None = None,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = check_path("folder", folder)
         self.every = check_integer("every", every, minimum=1)
         self.resume = resume
         self._group = process_group
@@ -80,6 +80,7 @@ class ShardedCheckpoint(Callback):
             self._load(run)
         elif (self.folder / _INDEX).exists():
             raise InputError(f"{self.folder}: there is a checkpoint already; resume from it, or remove it")
+        make_folder(self.folder)
 
     def on_epoch(self, run: TrainingRun, record: EpochRecord) -> None:
         if record.epoch % self.every == 0 or run.finished:

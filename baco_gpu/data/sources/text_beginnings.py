@@ -136,7 +136,7 @@ def check_nameless(file: File, rows: list[list[str]]) -> None:
 
 
 def _may_be_corner(cell: str) -> bool:
-    """Whether a cell may stand above the users of a matrix: 'shopper', 'user/item', or a name of the numbers of rows."""
+    """Whether a cell may stand above the users of a matrix: 'shopper', 'user/item', or what rows are numbered by."""
     parts = re.split(r"[/\\\\|]", cell)
     return headers.numbers_rows(cell) or any(headers.says(part, "user") for part in parts)
 
