@@ -64,6 +64,17 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Return a folder, made where it is not there; InputError unless it can be, and files in it."""
+    folder = check_path("path", path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: the folder cannot be made ({error.strerror})") from error
+    check_writable(folder / "file")
+    return folder
+
+
 def note_written(path: str | os.PathLike[str]) -> None:
     """Tell `noting_written` of a file, or a folder of them, that is there now."""
     if _written is not None and Path(path) not in _written:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from baco_gpu.atomic import make_folder
 from baco_gpu.cli import completion, options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_line, print_table
 from baco_gpu.cli.groups import expanded
@@ -107,7 +108,8 @@ def compare(
     if budgets is None and estimator.budget is None:
         raise InputError("compare brings all methods to one budget: give --budget, --budget-rows or --budgets")
     shares = [estimator.budget or 0] if budgets is None else _budgets(budgets)
-    options.check_output_folder(out)
+    if out is not None and out.exists() and not out.is_dir():
+        raise InputError(f"output {out}: expected a folder, got a file")
 
     from sklearn.base import clone
 
@@ -133,7 +135,7 @@ def compare(
     for name, share, model in itertools.product(names, shares, recommenders):
         check_budget(name, clone(estimator).set_params(budget=share), find_model(model).table_names)
     if out is not None and not dry_run:
-        options.make_output_folder(out, "comparison.json")
+        make_folder(out)
     with ProgressDisplay(hidden=run.silent) as display, tempfile.TemporaryDirectory() as scratch:
         split = source.parts(data, run.seed, display.report)
         for model in recommenders:

@@ -46,7 +46,7 @@ def compress(
       torchrun --nproc-per-node 4 -m baco_gpu compress clicks.parquet --out codes.safetensors
     """
     options.check_output(out, ".safetensors")
-    options.check_output(labels, is_table=True)
+    options.check_output(labels, is_table=True, others={"DATA": data})
     with launched(run.backend, rank_timeout) as ranks:
         if ranks is None:
             result = _clustered(data, source, clustering, run, None)

@@ -10,7 +10,6 @@ import typer
 from baco_gpu.cli import completion, options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_line, print_table
 from baco_gpu.cli.groups import expanded
-from baco_gpu.errors import InputError
 
 _SUFFIX = ".safetensors"
 
@@ -79,9 +78,7 @@ def compress_model(
       baco compress-model model.safetensors --budget 0.13 --out small.safetensors
       baco compress-model checkpoint.pt --tables "*_embedding" --data clicks.parquet --json
     """
-    options.check_output(out, _SUFFIX)
-    if out is not None and out.exists() and model.exists() and out.samefile(model):
-        raise InputError(f"output {out}: expected another name than that of MODEL, got the same")
+    options.check_output(out, _SUFFIX, others={"MODEL": model})
     patterns = None if tables is None else options.words(tables)
     methods = None if method is None else options.words(method)
 
@@ -135,9 +132,7 @@ def expand_model(
     Examples:
       baco expand-model small.safetensors model.safetensors
     """
-    options.check_output(out, _SUFFIX)
-    if out.exists() and model.exists() and out.samefile(model):
-        raise InputError(f"output {out}: expected another name than that of MODEL, got the same")
+    options.check_output(out, _SUFFIX, others={"MODEL": model})
 
     from baco_gpu.pretrained.compressed_model import load_compressed
 

@@ -10,7 +10,6 @@ import typer
 from baco_gpu.cli import options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_line
 from baco_gpu.cli.groups import expanded
-from baco_gpu.errors import InputError
 
 
 @expanded
@@ -43,8 +42,7 @@ def convert(
     from baco_gpu.data.writing import check_target, write_interactions
 
     splits = source.split is not None or has_split(data)
-    if out.exists() and Path(data).exists() and out.samefile(data):
-        raise InputError(f"output {out}: expected another name than that of DATA, got the same")
+    options.check_differs(out, {"DATA": data})
     check_target(out, has_split=splits)
     with ProgressDisplay(hidden=run.silent) as display:
         read = source.parts if splits else source.interactions

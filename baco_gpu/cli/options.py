@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
@@ -357,9 +359,19 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def check_output(path: Path | None, suffix: str = "", *, is_table: bool = False) -> None:
-    """Raise InputError unless a file of this suffix, or of a table's, can be made at `path`: before the work."""
+def check_output(
+    path: Path | None,
+    suffix: str = "",
+    *,
+    is_table: bool = False,
+    others: Mapping[str, str | Path | None] = MappingProxyType({}),
+) -> None:
+    """Raise InputError unless a file of this suffix, or of a table's, can be made at `path`: before the work.
+
+    It must be none of the `others`, what the command reads and what else it writes, by the names of their parameters.
+    """
     if path is not None:
+        check_differs(path, others)
         if is_table:
             from baco_gpu.data.labels import check_table_path
 
@@ -373,16 +385,8 @@ def check_output(path: Path | None, suffix: str = "", *, is_table: bool = False)
         check_writable(path)
 
 
-def check_output_folder(path: Path | None) -> None:
-    """Raise InputError where there is a file at `path`."""
-    if path is not None and path.exists() and not path.is_dir():
-        raise InputError(f"output {path}: expected a folder, got a file")
-
-
-def make_output_folder(path: Path, file: str) -> None:
-    """Make the folder, with those above it; InputError where it, or a file of that name in it, cannot be made."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"output {path}: the folder cannot be made ({error.strerror})") from error
-    check_writable(path / file)
+def check_differs(path: Path, others: Mapping[str, str | Path | None]) -> None:
+    """Raise InputError if a file that is written is one of the `others`: each would take the other's place."""
+    for name, other in others.items():
+        if other is not None and os.path.realpath(path) == os.path.realpath(other):
+            raise InputError(f"output {path}: expected another name than that of {name}, got the same")

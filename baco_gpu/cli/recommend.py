@@ -64,7 +64,7 @@ def recommend(
     given = [name for name, value in asked.items() if value]
     if len(given) != 1:
         raise InputError(f"give one of {', '.join(asked)}, got {' and '.join(given) or 'none'}")
-    options.check_output(out, is_table=True)
+    options.check_output(out, is_table=True, others={"--users-from": users_from})
     texts = user if users_from is None else _lines(users_from)
 
     from baco_gpu.data.labels import write_frames

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from baco_gpu.atomic import make_folder
 from baco_gpu.cli import options
 from baco_gpu.cli.console import ProgressDisplay, print_json, print_pairs
 from baco_gpu.cli.groups import expanded
@@ -84,13 +85,15 @@ def train(
         method = "baco-multilevel" if codes is not None else _default_method(estimator)
     (method,) = current_names([method])
     settings = training.settings(run)
-    options.check_output(out, ".safetensors")
-    options.check_output(export, ".safetensors")
+    options.check_output(out, ".safetensors", others={"--codes": codes})
+    options.check_output(export, ".safetensors", others={"--codes": codes, "--out": out})
+    if tensorboard is not None:
+        make_folder(tensorboard)
     sharded = find_method(method).sharded
-    if sharded:
-        options.check_output_folder(checkpoint)
-    else:
-        options.check_output(checkpoint)
+    if sharded and checkpoint is not None:
+        make_folder(checkpoint)
+    elif not sharded:
+        options.check_output(checkpoint, others={"DATA": data, "--codes": codes, "--out": out, "--export": export})
     if resume and checkpoint is None:
         raise InputError("--resume needs the --checkpoint to go on from, got none")
 
@@ -109,8 +112,6 @@ def train(
     experiment.check_budget(method, estimator, sides)
     if export is not None and not find_method(method).served:
         raise InputError(f"--export writes codebooks, and method {method!r} has none to serve")
-    if sharded and checkpoint is not None:
-        options.make_output_folder(checkpoint, "run.json")
     result = None if codes is None else CoclusteringResult.load(codes)
 
     def write() -> list[Path]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from baco_gpu.atomic import note_written, replacing
+from baco_gpu.atomic import make_folder, note_written, replacing
 from baco_gpu.checks import check_choice
 from baco_gpu.errors import InputError, MissingExtraError
 from baco_gpu.progress import Progress, silent
@@ -165,8 +165,7 @@ def fetch(name: str, progress: Progress = silent) -> Path:
     check_choice("name", name, SETS)
     pooch = _pooch()
     pooch.get_logger().setLevel("WARNING")
-    folder = data_home() / name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(data_home() / name)
     for file in SETS[name].files:
         if all((folder / PurePosixPath(member).name).is_file() for member in file.members or (file.name,)):
             continue

@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from baco_gpu.atomic import replacing
+from baco_gpu.atomic import make_folder, replacing
 from baco_gpu.checks import check_choice, check_integer, check_number
 from baco_gpu.errors import InputError
 from baco_gpu.experiment.trials import Trial
@@ -51,8 +51,7 @@ class TrialStore:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / "runs"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = make_folder(folder / "runs")
 
     def path(self, trial: Trial) -> Path:
         return self.folder / f"{trial.name}.json"

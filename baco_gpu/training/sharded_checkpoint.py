@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from baco_gpu.atomic import replacing
+from baco_gpu.atomic import make_folder, replacing
 from baco_gpu.checks import check_flag, check_integer, check_path
 from baco_gpu.errors import DAMAGE, InputError
 from baco_gpu.tables.sharded import sharded_in
@@ -86,6 +86,7 @@ class ShardedCheckpoint(Callback):
             self._load(run)
         elif self.exists:
             raise InputError(f"{self.folder}: there is a checkpoint already; resume from it, or remove it")
+        make_folder(self.folder)
 
     def on_epoch(self, run: TrainingRun, record: EpochRecord) -> None:
         if record.epoch % self.every == 0 or run.finished:

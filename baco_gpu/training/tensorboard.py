@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from baco_gpu.atomic import note_written
-from baco_gpu.checks import check_path
-from baco_gpu.errors import InputError, MissingExtraError
+from baco_gpu.atomic import make_folder, note_written
+from baco_gpu.errors import MissingExtraError
 from baco_gpu.training.callbacks import Callback
 from baco_gpu.training.settings import EpochRecord, TrainingResult
 from baco_gpu.training.training_run import TrainingRun
@@ -30,7 +29,7 @@ class TensorBoardLogger(Callback):
     MissingExtraError
         If the package tensorboard is not installed.
     InputError
-        If there is a file under that name.
+        If the folder cannot be made, as where a file has that name, or no file in it.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -40,9 +39,7 @@ class TensorBoardLogger(Callback):
             raise MissingExtraError(
                 "curves for TensorBoard need tensorboard: pip install 'baco_gpu[tensorboard]'"
             ) from error
-        self.folder = check_path("folder", folder)
-        if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"{folder}: expected a folder for TensorBoard, got a file")
+        self.folder = make_folder(folder)
         self._open = SummaryWriter
         self._writer: Any = None
 

@@ -111,6 +111,7 @@ def test_ctrl_c_as_the_process_ends_is_130_without_a_traceback(moment):
         ("compress", "--labels", "{}/x.csv"),
         ("train", "--export", "{}/x.safetensors"),
         ("train", "--checkpoint", "{}/x.safetensors"),
+        ("train", "--tensorboard", "{}"),
         ("compare", "--out", "{}"),
         ("data describe", "--plot", "{}/x.png"),
         ("data convert", "{}/x.parquet"),
@@ -130,6 +131,30 @@ def test_an_output_folder_that_takes_no_files_is_noticed_before_the_work(baco, c
     assert "no file can be made in the folder" in stderr
     assert "(Read-only file system)" in stderr
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "taken"),
+    [
+        ("compress DATA --labels DATA", "DATA"),
+        ("train DATA --out x.safetensors --export ./x.safetensors", "--out"),
+        ("train DATA --out x.safetensors --checkpoint x.safetensors", "--out"),
+        ("train DATA --export x.safetensors --checkpoint x.safetensors", "--export"),
+        ("train DATA --codes x.safetensors --out x.safetensors", "--codes"),
+        ("train DATA --checkpoint DATA", "DATA"),
+        ("recommend x.safetensors --users-from users.csv --out users.csv", "--users-from"),
+        ("data convert DATA DATA", "DATA"),
+        ("expand-model x.safetensors x.safetensors", "MODEL"),
+    ],
+)
+def test_no_file_takes_the_place_of_another_of_the_command(baco, clicks, tmp_path, monkeypatch, command, taken):
+    monkeypatch.chdir(tmp_path)
+    before = clicks.read_bytes()
+    code, stdout, stderr = baco(*(str(clicks) if word == "DATA" else word for word in command.split()))
+    assert (code, stdout) == (2, "")
+    assert f"expected another name than that of {taken}, got the same" in stderr
+    assert clicks.read_bytes() == before
+    assert not list(tmp_path.glob("x*"))
 
 
 def test_names_are_shown_as_they_are(baco, clicks, tmp_path):

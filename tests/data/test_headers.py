@@ -364,3 +364,25 @@ def test_reading_says_which_columns_it_took(baco, tmp_path):
     code, stdout, stderr = baco("data", "describe", path, "--item-column", "customer_id", "--json")
     assert (code, stdout) == (2, "")
     assert "users and items must be different columns, got 'customer_id' for both" in stderr
+
+    @pytest.mark.parametrize("corner", ["shopper", "index", "Unnamed: 0", "id", "user/movie", "user_id\\item_id", "u7"])
+    @pytest.mark.parametrize("separator", [",", ";", "\t"])
+    @pytest.mark.parametrize("items", [2, 3, 20])
+    def test_whose_items_have_numbers_are_no_lines_without_a_header(self, tmp_path, corner, separator, items):
+        cells = [[*map(str, range(1193, 1193 + items))], *([str(row), "", *"0" * items][:items] for row in range(5))]
+        path = tmp_path / ("x.tsv" if separator == "\t" else "x.csv")
+        for users in ("abcde", "12345"):
+            lines = zip([corner, *users], cells, strict=True)
+            path.write_text("\n".join(separator.join([user, *row]) for user, row in lines))
+            if corner == "u7" and users == "abcde" and items < 4:  # nothing tells it from users, items and ratings
+                continue
+            with pytest.raises(InputError, match=r"expected .* (name all columns in the first line|from_dense)"):
+                load_interactions(path)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("names", [("item_1", "item_2"), ("movie_17", "movie_42"), ("1193.0", "661.0")])
+    def test_of_two_items_are_refused_by_names_that_say_items(self, tmp_path, kind, names):
+        table = made(kind, pd.DataFrame({name: [3, 0, 1] for name in names}), tmp_path)
+        if names[0][0].isalpha() or kind not in ("csv", "semicolons", "tsv"):  # where numbers are a first line of cells
+            with pytest.raises(InputError, match=self.message):
+                load_interactions(table)

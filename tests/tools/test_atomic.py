@@ -12,7 +12,7 @@ import time
 import pytest
 
 from baco_gpu import atomic
-from baco_gpu.atomic import check_writable, noting_written, replacing
+from baco_gpu.atomic import check_writable, make_folder, noting_written, replacing
 from baco_gpu.errors import InputError
 
 
@@ -195,6 +195,15 @@ def test_a_folder_that_takes_no_files_is_noticed_without_a_trace(tmp_path, monke
     monkeypatch.setattr("baco_gpu.atomic.os.open", refuse)
     with pytest.raises(InputError, match=r"a\.json: no file can be made in the folder .* \(Read-only file system\)"):
         check_writable(tmp_path / "a.json")
+
+
+def test_a_folder_is_made_where_it_can_be(tmp_path):
+    assert make_folder(tmp_path / "a" / "b") == make_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert not any((tmp_path / "a" / "b").iterdir())
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "b"):
+        with pytest.raises(InputError, match=f"{path.name}: the folder cannot be made "):
+            make_folder(path)
 
 
 def test_what_is_written_is_told(tmp_path):

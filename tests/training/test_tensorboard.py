@@ -56,5 +56,5 @@ def test_without_tensorboard_a_run_is_refused_before_it_begins(tmp_path, monkeyp
 
 def test_a_file_is_no_folder_for_curves(tmp_path):
     (tmp_path / "taken").write_text("here")
-    with pytest.raises(InputError, match="expected a folder for TensorBoard, got a file"):
+    with pytest.raises(InputError, match=r"taken: the folder cannot be made \(File exists"):
         TensorBoardLogger(tmp_path / "taken")

@@ -202,11 +202,7 @@ def _left_over(source: object, header: list[str], found: dict[str, int], aside: 
         for at, name in enumerate(header)
         if at not in found.values() and name not in aside and not other.fullmatch(_key(name))
     ]
-    # Names such as 17 and 42 are ids of items, in a matrix of two. Frames made of arrays have 0 and 1.
-    numbered = (
-        len(left) == 2 and all(header[at].isdecimal() for at in left) and [header[at] for at in left] != ["0", "1"]
-    )
-    if len(left) != len(missing) or numbered:
+    if len(left) != len(missing) or _of_a_matrix([header[at] for at in left], missing):
         sides = " and ".join(f"a column of {role}s" for role in missing)
         raise InputError(
             f"{source}: expected {sides}, and no name says which of {_listed(header)} it is "
@@ -214,6 +210,17 @@ def _left_over(source: object, header: list[str], found: dict[str, int], aside: 
             "pairs: BipartiteGraph.from_dense takes its values)"
         )
     return dict(zip(missing, left, strict=True))
+
+
+def _of_a_matrix(names: list[str], roles: list[str]) -> bool:
+    """Whether names are those of items in a matrix of one or two: 17 and 42, or movie_17 where users are sought.
+
+    Frames made of arrays have 0 and 1.
+    """
+    if len(names) == 2 and names != ["0", "1"] and all(re.fullmatch(r"[\d.]+", name) for name in names):
+        return True
+    other = {"user": "item", "item": "user"}
+    return any(says(name.rstrip("0123456789"), other[role]) for name, role in zip(names, roles, strict=True))
 
 
 def _listed(names: Iterable[str], most: int = 10) -> str:

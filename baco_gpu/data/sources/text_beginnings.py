@@ -95,6 +95,8 @@ def has_header(sample: list[list[str]]) -> bool:
     numbers = list(map(str, range(len(first) - 1)))
     if headers.numbers_rows(first[0]) and len(first) > 2 and (first[1:] == numbers or not any(map(is_number, first))):
         return True  # pandas writes its index first, mostly without a name, and numbers columns that have none
+    if len(first) > 2 and _may_be_corner(first[0]) and all(map(_is_cell, first[1:])):
+        return True  # of a matrix, whose columns have numbers for names
     if any(map(is_number, first)) or not below:
         return False
     if any(map(is_number, below[0])):
@@ -107,13 +109,18 @@ def has_header(sample: list[list[str]]) -> bool:
 
 def check_nameless(file: File, rows: list[list[str]]) -> None:
     """Refuse lines without a header that do not begin with a user and an item; warn of those that may not."""
-    if len(rows[0]) > _MOST_NAMELESS and all(is_number(cell) for row in rows for cell in row):
+    if len(rows[0]) > _MOST_NAMELESS and all(_is_cell(cell) for row in rows for cell in row[1:]):
         raise InputError(
             f"{file}: expected lines of a user, an item, a rating and a time, or a header, got {len(rows[0])} numbers "
             "a line (a matrix of users by items is no table of pairs: BipartiteGraph.from_dense takes its values)"
         )
     columns = [[row[at] for row in rows if len(row) > at] for at in (0, 1)]
     for at, cells in enumerate(columns):
+        if len(cells) > 2 and not is_number(cells[0]) and all(map(is_number, cells[1:])):
+            raise InputError(
+                f"{file}: expected a header or an interaction in the first line, got {cells[0]!r} above numbers in "
+                f"column {at + 1}, and numbers beside it (name all columns in the first line)"
+            )
         if all(map(_DATE.match, cells)):
             raise InputError(
                 f"{file}: expected a user and an item to begin a line, or a header, got dates such as {cells[0]!r} in "
@@ -126,6 +133,17 @@ def check_nameless(file: File, rows: list[list[str]]) -> None:
         for name, cells in zip(("users", "items"), columns, strict=True):
             if _are_numbers_of_rows(cells) or _are_times(cells):
                 _warn(f"{file}: no header was found, and the {name} of the first rows are {', '.join(cells[:3])}, ...")
+
+
+def _may_be_corner(cell: str) -> bool:
+    """Whether a cell may stand above the users of a matrix: 'shopper', 'user/item', or what rows are numbered by."""
+    parts = re.split(r"[/\\\\|]", cell)
+    return headers.numbers_rows(cell) or any(headers.says(part, "user") for part in parts)
+
+
+def _is_cell(cell: str) -> bool:
+    """Whether this may be a cell of a matrix: a number, or nothing."""
+    return not cell or is_number(cell)
 
 
 def _are_numbers_of_rows(cells: list[str]) -> bool:
