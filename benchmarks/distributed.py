@@ -6,7 +6,8 @@
 A planted graph is written to a file of arrays, from which every rank maps it and takes its share. Ranks are processes
 of this machine over gloo, with one thread each. Memory is what a process had at most during the solve, less what it had
 before its share, when a small graph had loaded all code. On a machine with other work to do, the seconds of processors
-say more than those of the clock. Bytes are those that come to a rank from others, the mean of the ranks.
+say more than those of the clock. What it should be at most is stated beforehand. Bytes are those that come to a rank
+from others, the mean of the ranks, of the whole solve and of every sweep and round of merging.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from baco_gpu.progress import silent
 from benchmarks.machine import describe_machine, write_rows
 
 _PAUSE = 0.05  # seconds between looks at the memory
+_BYTES_AN_EDGE, _BYTES_A_NODE = 28, 93
 EDGES_A_NODE = 8  # of the planted graph, counted over both sides
 ARRAYS = ("csr_offsets", "csr_neighbors", "csc_offsets", "csc_neighbors")
 
@@ -128,6 +130,13 @@ def make_graph(edges: int, folder: Path) -> None:
 def read_graph(folder: Path) -> BipartiteGraph:
     csr_offsets, csr, csc_offsets, csc = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
     return BipartiteGraph(Adjacency(csr_offsets, csr, None), Adjacency(csc_offsets, csc, None))
+
+
+def planned(edges: float, nodes: float, ranks: int) -> float:
+    """The most bytes that a rank should hold, on the CPU with ids of four bytes and no weights: while the graph of
+    clusters is made, those of its edges, and those of all nodes.
+    """
+    return _BYTES_AN_EDGE * edges / ranks + _BYTES_A_NODE * nodes
 
 
 def held() -> int:
@@ -246,6 +255,7 @@ def summary(size: int, threads: int, edges: int, found: list[dict[str, Any]]) ->
         "megabytes_a_rank": round(max(one["bytes"] for one in found) / 1e6, 1),
     }
     if size:
+        row["megabytes_planned"] = round(planned(edges, row["nodes"], size) / 1e6, 1)
         row["seconds_waiting"] = round(float(np.mean([np.median(one["waited"]) for one in found])), 2)
         row["latency_microseconds"] = round(1e6 * found[0]["link"]["latency"], 1)
         row["megabytes_a_second"] = round(found[0]["link"]["rate"] / 1e6)
@@ -300,6 +310,7 @@ def main() -> None:
                 print(rows[-1], flush=True)
                 if ranks:
                     details += stages(ranks, edges, found)
+                    print(*details[-len(found[0]["events"]) :], sep="\n", flush=True)
     assert len({row["labels"] for row in rows}) == 1, "not the labels of one process"
     if arguments.out:
         write_rows(arguments.out, rows)

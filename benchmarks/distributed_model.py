@@ -26,6 +26,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.distributed import planned
+
 _VISITS = 3e9  # a second and GPU
 _EFFICIENCY = 0.5
 _FASTER_FOR_NODES = 0.5 * 3.35e12 / 2.6e10
@@ -125,14 +127,15 @@ def main() -> None:
             told = _come(float(row["edges"]), float(row["nodes"]), int(row["ranks"]), counts) / 1e6
             print(f"{row['ranks']} ranks: {come:.1f} MB counted, {told:.1f} by the model; {mine.rounds} rounds")
     print(f"{counts.a_node:.1f} bytes a node, {counts.an_edge:.1f} bytes an edge, {counts.rounds} rounds of merging")
-    print("| edges | nodes | on | visits, s | nodes, s | bytes, s | latency, s | all, s |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| edges | nodes | on | visits, s | nodes, s | bytes, s | latency, s | all, s | GB a GPU |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for edges in (1e9, 1e10, 1e11):
         for cluster in CLUSTERS:
             nodes = edges / arguments.edges_a_node
             parts = seconds(edges, nodes, cluster, counts, work)
             cells = " | ".join(f"{part:.2f}" for part in (*parts, sum(parts)))
-            print(f"| {edges:.0e} | {nodes:.0e} | {cluster.name} | {cells} |")
+            room = planned(edges, nodes, cluster.gpus) / 1e9
+            print(f"| {edges:.0e} | {nodes:.0e} | {cluster.name} | {cells} | {room:.0f} |")
 
 
 if __name__ == "__main__":

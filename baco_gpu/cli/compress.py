@@ -101,7 +101,7 @@ def _clustered(
             from baco_gpu.distributed.coclustering import agree_on
             from baco_gpu.distributed.reading import read_share, share_out
 
-            agree_on(estimator.get_params(), ranks)
+            agree_on({"command": "compress", **estimator.get_params()}, ranks)
             if source.split is None:
                 graph = read_share(ranks, data, progress=display.report, **source.reading())
             else:

@@ -51,7 +51,8 @@ def launched(backend: str, timeout: float) -> Iterator[TorchRanks | None]:
     Raises
     ------
     InputError
-        Where they are to work on a GPU by number, which is not each rank's own, or on more GPUs than there are.
+        Where they are to work on a GPU by number, which is not each rank's own, or on more GPUs than there are; where
+        the environment does not say how to meet.
     """
     if world_size() == 1:
         yield None
@@ -69,9 +70,12 @@ def launched(backend: str, timeout: float) -> Iterator[TorchRanks | None]:
     try:
         kind = "nccl" if on_gpus else "gloo"
         join_group(kind, timeout)
-    except (RuntimeError, ValueError) as error:
-        line = " ".join(str(error).split())
-        raise RankError(f"the {world_size()} ranks have not met within {timeout:g} s: {line}") from error
+    except ValueError as error:  # a variable of the environment
+        raise InputError(
+            f"WORLD_SIZE is {world_size()}, and processes meet by what torchrun sets beside it: {_line(error)}"
+        ) from error
+    except RuntimeError as error:
+        raise RankError(f"the {world_size()} ranks have not met within {timeout:g} s: {_line(error)}") from error
     assert dist.group.WORLD is not None
     ranks = TorchRanks(dist.group.WORLD)
     before = signal.signal(signal.SIGTERM, lambda *_: ranks.stop())
@@ -80,6 +84,10 @@ def launched(backend: str, timeout: float) -> Iterator[TorchRanks | None]:
     # After an error the handler stays: torchrun sends the signal again to one that is about to say what happened.
     signal.signal(signal.SIGTERM, before)
     dist.destroy_process_group()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _take_own_gpu(backend: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -126,8 +126,10 @@ def train(
         if ranks is not None:
             from baco_gpu.distributed.coclustering import agree_on
 
-            asked = {"data": data, "source": source, "method": method, "training": replace(training, device="any")}
-            agree_on({**estimator.get_params(), **asked}, ranks)
+            asked = {"command": "train", "data": data, "method": method, "codes": codes, "out": out, "export": export}
+            kept_in = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every, "resume": resume}
+            of_all = {name: value for name, value in asdict(training).items() if name != "device"}
+            agree_on({**asked, **kept_in, **asdict(source), **of_all, **own, **estimator.get_params()}, ranks)
         first = ranks is None or ranks.rank == 0
         callbacks: list[Callback] = []
         if tensorboard is not None and first:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -69,10 +68,10 @@ def _shared(source: Any, ranks: TorchRanks, progress: Progress = silent, **readi
 def agree_on(parameters: dict[str, Any], ranks: TorchRanks) -> None:
     """Raise InputError on all ranks unless they have the same version of baco_gpu and the same parameters.
 
-    The backend, on which labels do not depend, is each rank's own affair.
+    The first that differs is named. The backend, on which labels do not depend, is each rank's own affair.
     """
     said = {name: value for name, value in parameters.items() if name not in ("backend", "process_group")}
-    ranks.agree(version_of_baco_gpu=version("baco_gpu"), settings=json.dumps(said, default=repr, sort_keys=True))
+    ranks.agree(version_of_baco_gpu=version("baco_gpu"), **{name: repr(value) for name, value in said.items()})
 
 
 def _on_device_of(ranks: TorchRanks, backend: Backend, asked: str) -> Backend:

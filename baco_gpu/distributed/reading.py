@@ -52,7 +52,7 @@ def read_share(ranks: Ranks, source: Any, *, progress: Progress = silent, **read
         If the part of another rank cannot be read; the message names it, and its file.
     """
     host = OnHost(ranks)
-    host.agree(data=repr(source), options_of_reading=repr(sorted(reading.items())))
+    host.agree(data=repr(source), **{name: repr(value) for name, value in reading.items()})
     request = host.together(lambda: Request(**reading))
     rows = host.together(lambda: request.rows(source, progress))
     parts = None if rows is None else host.together(lambda: rows.shares(host.size))

@@ -97,12 +97,13 @@ class TorchRanks:
 
     def agree(self, **said: str) -> None:
         every = self._objects(said)
-        for name, first in every[0].items():
-            for rank, other in enumerate(every):
-                if other.get(name) != first:
+        for name in dict.fromkeys(name for one in every for name in one):
+            first, *others = (one.get(name, "nothing") for one in every)
+            for rank, other in enumerate(others, 1):
+                if other != first:
                     raise InputError(
                         f"{name.replace('_', ' ')} must be the same on every rank, got {first} on rank 0 and "
-                        f"{other.get(name)} on rank {rank}"
+                        f"{other} on rank {rank}"
                     )
 
     def together(self, work: Callable[[], _T]) -> _T:

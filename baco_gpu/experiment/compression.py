@@ -140,7 +140,8 @@ def compress(
     Raises
     ------
     InputError
-        If the method is unknown, the budget cannot be met, or `result` belongs to another graph.
+        If the method is unknown, the budget cannot be met, `result` belongs to another graph, or ranks have different
+        data.
     MissingExtraError
         If the method needs a package that is not installed.
     """
@@ -153,6 +154,8 @@ def compress(
         takers = ", ".join(repr(other.name) for other in METHODS if other.takes_result)
         raise InputError(f"a finished clustering serves method {takers} alone, got method {chosen.said}")
     graph = BipartiteGraph.from_interactions(split.train)
+    if ranks is not None:
+        ranks.agree(checksum_of_the_training_part=graph.checksum())
     if result is not None and result.graph_checksum != graph.checksum():
         raise InputError(
             "the clustering was made from another graph than this training part: "

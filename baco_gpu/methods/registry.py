@@ -48,6 +48,9 @@ def find_method(name: str) -> Method:
             f"method must be one of {', '.join(NAMES)} (baco methods describes them), got {name!r}"
             f"{suggestion(base, NAMES)}"
         )
+    if setting == "sharded":
+        divided = ", ".join(method.name for method in METHODS if method.sharded)
+        raise InputError(f"method must be {divided} for tables that processes share out, got {name!r}, whose are whole")
     return replace(known[base], asked=asked).with_setting(setting)
 
 

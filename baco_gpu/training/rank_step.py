@@ -23,15 +23,28 @@ def agree_on(run: TrainingRun, ranks: Ranks) -> None:
     """Raise InputError on all ranks unless they have the same versions, settings, data, model and weights."""
     identity = identity_of(run)
     identity["settings"].pop("device")  # each rank has its own
-    state, sharded = run.model.state_dict(), sharded_in(run.model)
     ranks.agree(
         version_of_baco_gpu=version("baco_gpu"),
         version_of_torch=torch.__version__,
-        settings=json.dumps(identity["settings"]),
-        data=identity["data"],
+        checksum_of_the_data=identity["data"],
         model=json.dumps(identity["model"]),
-        weights=checksum_of({name: tensor for name, tensor in state.items() if name not in sharded}, ""),
+        weights=_weights(run),
+        **{name: repr(value) for name, value in identity["settings"].items()},
     )
+
+
+def agree_on_beginning(run: TrainingRun, ranks: Ranks) -> None:
+    """Raise InputError on all ranks unless they go on from the same epoch with the same weights.
+
+    Each has read a checkpoint by itself, and not every file system is one that all hosts share.
+    """
+    ranks.agree(epoch_to_go_on_from=str(run.epoch), weights=_weights(run) if run.epoch else "")
+
+
+def _weights(run: TrainingRun) -> str:
+    """SHA-256 of what all ranks have in common."""
+    sharded = sharded_in(run.model)
+    return checksum_of({name: tensor for name, tensor in run.model.state_dict().items() if name not in sharded}, "")
 
 
 class RankStep(TrainingStep):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,8 @@ class ShardedCheckpoint(Callback):
     ------
     InputError
         As `Checkpoint`.
+    OSError
+        If it cannot be written; the last whole one is left.
     """
 
     def __init__(
@@ -82,11 +85,23 @@ class ShardedCheckpoint(Callback):
 
     def on_start(self, run: TrainingRun) -> None:
         self._identity = identity_of(run)
+        stored = self._begun(run) if run.ranks is None else run.ranks.together(lambda: self._begun(run))
+        if run.ranks is not None:
+            run.ranks.agree(checkpoint_to_go_on_from="none" if stored is None else stored["last"])
+        if stored is not None:
+            self._load(run, stored)
+
+    def _begun(self, run: TrainingRun) -> dict[str, Any] | None:
+        """What the index says of the run to resume from, if there is to be one."""
         if self.resume:
-            self._load(run)
-        elif self.exists:
+            stored = self._stored()
+            check_identity(self.folder, stored["identity"], self._identity)
+            check_epochs(run, stored["progress"], self.folder)
+            return stored
+        if self.exists:
             raise InputError(f"{self.folder}: there is a checkpoint already; resume from it, or remove it")
         make_folder(self.folder)
+        return None
 
     def on_epoch(self, run: TrainingRun, record: EpochRecord) -> None:
         if record.epoch % self.every == 0 or run.finished:
@@ -99,15 +114,21 @@ class ShardedCheckpoint(Callback):
         writer = FileSystemWriter(self.folder / name, overwrite=True)
         # Otherwise tensors that all ranks have come from different ones.
         planner = DefaultSavePlanner(dedup_save_to_lowest_rank=True)
-        with _told(self.folder):
-            save(
-                self._as_whole(run, tensors),
-                storage_writer=writer,
-                planner=planner,
-                process_group=self._group,
-                no_dist=self._group is None,
-            )
-        if run.ranks is None or run.ranks.rank == 0:
+        first = run.ranks is None or run.ranks.rank == 0
+        try:
+            with _failing_as(OSError, f"{self.folder}: the checkpoint cannot be written"):
+                save(
+                    self._as_whole(run, tensors),
+                    storage_writer=writer,
+                    planner=planner,
+                    process_group=self._group,
+                    no_dist=self._group is None,
+                )
+        except OSError:
+            if first:
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+            raise
+        if first:
             stored = {
                 "identity": self._identity,
                 "progress": progress_of(run),
@@ -121,14 +142,11 @@ class ShardedCheckpoint(Callback):
                     shutil.rmtree(other)
 
     @torch.no_grad()
-    def _load(self, run: TrainingRun) -> None:
+    def _load(self, run: TrainingRun, stored: dict[str, Any]) -> None:
         from torch.distributed.checkpoint import FileSystemReader, load
 
-        stored = self._stored()
-        check_identity(self.folder, stored["identity"], self._identity)
-        check_epochs(run, stored["progress"], self.folder)
         tensors = _empty_like_stored(run, stored["tensors"], self.folder)
-        with _told(self.folder):
+        with _failing_as(InputError, f"{self.folder}: the checkpoint cannot be read"):
             load(
                 self._as_whole(run, tensors),
                 storage_reader=FileSystemReader(self.folder / stored["last"]),
@@ -210,12 +228,24 @@ def _parameter_of(key: str) -> str:
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """InputError for whatever torch.distributed.checkpoint says of a folder."""
+def _failing_as(kind: type[Exception], what: str) -> Iterator[None]:
+    """For what torch.distributed.checkpoint raises, an error of this kind: a line with the rank and the cause."""
     from torch.distributed.checkpoint.api import CheckpointException
 
     try:
-        yield
-    except (CheckpointException, *DAMAGE) as error:  # the first is no Exception
-        text = " ".join(str(error).split())
-        raise InputError(f"{folder}: the checkpoint cannot be written or read ({text})") from error
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process has no group, and says so
+            yield
+    except CheckpointException as error:  # no Exception; all ranks have it, with the tracebacks of all
+        # Where the disk is full, some say so, and others what became of their file.
+        rank, cause = min(
+            ((rank, cause) for rank, (cause, _) in error.failures.items()),
+            key=lambda failure: (not isinstance(failure[1], OSError), failure[0]),
+        )
+        raise kind(f"{what} (rank {rank}: {_line(cause)})") from error
+    except DAMAGE as error:
+        raise kind(f"{what} ({_line(error)})") from error
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -19,7 +19,7 @@ from baco_gpu.tables.embedding_table import own_optimizers
 from baco_gpu.tables.full import tables_in
 from baco_gpu.tables.optimizers import CombinedOptimizer
 from baco_gpu.training.callbacks import Callback
-from baco_gpu.training.rank_step import RankStep, agree_on
+from baco_gpu.training.rank_step import RankStep, agree_on, agree_on_beginning
 from baco_gpu.training.settings import TrainingResult, TrainingSettings
 from baco_gpu.training.spectral import spectral_embeddings
 from baco_gpu.training.steps import Step, training_step
@@ -114,6 +114,8 @@ def _train(
     try:
         for callback in callbacks:
             callback.on_start(run)
+        if ranks is not None:
+            agree_on_beginning(run, ranks)
         while not run.finished:
             run.begin_epoch()
             watch = Stopwatch()

@@ -73,6 +73,15 @@ def test_one_process_of_a_launcher_is_as_good_as_none(baco, monkeypatch, clicks)
     )
 
 
+def test_what_torchrun_sets_beside_the_number_of_processes_is_asked_for(baco, monkeypatch, clicks):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    code, _, err = baco("compress", clicks)
+    assert code == 2
+    assert err.startswith("baco: error: WORLD_SIZE is 2, and processes meet by what torchrun sets beside it: ")
+    assert "RANK expected, but not set" in err
+
+
 class TestGPUs:
     """Of two GPUs each process takes that of its local rank."""
 
@@ -204,12 +213,12 @@ class TestTorchrun:
         ]
         for launch in launches:
             _, _, errors = ended(launch)
-            assert "baco: error: settings must be the same on every rank, got {" in errors
+            assert "baco: error: epochs must be the same on every rank, got 3 on rank 0 and 4 on rank 1" in errors
 
     @pytest.mark.nightly("starts processes for each fault")
     def test_a_full_disk_ends_all_and_is_told_by_all(self, tmp_path):
         clicks = write_clicks(tmp_path / "clicks.csv", random_graph(3000, 2000, 12_000, seed=1))
-        out = tmp_path / "codes.safetensors"
+        out, run = tmp_path / "codes.safetensors", tmp_path / "run"
 
         def little_room():
             resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
@@ -218,6 +227,13 @@ class TestTorchrun:
         assert code == 1
         assert errors.count(f"baco: error: rank 0: {out}: cannot be written") == 2
         assert not out.exists()
+        command = "train", clicks, "--model", "mf", "--method", "full:sharded", *_TRAINING, "--checkpoint", run
+        code, _, errors = ended(torchrun(*command, "--quiet", preexec_fn=little_room))
+        assert code == 1
+        lines = [line for line in errors.splitlines() if line.startswith("baco: error: ")]
+        assert len(lines) == 2
+        assert all(f"{run}: the checkpoint cannot be written (rank " in line and len(line) < 500 for line in lines)
+        assert not list(run.iterdir())
 
     @pytest.mark.nightly("starts processes for each fault")
     def test_a_missing_file_is_told_in_a_line_a_rank(self, tmp_path):

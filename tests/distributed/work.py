@@ -15,6 +15,9 @@ import torch.distributed as dist
 from sklearn.base import clone
 
 from baco_gpu import BalancedCoclustering, BipartiteGraph
+from baco_gpu.clustering.backends.share import even_bounds, share_of
+from baco_gpu.clustering.solve.weights import integer_edges
+from baco_gpu.data.synthetic import planted_coclusters
 from baco_gpu.distributed.coclustering import share_graph
 from baco_gpu.distributed.torch_ranks import TorchRanks
 from baco_gpu.errors import BacoError
@@ -76,11 +79,19 @@ def solve(rank, world):
 
 
 def large(rank, world):
-    """Fingerprints of a graph with hubs, by all ranks and, on the first, by one process."""
-    graph = random_graph(20_000, 8_000, 200_000, seed=5)
+    """What one process, and each number of ranks by two cuts of the nodes, find in a larger planted graph."""
+    graph = BipartiteGraph.from_interactions(planted_coclusters(30_000, 12_000, 400_000, 200)[0])
     parameters = {"budget": 0.2, "secondary": "both"}
-    together = fingerprint(share_graph(graph, world), **parameters, process_group=world)
-    return together, fingerprint(graph, **parameters) if rank == 0 else None
+    edges, rng = integer_edges(graph), np.random.default_rng(0)
+    found = {}
+    for size in (1, 2, 3, 4):
+        group = dist.new_group(list(range(size)))
+        uneven = tuple(np.sort([0, *rng.integers(0, end, size - 1), end]) for end in (graph.num_users, graph.num_items))
+        for name, bounds in (("even", even_bounds(graph, size)), ("uneven", uneven)):
+            if rank < size:
+                share = share_of(graph, edges, rank, bounds)
+                found[size, name] = fingerprint(share, **parameters, process_group=group)
+    return found, fingerprint(graph, **parameters) if rank == 0 else None
 
 
 def read(rank, world):
@@ -207,6 +218,8 @@ def keep(rank, world):
         shutil.copytree(Path(folder, "stopped"), Path(folder, "for two"))
         shutil.copytree(Path(folder, "stopped"), Path(folder, "for one"))
     dist.barrier(group=world)
+    elsewhere = "nowhere" if rank == 2 else "stopped"
+    found["elsewhere"] = told(lambda: run(world, 6, elsewhere, resume=True)).replace(folder, "")
     found["three"] = run(world, 6, "stopped", resume=True)
     found["left"] = sorted(file.name for file in Path(folder, "stopped").iterdir())
     if rank < 2:

@@ -11,7 +11,7 @@ import baco_gpu.methods
 from baco_gpu.budget import Budget
 from baco_gpu.errors import InputError
 from baco_gpu.methods.method import Spec
-from baco_gpu.methods.registry import FORMER, METHODS, NAMES
+from baco_gpu.methods.registry import FORMER, METHODS, NAMES, find_method
 from baco_gpu.tables.full import as_table
 from baco_gpu.tables.rebuild import check_known
 from graphs import random_graph
@@ -43,3 +43,9 @@ def test_a_method_says_whether_its_tables_are_served_and_they_are_known_by_their
         else:
             with pytest.raises(InputError, match="a table must be"):
                 table.check_export()
+
+
+@pytest.mark.parametrize("name", ["product:sharded", "baco-multilevel:sharded", "low-dim:sharded"])
+def test_codebooks_are_not_shared_out(name):
+    with pytest.raises(InputError, match=f"method must be full:sharded for tables .*, got '{name}', whose are whole"):
+        find_method(name)

@@ -1,17 +1,21 @@
 """Several ranks train one model: equal weights on all of them, and those of one process but for the order of sums."""
 
 import dataclasses
+import errno
+from traceback import StackSummary
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed.checkpoint
+from torch.distributed.checkpoint.api import CheckpointException
 
 from baco_gpu.data.interactions import Interactions, SplitInteractions
 from baco_gpu.errors import InputError
 from baco_gpu.evaluation import evaluate_ranking
 from baco_gpu.models import build_model, full_table
 from baco_gpu.tables import ShardedTable
-from baco_gpu.training import Checkpoint, TrainingSettings, train
+from baco_gpu.training import Checkpoint, ShardedCheckpoint, TrainingSettings, train
 from planted_training import ITEMS, USERS, make, planted_split, same, weights
 from thread_ranks import on_ranks
 
@@ -132,6 +136,29 @@ def test_a_file_of_one_rank_is_refused_for_divided_tables(tmp_path):
         train(model, planted_split(), SETTINGS, [Checkpoint(tmp_path / "run.safetensors")])
 
 
+def test_what_some_ranks_cannot_write_is_told_in_a_line_and_the_last_whole_one_is_left(tmp_path, monkeypatch):
+    full_disk = OSError(errno.ENOSPC, "No space left on device")
+    failures = {0: (RuntimeError("unexpected\npos 704 vs 598"), StackSummary()), 1: (full_disk, StackSummary())}
+    save = torch.distributed.checkpoint.save
+
+    def run(resume, epochs):
+        split, tables = planted_split(), {"users": ShardedTable(USERS, 8), "items": ShardedTable(ITEMS, 8)}
+        settings = dataclasses.replace(SETTINGS, epochs=epochs, patience=None)
+        return train(build_model("mf", tables, split), split, settings, [ShardedCheckpoint(tmp_path, resume=resume)])
+
+    def save_a_part(*arguments, **options):
+        save(*arguments, **options)
+        raise CheckpointException("save", failures)
+
+    run(False, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.distributed.checkpoint, "save", save_a_part)
+        with pytest.raises(OSError, match=r"the checkpoint cannot be written \(rank 1: .*No space left on device\)"):
+            run(True, 3)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["epoch-2", "run.json"]
+    assert len(run(True, 3).history) == 3
+
+
 def test_more_ranks_than_triples_in_a_batch():
     settings = dataclasses.replace(SETTINGS, epochs=1, patience=None, batch_size=299)  # and one triple
     check_alike(lambda split: make("mf", split), planted_split(), settings, 3)
@@ -151,6 +178,20 @@ def test_any_number_of_ranks_resumes(tmp_path):
     for ours, one in zip(resumed[0][0], whole[0], strict=True):
         torch.testing.assert_close(ours, one, rtol=1e-4, atol=1e-5)
     assert run(None, 7, True)[2][:6] == resumed[0][2]
+
+
+def test_a_checkpoint_that_one_rank_alone_goes_on_from_is_told(tmp_path):
+    """As where the hosts of processes that were started again share no file system."""
+    split, file = planted_split(), tmp_path / "run.safetensors"
+    settings = dataclasses.replace(SETTINGS, epochs=2, patience=None)
+
+    def run(ranks, resume, settings):
+        return trained(lambda split: make("mf", split), split, settings, ranks, [Checkpoint(file, resume=resume)])
+
+    on_ranks(2, lambda ranks: run(ranks, False, settings))
+    longer = dataclasses.replace(settings, epochs=3)
+    with pytest.raises(AssertionError, match=r"'epoch_to_go_on_from': '2'.*'epoch_to_go_on_from': '0'"):
+        on_ranks(2, lambda ranks: run(ranks, ranks.rank == 0, longer))
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
