@@ -126,10 +126,12 @@ def train(
         if ranks is not None:
             from baco_gpu.distributed.coclustering import agree_on
 
-            asked = {"command": "train", "data": data, "method": method, "codes": codes, "out": out, "export": export}
-            kept_in = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every, "resume": resume}
+            files = {"codes": codes, "out": out, "export": export, "checkpoint": checkpoint}
+            asked = {name: path and str(path) for name, path in files.items()}
+            asked |= {"command": "train", "data": data, "method": method}
+            kept = {"checkpoint_every": checkpoint_every, "resume": resume}
             of_all = {name: value for name, value in asdict(training).items() if name != "device"}
-            agree_on({**asked, **kept_in, **asdict(source), **of_all, **own, **estimator.get_params()}, ranks)
+            agree_on({**asked, **kept, **asdict(source), **of_all, **own, **estimator.get_params()}, ranks)
         first = ranks is None or ranks.rank == 0
         callbacks: list[Callback] = []
         if tensorboard is not None and first:
