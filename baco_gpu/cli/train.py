@@ -128,10 +128,10 @@ def train(
 
             files = {"codes": codes, "out": out, "export": export, "checkpoint": checkpoint}
             asked = {name: path and str(path) for name, path in files.items()}
-            asked |= {"command": "train", "data": data, "method": method}
-            kept = {"checkpoint_every": checkpoint_every, "resume": resume}
+            asked |= {"command": "train", "data": data, "method": method, "resume": str(resume)}
+            asked["checkpoint_every"] = str(checkpoint_every)
             of_all = {name: value for name, value in asdict(training).items() if name != "device"}
-            agree_on({**asked, **kept, **asdict(source), **of_all, **own, **estimator.get_params()}, ranks)
+            agree_on({**asked, **asdict(source), **of_all, **own, **estimator.get_params()}, ranks)
         first = ranks is None or ranks.rank == 0
         callbacks: list[Callback] = []
         if tensorboard is not None and first:
