@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numba
 from numba import njit
 
+from baco_gpu.errors import brief
 from baco_gpu.parallel import in_parts
 from baco_gpu.stopwatch import clock
 
@@ -28,12 +29,17 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:
-            return njit(cache=True, **{**_LOOP, **options})(function)
+            loop = njit(cache=True, **{**_LOOP, **options})(function)
         except RuntimeError as error:
             if "cannot cache" not in str(error):
                 raise
-            _tell()
+            _tell(
+                "Numba finds no folder that it can write its cache into: every process compiles its loops anew, for "
+                "some seconds (NUMBA_CACHE_DIR names another folder)"
+            )
             return njit(**{**_LOOP, **options})(function)
+        _guard(loop._cache)
+        return loop
 
     return decorate
 
@@ -41,6 +47,24 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 def on_threads(loop: Callable[..., _T], *arguments: Any) -> list[_T]:
     """What a loop returns for each of as many parts as Numba is set to use threads: see `in_parts`."""
     return in_parts(loop, numba.get_num_threads(), *arguments)
+
+
+def _guard(kept: Any) -> None:
+    """Have Numba compile what it cannot read of its cache, as where a class that a loop takes has another name now."""
+    read = kept.load_overload
+
+    def load_overload(*arguments: Any) -> Any:
+        try:
+            return read(*arguments)
+        except Exception as error:
+            _tell(
+                f"Numba's cache of compiled loops in {kept.cache_path} is damaged or of another version "
+                f"({brief(error)}): they are compiled anew"
+            )
+            kept.flush()
+            return None
+
+    kept.load_overload = load_overload
 
 
 @cache
@@ -58,12 +82,8 @@ def _listen() -> None:
     event.register("numba:compile", Listener())
 
 
-def _tell() -> None:
+def _tell(what: str) -> None:
     global _told
     if not _told:
         _told = True
-        warnings.warn(
-            "Numba finds no folder that it can write its cache into: every process compiles its loops anew, for "
-            "some seconds (NUMBA_CACHE_DIR names another folder)",
-            stacklevel=4,
-        )
+        warnings.warn(what, stacklevel=4)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
@@ -41,5 +42,12 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "baco_gpu")
 
 
+def _go_on_alone() -> None:
+    """In a forked child, which has none of the threads that there were: PyTorch would wait for its own for ever."""
+    _pool.cache_clear()
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # which has none of these threads
+    os.register_at_fork(after_in_child=_go_on_alone)

@@ -59,6 +59,33 @@ def test_a_fit_in_a_forked_child_gives_the_same_labels(layer):
     assert done.stdout.splitlines() == ["True", "0 True"], done.stderr
 
 
+TORCH = """
+import os, signal
+import torch
+from baco_gpu import parallel
+
+def work():
+    torch.randn(2000, 64).logsumexp(1)
+
+torch.set_num_threads(2)
+work()
+child = os.fork()
+if not child:
+    signal.alarm(60)  # the end of a child that waits
+    work()
+    print(torch.get_num_threads(), flush=True)
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), torch.get_num_threads())
+"""
+
+
+@pytest.mark.heavy("starts processes")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_forked_child_does_not_wait_for_threads_of_pytorch():
+    done = subprocess.run([sys.executable, "-c", TORCH], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines() == ["1", "0 2"], done.stderr
+
+
 @pytest.mark.heavy("starts processes")
 @pytest.mark.parametrize("layer", ["workqueue", "omp"])
 def test_threads_that_fit_at_once_get_the_same_labels(layer):
