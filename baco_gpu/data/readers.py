@@ -326,6 +326,7 @@ def _given(source: Any, format: str | None, separator: str | None) -> tuple[Path
 
     InputError where a source is neither, or a path names nothing.
     """
+    check_format(format)
     if is_table(source):
         return None
     if not is_path(source):
@@ -334,7 +335,6 @@ def _given(source: Any, format: str | None, separator: str | None) -> tuple[Path
             f"path must be a string, a path or a data frame, got {got} (BipartiteGraph.from_edges "
             "takes arrays of ids, from_scipy a sparse matrix, from_dense a dense one)"
         )
-    check_format(format)
     if isinstance(source, (list, tuple)) or is_elsewhere(source):
         return None
     file = Path(source)

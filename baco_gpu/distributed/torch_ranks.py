@@ -37,6 +37,8 @@ class TorchRanks:
 
     Raises
     ------
+    InputError
+        If `group` is no process group.
     RankError
         From every method, where another process has ended, has failed or has kept this one waiting for longer than the
         group's timeout; it names the rank and the cause. The group is of no use after that.
