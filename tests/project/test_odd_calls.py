@@ -74,6 +74,8 @@ CALLS = {
     "BalancedCoclustering(process_group)": (lambda odd: fit(process_group=odd), ()),
     "fit": (lambda odd: BalancedCoclustering(0.4).fit(odd), ()),
     "from_interactions": (BipartiteGraph.from_interactions, ()),
+    "from_edges(user_vocabulary)": (lambda odd: BipartiteGraph.from_edges([0, 1], [0, 1], user_vocabulary=odd), ()),
+    "from_edges(item_vocabulary)": (lambda odd: BipartiteGraph.from_edges([0, 1], [0, 1], item_vocabulary=odd), ()),
     "similar": (lambda odd: result().similar(odd), ()),
     "similar(side)": (lambda odd: result().similar(0, side=odd), ()),
     "similar(limit)": (lambda odd: result().similar(0, limit=odd), ("huge",)),
@@ -148,6 +150,9 @@ def test_messages_say_what_was_expected_and_what_came():
         lambda: fit(process_group=3): "process_group must be a ProcessGroup, got 3",
         lambda: fit(levels=2**70): "levels must be an integer from 1 to 1000, got 1180591620717411303424",
         lambda: BipartiteGraph.from_interactions([1]): r"interactions must be an Interactions, got \[1\]",
+        lambda: BipartiteGraph.from_interactions(
+            load_split("clicks.csv")
+        ): "must be an Interactions, got SplitInteract",
         lambda: recommend(exclude_seen="no"): "exclude_seen must be True or False, got 'no'",
         lambda: read(user_column=3): "user_column must be a string, got 3",
         lambda: planted_clicks(9, None, 3, tied=0): "sizes must be a list, got None",
