@@ -46,6 +46,7 @@ def check_faults(every):
         "RankError: rank 2: no space left on the device",
         "InputError: data must be the same on every rank, got BipartiteGraph on rank 0 and files 'nowhere.parquet' on ",
         "InputError: nowhere.parquet: ",
+        "InputError: half life must be the same on every rank, got nothing on rank 0 and 3 on rank 1",
         "nothing",  # after errors that all have met the group goes on
     ]
     for text, beginning in zip(every[0], beginnings, strict=True):

@@ -179,6 +179,7 @@ def disagree(rank, world):
         told(lambda: TorchRanks(world).together(broken(2))),
         told(lambda: estimator.fit(graph if rank != 1 else "nowhere.parquet")),
         told(lambda: estimator.fit("nowhere.parquet")),
+        told(lambda: TorchRanks(world).agree(**({"half_life": "3"} if rank == 1 else {}))),
         told(lambda: estimator.fit(graph)),
     ]
 

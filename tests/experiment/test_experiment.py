@@ -24,6 +24,7 @@ from baco_gpu.methods.residual_plan import MIN_INTERACTIONS
 from baco_gpu.tables.residual import ResidualCodebookEmbedding
 from baco_gpu.training import Checkpoint
 from baco_gpu.training.settings import TrainingSettings
+from thread_ranks import on_ranks
 
 pytestmark = pytest.mark.heavy("trains models")
 
@@ -326,6 +327,13 @@ def test_codebook_clusters_the_training_part_only(split):
     compression = experiment.compress(split, "baco-multilevel", clustering(random_state=3))
     direct = clustering(random_state=3).fit(BipartiteGraph.from_interactions(split.train)).result_
     assert compression.result.labels_sha256 == direct.labels_sha256
+
+
+def test_ranks_with_different_data_are_told_before_they_cluster(split, monkeypatch):
+    monkeypatch.setattr(BalancedCoclustering, "fit", None)
+    parts = split, replace(split, train=split.validation)
+    with pytest.raises(AssertionError, match="checksum_of_the_training_part"):
+        on_ranks(2, lambda ranks: experiment.compress(parts[ranks.rank], "baco", clustering(budget=0.5), ranks=ranks))
 
 
 def test_runs_repeat_and_report(split):
