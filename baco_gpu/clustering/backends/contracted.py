@@ -73,8 +73,11 @@ class ContractedClusters:
 
     def partition(self) -> Partition:
         users, items = self._labels
-        labels = (self._group[users], self._group[items])
-        return Partition(labels, self._graph.volumes, self._backend.weight_within(self._problem, labels))
+        labels, volumes = (self._group[users], self._group[items]), self._graph.volumes
+        # The graph of clusters would take its room from the sweeps of the next level, and from the next one made.
+        del self._graph, self._group, self._labels
+        self._proposals = None
+        return Partition(labels, volumes, self._backend.weight_within(self._problem, labels))
 
     def _take(self, graph: ClusterGraph) -> None:
         self._graph = graph
