@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from baco_gpu.checks import check_integer, shown
+from baco_gpu.checks import check_instance, check_integer
 from baco_gpu.errors import InputError
 from baco_gpu.graph.arrays import Adjacency
 
@@ -66,8 +66,7 @@ def side_size(side: str, ids: np.ndarray, declared: int | None, vocabulary: Voca
     if vocabulary is not None:
         from baco_gpu.data.vocabulary import Vocabulary
 
-        if not isinstance(vocabulary, Vocabulary):
-            raise InputError(f"{side[:-1]}_vocabulary must be a Vocabulary, of raw ids, got {shown(vocabulary)}")
+        check_instance(f"{side[:-1]}_vocabulary", vocabulary, Vocabulary)
         if declared is not None and declared != len(vocabulary):
             raise InputError(f"{name} must equal the {len(vocabulary)} ids of the vocabulary, got {declared}")
         declared = len(vocabulary)

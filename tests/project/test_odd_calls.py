@@ -13,6 +13,7 @@ from baco_gpu import (
     BipartiteGraph,
     CoclusteringResult,
     Recommender,
+    load_compressed,
     load_interactions,
     load_split,
 )
@@ -80,6 +81,8 @@ CALLS = {
     "similar(side)": (lambda odd: result().similar(0, side=odd), ()),
     "similar(limit)": (lambda odd: result().similar(0, limit=odd), ("huge",)),
     "cluster": (lambda odd: result().cluster(odd), ()),
+    "plot.blocks": (lambda odd: result().plot.blocks(odd), ()),
+    "load_compressed": (load_compressed, ()),
     "update": (lambda odd: result().update(odd), ()),
     "update(sweeps)": (lambda odd: result().update(clicks(), sweeps=odd), ()),
     "Recommender(users)": (lambda odd: Recommender(odd, VECTORS[1]), ()),

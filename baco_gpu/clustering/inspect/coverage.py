@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from baco_gpu.checks import check_instance
 from baco_gpu.clustering.result import NO_LABEL, Assignment, ResultData
 from baco_gpu.errors import InputError
 from baco_gpu.graph.bipartite import BipartiteGraph
@@ -51,6 +52,7 @@ def coverage(result: ResultData, graph: BipartiteGraph) -> Coverage:
 
 def check_same_sides(result: ResultData, graph: BipartiteGraph) -> None:
     """Raise InputError unless `graph` has as many users and items as `result`."""
+    check_instance("graph", graph, BipartiteGraph)
     expected, got = (len(result.users), len(result.items)), (graph.num_users, graph.num_items)
     if expected != got:
         raise InputError(
