@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +16,7 @@ from baco_gpu.clustering.backends.cpu_backend import CpuBackend
 from baco_gpu.clustering.backends.distributed import DistributedBackend
 from baco_gpu.clustering.backends.share import even_bounds, share_of
 from baco_gpu.clustering.solve.cocluster import cocluster
-from baco_gpu.clustering.solve.merging import compact
+from baco_gpu.clustering.solve.merging import compact, merged
 from baco_gpu.clustering.solve.parameters import SolverParameters
 from baco_gpu.clustering.solve.sweeps import singletons, sweep
 from baco_gpu.clustering.solve.weights import SCHEMES, integer_edges, integer_weights
@@ -190,6 +192,32 @@ def test_the_rows_of_clusters_lie_on_one_rank_each():
         assert 0 < last - first < len(whole)
         for cluster, row in enumerate(rows):
             assert row == (whole[cluster] if first <= cluster < last else {})
+
+
+def test_a_graph_of_clusters_does_not_outlive_its_level(monkeypatch):
+    """Its entries would lie beside those of the next one."""
+    graph, made = random_graph(120, 90, 900, seed=4), []
+    contract_again = DistributedBackend.contract_again
+
+    def noting(*arguments):
+        found = contract_again(*arguments)
+        made.append(weakref.ref(found.neighbors))
+        return found
+
+    def work(ranks):
+        backend = DistributedBackend(CpuBackend(), ranks)
+        weights = integer_weights(graph)
+        problem = backend.load(share_of(graph, integer_edges(graph), 0, even_bounds(graph, 1)), weights)
+        clusters = backend.clusters(problem, weights.penalty_per_gamma)
+        partition = singletons(backend, problem)
+        for rows in (100, 60):
+            partition = merged(backend, clusters, partition, weights.penalty_per_gamma, rows)
+            gc.collect()
+            assert made
+            assert not any(reference() is not None for reference in made)
+
+    monkeypatch.setattr(DistributedBackend, "contract_again", noting)
+    on_ranks(1, work)
 
 
 def rows_of(clusters):
