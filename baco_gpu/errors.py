@@ -63,6 +63,11 @@ def brief(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
+def one_line(error: BaseException) -> str:
+    """All of a library's message on one line; the kind of an error that has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def damage(error: BaseException) -> str:
     """What is wrong with a file; the kind of the error is told where its text says little, as a KeyError's does."""
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

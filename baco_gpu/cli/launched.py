@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baco_gpu.errors import InputError, RankError
+from baco_gpu.errors import InputError, RankError, one_line
 
 if TYPE_CHECKING:
     from baco_gpu.distributed.torch_ranks import TorchRanks
@@ -72,10 +72,10 @@ def launched(backend: str, timeout: float) -> Iterator[TorchRanks | None]:
         join_group(kind, timeout)
     except ValueError as error:  # a variable of the environment
         raise InputError(
-            f"WORLD_SIZE is {world_size()}, and processes meet by what torchrun sets beside it: {_line(error)}"
+            f"WORLD_SIZE is {world_size()}, and processes meet by what torchrun sets beside it: {one_line(error)}"
         ) from error
     except RuntimeError as error:
-        raise RankError(f"the {world_size()} ranks have not met within {timeout:g} s: {_line(error)}") from error
+        raise RankError(f"the {world_size()} ranks have not met within {timeout:g} s: {one_line(error)}") from error
     assert dist.group.WORLD is not None
     ranks = TorchRanks(dist.group.WORLD)
     before = signal.signal(signal.SIGTERM, lambda *_: ranks.stop())
@@ -84,10 +84,6 @@ def launched(backend: str, timeout: float) -> Iterator[TorchRanks | None]:
     # After an error the handler stays: torchrun sends the signal again to one that is about to say what happened.
     signal.signal(signal.SIGTERM, before)
     dist.destroy_process_group()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _take_own_gpu(backend: str) -> None:

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from baco_gpu.checks import check_instance
 from baco_gpu.distributed.roll_call import Process, RollCall
-from baco_gpu.errors import InputError, RankError
+from baco_gpu.errors import InputError, RankError, one_line
 
 _T = TypeVar("_T")
 
@@ -122,7 +122,7 @@ class TorchRanks:
             result = work()
         except Exception as caught:
             error = caught
-        told = self._objects(None if error is None else _line(error))
+        told = self._objects(None if error is None else one_line(error))
         failed = [rank for rank, message in enumerate(told) if message is not None]
         if error is not None and len(failed) == self.size and len(set(told)) == 1:
             raise error
@@ -138,7 +138,7 @@ class TorchRanks:
         except RankError:
             raise
         except BaseException as error:
-            self._roll_call.note_failure(_line(error))
+            self._roll_call.note_failure(one_line(error))
             raise
 
     def stop(self) -> None:
@@ -163,12 +163,8 @@ class TorchRanks:
         try:
             yield
         except RuntimeError as error:  # torch.distributed has no class for a lost connection or a timeout
-            raise RankError(self._verdict(f"the connection between the ranks has failed: {_line(error)}")) from error
+            raise RankError(self._verdict(f"the connection between the ranks has failed: {one_line(error)}")) from error
 
     def _verdict(self, otherwise: str) -> str:
         self._judging = True
         return self._roll_call.verdict() or otherwise
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

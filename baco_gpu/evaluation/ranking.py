@@ -12,9 +12,9 @@ from torch import Tensor
 from baco_gpu.checks import check_integer
 from baco_gpu.data.interactions import Interactions
 from baco_gpu.errors import InputError
+from baco_gpu.ops.tiled_ranking import Hidden, TiledRanking, rows_at_once
 from baco_gpu.ranks import Ranks
 
-_USERS, _BEST = 1 << 12, 1 << 21  # of one batch in tiles, and their best items
 _SCORES = {"cpu": 1 << 23, "cuda": 1 << 26}  # of one batch that is scored at once
 _NOT_FINITE = "{} must be finite, it holds nan or infinity"
 
@@ -104,7 +104,7 @@ def evaluate_ranking(
     if batch_size is not None:
         batch = check_integer("batch_size", batch_size, minimum=1)
     elif _in_tiles(item_repr):
-        batch = max(min(_USERS, _BEST // min(cutoffs[-1], num_items)), 1)
+        batch = rows_at_once(min(cutoffs[-1], num_items))
     else:
         batch = max(_SCORES.get(device.type, _SCORES["cpu"]) // num_items, 1)
 
@@ -140,9 +140,6 @@ def _best(users: Tensor, items: Tensor, hidden: _ItemsByUser, start: int, k: int
     """The k best items of the users from place `start` on, (users, k), and whether each is one that may be ranked."""
     stop = start + len(users)
     if _in_tiles(users) and _in_tiles(items):
-        # It needs Numba, which a ranking on a GPU can do without.
-        from baco_gpu.ops.tiled_ranking import Hidden, TiledRanking
-
         own = Hidden(hidden.offsets[start : stop + 1], hidden.items.numpy())
         ranking = TiledRanking(users.numpy(), k, len(items), own, torch.get_num_threads())
         ranking.see(0, items.numpy())

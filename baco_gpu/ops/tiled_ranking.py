@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,13 @@ from baco_gpu.parallel import run
 
 _ROWS, _ITEMS = 512, 512  # of a tile: 1 MB of float32
 _ROOM = 3  # candidates for a place among the best, before these are chosen
+_AT_ONCE, _BEST_AT_ONCE = 1 << 12, 1 << 21  # rows, and their best items
 NOBODY = -1
+
+
+def rows_at_once(k: int) -> int:
+    """How many rows to rank together by their best k: enough for the threads, and no more than memory has room for."""
+    return max(min(_AT_ONCE, _BEST_AT_ONCE // max(k, 1)), 1)
 
 
 class Hidden(NamedTuple):
@@ -105,9 +110,12 @@ class TiledRanking:
         self._loops.add_tile(tile, count, first, offsets, self.hidden.items, self._cursors[part], self.k, *lists)
 
     def _slices(self) -> Iterator[slice]:
-        """The rows of a tile after those of another; threads may take them from one iterator."""
-        starts = itertools.takewhile(lambda start: start < len(self.rows), itertools.count(0, _ROWS))
-        return (slice(start, min(start + _ROWS, len(self.rows))) for start in starts)
+        """The rows of a tile after those of another, for threads that take them from one iterator: a list's.
+
+        A generator would fail where a thread asks while another one is inside it.
+        """
+        count = len(self.rows)
+        return iter([slice(start, min(start + _ROWS, count)) for start in range(0, count, _ROWS)])
 
     def _in_threads(self, work: Any) -> None:
         if self._workers > 1:

@@ -13,7 +13,7 @@ from baco_gpu.data.interactions import Interactions
 from baco_gpu.data.runs import within_runs
 from baco_gpu.data.vocabulary import Vocabulary
 from baco_gpu.errors import InputError
-from baco_gpu.ops.tiled_ranking import NOBODY, Best, Hidden, TiledRanking
+from baco_gpu.ops.tiled_ranking import NOBODY, Best, Hidden, TiledRanking, rows_at_once
 from baco_gpu.progress import Progress, silent
 from baco_gpu.serving.table import ServedTable
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import pandas
 
 _BLOCK = 1 << 14  # items whose rows are floats at once
-_ASKING, _CANDIDATES = 1 << 12, 1 << 21  # who asks at once, and answers at once
 
 
 class Vectors(Protocol):
@@ -170,7 +169,7 @@ class Recommender:
     ) -> Best:
         """The best k of `asked`, items if not said, for each row of `asking` at `index`."""
         k = min(k, self.items.num_embeddings)
-        some, parts = max(min(_ASKING, _CANDIDATES // max(k, 1)), 1), []
+        some, parts = rows_at_once(k), []
         for start in range(0, len(index), some):
             progress(phase, start, len(index), "")
             part = index[start : start + some]

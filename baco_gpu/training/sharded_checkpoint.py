@@ -16,7 +16,7 @@ from torch import Tensor
 
 from baco_gpu.atomic import make_folder, replacing
 from baco_gpu.checks import check_flag, check_integer, check_path
-from baco_gpu.errors import DAMAGE, InputError
+from baco_gpu.errors import DAMAGE, InputError, one_line
 from baco_gpu.tables.sharded import sharded_in
 from baco_gpu.training.callbacks import Callback
 from baco_gpu.training.checkpoint import (
@@ -242,10 +242,6 @@ def _failing_as(kind: type[Exception], what: str) -> Iterator[None]:
             ((rank, cause) for rank, (cause, _) in error.failures.items()),
             key=lambda failure: (not isinstance(failure[1], OSError), failure[0]),
         )
-        raise kind(f"{what} (rank {rank}: {_line(cause)})") from error
+        raise kind(f"{what} (rank {rank}: {one_line(cause)})") from error
     except DAMAGE as error:
-        raise kind(f"{what} ({_line(error)})") from error
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+        raise kind(f"{what} ({one_line(error)})") from error

@@ -1,6 +1,7 @@
 """Full ranking against plain loops and scikit-learn."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -231,3 +232,21 @@ def test_scores_are_the_same_bits_for_any_number_of_threads():
         np.testing.assert_array_equal(best.items, found[0].items)
         np.testing.assert_array_equal(best.scores, found[0].scores)
     assert [library["num_threads"] for library in threadpool_info()] == before
+
+
+def test_many_threads_take_rows_from_one_iterator(monkeypatch):
+    """None asks while another one is being answered, which a generator does not bear."""
+    monkeypatch.setattr(tiled_ranking, "_ROWS", 1)
+    monkeypatch.setattr(tiled_ranking, "_ITEMS", 64)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    rows = np.random.default_rng(7).standard_normal((3000, 4), np.float32)
+    try:
+        tiles = tiled_ranking.TiledRanking(rows, 2, 60, tiled_ranking.Hidden.nothing(len(rows)), 8)
+        tiles.see(0, rows[:60])
+        best = tiles.best().items
+    finally:
+        sys.setswitchinterval(interval)
+    alone = tiled_ranking.TiledRanking(rows, 2, 60, tiled_ranking.Hidden.nothing(len(rows)), 1)
+    alone.see(0, rows[:60])
+    np.testing.assert_array_equal(best, alone.best().items)

@@ -46,7 +46,7 @@ def by_hand(scores, shown, k):
 def test_the_best_items_are_those_of_all_scores(monkeypatch, strings, exclude_seen, k, block):
     monkeypatch.setattr(answers, "_BLOCK", block)
     monkeypatch.setattr(tiled_ranking, "_ITEMS", 3 * block)
-    monkeypatch.setattr(answers, "_ASKING", 1 + block % 4)
+    monkeypatch.setattr(tiled_ranking, "_AT_ONCE", 1 + block % 4)
     seen, (users, items) = interactions(strings), vectors()
     asked = np.array([103, 100, 108, 102, 103])
     frame = Recommender(users, items, seen).recommend(asked, k, exclude_seen=exclude_seen)
@@ -105,7 +105,7 @@ def test_one_id_will_do_and_without_interactions_ids_are_indices():
 
 
 def test_progress_tells_of_many_users(monkeypatch):
-    monkeypatch.setattr(answers, "_ASKING", 2)
+    monkeypatch.setattr(tiled_ranking, "_AT_ONCE", 2)
     told = []
     users, items = vectors()
     Recommender(users, items, interactions()).recommend(

@@ -17,7 +17,7 @@ from baco_gpu.clustering.extend.growth import GrownGraph, grow
 from baco_gpu.clustering.result import NO_LABEL, Result, ResultData
 from baco_gpu.clustering.solve.cocluster import Settings, Solution, accounted, timed
 from baco_gpu.clustering.solve.objective import objective
-from baco_gpu.clustering.solve.parameters import SolverParameters
+from baco_gpu.clustering.solve.parameters import MOST_ROUNDS, SolverParameters
 from baco_gpu.clustering.solve.sweeps import sweep
 from baco_gpu.clustering.solve.weights import integer_weights
 from baco_gpu.errors import InputError
@@ -81,7 +81,7 @@ def update(
     BackendUnavailableError
         If the backend asked for cannot run here.
     """
-    check_integer("sweeps", sweeps, minimum=0, maximum=1000)
+    check_integer("sweeps", sweeps, minimum=0, maximum=MOST_ROUNDS)
     settings = SolverParameters(**{**result.settings, "backend": backend}).check_parameters()
     if settings.solver == "bisecting":
         raise InputError(

@@ -17,7 +17,7 @@ from baco_gpu.precision import CODEBOOK_DTYPES, FLOAT
 SOLVERS = ("multilevel", "paper", "bisecting")
 SECONDARY = ("users", "items", "both", "none")
 CODEBOOKS = ("separate", "shared")
-_MOST = 1000  # rounds of anything: none that is of use comes near
+MOST_ROUNDS = 1000  # rounds of anything: none that is of use comes near
 
 
 class SolverParameters:
@@ -85,9 +85,9 @@ class SolverParameters:
             value_bytes=check_integer("value_bytes", self.value_bytes, minimum=1, maximum=16),
             codebook_dtype=codebook_dtype,
             schedule=Schedule(
-                sweeps=check_integer("sweeps", self.sweeps, minimum=0, maximum=_MOST),
-                levels=check_integer("levels", self.levels, minimum=1, maximum=_MOST),
-                refinements=check_integer("refinements", self.refinements, minimum=0, maximum=_MOST),
+                sweeps=check_integer("sweeps", self.sweeps, minimum=0, maximum=MOST_ROUNDS),
+                levels=check_integer("levels", self.levels, minimum=1, maximum=MOST_ROUNDS),
+                refinements=check_integer("refinements", self.refinements, minimum=0, maximum=MOST_ROUNDS),
             ),
             backend=get_backend("cpu" if (self.solver, self.backend) == ("bisecting", "auto") else self.backend),
             shared=self.codebooks == "shared",
