@@ -6,8 +6,9 @@
 A planted graph is written to a file of arrays, from which every rank maps it and takes its share. Ranks are processes
 of this machine over gloo, with one thread each. Memory is what a process had at most during the solve, less what it had
 before its share, when a small graph had loaded all code. On a machine with other work to do, the seconds of processors
-say more than those of the clock. What it should be at most is stated beforehand. Bytes are those that come to a rank
-from others, the mean of the ranks, of the whole solve and of every sweep and round of merging.
+say more than those of the clock. What arrays should take at most is stated beforehand; malloc may keep more. Bytes are
+those that come to a rank from others, the mean of the ranks, of the whole solve and of every sweep and round of
+merging.
 """
 
 from __future__ import annotations
@@ -133,8 +134,9 @@ def read_graph(folder: Path) -> BipartiteGraph:
 
 
 def planned(edges: float, nodes: float, ranks: int) -> float:
-    """The most bytes that a rank should hold, on the CPU with ids of four bytes and no weights: while the graph of
-    clusters is made, those of its edges, and those of all nodes.
+    """The most bytes that the arrays of a rank should take, on the CPU with ids of four bytes and no weights.
+
+    So many it takes while the graph of clusters is made: those of its edges, and those of all nodes.
     """
     return _BYTES_AN_EDGE * edges / ranks + _BYTES_A_NODE * nodes
 
